@@ -1,0 +1,103 @@
+//! What the program needs to know, resolved and checked.
+//!
+//! `cli.rs` holds what the user typed; this module holds what the rest of the program works with.
+//! Nothing here looks at the host: `--check` validates without touching anything.
+
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+use crate::mac::Mac;
+use crate::mode::Mode;
+
+/// Largest number of queue pairs of a port: the crate's kick masks and QEMU's own limits allow 64 rings.
+pub const MAX_QUEUE_PAIRS: u16 = 32;
+
+/// Where the front-end is met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// We listen at this path.
+    Listen(PathBuf),
+    /// We connect to this path, and retry for ever.
+    Connect(PathBuf),
+    /// An already connected socket, inherited.
+    Fd(RawFd),
+}
+
+/// What carries a port's frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// A kernel macvtap device.
+    #[default]
+    Macvtap,
+    /// A userspace port over AF_PACKET.
+    Macvlan,
+}
+
+/// Where a port's MAC address comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MacChoice {
+    /// Stable, derived from the machine id and the port's name; in passthru mode the parent's.
+    #[default]
+    Auto,
+    /// Given by the user.
+    Given(Mac),
+}
+
+/// What happens to a frame from the guest with another source address than the port's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MacChanges {
+    /// The port takes the new address.
+    Allow,
+    /// The frame is dropped and counted.
+    Deny,
+}
+
+/// One port, resolved: no default is left open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// The port's name, which is the macvtap device's too: at most 15 bytes.
+    pub name: String,
+    /// Where the front-end is met.
+    pub socket: Socket,
+    /// The parent network device's name.
+    pub parent: String,
+    /// What carries the frames.
+    pub kind: Kind,
+    /// How the parent is shared.
+    pub mode: Mode,
+    /// Where the MAC address comes from.
+    pub mac: MacChoice,
+    /// MTU in bytes (68 to 65535), the parent's when absent.
+    pub mtu: Option<u32>,
+    /// Queue pairs, 1 to [`MAX_QUEUE_PAIRS`].
+    pub queue_pairs: u16,
+    /// Source addresses accepted in source mode; empty in every other mode.
+    pub sources: Vec<Mac>,
+    /// What happens to foreign source addresses.
+    pub mac_changes: MacChanges,
+    /// The kernel's behaviour to the letter (userspace ports only).
+    pub compat: bool,
+}
+
+/// How many threads carry the queue pairs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// At most one per CPU.
+    #[default]
+    Auto,
+    /// One for every queue pair.
+    PerQueue,
+    /// This many, at least 1.
+    Count(usize),
+}
+
+/// The whole process's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The ports, at least one.
+    pub ports: Vec<PortConfig>,
+    /// How many threads carry the queue pairs.
+    pub workers: Workers,
+    /// End when the front-end of any port has gone.
+    pub one_off: bool,
+}

@@ -1,0 +1,6 @@
+//! vhost-user-macvtap: a vhost-user network back-end that puts virtual machines straight on the LAN.
+
+pub mod config;
+pub mod error;
+pub mod mac;
+pub mod mode;

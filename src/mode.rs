@@ -1,0 +1,69 @@
+//! The five ways in which a port shares its parent with its siblings.
+//!
+//! The names and meanings are the kernel's (`ip link add ... type macvtap mode NAME`): what differs
+//! is who hears whom. `docs/architecture.md` has the table.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How a port shares its parent with its siblings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Siblings talk directly, without the wire.
+    #[default]
+    Bridge,
+    /// Everything goes to the wire; a hairpin switch brings back what is for a sibling.
+    Vepa,
+    /// Siblings never hear each other's broadcasts, even through a hairpin switch.
+    Private,
+    /// The only port of its parent, with the parent's MAC address.
+    Passthru,
+    /// Frames are taken by their source address, from a list.
+    Source,
+}
+
+impl Mode {
+    /// All modes, in the order in which help texts name them.
+    pub const ALL: [Mode; 5] =
+        [Mode::Bridge, Mode::Vepa, Mode::Private, Mode::Passthru, Mode::Source];
+
+    /// The name that iproute2 uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Bridge => "bridge",
+            Mode::Vepa => "vepa",
+            Mode::Private => "private",
+            Mode::Passthru => "passthru",
+            Mode::Source => "source",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Mode, String> {
+        Mode::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
+            format!("'{text}' is not a mode: bridge, vepa, private, passthru or source")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_parses_back() {
+        for mode in Mode::ALL {
+            assert_eq!(mode.name().parse::<Mode>().unwrap(), mode);
+        }
+        assert!("Bridge".parse::<Mode>().is_err());
+    }
+}
