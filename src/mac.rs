@@ -60,7 +60,9 @@ impl FromStr for Mac {
         let mut bytes = [0u8; 6];
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
-            let part = parts.next().filter(|p| (1..=2).contains(&p.len())).ok_or_else(wrong)?;
+            // from_str_radix alone would take a sign.
+            let hex = |p: &&str| p.len() <= 2 && p.bytes().all(|b| b.is_ascii_hexdigit());
+            let part = parts.next().filter(hex).ok_or_else(wrong)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
         }
         match parts.next() {

@@ -1,1 +1,58 @@
-fn main() {}
+//! The program: parse, log, then check, print or run.
+//!
+//! All decisions are in the library; here an error becomes lines on stderr and an exit code
+//! (2 for bad usage, 1 for everything else).
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use vhost_user_macvtap::cli::{self, Args};
+use vhost_user_macvtap::error::Result;
+use vhost_user_macvtap::{config, print};
+
+fn main() -> ExitCode {
+    if cli::asks_for_capabilities(std::env::args_os()) {
+        return show(print::capabilities_json());
+    }
+    let args = Args::parse();
+    start_logging(&args);
+    match act(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn act(args: &Args) -> Result<ExitCode> {
+    let config = config::resolve(args)?;
+    if args.check {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(command) = args.command {
+        let printer = command.printer();
+        let text = print::text(printer, &config)?;
+        let code = show(&text);
+        eprint!("{}", print::note(printer, &config));
+        return Ok(code);
+    }
+    vhost_user_macvtap::run(config)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `print!` panics on a closed pipe (`... | head -1`); a reader that has had enough is no failure.
+fn show(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn start_logging(args: &Args) {
+    let mut builder = env_logger::Builder::new();
+    match std::env::var("RUST_LOG") {
+        Ok(filters) => builder.parse_filters(&filters),
+        Err(_) => builder.filter_level(args.level()),
+    };
+    builder.init();
+}

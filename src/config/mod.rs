@@ -1,7 +1,25 @@
 //! What the program needs to know, resolved and checked.
 //!
 //! `cli.rs` holds what the user typed; this module holds what the rest of the program works with.
-//! Nothing here looks at the host: `--check` validates without touching anything.
+//! Nothing here looks at the host: `--check` validates without touching anything (the one file read
+//! is the one that `--config` names).
+//!
+//! The way of a value: a *place* (the flags, one `--port`, a table of the file) is read into words
+//! (`words.rs`, `port_key.rs`, `file.rs`), the words are parsed into a typed layer (`layer.rs`), the
+//! layers are put over one another (`resolve.rs`), and the ports that result are checked alone and
+//! against each other (`check.rs`). Faults are collected all the way, each with the place that the
+//! user has to correct; a value that was faulty once is not complained about again further down.
+
+mod check;
+mod derived;
+mod file;
+mod layer;
+mod port_key;
+mod resolve;
+mod words;
+
+pub use derived::{auto_mac, derived_name, machine_id};
+pub use resolve::resolve;
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;

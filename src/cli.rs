@@ -1,0 +1,209 @@
+//! The command line: what the user typed, and nothing more.
+//!
+//! The doc comments below are the help text. Values stay strings on purpose: clap would stop at the
+//! first value that it cannot parse, while we owe the user every fault at once
+//! (`config::resolve` collects them). Clap itself only refuses what it cannot make sense of at all
+//! (an unknown flag, a flag without its value) and ends with 2, as our own usage errors do.
+//!
+//! The flags are global, so that the printers (`qemu-args` and its siblings) take the very same
+//! ones, before or after their name. What can go wrong: a flag that changes meaning between the
+//! printers and the program itself would print arguments that do not fit the running port, so there
+//! is exactly one definition of each.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use log::LevelFilter;
+
+use crate::print::Printer;
+
+/// The names that `--log-level` takes.
+pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::Error),
+    ("warn", LevelFilter::Warn),
+    ("info", LevelFilter::Info),
+    ("debug", LevelFilter::Debug),
+    ("trace", LevelFilter::Trace),
+];
+
+/// Puts virtual machines straight on the LAN: a vhost-user network back-end on macvtap.
+///
+/// One port: --parent eth0 --socket-path /run/vm1.sock. Many ports: one --port for each, or a
+/// --config file; the flags of "One port" then give the defaults for what a port leaves out. Exit
+/// codes: 0 after SIGTERM or SIGINT, 1 could not do it, 2 bad usage.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "vhost-user-macvtap", version, max_term_width = 100)]
+pub struct Args {
+    /// The flags of one port, or the defaults of many.
+    #[command(flatten)]
+    pub flags: PortFlags,
+
+    /// A port, repeatable: socket=PATH,parent=DEV and the keys type, mode, mac, mtu, queue-pairs,
+    /// source (MAC+MAC), name, mac-changes, compat=on, client=on
+    #[arg(long, global = true, value_name = "KEY=VALUE,...", help_heading = "Many ports")]
+    pub port: Vec<String>,
+
+    /// A TOML file: a [defaults] table and [[port]] tables with the keys of --port
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Many ports")]
+    pub config: Option<PathBuf>,
+
+    /// Threads that carry the queue pairs: a number, or per-queue for one each [default: at most
+    /// one per CPU]
+    #[arg(
+        long,
+        global = true,
+        value_name = "N|per-queue",
+        allow_negative_numbers = true,
+        help_heading = "Process"
+    )]
+    pub workers: Option<String>,
+
+    /// End when the front-end of any port has gone
+    #[arg(long, global = true, help_heading = "Process")]
+    pub one_off: bool,
+
+    /// Validate all input, report every fault at once, touch nothing; exit 0 or 2
+    #[arg(long, global = true, help_heading = "Process")]
+    pub check: bool,
+
+    /// Print what this back-end can do as JSON, ignoring all other arguments
+    #[arg(long, global = true, help_heading = "Process")]
+    pub print_capabilities: bool,
+
+    /// How much to log to stderr: error, warn, info, debug or trace; RUST_LOG wins if set [default:
+    /// info]
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Process")]
+    pub log_level: Option<String>,
+
+    /// What to do instead of serving the ports.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The flags of one port; with `--port` or `--config`, the defaults for the keys left out there.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "One port")]
+pub struct PortFlags {
+    /// The network device whose LAN the port joins: a NIC, a VLAN device, a bond
+    #[arg(long, global = true, value_name = "DEV")]
+    pub parent: Option<String>,
+
+    /// The vhost-user socket to listen on
+    #[arg(long, global = true, value_name = "PATH")]
+    pub socket_path: Option<String>,
+
+    /// An inherited, already connected socket instead of --socket-path; implies --one-off
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    pub fd: Option<String>,
+
+    /// Connect to the socket instead of listening; retry for ever
+    #[arg(long, global = true)]
+    pub client: bool,
+
+    /// What carries the frames: macvtap (a kernel device) or macvlan (userspace) [default: macvtap]
+    #[arg(long = "type", global = true, value_name = "TYPE")]
+    pub kind: Option<String>,
+
+    /// How the parent is shared: bridge, vepa, private, passthru or source [default: bridge]
+    #[arg(long, global = true, value_name = "MODE")]
+    pub mode: Option<String>,
+
+    /// The MAC address, or auto: stable, from the machine id and the port's name; in passthru mode
+    /// the parent's [default: auto]
+    #[arg(long, global = true, value_name = "MAC|auto")]
+    pub mac: Option<String>,
+
+    /// The MTU, 68 to 65535 [default: the parent's]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    pub mtu: Option<String>,
+
+    /// Queue pairs, 1 to 32 [default: 1]
+    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
+    pub queue_pairs: Option<String>,
+
+    /// A source address that mode source accepts; repeatable
+    #[arg(long, global = true, value_name = "MAC")]
+    pub source: Vec<String>,
+
+    /// The name of the port and of its macvtap device, at most 15 bytes [default: derived from the
+    /// socket path, stable]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Another source address from the guest: follow it, or drop and count [default: deny; passthru:
+    /// allow]
+    #[arg(long, global = true, value_name = "allow|deny")]
+    pub mac_changes: Option<String>,
+
+    /// With type macvlan: the kernel's behaviour to the letter, without our improvements
+    #[arg(long, global = true)]
+    pub compat: bool,
+}
+
+/// What to do instead of serving the ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print what to give QEMU for these ports
+    QemuArgs,
+    /// Print what to put into the libvirt domain for these ports
+    LibvirtXml,
+    /// Print what to give cloud-hypervisor for these ports
+    CloudHypervisorArgs,
+}
+
+impl Command {
+    /// The printer behind the subcommand.
+    pub fn printer(self) -> Printer {
+        match self {
+            Command::QemuArgs => Printer::Qemu,
+            Command::LibvirtXml => Printer::Libvirt,
+            Command::CloudHypervisorArgs => Printer::CloudHypervisor,
+        }
+    }
+}
+
+impl Args {
+    /// The level to log at. An unknown one is a fault of `config::resolve`; until that is told,
+    /// the default serves.
+    pub fn level(&self) -> LevelFilter {
+        let name = self.log_level.as_deref().unwrap_or("info");
+        LOG_LEVELS.iter().find(|(n, _)| *n == name).map_or(LevelFilter::Info, |(_, level)| *level)
+    }
+}
+
+/// True if `--print-capabilities` is among the raw arguments. The vhost-user specification wants
+/// every other argument ignored then, so this is asked before clap sees any of them.
+pub fn asks_for_capabilities<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> bool {
+    args.into_iter().skip(1).any(|arg| arg.as_ref() == "--print-capabilities")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn clap_finds_no_contradiction() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_go_before_or_after_a_printer() {
+        for line in [
+            ["x", "--parent", "eth0", "qemu-args", "--mtu", "1400"],
+            ["x", "qemu-args", "--parent", "eth0", "--mtu", "1400"],
+        ] {
+            let args = Args::try_parse_from(line).unwrap();
+            assert_eq!(args.flags.parent.as_deref(), Some("eth0"), "{line:?}");
+            assert_eq!(args.flags.mtu.as_deref(), Some("1400"), "{line:?}");
+            assert_eq!(args.command, Some(Command::QemuArgs));
+        }
+    }
+
+    #[test]
+    fn capabilities_are_asked_for_whatever_else_is_typed() {
+        assert!(asks_for_capabilities(["x", "--bad", "--print-capabilities"]));
+        assert!(!asks_for_capabilities(["--print-capabilities", "--check"]));
+    }
+}

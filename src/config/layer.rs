@@ -1,0 +1,254 @@
+//! One place's words, parsed: a layer that can be put over another one.
+//!
+//! Each value is absent, bad or there. A bad one has been reported already; it still hides what
+//! lies below and still counts as given, so that one mistake yields one message and not three
+//! (`--parent 'eth 0'` is not also "parent missing").
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::words::Words;
+use super::{Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice};
+use crate::mac::Mac;
+use crate::mode::Mode;
+
+/// A Unix socket address holds 108 bytes, the last of which is the terminating zero.
+const MAX_SOCKET_PATH: usize = 107;
+/// IFNAMSIZ without the terminating zero.
+const MAX_DEVICE_NAME: usize = 15;
+
+/// A value that a place may give.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Given<T> {
+    /// Not given here.
+    #[default]
+    Absent,
+    /// Given, but faulty, which has been reported.
+    Bad,
+    /// Given.
+    Is(T),
+}
+
+impl<T> Given<T> {
+    /// This value, or if there is none the lower layer's.
+    pub fn or(self, lower: Given<T>) -> Given<T> {
+        if matches!(self, Given::Absent) { lower } else { self }
+    }
+
+    /// The value, if it is there and good.
+    pub fn get(&self) -> Option<&T> {
+        match self {
+            Given::Is(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// True if the place says nothing about it.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Given::Absent)
+    }
+}
+
+/// What one place says about a port, parsed; or several, one over the other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layer {
+    pub socket: Given<PathBuf>,
+    pub parent: Given<String>,
+    pub kind: Given<Kind>,
+    pub mode: Given<Mode>,
+    pub mac: Given<MacChoice>,
+    pub mtu: Given<u32>,
+    pub queue_pairs: Given<u16>,
+    pub sources: Given<Vec<Mac>>,
+    pub name: Given<String>,
+    pub mac_changes: Given<MacChanges>,
+    pub compat: Given<bool>,
+    pub client: Given<bool>,
+}
+
+impl Layer {
+    /// Parses every word of a place and reports every faulty one.
+    pub fn parse(words: &Words, faults: &mut Vec<String>) -> Layer {
+        let mut read = Reader { words, faults };
+        Layer {
+            socket: read.key("socket", socket),
+            parent: read.key("parent", parent),
+            kind: read.key("type", kind),
+            mode: read.key("mode", Mode::from_str),
+            mac: read.key("mac", mac),
+            mtu: read.key("mtu", mtu),
+            queue_pairs: read.key("queue-pairs", queue_pairs),
+            sources: read.key("source", sources),
+            name: read.key("name", name),
+            mac_changes: read.key("mac-changes", mac_changes),
+            compat: read.key("compat", on_off),
+            client: read.key("client", on_off),
+        }
+    }
+
+    /// This layer's values, and the lower one's where this one gives none. Sockets are never
+    /// inherited: a socket belongs to one port.
+    pub fn over(self, lower: &Layer) -> Layer {
+        let lower = lower.clone();
+        Layer {
+            socket: self.socket,
+            parent: self.parent.or(lower.parent),
+            kind: self.kind.or(lower.kind),
+            mode: self.mode.or(lower.mode),
+            mac: self.mac.or(lower.mac),
+            mtu: self.mtu.or(lower.mtu),
+            queue_pairs: self.queue_pairs.or(lower.queue_pairs),
+            sources: self.sources.or(lower.sources),
+            name: self.name.or(lower.name),
+            mac_changes: self.mac_changes.or(lower.mac_changes),
+            compat: self.compat.or(lower.compat),
+            client: self.client.or(lower.client),
+        }
+    }
+}
+
+struct Reader<'a> {
+    words: &'a Words,
+    faults: &'a mut Vec<String>,
+}
+
+impl Reader<'_> {
+    fn key<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Given<T> {
+        let Some(text) = self.words.text(key) else {
+            return Given::Absent;
+        };
+        match parse(text) {
+            Ok(value) => Given::Is(value),
+            Err(reason) => {
+                self.faults.push(format!("{}: {reason}", self.words.spot(key, text)));
+                Given::Bad
+            }
+        }
+    }
+}
+
+fn socket(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("empty; give the path of the vhost-user socket".to_owned());
+    }
+    if text.contains('\0') {
+        return Err("holds a zero byte, which no path can; remove it".to_owned());
+    }
+    if text.len() > MAX_SOCKET_PATH {
+        let length = text.len();
+        return Err(format!(
+            "{length} bytes, a Unix socket's path holds {MAX_SOCKET_PATH}; use a shorter one"
+        ));
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// The kernel's dev_valid_name().
+fn device_name(text: &str) -> Result<(), String> {
+    let wrong = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if text.is_empty() {
+        Err("empty".to_owned())
+    } else if text.len() > MAX_DEVICE_NAME {
+        Err(format!("{} bytes, a device name has at most {MAX_DEVICE_NAME}", text.len()))
+    } else if let Some(c) = text.chars().find(|c| wrong(*c)) {
+        Err(format!("{c:?} cannot be in a device name"))
+    } else if text == "." || text == ".." {
+        Err("not a device name".to_owned())
+    } else {
+        Ok(())
+    }
+}
+
+fn parent(text: &str) -> Result<String, String> {
+    device_name(text).map_err(|reason| format!("{reason}; `ip link` lists the devices"))?;
+    Ok(text.to_owned())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let remedy = "give 1 to 15 bytes without '/', ':', '%' or blanks, or leave it out";
+    device_name(text).map_err(|reason| format!("{reason}; {remedy}"))?;
+    if text.contains('%') {
+        // The kernel would take the name as a pattern and number the devices itself.
+        return Err(format!("'%' cannot be in a device name; {remedy}"));
+    }
+    Ok(text.to_owned())
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    match text {
+        "macvtap" => Ok(Kind::Macvtap),
+        "macvlan" => {
+            Err("userspace macvlan ports are not in this version; use type=macvtap".to_owned())
+        }
+        _ => Err(format!("'{text}' is not a type: macvtap or macvlan")),
+    }
+}
+
+fn station(text: &str) -> Result<Mac, String> {
+    let mac: Mac = text.parse()?;
+    if mac.is_zero() {
+        return Err("the zero address belongs to nobody; give another one".to_owned());
+    }
+    if mac.is_group() {
+        return Err(
+            "a multicast address (bit 0 of the first byte); a station's has that bit clear"
+                .to_owned(),
+        );
+    }
+    Ok(mac)
+}
+
+fn mac(text: &str) -> Result<MacChoice, String> {
+    match text {
+        "auto" => Ok(MacChoice::Auto),
+        _ => Ok(MacChoice::Given(station(text)?)),
+    }
+}
+
+fn sources(text: &str) -> Result<Vec<Mac>, String> {
+    let mut sources = Vec::new();
+    for part in text.split('+') {
+        let mac = station(part).map_err(|reason| match part == text {
+            true => reason,
+            false => format!("{part}: {reason}"),
+        })?;
+        // Naming one twice is harmless.
+        if !sources.contains(&mac) {
+            sources.push(mac);
+        }
+    }
+    Ok(sources)
+}
+
+fn mtu(text: &str) -> Result<u32, String> {
+    let remedy = "leave it out to use the parent's";
+    match text.parse::<i64>() {
+        Ok(68..=65535) => text.parse().map_err(|_| remedy.to_owned()),
+        Ok(..68) => Err(format!("below 68; {remedy}")),
+        Ok(_) => Err(format!("above 65535; {remedy}")),
+        Err(_) => Err(format!("not a number of bytes (68 to 65535); {remedy}")),
+    }
+}
+
+fn queue_pairs(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(pairs) if (1..=MAX_QUEUE_PAIRS).contains(&pairs) => Ok(pairs),
+        _ => Err(format!("queue pairs are a number from 1 to {MAX_QUEUE_PAIRS}")),
+    }
+}
+
+fn mac_changes(text: &str) -> Result<MacChanges, String> {
+    match text {
+        "allow" => Ok(MacChanges::Allow),
+        "deny" => Ok(MacChanges::Deny),
+        _ => Err(format!("'{text}' is neither allow nor deny")),
+    }
+}
+
+fn on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" | "yes" => Ok(true),
+        "off" | "false" | "no" => Ok(false),
+        _ => Err(format!("'{text}' is neither on nor off")),
+    }
+}

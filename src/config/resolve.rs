@@ -1,0 +1,169 @@
+//! From what was typed to what the program works with: layers, names, and all faults at once.
+//!
+//! A key's value comes from the port itself, else from the flags, else from the file's `[defaults]`,
+//! else from the program. A port from plain flags exists when `--socket-path` or `--fd` is given,
+//! beside those of `--port` and `--config`. What can go wrong is the user's to correct, so every
+//! fault that can be found is found before we give up.
+
+use super::check::{self, Candidate};
+use super::layer::{Given, Layer};
+use super::words::{Place, Words};
+use super::{Config, Workers, file, port_key};
+use crate::cli::{Args, LOG_LEVELS, PortFlags};
+use crate::error::{Error, Result};
+use crate::mode::Mode;
+
+/// The configuration that the arguments (and the file they name) ask for.
+pub fn resolve(args: &Args) -> Result<Config> {
+    let mut faults = Vec::new();
+    let document =
+        args.config.as_deref().map(|path| file::read(path, &mut faults)).unwrap_or_default();
+    let flags = flag_words(&args.flags, &mut faults);
+    let fd = fd(&flags, &mut faults);
+    let own = Layer::parse(&flags, &mut faults);
+    let below = match &document.defaults {
+        Some(words) => Layer::parse(words, &mut faults),
+        None => Layer::default(),
+    };
+    let defaults = own.over(&below);
+
+    let mut candidates = Vec::new();
+    if flags.has("socket") || flags.fd.is_some() {
+        candidates.push(Candidate { words: flags.clone(), fd, layer: defaults.clone() });
+    }
+    let mut add = |words: Words, faults: &mut Vec<String>| {
+        let layer = Layer::parse(&words, faults).over(&defaults);
+        candidates.push(Candidate { words, fd: Given::Absent, layer });
+    };
+    for (index, text) in args.port.iter().enumerate() {
+        let words = port_key::read(index + 1, text, &mut faults);
+        add(words, &mut faults);
+    }
+    for words in document.ports {
+        add(words, &mut faults);
+    }
+
+    count(&flags, &candidates, args.config.is_some(), &mut faults);
+    for words in [Some(&flags), document.defaults.as_ref()].into_iter().flatten() {
+        unused_sources(words, &candidates, &mut faults);
+    }
+    let mut ports = Vec::new();
+    for candidate in &candidates {
+        ports.extend(check::alone(candidate, &mut faults));
+    }
+    check::together(&candidates, &mut faults);
+    let workers = workers(args.workers.as_deref(), &mut faults);
+    log_level(args.log_level.as_deref(), &mut faults);
+
+    if !faults.is_empty() {
+        return Err(Error::Usage(faults));
+    }
+    // An inherited connection that has ended cannot come back.
+    Ok(Config { ports, workers, one_off: args.one_off || flags.fd.is_some() })
+}
+
+fn flag_words(flags: &PortFlags, faults: &mut Vec<String>) -> Words {
+    let sources = (!flags.source.is_empty()).then(|| flags.source.join("+"));
+    let on = |set: bool| set.then(|| "on".to_owned());
+    let mut words = Words::new(Place::Flags);
+    words.fd = flags.fd.clone();
+    for (key, text) in [
+        ("socket", flags.socket_path.clone()),
+        ("parent", flags.parent.clone()),
+        ("type", flags.kind.clone()),
+        ("mode", flags.mode.clone()),
+        ("mac", flags.mac.clone()),
+        ("mtu", flags.mtu.clone()),
+        ("queue-pairs", flags.queue_pairs.clone()),
+        ("source", sources),
+        ("name", flags.name.clone()),
+        ("mac-changes", flags.mac_changes.clone()),
+        ("compat", on(flags.compat)),
+        ("client", on(flags.client)),
+    ] {
+        if let Some(text) = text {
+            words.add(key, text, None);
+        }
+    }
+    if words.has("socket") && words.fd.is_some() {
+        faults.push("--fd with --socket-path: two ways to the front-end; give one".to_owned());
+    }
+    words
+}
+
+fn fd(flags: &Words, faults: &mut Vec<String>) -> Given<i32> {
+    let Some(text) = &flags.fd else {
+        return Given::Absent;
+    };
+    match text.parse() {
+        Ok(fd @ 3..) => return Given::Is(fd),
+        Ok(0..=2) => {
+            faults.push(format!("--fd {text}: 0 to 2 are stdin, stdout and stderr; use 3 or above"))
+        }
+        _ => faults.push(format!("--fd {text}: not a file descriptor's number; use 3 or above")),
+    }
+    Given::Bad
+}
+
+/// There must be a port, and an inherited socket must be the only one.
+fn count(flags: &Words, ports: &[Candidate], from_file: bool, faults: &mut Vec<String>) {
+    if flags.fd.is_some() && ports.len() > 1 {
+        let text = flags.label();
+        faults.push(format!(
+            "{text}: serves one port, but {} are given; use socket paths",
+            ports.len()
+        ));
+    }
+    // A file that could not be read has been reported, and is where the ports were to come from.
+    if ports.is_empty() && !(from_file && !faults.is_empty()) {
+        faults.push(
+            "--socket-path: missing, so there is no port to serve; give --socket-path PATH (or \
+             --fd N), --port socket=PATH,parent=DEV for each port, or --config FILE with [[port]] \
+             tables"
+                .to_owned(),
+        );
+    }
+}
+
+/// A default list of source addresses that no port takes up is a mistake, most likely a forgotten
+/// mode. (One that the plain port gives for itself is checked with that port.)
+fn unused_sources(words: &Words, ports: &[Candidate], faults: &mut Vec<String>) {
+    let Some(text) = words.text("source") else { return };
+    let used = |port: &Candidate| {
+        (words.is_flags() && port.words.is_flags())
+            || check::mode(&port.layer).is_none_or(|mode| mode == Mode::Source)
+    };
+    if !ports.is_empty() && !ports.iter().any(used) {
+        let spot = words.spot("source", text);
+        faults.push(format!("{spot}: no port has mode=source; set it or leave the list out"));
+    }
+}
+
+fn workers(text: Option<&str>, faults: &mut Vec<String>) -> Workers {
+    let Some(text) = text else {
+        return Workers::Auto;
+    };
+    if text == "per-queue" {
+        return Workers::PerQueue;
+    }
+    match text.parse() {
+        Ok(count @ 1..) => return Workers::Count(count),
+        Ok(_) => faults.push("--workers 0: nobody would carry a frame; use 1 or more".to_owned()),
+        Err(_) => {
+            faults.push(format!("--workers {text}: neither a number from 1 nor per-queue"));
+        }
+    }
+    Workers::Auto
+}
+
+fn log_level(text: Option<&str>, faults: &mut Vec<String>) {
+    if let Some(text) = text
+        && !LOG_LEVELS.iter().any(|(name, _)| *name == text)
+    {
+        let names = LOG_LEVELS.map(|(name, _)| name).join(", ");
+        faults.push(format!("--log-level {text}: not a level; the levels are {names}"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

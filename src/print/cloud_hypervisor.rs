@@ -1,0 +1,59 @@
+//! cloud-hypervisor's arguments.
+//!
+//! `num_queues` counts rings, two for each pair, and the guest needs at least as many CPUs as pairs.
+//! All ports go behind one `--net`. Of values with a comma or a bracket the parser wants double
+//! quotes; a double quote itself cannot be given at all.
+//!
+//! `vhost_mode` is the VMM's end: `client` connects to us (and is the default), `server` listens.
+
+use super::{RING_SIZE, Shown, lines, shell, socket};
+use crate::error::{Error, Result};
+
+/// Guest memory: an example value that the user will change.
+const MEMORY: &str = "1G";
+
+/// The arguments, one a line.
+pub(super) fn text(ports: &[Shown]) -> Result<String> {
+    let mut arguments = Vec::new();
+    let pairs = ports.iter().map(|shown| shown.port.queue_pairs).max().unwrap_or(1);
+    if pairs > 1 {
+        arguments.push(format!("--cpus boot={pairs}"));
+    }
+    arguments.push(format!("--memory size={MEMORY},shared=on"));
+    for (index, shown) in ports.iter().enumerate() {
+        let indent = if index == 0 { "--net " } else { "      " };
+        arguments.push(format!("{indent}{}", shell(&port(shown)?)));
+    }
+    Ok(lines(&arguments))
+}
+
+/// What to tell beside the arguments.
+pub(super) fn note() -> String {
+    format!(
+        "note: {MEMORY} of memory is an example: keep shared=on, and a CPU for each queue pair\n"
+    )
+}
+
+fn port(shown: &Shown) -> Result<String> {
+    let (path, vmm_listens) = socket(shown.port);
+    let path = path.to_string_lossy();
+    if path.contains('"') {
+        return Err(Error::Usage(vec![format!(
+            "socket={path}: cloud-hypervisor takes no path with a double quote; choose another one"
+        )]));
+    }
+    let path =
+        if path.contains([',', '[', ']']) { format!("\"{path}\"") } else { path.into_owned() };
+    let mode = if vmm_listens { "server" } else { "client" };
+    let queues = 2 * shown.port.queue_pairs;
+    let mut net = format!(
+        "vhost_user=true,socket={path},vhost_mode={mode},num_queues={queues},queue_size={RING_SIZE}"
+    );
+    if let Some(mac) = shown.mac {
+        net.push_str(&format!(",mac={mac}"));
+    }
+    if let Some(mtu) = shown.mtu {
+        net.push_str(&format!(",mtu={mtu}"));
+    }
+    Ok(net)
+}

@@ -1,0 +1,69 @@
+//! The elements of a libvirt domain.
+//!
+//! Two places of the document are concerned: `<memoryBacking>` once, directly in `<domain>`, and
+//! one `<interface>` for each port in `<devices>`; a comment says so before each. libvirt's `mode`
+//! is the VMM's end: `client` when we listen, which is also what libvirt advises, because with
+//! `server` the domain's start waits for us.
+
+use super::{RING_SIZE, Shown, socket};
+use crate::error::{Error, Result};
+
+const MEMORY: &str = "\
+<!-- directly in <domain>, once: guest memory that the back-end can map -->
+<memoryBacking>
+  <source type='memfd'/>
+  <access mode='shared'/>
+</memoryBacking>
+";
+
+/// The elements, each with a comment that says where it belongs.
+pub(super) fn text(ports: &[Shown]) -> Result<String> {
+    let mut text = MEMORY.to_owned();
+    text.push_str("<!-- in <devices>: -->\n");
+    for shown in ports {
+        text.push_str(&interface(shown)?);
+    }
+    Ok(text)
+}
+
+fn interface(shown: &Shown) -> Result<String> {
+    let (path, vmm_listens) = socket(shown.port);
+    let path = path.to_string_lossy();
+    if path.chars().any(char::is_control) {
+        return Err(Error::Usage(vec![format!(
+            "socket={path:?}: XML holds no control characters; choose another path"
+        )]));
+    }
+    let path = escape(&path);
+    let mut lines = vec!["<interface type='vhostuser'>".to_owned()];
+    if let Some(mac) = shown.mac {
+        lines.push(format!("  <mac address='{mac}'/>"));
+    }
+    if vmm_listens {
+        lines.push(format!("  <source type='unix' path='{path}' mode='server'/>"));
+    } else {
+        lines.push(format!("  <source type='unix' path='{path}' mode='client'>"));
+        lines.push("    <reconnect enabled='yes' timeout='1'/>".to_owned());
+        lines.push("  </source>".to_owned());
+    }
+    lines.push("  <model type='virtio'/>".to_owned());
+    let pairs = shown.port.queue_pairs;
+    let queues = if pairs > 1 { format!(" queues='{pairs}'") } else { String::new() };
+    lines.push(format!(
+        "  <driver{queues} rx_queue_size='{RING_SIZE}' tx_queue_size='{RING_SIZE}'/>"
+    ));
+    if let Some(mtu) = shown.mtu {
+        lines.push(format!("  <mtu size='{mtu}'/>"));
+    }
+    lines.push("</interface>\n".to_owned());
+    Ok(lines.join("\n"))
+}
+
+/// Text for an attribute's value.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&apos;")
+        .replace('"', "&quot;")
+}

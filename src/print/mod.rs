@@ -1,0 +1,150 @@
+//! What to give the VMM so that it meets these ports: `qemu-args` and its siblings.
+//!
+//! Half of the trouble with vhost-user back-ends is on the other side's command line: memory that
+//! is not shared, a queue count in the wrong unit, the wrong end listening. Here the program prints
+//! what fits the port it would serve, ready to paste.
+//!
+//! The printers are pure; the one question to the host is the port's MAC address, because the VMM
+//! must give the guest the same one that the port filters for. What can go wrong: the parent that a
+//! passthru port takes its address from is not there, which is told; a value that the other side's
+//! syntax cannot hold, which is refused.
+
+mod cloud_hypervisor;
+mod libvirt;
+mod qemu;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, MacChoice, PortConfig, Socket, auto_mac, machine_id};
+use crate::error::{Error, Result};
+use crate::mac::Mac;
+use crate::mode::Mode;
+
+/// Ring size to ask for: the largest that QEMU takes, and the one that saves most wake-ups.
+const RING_SIZE: u16 = 1024;
+
+/// Whose arguments to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Printer {
+    /// QEMU's command line.
+    Qemu,
+    /// A libvirt domain's elements.
+    Libvirt,
+    /// cloud-hypervisor's command line.
+    CloudHypervisor,
+}
+
+/// One port as the VMM has to see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// The port.
+    pub port: &'a PortConfig,
+    /// The guest's MAC address; the VMM chooses one when absent.
+    pub mac: Option<Mac>,
+    /// The guest's MTU; the VMM's default when absent.
+    pub mtu: Option<u32>,
+}
+
+/// What `--print-capabilities` prints (vhost-user specification, back-end program conventions).
+pub fn capabilities_json() -> &'static str {
+    "{\"type\": \"net\"}\n"
+}
+
+/// The arguments for all ports, with the MAC addresses that the ports will have.
+pub fn text(printer: Printer, config: &Config) -> Result<String> {
+    let macs = config.ports.iter().map(resolve_mac).collect::<Result<Vec<Mac>>>()?;
+    let shown = |(port, mac)| Shown { port, mac: Some(mac), mtu: port.mtu };
+    let shown: Vec<Shown> = config.ports.iter().zip(macs).map(shown).collect();
+    pure_text(printer, &shown)
+}
+
+/// The arguments for these ports; nothing is asked of the host but the current directory.
+pub fn pure_text(printer: Printer, ports: &[Shown]) -> Result<String> {
+    let faults: Vec<String> = ports.iter().filter_map(no_path).collect();
+    if !faults.is_empty() {
+        return Err(Error::Usage(faults));
+    }
+    match printer {
+        Printer::Qemu => Ok(qemu::text(ports)),
+        Printer::Libvirt => libvirt::text(ports),
+        Printer::CloudHypervisor => cloud_hypervisor::text(ports),
+    }
+}
+
+/// What the user should know beside the arguments; for stderr, so that stdout can be pasted whole.
+pub fn note(printer: Printer, config: &Config) -> String {
+    let listens = config.ports.iter().any(|port| matches!(port.socket, Socket::Listen(_)));
+    match printer {
+        Printer::Qemu => qemu::note(listens),
+        Printer::Libvirt => String::new(),
+        Printer::CloudHypervisor => cloud_hypervisor::note(),
+    }
+}
+
+/// The MAC address that a port will have. Looks at the host: the machine id, or the parent's address
+/// (in passthru mode, and where the machine has no id).
+pub fn resolve_mac(port: &PortConfig) -> Result<Mac> {
+    match port.mac {
+        MacChoice::Given(mac) => Ok(mac),
+        MacChoice::Auto if port.mode == Mode::Passthru => parent_mac(&port.parent),
+        MacChoice::Auto => match machine_id() {
+            Some(id) => Ok(auto_mac(&id, &port.name)),
+            None => Ok(auto_mac(&parent_mac(&port.parent)?.to_string(), &port.name)),
+        },
+    }
+}
+
+fn parent_mac(parent: &str) -> Result<Mac> {
+    let path = Path::new("/sys/class/net").join(parent).join("address");
+    let object = || format!("parent {parent}");
+    let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Error::failed(
+            object(),
+            "there is no such network device, so its MAC address is not known",
+            "run this where the parent is (`ip link` lists the devices), or give --mac",
+        ),
+        _ => Error::failed(object(), format!("{}: {error}", path.display()), "give --mac"),
+    })?;
+    text.trim().parse().map_err(|_| {
+        let reason = format!("its address '{}' is not an Ethernet one", text.trim());
+        Error::failed(object(), reason, "use an Ethernet device")
+    })
+}
+
+fn no_path(shown: &Shown) -> Option<String> {
+    match shown.port.socket {
+        Socket::Fd(fd) => Some(format!(
+            "--fd {fd}: has no path that could be given to a VMM; print with --socket-path PATH"
+        )),
+        _ => None,
+    }
+}
+
+/// The socket's path from the root, because the VMM runs elsewhere, and whether the VMM has to
+/// listen on it.
+fn socket(port: &PortConfig) -> (PathBuf, bool) {
+    let (path, vmm_listens) = match &port.socket {
+        Socket::Listen(path) => (path.clone(), false),
+        Socket::Connect(path) => (path.clone(), true),
+        // Refused by `pure_text`; an empty path is refused by every VMM.
+        Socket::Fd(_) => (PathBuf::new(), false),
+    };
+    (std::path::absolute(&path).unwrap_or(path), vmm_listens)
+}
+
+/// A word for a POSIX shell, quoted where it needs to be.
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+/// One line for each argument, to be pasted into a shell.
+fn lines(arguments: &[String]) -> String {
+    arguments.join(" \\\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests;
