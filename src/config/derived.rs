@@ -85,11 +85,11 @@ mod tests {
     #[test]
     fn names_are_readable_and_never_change() {
         // These are promises: guests' addresses hang on them.
-        assert_eq!(name("/run/vm1.sock"), "vm1-NAME1");
-        assert_eq!(name("/run/a very long name.sock"), "a-very-lon-NAME2");
-        assert_eq!(name("/run/.sock"), "sock-NAME3");
-        assert_eq!(name("/run/\u{e9}.sock"), "port-NAME4");
-        assert_eq!(derived_name(&Socket::Fd(5), "eth0"), "fd5-NAME5");
+        assert_eq!(name("/run/vm1.sock"), "vm1-e590");
+        assert_eq!(name("/run/a very long name.sock"), "a-very-lon-d52d");
+        assert_eq!(name("/run/.sock"), "sock-5741");
+        assert_eq!(name("/run/\u{e9}.sock"), "port-dcfb");
+        assert_eq!(derived_name(&Socket::Fd(5), "eth0"), "fd5-5fc4");
     }
 
     #[test]
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn addresses_never_change() {
         let mac = auto_mac("0123456789abcdef0123456789abcdef", "vm1");
-        assert_eq!(mac.to_string(), "MAC1");
+        assert_eq!(mac.to_string(), "66:66:19:19:18:d6");
         assert_ne!(mac, auto_mac("0123456789abcdef0123456789abcdef", "vm2"));
         assert_ne!(mac, auto_mac("0123456789abcdef0123456789abcdee", "vm1"));
     }

@@ -7,7 +7,8 @@
 
 use std::path::Path;
 
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::words::{Place, Words, known_key};
 
@@ -36,8 +37,11 @@ pub fn read(path: &Path, faults: &mut Vec<String>) -> Document {
 pub fn parse(file: &str, text: &str, faults: &mut Vec<String>) -> Document {
     let (table, errors) = DeTable::parse_recoverable(text);
     let walk = Walk { file, text };
-    for error in &errors {
-        let line = walk.line(error.span().unwrap_or_default().start);
+    let mut errors: Vec<_> =
+        errors.iter().map(|error| (error.span().unwrap_or_default().start, error)).collect();
+    errors.sort_by_key(|(start, _)| *start);
+    for (start, error) in &errors {
+        let line = walk.line(*start);
         // Toml's messages may have several lines; a fault has one.
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
         faults.push(format!("{file}:{line}: not TOML: {message}"));
@@ -62,7 +66,7 @@ impl Walk<'_> {
 
     fn document(&self, table: &DeTable, faults: &mut Vec<String>) -> Document {
         let mut document = Document::default();
-        for (key, value) in table {
+        for (key, value) in in_order(table) {
             let line = self.line(key.span().start);
             let here = format!("{}:{line}", self.file);
             match (key.get_ref().as_ref(), value.get_ref()) {
@@ -111,10 +115,7 @@ impl Walk<'_> {
     fn words(&self, place: Place, table: &DeTable, faults: &mut Vec<String>) -> Words {
         let mut words = Words::new(place);
         let mut wrong = Vec::new();
-        // The table is sorted by key; messages come in the order of the file.
-        let mut entries: Vec<_> = table.iter().collect();
-        entries.sort_by_key(|(key, _)| key.span().start);
-        for (key, value) in entries {
+        for (key, value) in in_order(table) {
             let line = self.line(key.span().start);
             let read = known_key(key.get_ref()).and_then(|key| Ok((key, as_text(key, value)?)));
             match read {
@@ -131,11 +132,22 @@ impl Walk<'_> {
     }
 }
 
+/// A table is sorted by key; messages come in the order of the file.
+fn in_order<'a, 'i>(
+    table: &'a DeTable<'i>,
+) -> Vec<(&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
+}
+
 /// The value as `--port` would hold it.
-fn as_text(key: &str, value: &toml::Spanned<DeValue>) -> Result<String, String> {
+fn as_text(key: &str, value: &Spanned<DeValue>) -> Result<String, String> {
     let text = match value.get_ref() {
         DeValue::String(text) => text.to_string(),
-        DeValue::Integer(number) => number.to_string(),
+        // 0x578 is a number like any other here, which `--port` would not take.
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or_else(|_| number.to_string(), |number| number.to_string()),
         DeValue::Boolean(on) => if *on { "on" } else { "off" }.to_owned(),
         DeValue::Array(list) if key == "source" => {
             let texts: Option<Vec<&str>> =
@@ -183,8 +195,8 @@ mod tests {
         let text = faults.join("\n");
         for start in [
             "f:1: 'workers' is not known; a file holds [defaults] and [[port]] tables",
-            "f:3: [defaults] (socket=/x): socket: a socket belongs to one port;",
-            "f:4: [defaults] (socket=/x): 'queues' is not a key of a port; the keys are socket,",
+            "f:3: [defaults]: socket: a socket belongs to one port;",
+            "f:4: [defaults]: 'queues' is not a key of a port; the keys are socket,",
             "f:6: [[port]] 1 (socket=/a): mtu: a string, number or boolean is wanted, not a float",
             "f:7: [[port]] 1 (socket=/a): mode: empty;",
             "f:8: [[port]] 1 (socket=/a): source: a list of strings is wanted",

@@ -190,10 +190,7 @@ fn station(text: &str) -> Result<Mac, String> {
         return Err("the zero address belongs to nobody; give another one".to_owned());
     }
     if mac.is_group() {
-        return Err(
-            "a multicast address (bit 0 of the first byte); a station's has that bit clear"
-                .to_owned(),
-        );
+        return Err("a multicast address; clear bit 0 of the first byte".to_owned());
     }
     Ok(mac)
 }
