@@ -33,7 +33,7 @@ pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
 /// --config file; the flags of "One port" then give the defaults for what a port leaves out. Exit
 /// codes: 0 after SIGTERM or SIGINT, 1 could not do it, 2 bad usage.
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "vhost-user-macvtap", version, max_term_width = 100)]
+#[command(name = "vhost-user-macvtap", version)]
 pub struct Args {
     /// The flags of one port, or the defaults of many.
     #[command(flatten)]

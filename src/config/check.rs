@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::layer::{Given, Layer};
+use super::given::Given;
+use super::layer::Layer;
 use super::words::Words;
 use super::{Kind, MacChanges, MacChoice, PortConfig, Socket, derived_name};
 use crate::mode::Mode;

@@ -1,12 +1,13 @@
 //! One place's words, parsed: a layer that can be put over another one.
 //!
-//! Each value is absent, bad or there. A bad one has been reported already; it still hides what
-//! lies below and still counts as given, so that one mistake yields one message and not three
-//! (`--parent 'eth 0'` is not also "parent missing").
+//! All rules about a single value are here (what a MTU may be, what a device may be called); rules
+//! about several are in `check.rs`. Each refusal gives the reason and the remedy; the place is put
+//! before it by the caller.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::given::Given;
 use super::words::Words;
 use super::{Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice};
 use crate::mac::Mac;
@@ -16,38 +17,6 @@ use crate::mode::Mode;
 const MAX_SOCKET_PATH: usize = 107;
 /// IFNAMSIZ without the terminating zero.
 const MAX_DEVICE_NAME: usize = 15;
-
-/// A value that a place may give.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Given<T> {
-    /// Not given here.
-    #[default]
-    Absent,
-    /// Given, but faulty, which has been reported.
-    Bad,
-    /// Given.
-    Is(T),
-}
-
-impl<T> Given<T> {
-    /// This value, or if there is none the lower layer's.
-    pub fn or(self, lower: Given<T>) -> Given<T> {
-        if matches!(self, Given::Absent) { lower } else { self }
-    }
-
-    /// The value, if it is there and good.
-    pub fn get(&self) -> Option<&T> {
-        match self {
-            Given::Is(value) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// True if the place says nothing about it.
-    pub fn is_absent(&self) -> bool {
-        matches!(self, Given::Absent)
-    }
-}
 
 /// What one place says about a port, parsed; or several, one over the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

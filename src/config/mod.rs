@@ -13,6 +13,7 @@
 mod check;
 mod derived;
 mod file;
+mod given;
 mod layer;
 mod port_key;
 mod resolve;

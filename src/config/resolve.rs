@@ -6,7 +6,8 @@
 //! fault that can be found is found before we give up.
 
 use super::check::{self, Candidate};
-use super::layer::{Given, Layer};
+use super::given::Given;
+use super::layer::Layer;
 use super::words::{Place, Words};
 use super::{Config, Workers, file, port_key};
 use crate::cli::{Args, LOG_LEVELS, PortFlags};
@@ -115,7 +116,8 @@ fn count(flags: &Words, ports: &[Candidate], from_file: bool, faults: &mut Vec<S
         ));
     }
     // A file that could not be read has been reported, and is where the ports were to come from.
-    if ports.is_empty() && !(from_file && !faults.is_empty()) {
+    let told = from_file && !faults.is_empty();
+    if ports.is_empty() && !told {
         faults.push(
             "--socket-path: missing, so there is no port to serve; give --socket-path PATH (or \
              --fd N), --port socket=PATH,parent=DEV for each port, or --config FILE with [[port]] \

@@ -105,9 +105,10 @@ fn parent_mac(parent: &str) -> Result<Mac> {
         ),
         _ => Error::failed(object(), format!("{}: {error}", path.display()), "give --mac"),
     })?;
-    text.trim().parse().map_err(|_| {
-        let reason = format!("its address '{}' is not an Ethernet one", text.trim());
-        Error::failed(object(), reason, "use an Ethernet device")
+    let text = text.trim();
+    text.parse().ok().filter(|mac: &Mac| mac.is_station()).ok_or_else(|| {
+        let reason = format!("its address '{text}' is not one that a guest could have");
+        Error::failed(object(), reason, "use an Ethernet device, or give --mac")
     })
 }
 

@@ -4,6 +4,8 @@
 //! here is one that a user has to be able to act on: the message is part of the interface.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod refusals;
+
 use std::process::{Command, Output, Stdio};
 
 fn run(line: &str) -> Output {
@@ -29,90 +31,6 @@ fn refused(line: &str) -> Vec<String> {
     assert_eq!(output.status.code(), Some(2), "{line}:\n{stderr}");
     assert!(output.stdout.is_empty(), "{line}");
     stderr.lines().map(str::to_owned).collect()
-}
-
-/// One test for each refusal: the message is one line, and holds these words.
-macro_rules! refusals {
-    ($($name:ident: $line:expr => $words:expr;)*) => {$(
-        #[test]
-        fn $name() {
-            let lines = refused(&format!("--check {}", $line));
-            assert_eq!(lines.len(), 1, "{lines:#?}");
-            for words in $words {
-                assert!(lines[0].contains(words), "{words:?} is not in {:?}", lines[0]);
-            }
-        }
-    )*};
-}
-
-const TWO: &str = "--parent eth0 --port socket=/run/a.sock";
-
-refusals! {
-    nothing_at_all: "" => ["--socket-path: missing", "--port", "--config"];
-    parent_missing: "--socket-path /s" => ["--parent: missing; name the network device"];
-    parent_missing_in_a_port: "--port socket=/s" => ["--port 1 (socket=/s): parent: missing;"];
-    parent_too_long: "--parent sixteen-bytes-xx --socket-path /s" =>
-        ["--parent sixteen-bytes-xx: 16 bytes, a device name has at most 15; `ip link`"];
-    parent_with_slash: "--parent a/b --socket-path /s" => ["--parent a/b: '/' cannot be in"];
-    socket_missing: "--parent eth0 --port mode=vepa" => ["--port 1: socket: missing; give"];
-    fd_with_socket_path: "--parent eth0 --fd 3 --socket-path /s" => ["--fd with --socket-path:"];
-    fd_with_more_ports: "--parent eth0 --fd 3 --port socket=/s" =>
-        ["--fd 3: serves one port, but 2 are given; use socket paths"];
-    fd_not_a_number: "--parent eth0 --fd x" => ["--fd x: not a file descriptor's number; use 3"];
-    fd_negative: "--parent eth0 --fd -1" => ["--fd -1: not a file descriptor's number; use 3"];
-    fd_of_stderr: "--parent eth0 --fd 2" => ["--fd 2: 0 to 2 are stdin, stdout and stderr; use"];
-    fd_with_client: "--parent eth0 --fd 3 --client" => ["--client: --fd is a connected socket"];
-    socket_path_too_long: format!("--parent eth0 --socket-path /{}", "x".repeat(107)) =>
-        ["--socket-path /xxx", ": 108 bytes, a Unix socket's path holds 107; use a shorter one"];
-    one_socket_for_two: format!("{TWO} --port socket=/run/./a.sock,mtu=1400") =>
-        ["--port 1 (socket=/run/a.sock) and --port 2 (socket=/run/./a.sock): both have the socket"];
-    one_name_for_two: format!("{TWO},name=x --port socket=/b,name=x") =>
-        ["--port 1 (socket=/run/a.sock) and --port 2 (socket=/b): both have the name x; give"];
-    one_default_name_for_two: format!("{TWO} --port socket=/b --name x") => ["the name x;"];
-    mode_unknown: "--parent eth0 --socket-path /s --mode brigde" =>
-        ["--mode brigde: 'brigde' is not a mode: bridge, vepa, private, passthru or source"];
-    type_unknown: format!("{TWO},type=tap") =>
-        ["--port 1 (socket=/run/a.sock): type=tap: 'tap' is not a type: macvtap or macvlan"];
-    type_macvlan: "--parent eth0 --socket-path /s --type macvlan" =>
-        ["--type macvlan: userspace macvlan ports are not in this version; use type=macvtap"];
-    mac_multicast: "--parent eth0 --socket-path /s --mac 01:00:5e:00:00:01" =>
-        ["--mac 01:00:5e:00:00:01: a multicast address"];
-    mac_zero: "--parent eth0 --socket-path /s --mac 00:00:00:00:00:00" => ["the zero address"];
-    mac_malformed: "--parent eth0 --socket-path /s --mac 52:54" => ["write six hex bytes, as"];
-    one_mac_for_two: format!("{TWO} --port socket=/b --mac 02:00:00:00:00:01") =>
-        ["both have mac=02:00:00:00:00:01 on parent eth0; give each its own"];
-    mtu_below: format!("{TWO} --port socket=/run/b.sock,mtu=12") =>
-        ["--port 2 (socket=/run/b.sock): mtu=12: below 68; leave it out to use the parent's"];
-    mtu_above: "--parent eth0 --socket-path /s --mtu 65536" => ["--mtu 65536: above 65535; leave"];
-    queue_pairs_none: "--parent eth0 --socket-path /s --queue-pairs 0" =>
-        ["--queue-pairs 0: queue pairs are a number from 1 to 32"];
-    queue_pairs_many: "--parent eth0 --socket-path /s --queue-pairs 33" => ["from 1 to 32"];
-    queue_pairs_word: "--parent eth0 --socket-path /s --queue-pairs two" => ["from 1 to 32"];
-    source_without_mode: "--parent eth0 --socket-path /s --source 02:00:00:00:00:01" =>
-        ["--source 02:00:00:00:00:01: needs mode=source, this port's mode is bridge"];
-    mode_without_source: format!("{TWO},mode=source") =>
-        ["(socket=/run/a.sock): mode=source: no source address is accepted; give source=MAC+MAC"];
-    source_multicast: format!("{TWO},mode=source,source=01:00:00:00:00:01") =>
-        ["source=01:00:00:00:00:01: a multicast address"];
-    passthru_beside_another: format!("{TWO},mode=passthru --port socket=/b") =>
-        ["--port 1 (socket=/run/a.sock) and --port 2 (socket=/b): share parent eth0", "passthru"];
-    name_too_long: "--parent eth0 --socket-path /s --name sixteen-bytes-xx" =>
-        ["--name sixteen-bytes-xx: 16 bytes, a device name has at most 15; give 1 to 15 bytes"];
-    name_with_percent: "--parent eth0 --socket-path /s --name vm%d" => ["'%' cannot be in"];
-    name_with_colon: "--parent eth0 --socket-path /s --name vm:1" => ["':' cannot be in"];
-    name_dot: "--parent eth0 --socket-path /s --name ." => ["--name .: not a device name; give"];
-    compat_without_macvlan: "--parent eth0 --socket-path /s --compat" =>
-        ["--compat: needs type=macvlan"];
-    workers_none: "--parent eth0 --socket-path /s --workers 0" => ["--workers 0: nobody would"];
-    workers_word: "--parent eth0 --socket-path /s --workers all" => ["neither a number", "per-queue"];
-    log_level_unknown: "--parent eth0 --socket-path /s --log-level loud" => ["--log-level loud:"];
-    neither_on_nor_off: format!("{TWO},client=1") => ["client=1: '1' is neither on nor off"];
-    key_unknown: format!("{TWO},queues=2") => ["'queues' is not a key", "queue-pairs", "client"];
-    key_without_value: format!("{TWO},mtu") => ["'mtu' has no value; write mtu=VALUE"];
-    key_twice: format!("{TWO},mtu=1400,mtu=1500") => ["mtu=1500: mtu is given twice; keep one"];
-    value_empty: format!("{TWO},mtu=") => ["mtu=: empty; give a value or leave the key out"];
-    config_missing: "--config /nonexistent/ports.toml" =>
-        ["--config /nonexistent/ports.toml: No such file or directory", "name a readable TOML"];
 }
 
 #[test]
@@ -264,7 +182,7 @@ fn libvirt_elements_are_well_formed() {
 
 #[test]
 fn the_qemu_descriptor_is_what_the_program_says() {
-    let text = include_str!("../qemu/50-vhost-user-macvtap.json");
+    let text = include_str!("../../qemu/50-vhost-user-macvtap.json");
     let descriptor: serde_json::Value = serde_json::from_str(text).unwrap();
     let capabilities: serde_json::Value =
         serde_json::from_str(&stdout("--print-capabilities")).unwrap();

@@ -1,0 +1,37 @@
+//! A value that may be missing or faulty.
+//!
+//! A faulty one has been reported already; it still hides what lies below and still counts as given,
+//! so that one mistake yields one message and not three (`--parent 'eth 0'` is not also "parent
+//! missing").
+
+/// A value that a place may give.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Given<T> {
+    /// Not given here.
+    #[default]
+    Absent,
+    /// Given, but faulty, which has been reported.
+    Bad,
+    /// Given.
+    Is(T),
+}
+
+impl<T> Given<T> {
+    /// This value, or if there is none the lower layer's.
+    pub fn or(self, lower: Given<T>) -> Given<T> {
+        if matches!(self, Given::Absent) { lower } else { self }
+    }
+
+    /// The value, if it is there and good.
+    pub fn get(&self) -> Option<&T> {
+        match self {
+            Given::Is(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// True if the place says nothing about it.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Given::Absent)
+    }
+}
