@@ -57,10 +57,16 @@ pub fn resolve(args: &Args) -> Result<Config> {
     log_level(args.log_level.as_deref(), &mut faults);
 
     if !faults.is_empty() {
-        return Err(Error::Usage(faults));
+        return Err(Error::Usage(faults.iter().map(|fault| one_line(fault)).collect()));
     }
     // An inherited connection that has ended cannot come back.
     Ok(Config { ports, workers, one_off: args.one_off || flags.fd.is_some() })
+}
+
+/// A fault is one line, also when it quotes a value with a line break or a terminal's escapes.
+fn one_line(fault: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    fault.chars().map(shown).collect()
 }
 
 fn flag_words(flags: &PortFlags, faults: &mut Vec<String>) -> Words {

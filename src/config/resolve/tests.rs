@@ -2,6 +2,7 @@
 //! every refusal is read as the user reads it.
 
 use clap::Parser;
+use proptest::prelude::*;
 
 use super::*;
 use crate::config::{Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, Socket, derived_name};
@@ -181,5 +182,30 @@ fn every_refusal_names_the_place_the_reason_and_the_remedy() {
     ] {
         let faults = faults(line);
         assert!(faults.len() == 1 && faults[0].contains(message), "{line}:\n{faults:#?}");
+    }
+}
+
+#[test]
+fn a_fault_that_quotes_a_line_break_is_still_one_line() {
+    let mut args = args("--parent eth0 --socket-path /s");
+    args.flags.mode = Some("a\nb\u{1b}[2J".to_owned());
+    let error = resolve(&args).unwrap_err().to_string();
+    assert!(error.starts_with("--mode a\\nb\\u{1b}[2J: "), "{error}");
+}
+
+proptest! {
+    /// Whatever is typed, the answer is a configuration or faults, each one line.
+    #[test]
+    fn nothing_that_can_be_typed_breaks_the_parser(
+        port in "((socket|parent|mtu|mac|source|mode|name|x)?=?[ -~\\PC]{0,12},?){0,6}",
+        file in "(\\[\\[port\\]\\]\n|\\[defaults\\]\n|(mtu|socket|source|port) = [ -~]{0,9}\n){0,6}",
+    ) {
+        let args = Args { port: vec![port], ..Args::default() };
+        if let Err(error) = resolve(&args) {
+            prop_assert!(matches!(&error, Error::Usage(faults) if !faults.is_empty()));
+        }
+        let mut faults = Vec::new();
+        file::parse("f", &file, &mut faults);
+        prop_assert!(faults.iter().all(|fault| fault.starts_with("f:") && !fault.contains('\n')));
     }
 }
