@@ -1,0 +1,331 @@
+//! A macvtap port: the kernel device and its open queues, from `open` to `close`.
+//!
+//! The order in which a device comes up is the point of this file. A macvtap without an attached
+//! queue hands its frames to the host's stack, which would answer in the guest's name; right after
+//! an open all offloads are on, though no guest has agreed to any. So:
+//!
+//! 1. the owner's lock: nobody else uses the device (`owner.rs`);
+//! 2. a leftover of a killed process goes; the parent and the siblings are judged (`parent.rs`);
+//! 3. the device is created, down, and marked by its alias; or one that fits is adopted (`adopt.rs`);
+//! 4. it is silenced (`silence.rs`), and gets its MAC, MTU and sources;
+//! 5. all queues are opened (`node.rs`), and the offloads switched off;
+//! 6. it goes up. Only now does the kernel compare MAC addresses (EADDRINUSE).
+//!
+//! Whatever fails, everything before it is undone. At the end a created device is deleted, an
+//! adopted one put back. Deleting also gives a passthru parent the MAC address that it had before
+//! the port changed it: that is the kernel's doing.
+//!
+//! What can go wrong later: the device vanishes (its parent was removed, somebody deleted it). The
+//! queues do not notice; `watch.rs` does. `close` then succeeds, and a new `open` starts over.
+
+use std::io;
+use std::sync::Arc;
+
+use super::adopt::{self, Before};
+use super::node::Node;
+use super::owner::Owner;
+use super::parent::no_permission;
+use super::silence::Silence;
+use super::{LinkInfo, Netlink, NewMacvtap, Parent, TapOffload, TapQueue, Wanted};
+use crate::error::{Error, Result};
+use crate::mac::Mac;
+use crate::mode::Mode;
+
+/// What a port's device shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MacvtapSpec {
+    /// Device name, 1 to 15 bytes.
+    pub name: String,
+    /// The parent's name.
+    pub parent: String,
+    /// How the parent is shared.
+    pub mode: Mode,
+    /// MAC address. Absent: in passthru mode the parent's, for an adopted device the one it has,
+    /// otherwise a random one.
+    pub mac: Option<Mac>,
+    /// MTU in bytes. Absent: the parent's, or the one that an adopted device has.
+    pub mtu: Option<u32>,
+    /// Queues to open, 1 to 256.
+    pub queues: usize,
+    /// Source addresses accepted in source mode; empty in every other mode, and for an adopted
+    /// device that keeps its list.
+    pub sources: Vec<Mac>,
+}
+
+/// A macvtap device in use. To be ended with [`Macvtap::close`].
+#[derive(Debug)]
+pub struct Macvtap {
+    link: LinkInfo,
+    parent: LinkInfo,
+    before: Option<Before>,
+    queues: Vec<Arc<TapQueue>>,
+    closed: bool,
+    _owner: Owner,
+}
+
+impl Macvtap {
+    /// Creates the device, or adopts the one of that name, and opens its queues. The calling thread
+    /// must be in the network namespace of `netlink`.
+    ///
+    /// Errors name what is in the way; nothing is left behind then.
+    pub fn open(netlink: &mut Netlink, spec: &MacvtapSpec) -> Result<Macvtap> {
+        let owner = Owner::take(&spec.name)?;
+        let mut existing = lookup(netlink, &spec.name)?;
+        if let Some(leftover) = existing.take_if(|link| adopt::is_leftover(link)) {
+            log::info!("macvtap {}: replacing what a killed process has left", spec.name);
+            netlink
+                .delete(leftover.index)
+                .map_err(|error| refused(&spec.name, "removing what is left of it", &error))?;
+        }
+        let parent = Parent::find(netlink, &spec.parent, &spec.name)?;
+        let wanted =
+            Wanted { name: &spec.name, mode: spec.mode, mac: spec.mac, mtu: spec.mtu };
+        if let Some(existing) = &existing {
+            adopt::check(existing, &parent, spec)?;
+        }
+        parent.check(&wanted)?;
+        parent.warn();
+        let (link, before) = match existing {
+            Some(existing) => (existing.clone(), Some(Before::new(existing))),
+            None => (create(netlink, spec, &parent, &wanted)?, None),
+        };
+        let mut port = Macvtap {
+            link,
+            parent: parent.link,
+            before,
+            queues: Vec::new(),
+            closed: false,
+            _owner: owner,
+        };
+        match port.bring_up(netlink, spec) {
+            Ok(()) => Ok(port),
+            Err(error) => {
+                if let Err(undo) = port.close(netlink) {
+                    log::warn!("{undo}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Steps 4 to 6.
+    fn bring_up(&mut self, netlink: &mut Netlink, spec: &MacvtapSpec) -> Result<()> {
+        let index = self.link.index;
+        let silence = Silence::impose(netlink, &self.link, self.created())
+            .map_err(|error| self.failed("silencing it", &error))?;
+        if let Some(before) = &mut self.before {
+            before.silenced(silence);
+        }
+        if let Some(mac) = spec.mac
+            && mac != self.link.mac
+        {
+            self.set_mac(netlink, mac)?;
+        }
+        if let Some(mtu) = spec.mtu
+            && mtu != self.link.mtu
+        {
+            netlink
+                .set_mtu(index, mtu)
+                .map_err(|error| self.failed("setting its MTU", &error))?;
+        }
+        if !spec.sources.is_empty() && !self.created() {
+            netlink
+                .set_sources(index, &spec.sources)
+                .map_err(|error| self.failed("setting its sources", &error))?;
+        }
+        self.read_back(netlink)?;
+        let node = Node::find(&self.link)?;
+        for _ in 0..spec.queues.max(1) {
+            self.queues.push(Arc::new(node.open()?));
+        }
+        self.set_offload(TapOffload::NONE)?;
+        if !self.link.up
+            && let Err(error) = netlink.set_up(index, true)
+        {
+            return Err(self.mac_clash(netlink, self.link.mac, "bringing it up", &error));
+        }
+        self.read_back(netlink)
+    }
+
+    /// Takes over what the kernel says about the device now.
+    fn read_back(&mut self, netlink: &mut Netlink) -> Result<()> {
+        match netlink.link_by_index(self.link.index) {
+            Ok(Some(link)) => {
+                self.link = link;
+                Ok(())
+            }
+            Ok(None) => Err(self.gone()),
+            Err(error) => Err(self.failed("looking it up", &error)),
+        }
+    }
+
+    /// The queues, one per queue pair, all attached after `open`.
+    pub fn queues(&self) -> &[Arc<TapQueue>] {
+        &self.queues
+    }
+
+    /// The device's name.
+    pub fn name(&self) -> &str {
+        &self.link.name
+    }
+
+    /// The device's interface index.
+    pub fn ifindex(&self) -> u32 {
+        self.link.index
+    }
+
+    /// The device's MAC address, as far as it was set through here.
+    pub fn mac(&self) -> Mac {
+        self.link.mac
+    }
+
+    /// The device's MTU at `open`, in bytes.
+    pub fn mtu(&self) -> u32 {
+        self.link.mtu
+    }
+
+    /// The parent's name: the real parent's where a macvlan was named.
+    pub fn parent_name(&self) -> &str {
+        &self.parent.name
+    }
+
+    /// The parent's interface index.
+    pub fn parent_index(&self) -> u32 {
+        self.parent.index
+    }
+
+    /// True when the device was created here and goes at the end; false when it was adopted.
+    pub fn created(&self) -> bool {
+        self.before.is_none()
+    }
+
+    /// Changes the MAC address; in passthru mode the parent's with it.
+    ///
+    /// Errors name the device that has the address already.
+    pub fn set_mac(&mut self, netlink: &mut Netlink, mac: Mac) -> Result<()> {
+        if let Err(error) = netlink.set_mac(self.link.index, mac) {
+            return Err(self.mac_clash(netlink, mac, "setting its MAC address", &error));
+        }
+        self.link.mac = mac;
+        Ok(())
+    }
+
+    /// Says what the guest can take, for all queues. Returns what the kernel took of it (an old one
+    /// does not know USO). Errors: the device has gone.
+    pub fn set_offload(&self, features: TapOffload) -> Result<TapOffload> {
+        // The setting is the device's: any of its queues will do.
+        let queue = self.queues.first().ok_or_else(|| self.gone())?;
+        queue.set_offload(features).map_err(|error| self.failed("setting its offloads", &error))
+    }
+
+    /// Ends the use: a created device is deleted, an adopted one put back as it was found. A device
+    /// that has gone already is no error.
+    pub fn close(mut self, netlink: &mut Netlink) -> Result<()> {
+        self.closed = true;
+        let result = match &self.before {
+            Some(before) => before.restore(netlink),
+            None => self.delete(netlink),
+        };
+        match result {
+            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
+                Err(self.failed("giving it back", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes the device, unless its index is another's by now: indices are used again.
+    fn delete(&self, netlink: &mut Netlink) -> io::Result<()> {
+        match netlink.link_by_index(self.link.index)? {
+            Some(now) if now.alias == self.link.alias && now.is_macvtap() => {
+                netlink.delete(now.index)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for EADDRINUSE, naming who has the address; other errors in their own words.
+    fn mac_clash(&self, netlink: &mut Netlink, mac: Mac, what: &str, error: &io::Error) -> Error {
+        if error.raw_os_error() != Some(libc::EADDRINUSE) {
+            return self.failed(what, error);
+        }
+        let holder = Parent::find(netlink, &self.parent.name, &self.link.name)
+            .ok()
+            .and_then(|parent| parent.holder(mac))
+            .unwrap_or_else(|| {
+                "a port out of sight, perhaps of a network namespace just deleted".to_string()
+            });
+        Error::failed(
+            format!("macvtap {}", self.link.name),
+            format!("MAC address {mac} is that of {holder}"),
+            "choose another address; every port of a parent needs its own",
+        )
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> Error {
+        match error.raw_os_error() {
+            Some(libc::ENODEV | libc::ENOLINK) => self.gone(),
+            _ => refused(&self.link.name, what, error),
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::failed(
+            format!("macvtap {}", self.link.name),
+            "the device has vanished",
+            format!("it can be made again once {} is there", self.parent.name),
+        )
+    }
+}
+
+impl Drop for Macvtap {
+    fn drop(&mut self) {
+        if !self.closed && self.created() {
+            log::error!("macvtap {}: left behind; ip link delete it", self.link.name);
+        } else if !self.closed {
+            log::error!("macvtap {}: not put back as it was found", self.link.name);
+        }
+    }
+}
+
+/// Step 3 for a new device: create it, down, and mark it as ours.
+fn create(
+    netlink: &mut Netlink,
+    spec: &MacvtapSpec,
+    parent: &Parent,
+    wanted: &Wanted<'_>,
+) -> Result<LinkInfo> {
+    let new = NewMacvtap {
+        name: &spec.name,
+        parent: parent.link.index,
+        mode: spec.mode,
+        mac: spec.mac,
+        mtu: spec.mtu,
+        sources: &spec.sources,
+    };
+    netlink.create_macvtap(&new).map_err(|error| parent.explain(&error, wanted))?;
+    let link = lookup(netlink, &spec.name)?.ok_or_else(|| {
+        Error::failed(format!("macvtap {}", spec.name), "removed right after its creation", "retry")
+    })?;
+    let alias = adopt::alias();
+    if let Err(error) = netlink.set_alias(link.index, &alias) {
+        // Without its mark nobody would ever remove it.
+        if let Err(undo) = netlink.delete(link.index) {
+            log::warn!("macvtap {}: left behind: {undo}", spec.name);
+        }
+        return Err(refused(&spec.name, "marking it", &error));
+    }
+    Ok(LinkInfo { alias: Some(alias), ..link })
+}
+
+fn lookup(netlink: &mut Netlink, name: &str) -> Result<Option<LinkInfo>> {
+    netlink.link_by_name(name).map_err(|error| refused(name, "looking it up", &error))
+}
+
+fn refused(name: &str, what: &str, error: &io::Error) -> Error {
+    let object = format!("macvtap {name}");
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => no_permission(object, what),
+        _ => Error::failed(object, format!("{what} failed: {error}"), "see the kernel log (dmesg)"),
+    }
+}
