@@ -10,6 +10,7 @@
 //! CAP_NET_ADMIN. What cannot be put back: IPv6 addresses that the host had on the device.
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::silence::Silence;
@@ -22,8 +23,10 @@ const MARK: &str = "vhost-user-macvtap port";
 /// An alias for a new device: the mark, who made it, and a number that no other device has, by which
 /// `sysfs.rs` recognises the device.
 pub(super) fn alias() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{MARK}, process {}, {:x}", std::process::id(), now.as_nanos())
+    format!("{MARK}, process {}, {:x}.{count}", std::process::id(), now.as_nanos())
 }
 
 /// True for a macvtap that a process of ours created.

@@ -78,8 +78,7 @@ impl Macvtap {
                 .map_err(|error| refused(&spec.name, "removing what is left of it", &error))?;
         }
         let parent = Parent::find(netlink, &spec.parent, &spec.name)?;
-        let wanted =
-            Wanted { name: &spec.name, mode: spec.mode, mac: spec.mac, mtu: spec.mtu };
+        let wanted = Wanted { name: &spec.name, mode: spec.mode, mac: spec.mac, mtu: spec.mtu };
         if let Some(existing) = &existing {
             adopt::check(existing, &parent, spec)?;
         }
@@ -124,9 +123,7 @@ impl Macvtap {
         if let Some(mtu) = spec.mtu
             && mtu != self.link.mtu
         {
-            netlink
-                .set_mtu(index, mtu)
-                .map_err(|error| self.failed("setting its MTU", &error))?;
+            netlink.set_mtu(index, mtu).map_err(|error| self.failed("setting its MTU", &error))?;
         }
         if !spec.sources.is_empty() && !self.created() {
             netlink

@@ -89,9 +89,8 @@ impl<'a> Node<'a> {
                 "use fewer queue pairs",
             );
         }
-        let denied = |error: &io::Error| {
-            matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
-        };
+        let denied =
+            |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
         let reason = format!("cannot be opened ({path}: {public}; a private node: {private})");
         if denied(public) {
             Error::failed(
@@ -122,10 +121,8 @@ fn reading_and_writing() -> OpenOptions {
 
 /// Opens the well-known node, if it is the one with that number; ENXIO if it is another's.
 fn open_public(path: &str, number: libc::dev_t) -> io::Result<OwnedFd> {
-    let look = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
-        .open(path)?;
+    let look =
+        OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
     if !is_device(&look, number)? {
         return Err(io::Error::from_raw_os_error(libc::ENXIO));
     }

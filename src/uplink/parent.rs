@@ -108,7 +108,10 @@ impl Parent {
             return Err(Error::failed(
                 parent,
                 format!("already a port of the {kind} {}, which takes all its frames", master.name),
-                format!("use {0} as the parent, or release it: ip link set {1} nomaster", master.name, link.name),
+                format!(
+                    "use {0} as the parent, or release it: ip link set {1} nomaster",
+                    master.name, link.name
+                ),
             ));
         }
         self.check_siblings(&parent, wanted)?;

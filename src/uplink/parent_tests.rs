@@ -80,7 +80,8 @@ fn the_mtu_message_has_both_figures() {
 
 #[test]
 fn ports_of_a_foreign_parent_are_recognised_by_its_index_and_namespace() {
-    let inner = LinkInfo { parent: Some(7), parent_netns: Some(0), ..port("eth0", 3, Mode::Bridge) };
+    let inner =
+        LinkInfo { parent: Some(7), parent_netns: Some(0), ..port("eth0", 3, Mode::Bridge) };
     let sibling = LinkInfo { name: "vm1".into(), index: 4, ..inner.clone() };
     let nested = Parent { link: inner, master: None, siblings: vec![] };
     assert!(nested.carries(&sibling));

@@ -63,8 +63,7 @@ fn fresh_sysfs() -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
     // Private first, or the mount would travel back to where we came from.
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
-    let flags =
-        MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     Ok(mount(Some("sysfs"), "/sys", Some("sysfs"), flags, NOTHING)?)
 }
 
@@ -83,9 +82,8 @@ fn is_same_device(link: &LinkInfo) -> bool {
 fn read_device_number(link: &LinkInfo) -> io::Result<libc::dev_t> {
     let (name, index) = (&link.name, link.index);
     // The first is a link to the second; kernels before 4.2 had only the second.
-    let text = fs::read_to_string(format!("/sys/class/net/{name}/tap{index}/dev")).or_else(|_| {
-        fs::read_to_string(format!("/sys/class/net/{name}/macvtap/tap{index}/dev"))
-    })?;
+    let text = fs::read_to_string(format!("/sys/class/net/{name}/tap{index}/dev"))
+        .or_else(|_| fs::read_to_string(format!("/sys/class/net/{name}/macvtap/tap{index}/dev")))?;
     parse_device_number(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
@@ -98,7 +96,8 @@ fn parse_device_number(text: &str) -> Option<libc::dev_t> {
 /// True when the device is known to be wireless; false also when /sys cannot tell.
 pub(super) fn is_wireless(name: &str, index: u32) -> bool {
     let base = Path::new("/sys/class/net").join(name);
-    let ours = fs::read_to_string(base.join("ifindex")).is_ok_and(|t| t.trim() == index.to_string());
+    let ours =
+        fs::read_to_string(base.join("ifindex")).is_ok_and(|t| t.trim() == index.to_string());
     ours && (base.join("wireless").exists() || base.join("phy80211").exists())
 }
 

@@ -63,8 +63,7 @@ impl TapQueue {
     /// the device has gone meanwhile.
     pub fn new(fd: OwnedFd) -> io::Result<TapQueue> {
         let queue = TapQueue { fd };
-        let flags =
-            libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
+        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
         let request = flags_request(flags);
         // SAFETY: the descriptor is open and `request` is a whole ifreq that outlives the call.
         unsafe { tun_set_iff(queue.raw(), &request) }?;

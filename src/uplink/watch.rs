@@ -73,12 +73,8 @@ impl LinkWatch {
 
     fn subscribe() -> nix::Result<LinkWatch> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            flags,
-            SockProtocol::NetlinkRoute,
-        )?;
+        let socket =
+            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         // The kernel caps it at net.core.rmem_max without an error.
         setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, LINK_GROUP))?;
