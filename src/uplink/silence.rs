@@ -31,6 +31,7 @@ fn flags() -> LinkFlags {
 #[derive(Clone, Debug)]
 pub(super) struct Silence {
     flags: LinkFlags,
+    /// The sysctl's old value, where it was changed.
     disable_ipv6: Option<String>,
 }
 
@@ -48,17 +49,21 @@ impl Silence {
         let path = sysctl(&link.name);
         // Address generation is only touched on our own device: its old value is not known.
         let no_addresses = created && netlink.no_ipv6_addresses(link.index).is_ok();
-        let disable_ipv6 = fs::read_to_string(&path).ok();
-        if let Some(before) = &disable_ipv6
-            && before.trim() != "1"
-            && let Err(error) = fs::write(&path, "1")
-        {
-            if no_addresses {
-                log::debug!("{path}: {error}; the device has no IPv6 address all the same");
-            } else {
-                log::warn!("{path}: {error}; the host may speak IPv6 on {}", link.name);
-            }
-        }
+        let before = fs::read_to_string(&path).ok().filter(|value| value.trim() != "1");
+        let disable_ipv6 = match before {
+            Some(before) => match fs::write(&path, "1") {
+                Ok(()) => Some(before),
+                Err(error) if no_addresses => {
+                    log::debug!("{path}: {error}; the device has no IPv6 address all the same");
+                    None
+                }
+                Err(error) => {
+                    log::warn!("{path}: {error}; the host may speak IPv6 on {}", link.name);
+                    None
+                }
+            },
+            None => None,
+        };
         Ok(Silence { flags: link.flags & flags(), disable_ipv6 })
     }
 
@@ -68,8 +73,8 @@ impl Silence {
             netlink.set_flags(now.index, self.flags, flags())?;
         }
         match &self.disable_ipv6 {
-            Some(before) if before.trim() != "1" => fs::write(sysctl(&now.name), before.trim()),
-            _ => Ok(()),
+            Some(before) => fs::write(sysctl(&now.name), before.trim()),
+            None => Ok(()),
         }
     }
 }
