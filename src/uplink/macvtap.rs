@@ -15,42 +15,21 @@
 //! adopted one put back. Deleting also gives a passthru parent the MAC address that it had before
 //! the port changed it: that is the kernel's doing.
 //!
-//! What can go wrong later: the device vanishes (its parent was removed, somebody deleted it). The
-//! queues do not notice; `watch.rs` does. `close` then succeeds, and a new `open` starts over.
+//! A device that vanishes later (with its parent, or deleted by somebody) is noticed by `watch.rs`,
+//! not by the queues. `close` then succeeds, and a new `open` starts over.
 
 use std::io;
 use std::sync::Arc;
 
 use super::adopt::{self, Before};
+use super::create::{create, lookup};
 use super::node::Node;
 use super::owner::Owner;
-use super::parent::no_permission;
+use super::refusal;
 use super::silence::Silence;
-use super::{LinkInfo, Netlink, NewMacvtap, Parent, TapOffload, TapQueue, Wanted};
+use super::{LinkInfo, MacvtapSpec, Netlink, Parent, TapOffload, TapQueue, Wanted};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
-use crate::mode::Mode;
-
-/// What a port's device shall be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MacvtapSpec {
-    /// Device name, 1 to 15 bytes.
-    pub name: String,
-    /// The parent's name.
-    pub parent: String,
-    /// How the parent is shared.
-    pub mode: Mode,
-    /// MAC address. Absent: in passthru mode the parent's, for an adopted device the one it has,
-    /// otherwise a random one.
-    pub mac: Option<Mac>,
-    /// MTU in bytes. Absent: the parent's, or the one that an adopted device has.
-    pub mtu: Option<u32>,
-    /// Queues to open, 1 to 256.
-    pub queues: usize,
-    /// Source addresses accepted in source mode; empty in every other mode, and for an adopted
-    /// device that keeps its list.
-    pub sources: Vec<Mac>,
-}
 
 /// A macvtap device in use. To be ended with [`Macvtap::close`].
 #[derive(Debug)]
@@ -75,7 +54,7 @@ impl Macvtap {
             log::info!("macvtap {}: replacing what a killed process has left", spec.name);
             netlink
                 .delete(leftover.index)
-                .map_err(|error| refused(&spec.name, "removing what is left of it", &error))?;
+                .map_err(|error| refusal::of(&spec.name, "removing what is left of it", &error))?;
         }
         let parent = Parent::find(netlink, &spec.parent, &spec.name)?;
         let wanted = Wanted { name: &spec.name, mode: spec.mode, mac: spec.mac, mtu: spec.mtu };
@@ -171,7 +150,7 @@ impl Macvtap {
         self.link.index
     }
 
-    /// The device's MAC address, as far as it was set through here.
+    /// The device's MAC address, as last set through here.
     pub fn mac(&self) -> Mac {
         self.link.mac
     }
@@ -207,8 +186,8 @@ impl Macvtap {
         Ok(())
     }
 
-    /// Says what the guest can take, for all queues. Returns what the kernel took of it (an old one
-    /// does not know USO). Errors: the device has gone.
+    /// Says what the guest can take, for all queues; returns what the kernel took of it.
+    /// Errors: the device has gone.
     pub fn set_offload(&self, features: TapOffload) -> Result<TapOffload> {
         // The setting is the device's: any of its queues will do.
         let queue = self.queues.first().ok_or_else(|| self.gone())?;
@@ -246,32 +225,19 @@ impl Macvtap {
         if error.raw_os_error() != Some(libc::EADDRINUSE) {
             return self.failed(what, error);
         }
-        let holder = Parent::find(netlink, &self.parent.name, &self.link.name)
-            .ok()
-            .and_then(|parent| parent.holder(mac))
-            .unwrap_or_else(|| {
-                "a port out of sight, perhaps of a network namespace just deleted".to_string()
-            });
-        Error::failed(
-            format!("macvtap {}", self.link.name),
-            format!("MAC address {mac} is that of {holder}"),
-            "choose another address; every port of a parent needs its own",
-        )
+        let parent = Parent::find(netlink, &self.parent.name, &self.link.name).ok();
+        refusal::of_address(&self.link.name, mac, parent.and_then(|parent| parent.holder(mac)))
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> Error {
         match error.raw_os_error() {
             Some(libc::ENODEV | libc::ENOLINK) => self.gone(),
-            _ => refused(&self.link.name, what, error),
+            _ => refusal::of(&self.link.name, what, error),
         }
     }
 
     fn gone(&self) -> Error {
-        Error::failed(
-            format!("macvtap {}", self.link.name),
-            "the device has vanished",
-            format!("it can be made again once {} is there", self.parent.name),
-        )
+        refusal::gone(&self.link.name, &self.parent.name)
     }
 }
 
@@ -282,47 +248,5 @@ impl Drop for Macvtap {
         } else if !self.closed {
             log::error!("macvtap {}: not put back as it was found", self.link.name);
         }
-    }
-}
-
-/// Step 3 for a new device: create it, down, and mark it as ours.
-fn create(
-    netlink: &mut Netlink,
-    spec: &MacvtapSpec,
-    parent: &Parent,
-    wanted: &Wanted<'_>,
-) -> Result<LinkInfo> {
-    let new = NewMacvtap {
-        name: &spec.name,
-        parent: parent.link.index,
-        mode: spec.mode,
-        mac: spec.mac,
-        mtu: spec.mtu,
-        sources: &spec.sources,
-    };
-    netlink.create_macvtap(&new).map_err(|error| parent.explain(&error, wanted))?;
-    let link = lookup(netlink, &spec.name)?.ok_or_else(|| {
-        Error::failed(format!("macvtap {}", spec.name), "removed right after its creation", "retry")
-    })?;
-    let alias = adopt::alias();
-    if let Err(error) = netlink.set_alias(link.index, &alias) {
-        // Without its mark nobody would ever remove it.
-        if let Err(undo) = netlink.delete(link.index) {
-            log::warn!("macvtap {}: left behind: {undo}", spec.name);
-        }
-        return Err(refused(&spec.name, "marking it", &error));
-    }
-    Ok(LinkInfo { alias: Some(alias), ..link })
-}
-
-fn lookup(netlink: &mut Netlink, name: &str) -> Result<Option<LinkInfo>> {
-    netlink.link_by_name(name).map_err(|error| refused(name, "looking it up", &error))
-}
-
-fn refused(name: &str, what: &str, error: &io::Error) -> Error {
-    let object = format!("macvtap {name}");
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => no_permission(object, what),
-        _ => Error::failed(object, format!("{what} failed: {error}"), "see the kernel log (dmesg)"),
     }
 }

@@ -15,11 +15,13 @@
 //! | `owner.rs`   | the lock that keeps two processes off one device |
 //! | `parent.rs`  | [`Parent`]: may this port live on this parent beside its siblings? |
 //! | `macvtap.rs` | [`Macvtap`]: the port itself, from `open` to `close` |
+//! | `create.rs`  | [`MacvtapSpec`]: what a device shall be, and making a new one |
 //! | `adopt.rs`   | what an existing device must be, and how it is put back |
 //! | `silence.rs` | no ARP, no IPv6, all multicast: the host side stays mute, the guest hears |
 //! | `node.rs`    | which character device is ours, and opening none but that |
 //! | `sysfs.rs`   | the view of /sys that belongs to our network namespace |
 //! | `tap.rs`     | [`TapQueue`]: one queue's descriptor, its ioctls, reads and writes |
+//! | `refusal.rs` | the kernel's refusals, put into words |
 //! | `watch.rs`   | [`LinkWatch`]: the kernel's news about devices |
 //!
 //! Two rules hold everywhere. A network namespace belongs to a *thread*: sockets, /proc/sys/net and
@@ -27,12 +29,14 @@
 //! index alone: indices repeat between namespaces, and /dev does not know namespaces.
 
 mod adopt;
+mod create;
 mod link;
 mod macvtap;
 mod netlink;
 mod node;
 mod owner;
 mod parent;
+mod refusal;
 mod silence;
 mod sysfs;
 mod tap;
@@ -40,8 +44,9 @@ mod watch;
 
 use std::ops::BitOr;
 
+pub use create::MacvtapSpec;
 pub use link::LinkInfo;
-pub use macvtap::{Macvtap, MacvtapSpec};
+pub use macvtap::Macvtap;
 pub use netlink::{Netlink, NewMacvtap};
 pub use parent::{Parent, Wanted};
 pub use tap::TapQueue;

@@ -20,7 +20,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen, socket,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, getsockopt,
+    listen, shutdown, socket,
 };
 
 use crate::error::{Error, Result};
@@ -28,17 +29,31 @@ use crate::error::{Error, Result};
 /// Questions ("who are you?") that an owner answers over its life.
 const QUESTIONS: i32 = 32;
 
+/// How often to try for a name whose owner is about to go, 10 ms apart.
+const ATTEMPTS: u32 = 10;
+
 /// The right to use one device, for as long as it is kept.
 #[derive(Debug)]
 pub(super) struct Owner {
-    _listener: OwnedFd,
+    listener: OwnedFd,
+}
+
+impl Drop for Owner {
+    /// Closing alone is not enough in a process that starts others: between fork and exec a child
+    /// holds a copy of every descriptor, and with it the name. A listener that was shut down refuses
+    /// questions from that moment, which tells [`Owner::take`] to wait for the rest.
+    fn drop(&mut self) {
+        if let Err(errno) = shutdown(self.listener.as_raw_fd(), Shutdown::Both) {
+            log::debug!("lock of a macvtap device: {errno}");
+        }
+    }
 }
 
 impl Owner {
     /// Takes the lock for the device `name` in the calling thread's network namespace.
     pub(super) fn take(name: &str) -> Result<Owner> {
-        // Twice more than once: an owner that dies between our two looks leaves the name free.
-        for _ in 0..3 {
+        // An owner that ends between our two looks, or is about to, leaves the name free.
+        for _ in 0..ATTEMPTS {
             match attempt(name) {
                 Ok(owner) => return Ok(owner),
                 Err(Errno::EADDRINUSE) => {}
@@ -64,7 +79,7 @@ fn attempt(name: &str) -> nix::Result<Owner> {
     let (listener, address) = endpoint(name)?;
     bind(listener.as_raw_fd(), &address)?;
     listen(&listener, Backlog::new(QUESTIONS)?)?;
-    Ok(Owner { _listener: listener })
+    Ok(Owner { listener })
 }
 
 /// The process id of the owner; 0 when it lives in a PID namespace out of our sight.

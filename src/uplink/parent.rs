@@ -3,7 +3,7 @@
 //! The kernel would say it too, but with a bare EINVAL or EBUSY that means six different things, or
 //! as late as "up". So [`Parent::find`] collects the facts and [`Parent::check`], which touches
 //! nothing, finds the reason and names who is in the way. The kernel still has the last word: what
-//! slips through here (a race, a driver's own rule) is put into words by [`Parent::explain`].
+//! slips through here (a race, a driver's own rule) is put into words by `refusal.rs`.
 //!
 //! Kernel facts (drivers/net/macvlan.c):
 //! - A macvlan on a macvlan is no tower: it becomes its sibling, a port of the real parent. That may
@@ -192,38 +192,6 @@ impl Parent {
             );
         }
     }
-
-    /// The words for the kernel's refusal to create `wanted` here.
-    pub(super) fn explain(&self, error: &io::Error, wanted: &Wanted<'_>) -> Error {
-        let port = format!("macvtap {}", wanted.name);
-        let parent = format!("parent {}", self.link.name);
-        match error.raw_os_error() {
-            Some(libc::EPERM) => no_permission(port, "creating a network device"),
-            Some(libc::EBUSY) => Error::failed(
-                parent,
-                "another driver takes its frames already (bridge, bond, team, Open vSwitch, ipvlan)",
-                "use that device as the parent, or release this one",
-            ),
-            Some(libc::EEXIST) => Error::failed(
-                port,
-                "a device of that name has appeared meanwhile",
-                "choose another name",
-            ),
-            Some(libc::EOPNOTSUPP) => Error::failed(
-                port,
-                "this kernel has no macvtap driver",
-                "load it: modprobe macvtap (CONFIG_MACVTAP)",
-            ),
-            Some(libc::ENODEV) => {
-                Error::failed(parent, "it has just vanished", "create it again and retry")
-            }
-            _ => Error::failed(
-                port,
-                format!("the kernel refuses it on {}: {error}", self.link.name),
-                "see the kernel log (dmesg)",
-            ),
-        }
-    }
 }
 
 /// The index and namespace that ports of this device show as theirs.
@@ -232,15 +200,6 @@ fn anchor(link: &LinkInfo) -> (u32, Option<i32>) {
         (Some(index), Some(netns)) if link.is_port() => (index, Some(netns)),
         _ => (link.index, None),
     }
-}
-
-/// The error for a netlink change that lacks the privilege.
-pub(super) fn no_permission(object: impl std::fmt::Display, what: &str) -> Error {
-    Error::failed(
-        object,
-        format!("{what} is not permitted"),
-        "it needs CAP_NET_ADMIN in this network namespace: run as root or grant the capability",
-    )
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Error {

@@ -1,5 +1,7 @@
 //! `Parent::check` over made-up parents: every refusal names its reason and who is in the way.
 
+#![allow(clippy::unwrap_used)]
+
 use super::*;
 
 fn device(name: &str, index: u32) -> LinkInfo {

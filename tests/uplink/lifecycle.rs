@@ -131,6 +131,27 @@ fn a_parent_that_is_a_macvlan_stands_for_its_real_parent() {
     });
 }
 
+/// As in a container whose only interface is a macvlan of the host's.
+#[test]
+fn a_real_parent_may_be_out_of_sight() {
+    let (Some(world), Some(inside)) = (World::new(), World::new()) else { return };
+    world.ip("link add link p0 name mv0 type macvlan mode bridge");
+    world.ip(&format!("link set mv0 netns {}", inside.name));
+    inside.ip("link set mv0 up");
+    inside.enter(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let mut wanted = spec("vm0", Mode::Bridge);
+        wanted.parent = "mv0".into();
+        let port = Macvtap::open(&mut netlink, &wanted).unwrap();
+        assert_eq!(port.parent_name(), "mv0");
+        wanted.name = "vm1".into();
+        let error = Macvtap::open(&mut netlink, &wanted).unwrap_err().to_string();
+        assert!(error.contains("is that of vm0"), "{error}");
+        port.close(&mut netlink).unwrap();
+    });
+    inside.ip("link del mv0");
+}
+
 #[test]
 fn a_vanished_device_is_noticed_and_made_again() {
     let Some(world) = World::new() else { return };

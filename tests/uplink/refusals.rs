@@ -87,6 +87,18 @@ fn names_and_sizes() {
     refused(&world, &elsewhere, &["in vepa mode of another parent"]);
 }
 
+/// The kernel compares addresses only when a port goes up, and across namespaces.
+#[test]
+fn an_address_taken_out_of_sight_is_told_at_last() {
+    let (Some(world), Some(other)) = (World::new(), World::new()) else { return };
+    world.ip(&format!("link add link p0 name mv0 address {MAC} type macvlan mode bridge"));
+    world.ip(&format!("link set mv0 netns {}", other.name));
+    other.ip("link set mv0 up");
+    let parts = ["macvtap vm0: ", &MAC.to_string(), "another network namespace"];
+    refused(&world, &spec("vm0", Mode::Bridge), &parts);
+    other.ip("link del mv0");
+}
+
 /// Takes every capability from the calling thread only.
 fn drop_privileges() {
     // SAFETY: a system call on numbers; the raw one changes this thread only, unlike libc's.
