@@ -25,9 +25,8 @@ use super::adopt::{self, Before};
 use super::create::{create, lookup};
 use super::node::Node;
 use super::owner::Owner;
-use super::refusal;
 use super::silence::Silence;
-use super::{LinkInfo, MacvtapSpec, Netlink, Parent, TapOffload, TapQueue, Wanted};
+use super::{LinkInfo, MacvtapSpec, Netlink, Parent, TapOffload, TapQueue, Wanted, refusal};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 
@@ -57,7 +56,7 @@ impl Macvtap {
                 .map_err(|error| refusal::of(&spec.name, "removing what is left of it", &error))?;
         }
         let parent = Parent::find(netlink, &spec.parent, &spec.name)?;
-        let wanted = Wanted { name: &spec.name, mode: spec.mode, mac: spec.mac, mtu: spec.mtu };
+        let wanted = Wanted::of(spec);
         if let Some(existing) = &existing {
             adopt::check(existing, &parent, spec)?;
         }
@@ -155,7 +154,7 @@ impl Macvtap {
         self.link.mac
     }
 
-    /// The device's MTU at `open`, in bytes.
+    /// The MTU at `open`, in bytes.
     pub fn mtu(&self) -> u32 {
         self.link.mtu
     }

@@ -29,8 +29,9 @@ use crate::error::{Error, Result};
 /// Questions ("who are you?") that an owner answers over its life.
 const QUESTIONS: i32 = 32;
 
-/// How often to try for a name whose owner is about to go, 10 ms apart.
-const ATTEMPTS: u32 = 10;
+/// How often to try for a name whose owner is about to go, 10 ms apart. The kernel may release a
+/// dying process's taps before its lock, and takes some 15 ms for each.
+const ATTEMPTS: u32 = 200;
 
 /// The right to use one device, for as long as it is kept.
 #[derive(Debug)]

@@ -18,7 +18,7 @@
 use std::io;
 
 use super::link::ETHERNET;
-use super::{LinkInfo, Netlink, sysfs};
+use super::{LinkInfo, MacvtapSpec, Netlink, sysfs};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 use crate::mode::Mode;
@@ -34,6 +34,13 @@ pub struct Wanted<'a> {
     pub mac: Option<Mac>,
     /// Its MTU in bytes, if chosen.
     pub mtu: Option<u32>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The part of a specification that concerns the parent.
+    pub fn of(spec: &'a MacvtapSpec) -> Wanted<'a> {
+        Wanted { name: &spec.name, mode: spec.mode, mac: spec.mac, mtu: spec.mtu }
+    }
 }
 
 /// A parent, what it is a port of, and the ports that it carries.

@@ -1,10 +1,10 @@
 //! From creation and adoption to the end: what the device is in between, and what is left.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vhost_user_macvtap::mac::Mac;
 use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::uplink::{LinkEvent, LinkWatch, Macvtap, Netlink, TapOffload};
+use vhost_user_macvtap::uplink::{LinkEvent, LinkWatch, Macvtap, MacvtapSpec, Netlink, TapOffload};
 
 use crate::world::{MAC, World, poll_until, spec};
 
@@ -44,6 +44,24 @@ fn every_mode_is_created_as_asked_and_removed() {
         });
         assert_eq!(world.show("vm0"), None);
     }
+}
+
+/// The process has half a second to leave with all its ports; a port may have 32 queues.
+#[test]
+fn opening_and_closing_many_queues_is_quick() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let wanted = MacvtapSpec { queues: 32, ..spec("vm0", Mode::Bridge) };
+        let start = Instant::now();
+        let port = Macvtap::open(&mut netlink, &wanted).unwrap();
+        let opened = start.elapsed();
+        let start = Instant::now();
+        port.close(&mut netlink).unwrap();
+        let closed = start.elapsed();
+        println!("32 queues: opened in {opened:?}, closed in {closed:?}");
+        assert!(closed < Duration::from_millis(500), "{closed:?}");
+    });
 }
 
 #[test]

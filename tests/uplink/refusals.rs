@@ -87,6 +87,17 @@ fn names_and_sizes() {
     refused(&world, &elsewhere, &["in vepa mode of another parent"]);
 }
 
+/// Fails at the 257th open, far into the work: everything before is undone.
+#[test]
+fn more_queues_than_the_kernel_has() {
+    let Some(world) = World::new() else { return };
+    let wanted = MacvtapSpec { queues: 300, ..spec("vm0", Mode::Passthru) };
+    refused(&world, &wanted, &["macvtap vm0, ", "256 queues", "fewer queue pairs"]);
+    world.ip("link add link p0 name vm1 type macvtap mode bridge");
+    let wanted = MacvtapSpec { queues: 300, ..spec("vm1", Mode::Bridge) };
+    refused(&world, &wanted, &["256 queues"]);
+}
+
 /// The kernel compares addresses only when a port goes up, and across namespaces.
 #[test]
 fn an_address_taken_out_of_sight_is_told_at_last() {
