@@ -4,6 +4,8 @@
 //! recognises what a killed one has left (`adopt.rs`) follows in a second message. A kill between
 //! the two leaves an unmarked device, which then has to be deleted by hand: the next start says so.
 
+use std::io;
+
 use super::{LinkInfo, Netlink, NewMacvtap, Parent, Wanted, adopt, refusal};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
@@ -63,4 +65,13 @@ pub(super) fn create(
 /// The device of that name, if there is one.
 pub(super) fn lookup(netlink: &mut Netlink, name: &str) -> Result<Option<LinkInfo>> {
     netlink.link_by_name(name).map_err(|error| refusal::of(name, "looking it up", &error))
+}
+
+/// Deletes the device that `link` describes, unless its index is another's by now: indices are used
+/// again.
+pub(super) fn remove(netlink: &mut Netlink, link: &LinkInfo) -> io::Result<()> {
+    match netlink.link_by_index(link.index)? {
+        Some(now) if now.alias == link.alias && now.is_macvtap() => netlink.delete(now.index),
+        _ => Ok(()),
+    }
 }

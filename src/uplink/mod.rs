@@ -21,6 +21,7 @@
 //! | `node.rs`    | which character device is ours, and opening none but that |
 //! | `sysfs.rs`   | the view of /sys that belongs to our network namespace |
 //! | `tap.rs`     | [`TapQueue`]: one queue's descriptor, its ioctls, reads and writes |
+//! | `closing.rs` | [`close_all`]: ending many ports in the time of a few |
 //! | `refusal.rs` | the kernel's refusals, put into words |
 //! | `watch.rs`   | [`LinkWatch`]: the kernel's news about devices |
 //!
@@ -29,6 +30,7 @@
 //! index alone: indices repeat between namespaces, and /dev does not know namespaces.
 
 mod adopt;
+mod closing;
 mod create;
 mod link;
 mod macvtap;
@@ -44,6 +46,7 @@ mod watch;
 
 use std::ops::BitOr;
 
+pub use closing::close_all;
 pub use create::MacvtapSpec;
 pub use link::LinkInfo;
 pub use macvtap::Macvtap;

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use vhost_user_macvtap::mac::Mac;
 use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::uplink::{LinkEvent, LinkWatch, Macvtap, MacvtapSpec, Netlink, TapOffload};
+use vhost_user_macvtap::uplink::{
+    LinkEvent, LinkWatch, Macvtap, MacvtapSpec, Netlink, TapOffload, close_all,
+};
 
 use crate::world::{MAC, World, poll_until, spec};
 
@@ -46,22 +48,31 @@ fn every_mode_is_created_as_asked_and_removed() {
     }
 }
 
-/// The process has half a second to leave with all its ports; a port may have 32 queues.
+/// The process has half a second to leave with all its ports.
 #[test]
-fn opening_and_closing_many_queues_is_quick() {
+fn many_queues_close_in_time() {
     let Some(world) = World::new() else { return };
     world.enter(|| {
         let mut netlink = Netlink::open().unwrap();
-        let wanted = MacvtapSpec { queues: 32, ..spec("vm0", Mode::Bridge) };
-        let start = Instant::now();
-        let port = Macvtap::open(&mut netlink, &wanted).unwrap();
-        let opened = start.elapsed();
-        let start = Instant::now();
-        port.close(&mut netlink).unwrap();
-        let closed = start.elapsed();
-        println!("32 queues: opened in {opened:?}, closed in {closed:?}");
-        assert!(closed < Duration::from_millis(500), "{closed:?}");
+        let mut check = |ports: u8, queues: usize| {
+            let mut open = Vec::new();
+            for port in 0..ports {
+                let mac = Some(Mac([2, 0, 0, 0, 1, port]));
+                let one = spec(&format!("vm{port}"), Mode::Bridge);
+                let wanted = MacvtapSpec { queues, mac, ..one };
+                open.push(Macvtap::open(&mut netlink, &wanted).unwrap());
+            }
+            let start = Instant::now();
+            assert_eq!(close_all(open, &mut netlink), []);
+            let closed = start.elapsed();
+            println!("{ports} ports of {queues} queues: closed in {closed:?}");
+            // Generous, for a busy machine: one by one it would be 17 ms for each queue.
+            assert!(closed < Duration::from_millis(500), "{closed:?}");
+        };
+        check(1, 32);
+        check(4, 16);
     });
+    assert_eq!(world.show("vm0"), None);
 }
 
 #[test]
