@@ -67,11 +67,8 @@ pub(super) fn lookup(netlink: &mut Netlink, name: &str) -> Result<Option<LinkInf
     netlink.link_by_name(name).map_err(|error| refusal::of(name, "looking it up", &error))
 }
 
-/// Deletes the device that `link` describes, unless its index is another's by now: indices are used
-/// again.
-pub(super) fn remove(netlink: &mut Netlink, link: &LinkInfo) -> io::Result<()> {
-    match netlink.link_by_index(link.index)? {
-        Some(now) if now.alias == link.alias && now.is_macvtap() => netlink.delete(now.index),
-        _ => Ok(()),
-    }
+/// True when the device that `link` describes still exists: its index alone may be another's by now.
+pub(super) fn is_still_there(netlink: &mut Netlink, link: &LinkInfo) -> io::Result<bool> {
+    let now = netlink.link_by_index(link.index)?;
+    Ok(now.is_some_and(|now| now.alias == link.alias && now.is_macvtap()))
 }

@@ -50,6 +50,8 @@ pub struct LinkInfo {
     pub mode: Option<Mode>,
     /// Source addresses, for a macvlan or macvtap in source mode.
     pub sources: Vec<Mac>,
+    /// IFLA_GROUP: 0 unless somebody grouped it.
+    pub group: u32,
     /// Alias (IFLA_IFALIAS): free text.
     pub alias: Option<String>,
 }
@@ -76,6 +78,7 @@ impl LinkInfo {
                 LinkAttribute::Link(index) => link.parent = Some(*index),
                 LinkAttribute::LinkNetNsId(id) => link.parent_netns = Some(*id),
                 LinkAttribute::Controller(index) => link.master = Some(*index),
+                LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
                 LinkAttribute::LinkInfo(infos) => link.parse_infos(infos),
                 _ => {}

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use super::adopt::{self, Before};
 use super::closing::close_together;
-use super::create::{create, lookup, remove};
+use super::create::{create, is_still_there, lookup};
 use super::node::Node;
 use super::owner::Owner;
 use super::silence::Silence;
@@ -205,7 +205,10 @@ impl Macvtap {
         self.closed = true;
         let result = match &self.before {
             Some(before) => before.restore(netlink),
-            None => remove(netlink, &self.link),
+            None => match self.is_still_there(netlink) {
+                Ok(true) => netlink.delete(self.link.index),
+                other => other.map(|_| ()),
+            },
         };
         match result {
             Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
@@ -213,6 +216,11 @@ impl Macvtap {
             }
             _ => Ok(()),
         }
+    }
+
+    /// True unless the device has vanished.
+    pub(super) fn is_still_there(&self, netlink: &mut Netlink) -> io::Result<bool> {
+        is_still_there(netlink, &self.link)
     }
 
     /// The queues' part of closing.

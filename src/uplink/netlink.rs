@@ -126,7 +126,7 @@ impl Netlink {
     ) -> io::Result<Vec<LinkInfo>> {
         let mut ports = Vec::new();
         for kind in PORT_KINDS {
-            let found = self.dump(kind.clone())?;
+            let found = self.dump(Some(kind.clone()))?;
             ports.extend(found.into_iter().filter(|link| {
                 link.kind.as_deref() == Some(kind.to_string().as_str())
                     && link.parent == Some(parent)
@@ -136,15 +136,22 @@ impl Netlink {
         Ok(ports)
     }
 
-    /// Devices of one kind. The kernel filters, unless it has never heard of the kind (module not
+    /// All devices.
+    pub fn links(&mut self) -> io::Result<Vec<LinkInfo>> {
+        self.dump(None)
+    }
+
+    /// Devices of one kind, or all. The kernel filters, unless it has never heard of the kind (module not
     /// loaded): then it sends everything, and the caller's filter finds nothing.
-    fn dump(&self, kind: InfoKind) -> io::Result<Vec<LinkInfo>> {
+    fn dump(&self, kind: Option<InfoKind>) -> io::Result<Vec<LinkInfo>> {
         let mut request = self
             .handle
             .link()
             .get()
             .set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
-        request.message_mut().attributes.push(LinkAttribute::LinkInfo(vec![Info::Kind(kind)]));
+        if let Some(kind) = kind {
+            request.message_mut().attributes.push(LinkAttribute::LinkInfo(vec![Info::Kind(kind)]));
+        }
         self.wait(async {
             let mut stream = Box::pin(request.execute());
             let mut links = Vec::new();
@@ -215,6 +222,18 @@ impl Netlink {
         let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
         let spec = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]);
         self.set(LinkUnspec::new_with_index(index).append_extra_attribute(spec).build())
+    }
+
+    /// Puts the device into a group (IFLA_GROUP), which only serves to address many at once.
+    pub fn set_group(&mut self, index: u32, group: u32) -> io::Result<()> {
+        self.set(LinkUnspec::new_with_index(index).link_group(group).build())
+    }
+
+    /// Deletes all devices of a group, whoever put them there. EPERM for group 0, where all start.
+    pub fn delete_group(&mut self, group: u32) -> io::Result<()> {
+        let mut request = self.handle.link().del(0);
+        request.message_mut().attributes.push(LinkAttribute::Group(group));
+        self.wait(request.execute())
     }
 
     /// Deletes the device.

@@ -71,8 +71,10 @@ fn many_queues_close_in_time() {
         };
         check(1, 32);
         check(4, 16);
+        check(100, 1);
     });
-    assert_eq!(world.show("vm0"), None);
+    let left = world.ip("-br link");
+    assert!(!left.contains("vm") && left.contains("p0"), "{left}");
 }
 
 #[test]
