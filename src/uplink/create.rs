@@ -6,10 +6,27 @@
 
 use std::io;
 
-use super::{LinkInfo, Netlink, NewMacvtap, Parent, Wanted, adopt, refusal};
+use super::{LinkInfo, Netlink, Parent, Wanted, adopt, refusal};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 use crate::mode::Mode;
+
+/// What a new macvtap device shall be.
+#[derive(Clone, Debug)]
+pub struct NewMacvtap<'a> {
+    /// Device name, 1 to 15 bytes.
+    pub name: &'a str,
+    /// Index of the parent.
+    pub parent: u32,
+    /// How the parent is shared.
+    pub mode: Mode,
+    /// Hardware address; a random one when absent. Ignored by the kernel in passthru mode.
+    pub mac: Option<Mac>,
+    /// MTU in bytes; the parent's when absent.
+    pub mtu: Option<u32>,
+    /// Accepted source addresses; must be empty except in source mode.
+    pub sources: &'a [Mac],
+}
 
 /// What a port's device shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A macvtap port: the kernel device and its open queues, from `open` to `close`.
+//! A macvtap port: the kernel device and its open queues. The end of both is in `closing.rs`.
 //!
 //! The order in which a device comes up is the point of this file. A macvtap without an attached
 //! queue hands its frames to the host's stack, which would answer in the guest's name; right after
@@ -20,8 +20,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::adopt::{self, Before};
-use super::closing::close_together;
-use super::create::{create, is_still_there, lookup};
+use super::create::{create, lookup};
 use super::node::Node;
 use super::owner::Owner;
 use super::silence::Silence;
@@ -32,11 +31,11 @@ use crate::mac::Mac;
 /// A macvtap device in use, to be ended with [`Macvtap::close`].
 #[derive(Debug)]
 pub struct Macvtap {
-    link: LinkInfo,
+    pub(super) link: LinkInfo,
     parent: LinkInfo,
-    before: Option<Before>,
-    queues: Vec<Arc<TapQueue>>,
-    closed: bool,
+    pub(super) before: Option<Before>,
+    pub(super) queues: Vec<Arc<TapQueue>>,
+    pub(super) closed: bool,
     _owner: Owner,
 }
 
@@ -192,42 +191,6 @@ impl Macvtap {
         queue.set_offload(features).map_err(|error| self.failed("setting its offloads", &error))
     }
 
-    /// Ends the use: a created device is deleted, an adopted one put back as it was found. A device
-    /// that has gone already is no error. Takes some 50 ms; for many ports see [`super::close_all`].
-    pub fn close(mut self, netlink: &mut Netlink) -> Result<()> {
-        let result = self.give_back(netlink);
-        close_together(self.take_queues());
-        result
-    }
-
-    /// The device's part of closing.
-    pub(super) fn give_back(&mut self, netlink: &mut Netlink) -> Result<()> {
-        self.closed = true;
-        let result = match &self.before {
-            Some(before) => before.restore(netlink),
-            None => match self.is_still_there(netlink) {
-                Ok(true) => netlink.delete(self.link.index),
-                other => other.map(|_| ()),
-            },
-        };
-        match result {
-            Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
-                Err(self.failed("giving it back", &error))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// True unless the device has vanished.
-    pub(super) fn is_still_there(&self, netlink: &mut Netlink) -> io::Result<bool> {
-        is_still_there(netlink, &self.link)
-    }
-
-    /// The queues' part of closing.
-    pub(super) fn take_queues(&mut self) -> Vec<Arc<TapQueue>> {
-        std::mem::take(&mut self.queues)
-    }
-
     /// The error for EADDRINUSE, naming who has the address; other errors in their own words.
     fn mac_clash(&self, netlink: &mut Netlink, mac: Mac, what: &str, error: &io::Error) -> Error {
         if error.raw_os_error() != Some(libc::EADDRINUSE) {
@@ -237,7 +200,7 @@ impl Macvtap {
         refusal::of_address(&self.link.name, mac, parent.and_then(|parent| parent.holder(mac)))
     }
 
-    fn failed(&self, what: &str, error: &io::Error) -> Error {
+    pub(super) fn failed(&self, what: &str, error: &io::Error) -> Error {
         match error.raw_os_error() {
             Some(libc::ENODEV | libc::ENOLINK) => self.gone(),
             _ => refusal::of(&self.link.name, what, error),
@@ -246,15 +209,5 @@ impl Macvtap {
 
     fn gone(&self) -> Error {
         refusal::gone(&self.link.name, &self.parent.name)
-    }
-}
-
-impl Drop for Macvtap {
-    fn drop(&mut self) {
-        if !self.closed && self.created() {
-            log::error!("macvtap {}: left behind; ip link delete it", self.link.name);
-        } else if !self.closed {
-            log::error!("macvtap {}: not put back as it was found", self.link.name);
-        }
     }
 }

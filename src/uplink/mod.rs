@@ -14,14 +14,14 @@
 //! | `link.rs`    | [`LinkInfo`]: one device, as the kernel describes it |
 //! | `owner.rs`   | the lock that keeps two processes off one device |
 //! | `parent.rs`  | [`Parent`]: may this port live on this parent beside its siblings? |
-//! | `macvtap.rs` | [`Macvtap`]: the port itself, from `open` to `close` |
+//! | `macvtap.rs` | [`Macvtap`]: the port itself, from `open` on |
 //! | `create.rs`  | [`MacvtapSpec`]: what a device shall be, and making a new one |
 //! | `adopt.rs`   | what an existing device must be, and how it is put back |
 //! | `silence.rs` | no ARP, no IPv6, all multicast: the host side stays mute, the guest hears |
 //! | `node.rs`    | which character device is ours, and opening none but that |
 //! | `sysfs.rs`   | the view of /sys that belongs to our network namespace |
 //! | `tap.rs`     | [`TapQueue`]: one queue's descriptor, its ioctls, reads and writes |
-//! | `closing.rs` | [`close_all`]: ending many ports in the time of a few |
+//! | `closing.rs` | its end; [`close_all`]: many ports in the time of a few |
 //! | `refusal.rs` | the kernel's refusals, put into words |
 //! | `watch.rs`   | [`LinkWatch`]: the kernel's news about devices |
 //!
@@ -47,10 +47,10 @@ mod watch;
 use std::ops::BitOr;
 
 pub use closing::close_all;
-pub use create::MacvtapSpec;
+pub use create::{MacvtapSpec, NewMacvtap};
 pub use link::LinkInfo;
 pub use macvtap::Macvtap;
-pub use netlink::{Netlink, NewMacvtap};
+pub use netlink::Netlink;
 pub use parent::{Parent, Wanted};
 pub use tap::TapQueue;
 pub use watch::{LinkEvent, LinkWatch};

@@ -28,31 +28,14 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::{Handle, LinkMacVtap, LinkMessageBuilder, LinkUnspec};
 use tokio::runtime::{Builder, Runtime};
 
+use super::NewMacvtap;
 use super::link::{LinkInfo, PORT_KINDS, from_mode};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
-use crate::mode::Mode;
 
 /// How long an answer may take. Creating a device waits for RCU grace periods and for everybody
 /// else who holds the kernel's RTNL lock: seconds are possible on a busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What a new macvtap device shall be.
-#[derive(Clone, Debug)]
-pub struct NewMacvtap<'a> {
-    /// Device name, 1 to 15 bytes.
-    pub name: &'a str,
-    /// Index of the parent.
-    pub parent: u32,
-    /// How the parent is shared.
-    pub mode: Mode,
-    /// Hardware address; a random one when absent. Ignored by the kernel in passthru mode.
-    pub mac: Option<Mac>,
-    /// MTU in bytes; the parent's when absent.
-    pub mtu: Option<u32>,
-    /// Accepted source addresses; must be empty except in source mode.
-    pub sources: &'a [Mac],
-}
 
 /// A netlink connection to one network namespace.
 #[derive(Debug)]
