@@ -17,3 +17,4 @@ pub fn run(config: config::Config) -> error::Result<()> {
         "use --check or a printer",
     ))
 }
+pub mod uplink;

@@ -1,0 +1,154 @@
+//! The kernel's news about network devices, as they come.
+//!
+//! A tap descriptor does not tell that its device is gone: reads say EAGAIN, writes succeed. The only
+//! sign is RTM_DELLINK on a netlink socket that listens to the group RTNLGRP_LINK; the same socket
+//! tells when a parent goes down, loses its carrier, changes its MTU or MAC, or comes back. The socket
+//! is plain and non-blocking, so that it fits an epoll loop: no runtime is involved.
+//!
+//! What can mislead, and is filtered here: bridges announce their *ports* with the same message
+//! types in family AF_BRIDGE (an RTM_DELLINK there is no deletion of the device), and wireless drivers
+//! send RTM_NEWLINK without a name. A device that moves to another network namespace is Gone here.
+//! If news come faster than they are read, the kernel drops some and says so once (ENOBUFS):
+//! [`LinkEvent::Overrun`] means "look again at everything".
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::RcvBuf;
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, setsockopt,
+    socket,
+};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::{AddressFamily as Family, RouteNetlinkMessage};
+
+use super::LinkInfo;
+use crate::error::{Error, Result};
+
+/// RTMGRP_LINK: news about devices, as a bit for bind.
+const LINK_GROUP: u32 = 1;
+
+/// Room for news between two looks, in bytes: some two hundred messages.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
+/// Room for one datagram, in bytes. A device with many virtual functions fills the most.
+const DATAGRAM: usize = 64 << 10;
+
+/// One piece of news.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// A device is new, or something about it has changed.
+    Changed(LinkInfo),
+    /// A device was deleted, or moved to another network namespace.
+    Gone {
+        /// Its interface index.
+        index: u32,
+        /// Its name.
+        name: String,
+    },
+    /// News were lost: the state of every device has to be asked for.
+    Overrun,
+}
+
+/// A subscription to the news of one network namespace. Readable when there are some.
+#[derive(Debug)]
+pub struct LinkWatch {
+    socket: OwnedFd,
+    datagram: Vec<u8>,
+}
+
+impl LinkWatch {
+    /// Subscribes in the calling thread's network namespace. News count from now.
+    pub fn open() -> Result<LinkWatch> {
+        Self::subscribe().map_err(|errno| {
+            Error::failed(
+                "netlink socket",
+                format!("cannot listen to device changes: {}", io::Error::from(errno)),
+                "allow AF_NETLINK sockets (RestrictAddressFamilies= of systemd, seccomp filters)",
+            )
+        })
+    }
+
+    fn subscribe() -> nix::Result<LinkWatch> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket =
+            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        // The kernel caps it at net.core.rmem_max without an error.
+        setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER)?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, LINK_GROUP))?;
+        Ok(LinkWatch { socket, datagram: vec![0; DATAGRAM] })
+    }
+
+    /// Hands over all news that wait, oldest first, and returns when there are no more.
+    ///
+    /// Errors are those of the socket; the subscription is then of no more use.
+    pub fn drain(&mut self, mut tell: impl FnMut(LinkEvent)) -> io::Result<()> {
+        loop {
+            match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut self.datagram) {
+                // Port 0 is the kernel; no other sender has anything to say here.
+                Ok((length, Some(sender))) if sender.pid() == 0 => {
+                    parse(&self.datagram[..length], &mut tell);
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(Errno::ENOBUFS) => tell(LinkEvent::Overrun),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+impl AsFd for LinkWatch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Takes a datagram apart. What cannot be decoded counts as lost.
+fn parse(mut datagram: &[u8], tell: &mut impl FnMut(LinkEvent)) {
+    while !datagram.is_empty() {
+        let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram) else {
+            tell(LinkEvent::Overrun);
+            return;
+        };
+        // Messages start at multiples of four; a length of zero would never end.
+        let length = (message.header.length as usize).next_multiple_of(4);
+        datagram = datagram.get(length.max(4)..).unwrap_or_default();
+        match message.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+                if let Some(link) = device(&link) {
+                    tell(LinkEvent::Changed(link));
+                }
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+                if let Some(LinkInfo { index, name, .. }) = device(&link) {
+                    tell(LinkEvent::Gone { index, name });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The device that the message is about, if it is about a device as such.
+fn device(message: &LinkMessage) -> Option<LinkInfo> {
+    if message.header.interface_family != Family::Unspec {
+        return None;
+    }
+    Some(LinkInfo::parse(message)).filter(|link| !link.name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rubbish_counts_as_lost_and_ends() {
+        let mut events = Vec::new();
+        parse(&[0; 64], &mut |event| events.push(event));
+        parse(&[0xff; 15], &mut |event| events.push(event));
+        assert!(events.iter().all(|event| *event == LinkEvent::Overrun), "{events:?}");
+    }
+}

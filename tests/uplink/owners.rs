@@ -1,0 +1,90 @@
+//! Two processes, one device: the lock, and what a killed process leaves.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use vhost_user_macvtap::mode::Mode;
+use vhost_user_macvtap::uplink::{Macvtap, Netlink};
+
+use crate::world::{MAC, World, spec};
+
+/// Not a test of its own: the other process, which opens a port and waits to be killed.
+#[test]
+#[ignore = "run by the tests of this file"]
+fn other_process() {
+    let mode = std::env::var("OTHER_MODE").unwrap().parse().unwrap();
+    let mut netlink = Netlink::open().unwrap();
+    let mut port = Macvtap::open(&mut netlink, &spec("vm0", mode)).unwrap();
+    port.set_mac(&mut netlink, MAC).unwrap();
+    println!("\nready");
+    std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+/// Starts the other process in the world and waits until it has its port.
+fn start(world: &World, mode: Mode) -> Child {
+    let test = std::env::current_exe().unwrap();
+    let mut child = Command::new("ip")
+        .args(["netns", "exec", &world.name])
+        .arg(test)
+        .args(["--exact", "owners::other_process", "--ignored", "--nocapture"])
+        .env("OTHER_MODE", mode.name())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "ready"));
+    child
+}
+
+#[test]
+fn a_second_owner_is_refused_and_told_who_the_first_is() {
+    let Some(world) = World::new() else { return };
+    let mut child = start(&world, Mode::Bridge);
+    world.enter(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let mut errors = (0..40).map(|_| {
+            Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap_err().to_string()
+        });
+        let first = errors.next().unwrap();
+        // `ip netns exec` has become the test by exec, so its pid is the owner's.
+        assert!(first.contains(&format!("process {} (", child.id())), "{first}");
+        // The backlog is full at some time; the refusal stays one.
+        let last = errors.last().unwrap();
+        assert!(last.contains("in use by another process"), "{last}");
+    });
+    assert!(world.show("vm0").is_some());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn one_process_cannot_use_a_device_twice() {
+    let Some(world) = World::new() else { return };
+    world.enter(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        let error = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap_err();
+        assert!(error.to_string().contains("another port of this process"), "{error}");
+        port.close(&mut netlink).unwrap();
+    });
+}
+
+#[test]
+fn what_a_killed_process_leaves_is_taken_over() {
+    let Some(world) = World::new() else { return };
+    let original = world.mac_of("p0");
+    let mut child = start(&world, Mode::Passthru);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(world.show("vm0").unwrap().contains("mode passthru"));
+    assert_eq!(world.mac_of("p0"), MAC.to_string());
+    world.enter(|| {
+        let mut netlink = Netlink::open().unwrap();
+        // Even a port of another mode: what is left of ours is ours to replace.
+        let port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        assert!(port.created());
+        assert_eq!(world.mac_of("p0"), original);
+        port.close(&mut netlink).unwrap();
+    });
+    assert_eq!(world.show("vm0"), None);
+}
