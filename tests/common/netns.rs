@@ -216,12 +216,12 @@ impl Netns {
 
     /// Whether an address answers; tries for about five seconds, since neighbours need to be found.
     pub fn pings(&self, address: &str) -> bool {
-        (0..5).any(|_| self.run(&format!("ping -n -c 1 -W 1 {address}")).ok())
+        (0..5).any(|_| self.run(&format!("busybox ping -c 1 -W 1 {address}")).ok())
     }
 
     /// Whether an address stays silent: one try, for tests of what must *not* get through.
     pub fn silent(&self, address: &str) -> bool {
-        !self.run(&format!("ping -n -c 2 -i 0.2 -W 1 {address}")).ok()
+        !self.run(&format!("busybox ping -c 2 -W 1 {address}")).ok()
     }
 
     /// The pids in the namespace.
