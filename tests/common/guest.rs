@@ -445,7 +445,7 @@ fn arguments(config: &GuestConfig, image: &Path, dir: &Path) -> Vec<String> {
                 if *server {
                     chardev.push_str(",server=on,wait=on");
                 } else if let Some(seconds) = reconnect {
-                    chardev.push_str(&format!(",reconnect={seconds}"));
+                    chardev.push_str(&reconnect_option(*seconds));
                 }
                 add(&format!("-chardev {chardev}"));
                 add(&format!("-netdev vhost-user,id=net{n},chardev=char{n},queues={pairs}"));
@@ -471,6 +471,19 @@ fn arguments(config: &GuestConfig, image: &Path, dir: &Path) -> Vec<String> {
     }
     words.extend(config.extra.iter().cloned());
     words
+}
+
+/// `reconnect=` (seconds) is gone since QEMU 10.2, `reconnect-ms=` exists since 9.2.
+fn reconnect_option(seconds: u32) -> String {
+    let version = super::netns::run("qemu-system-x86_64", &["--version"]).text;
+    let number = version.split("version ").nth(1).unwrap_or_default();
+    let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+    let version = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if version >= (9, 2) {
+        format!(",reconnect-ms={}", seconds * 1000)
+    } else {
+        format!(",reconnect={seconds}")
+    }
 }
 
 /// The kernel's command line. What follows `panic` only saves boot time under TCG: self-tests of
