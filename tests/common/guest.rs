@@ -317,6 +317,7 @@ impl Guest {
     /// Plugs in memory (a multiple of 128 MiB) while the guest runs, and lets the guest use it: the
     /// back-end's memory map grows by a region. Needs `memory_slots`.
     pub fn plug_memory(&mut self, mib: u32) {
+        let before = self.memory_kib();
         let n = self.dimms;
         self.dimms += 1;
         let size = u64::from(mib) << 20;
@@ -326,10 +327,18 @@ impl Guest {
         let dimm = json!({"driver": "pc-dimm", "id": format!("dimm{n}"),
                           "memdev": format!("plug{n}")});
         self.qmp_with("device_add", dimm).expect("device_add");
-        self.sh("for try in 1 2 3 4 5 6 7 8 9 10; do \
-               for m in /sys/devices/system/memory/memory*/state; do \
-                 if [ $(cat $m) = offline ]; then echo online >$m && found=1; fi; done; \
-               [ -n \"$found\" ] && exit 0; sleep 0.3; done; exit 1");
+        // The kernel takes it into use by itself (memhp_default_state=online), soon.
+        let end = Instant::now() + COMMAND;
+        while self.memory_kib() < before + u64::from(mib) * 1000 {
+            assert!(Instant::now() < end, "{}: the memory plugged in is not used", self.label);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// The memory that the guest's kernel manages, in KiB.
+    pub fn memory_kib(&mut self) -> u64 {
+        let text = self.sh("awk '/^MemTotal/ {print $2}' /proc/meminfo");
+        text.trim().parse().unwrap_or_else(|_| panic!("{}: MemTotal is '{text}'", self.label))
     }
 
     fn send(&mut self, script: &str, timeout: Duration) -> String {
@@ -486,9 +495,10 @@ fn reconnect_option(seconds: u32) -> String {
     }
 }
 
-/// The kernel's command line. What follows `panic` only saves boot time under TCG: self-tests of
+/// The kernel's command line. What follows `mitigations` only saves boot time under TCG: self-tests of
 /// ciphers, the calibration of a clock that QEMU gets right, and three initialisations nobody needs.
-const KERNEL: &str = "console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests tsc=reliable \
+const KERNEL: &str = "console=ttyS0 quiet panic=-1 memhp_default_state=online mitigations=off \
+     cryptomgr.notests tsc=reliable \
      no_timer_check rcupdate.rcu_expedited=1 random.trust_cpu=on \
      initcall_blacklist=init_kprobe_trace,load_system_certificate_list,crypto_kdf108_init";
 

@@ -282,7 +282,10 @@ fn namespaces() -> Vec<(String, i32)> {
         .lines()
         .filter_map(|line| line.split_whitespace().next())
         .filter_map(|name| {
-            let pid = name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()?;
+            // vum-<pid>-<n>-<label>, nothing less: somebody else's names may start alike.
+            let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '-');
+            let pid = parts.next()?.parse().ok()?;
+            parts.nth(1)?;
             Some((name.to_string(), pid))
         })
         .collect()
