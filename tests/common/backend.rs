@@ -5,7 +5,9 @@
 //! when it can be served, so this is both a convenience and a test. What it logs goes to a file, so
 //! that a test can wait for a line ([`Backend::wait_for_log`]) and a failure can show all of it.
 //!
-//! What can go wrong: a program that ends before its sockets are there ends the test with its log.
+//! What can go wrong: a program that ends before its sockets are there ends the test; whenever a test
+//! fails, the log is printed as the `Backend` goes. A socket file left by an earlier run looks like
+//! the awaited one (connecting, to be sure, would look like a front-end): use a fresh directory.
 //! Dropping a `Backend` kills it with SIGKILL: nothing is cleaned up then but by the namespace's own
 //! removal. Tests of the orderly end use [`Backend::signal`] and [`Backend::wait_exit`].
 
@@ -21,8 +23,11 @@ use tempfile::TempDir;
 
 use super::netns::{Netns, die_with_us, require, wait_until};
 
-/// The program's path.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-macvtap");
+/// The program's path: what cargo built, unless `VUM_BINARY` names another one, such as a package's.
+pub fn program() -> PathBuf {
+    std::env::var_os("VUM_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_vhost-user-macvtap").into(), PathBuf::from)
+}
 
 /// How a run of the program ended that was awaited from the start.
 #[derive(Clone, Debug)]
@@ -59,7 +64,7 @@ impl Backend {
             .tempdir()
             .expect("a temporary directory for the back-end's log");
         let open = |name: &str| File::create(dir.path().join(name)).expect("the back-end's log");
-        let mut command = netns.command(PROGRAM);
+        let mut command = netns.command(program());
         command
             .args(args)
             .stdin(Stdio::null())
@@ -98,11 +103,7 @@ impl Backend {
                 );
             }
             let missing: Vec<_> = self.sockets.iter().filter(|path| !is_socket(path)).collect();
-            assert!(
-                Instant::now() < end,
-                "no socket {missing:?} after {timeout:?}; the back-end's log:\n{}",
-                self.log()
-            );
+            assert!(Instant::now() < end, "no socket {missing:?} after {timeout:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
     }
@@ -127,10 +128,10 @@ impl Backend {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until the log contains `text`; ends the test with the log when it never does.
+    /// Waits until the log contains `text`; ends the test when it never does.
     pub fn wait_for_log(&self, text: &str, timeout: Duration) {
         let found = wait_until(timeout, || self.log().contains(text));
-        assert!(found, "the log does not say '{text}' within {timeout:?}:\n{}", self.log());
+        assert!(found, "the log does not say '{text}' within {timeout:?}");
     }
 
     /// Whether it still runs.
@@ -160,9 +161,8 @@ impl Backend {
 
     /// Waits for the end, which must come in time.
     pub fn wait_exit(&mut self, timeout: Duration) -> ExitStatus {
-        self.try_wait_exit(timeout).unwrap_or_else(|| {
-            panic!("the back-end still runs after {timeout:?}; its log:\n{}", self.log())
-        })
+        self.try_wait_exit(timeout)
+            .unwrap_or_else(|| panic!("the back-end still runs after {timeout:?}"))
     }
 
     /// SIGTERM, and the end within `timeout`: the orderly way.

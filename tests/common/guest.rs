@@ -346,7 +346,7 @@ impl Guest {
         let nonce = format!("r{}-{}", std::process::id(), self.requests);
         let line = format!("{nonce} {} {}\n", timeout.as_secs().max(1), base64(script.as_bytes()));
         let sent = self.control.write_all(line.as_bytes());
-        sent.unwrap_or_else(|error| panic!("{}: {error}\n{}", self.label, self.last_words()));
+        sent.unwrap_or_else(|error| panic!("{}: {error}", self.label));
         nonce
     }
 
@@ -372,19 +372,14 @@ impl Guest {
         let mut bytes = [0; 4096];
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "{}: no time left for: {what}\n{}",
-                self.label,
-                self.last_words()
-            );
+            assert!(!left.is_zero(), "{}: no time left for: {what}", self.label);
             self.control.set_read_timeout(Some(left)).expect("a time limit on the control port");
             match self.control.read(&mut bytes) {
-                Ok(0) => panic!("{}: QEMU ended during: {what}\n{}", self.label, self.last_words()),
+                Ok(0) => panic!("{}: QEMU ended during: {what}", self.label),
                 Ok(count) => return self.pending.extend_from_slice(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("{}: {error}: {what}\n{}", self.label, self.last_words()),
+                Err(error) => panic!("{}: {error}: {what}", self.label),
             }
         }
     }
