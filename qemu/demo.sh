@@ -259,7 +259,7 @@ for n in 1 2; do
     check "LAN host -> vm$n  IPv6" lan_ping 2001:db8::1$n
 done
 say "The LAN host sees both guests with MAC addresses of their own, as if they were plugged into the switch"
-ip -n "$lan" neigh | grep -F 52:54:00 | sort | show
+{ ip -n "$lan" neigh | grep -F 52:54:00 || echo "none of them"; } | sort | show
 seen() { ip -n "$lan" neigh | grep -F "192.0.2.1$1 " | grep -qF "${mac[$1]}"; }
 check "vm1 has its own MAC on the LAN" seen 1
 check "vm2 has its own MAC on the LAN" seen 2

@@ -10,6 +10,7 @@
 //! the awaited one (connecting, to be sure, would look like a front-end): use a fresh directory.
 //! Dropping a `Backend` kills it with SIGKILL: nothing is cleaned up then but by the namespace's own
 //! removal. Tests of the orderly end use [`Backend::signal`] and [`Backend::wait_exit`].
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileTypeExt;
@@ -97,10 +98,7 @@ impl Backend {
         };
         while !self.sockets.iter().all(is_socket) {
             if let Ok(Some(status)) = self.child.try_wait() {
-                panic!(
-                    "the back-end ended ({status}) before its socket was there:\n{}",
-                    self.log()
-                );
+                panic!("the back-end ended ({status}) before its socket was there");
             }
             let missing: Vec<_> = self.sockets.iter().filter(|path| !is_socket(path)).collect();
             assert!(Instant::now() < end, "no socket {missing:?} after {timeout:?}");

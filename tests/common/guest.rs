@@ -13,6 +13,7 @@
 //! What can go wrong: a guest under TCG is slow and its clock runs unevenly, so measure nothing in it
 //! and be generous with timeouts; a command that floods the serial port takes long. When a test
 //! fails, dropping the guest prints the end of its console and QEMU's messages.
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};

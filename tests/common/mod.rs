@@ -1,5 +1,4 @@
-//! What several test programs share. Each of them compiles this anew and uses a part of it.
-#![allow(dead_code)]
+//! What several test programs share; each module opens with its own essay.
 
 pub mod backend;
 pub mod guest;

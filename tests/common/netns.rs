@@ -22,6 +22,7 @@
 //!
 //! What can go wrong: all of this needs root and a kernel with veth and bridge; [`require`] says so
 //! in words. Nothing here is skipped silently.
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs;
 use std::path::Path;
