@@ -1,0 +1,50 @@
+# What people and machines type. Each target says in one line what it is for; the work is in cargo and
+# in the scripts beside. `test` and `demo` install what they need first (as root, with apt), and return
+# at once from that when it is there.
+#
+# Tests make network namespaces and boot guests: they need root. What can go wrong is told by them: a
+# missing tool is a failure that names the package, never a test silently skipped.
+
+CARGO ?= cargo
+PROFILE ?= default
+
+.PHONY: help build install-deps guest test lint demo clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: ## the release binary
+	$(CARGO) build --release --locked
+
+install-deps: ## what the tests and the demo use, from the distribution
+	scripts/install-deps.sh
+
+guest: install-deps ## the kernel and initramfs that test guests boot
+	qemu/build-guest.sh
+
+# The runner's own summary is the last thing printed. cargo-nextest gives each test a process, a time
+# limit and its share of the machine (.config/nextest.toml); without it, one test at a time.
+test: guest ## every test, guests included
+	$(CARGO) test --locked --doc --quiet
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --locked --profile $(PROFILE); \
+	else \
+		$(CARGO) test --locked --lib --bins --tests -- --test-threads=1; \
+	fi
+
+lint: ## formatting, clippy, documentation; dependencies where cargo-deny is installed
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --offline check licenses bans sources; \
+	else \
+		echo "lint: cargo-deny is not installed, dependencies were not checked"; \
+	fi
+
+demo: ## two QEMU guests on one parent NIC, reaching each other and the LAN
+	qemu/demo.sh
+
+clean: ## what was built, the test guest too
+	$(CARGO) clean
+	rm -rf qemu/build
