@@ -1,20 +1,52 @@
 //! vhost-user-macvtap: a vhost-user network back-end that puts virtual machines straight on the LAN.
+//!
+//! One process serves any number of virtio-net devices over vhost-user sockets and binds each to a
+//! port of a parent network device. The modules stand in the order in which a frame from a guest meets
+//! them:
+//!
+//! ```text
+//!                       control plane                    │  data plane
+//!                                                        │
+//!  VMM ── socket ──► server::front ──► the vhost crates ──┼─► queue::line   (start, stop a ring)
+//!                    (front door)      device::vring      │
+//!                                                        │
+//!  guest ── kick ─────────────────────────────────────────┼─► queue::worker ► pair ► from_guest
+//!                                                        │        ▲                    │ writev
+//!  kernel ── netlink ► uplink::watch ► server::port ──────┼─► uplink::tap ◄────────────┘
+//!                                                        │        │ readv
+//!  guest ◄── call ────────────────────────────────────────┼── to_guest ◄── worker
+//! ```
+//!
+//! * [`cli`], [`config`]: what the user typed; what the program needs, with every fault reported.
+//! * [`print`](mod@print): what to give QEMU, libvirt and cloud-hypervisor.
+//! * [`server`]: the control loop: sockets, the front door, sessions, ports, signals.
+//! * [`device`]: what a front-end negotiates with; the vhost crates' view of our rings.
+//! * [`queue`]: the data plane: guest memory, rings, the two directions, the workers.
+//! * [`port`]: the few facts of a port that the data plane needs.
+//! * [`uplink`]: macvtap devices, netlink, tap queues.
+//! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
+//!
+//! docs/architecture.md follows one frame out and one back.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod cli;
 pub mod config;
+pub mod device;
 pub mod error;
 pub mod mac;
 pub mod mode;
+pub mod poll;
+pub mod port;
 pub mod print;
-
-/// Serves the ports until a signal ends it.
-pub fn run(config: config::Config) -> error::Result<()> {
-    let ports = config.ports.len();
-    Err(error::Error::failed(
-        format!("{ports} port(s)"),
-        "serving is not built yet",
-        "use --check or a printer",
-    ))
-}
+pub mod queue;
+pub mod server;
+pub mod stats;
 pub mod uplink;
+
+/// Serves the ports until a signal ends it, or with `--one-off` a front-end's leaving.
+///
+/// # Errors
+/// A port could not be made. Nothing is left behind then.
+pub fn run(config: config::Config) -> error::Result<()> {
+    server::Server::start(config)?.run()
+}

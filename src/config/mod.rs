@@ -120,3 +120,16 @@ pub struct Config {
     /// End when the front-end of any port has gone.
     pub one_off: bool,
 }
+
+impl Config {
+    /// Number of worker threads: never more than there are queue pairs.
+    pub fn threads(&self) -> usize {
+        let pairs: usize = self.ports.iter().map(|port| usize::from(port.queue_pairs)).sum();
+        let wanted = match self.workers {
+            Workers::Auto => std::thread::available_parallelism().map_or(1, |count| count.get()),
+            Workers::PerQueue => pairs,
+            Workers::Count(count) => count,
+        };
+        wanted.clamp(1, pairs.max(1))
+    }
+}

@@ -30,7 +30,7 @@ pub(super) fn alias() -> String {
 }
 
 /// True for a macvtap that a process of ours created.
-pub(super) fn is_leftover(link: &LinkInfo) -> bool {
+pub fn is_leftover(link: &LinkInfo) -> bool {
     link.is_macvtap() && link.alias.as_deref().is_some_and(|alias| alias.starts_with(MARK))
 }
 

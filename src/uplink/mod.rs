@@ -46,6 +46,7 @@ mod watch;
 
 use std::ops::BitOr;
 
+pub use adopt::is_leftover;
 pub use closing::close_all;
 pub use create::{MacvtapSpec, NewMacvtap};
 pub use link::LinkInfo;

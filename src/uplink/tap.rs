@@ -78,6 +78,14 @@ impl TapQueue {
         Ok(queue)
     }
 
+    /// Sets the length of the header before every frame, in bytes: 12 for virtio 1, 10 for a legacy
+    /// driver without mergeable buffers.
+    pub fn set_header_len(&self, len: usize) -> io::Result<()> {
+        // SAFETY: the descriptor is open and the int outlives the call.
+        unsafe { tun_set_header(self.raw(), &(len as c_int)) }?;
+        Ok(())
+    }
+
     fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
     }

@@ -1,0 +1,77 @@
+//! A port's tap queues and how the guest wants its frames.
+//!
+//! Two settings of a tap depend on what the guest negotiated: which offloads the kernel may leave to
+//! it (per device), and the length of the header in front of each frame (per queue). The device may
+//! also be lost and made anew while a guest runs, and then needs the same settings again. Both come
+//! together here.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::warn;
+
+use super::features;
+use crate::queue::pair::QueuePair;
+use crate::queue::vnet;
+use crate::uplink::TapQueue;
+
+#[derive(Debug, Default)]
+struct State {
+    queues: Vec<Arc<TapQueue>>,
+    features: u64,
+}
+
+/// The tap queues behind a port's queue pairs.
+#[derive(Debug, Default)]
+pub struct Taps(Mutex<State>);
+
+impl Taps {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guest took these features; 0 when there is no guest.
+    pub fn negotiate(&self, features: u64, port: &str) {
+        let mut state = self.lock();
+        state.features = features;
+        state.adjust(port);
+    }
+
+    /// Puts other queues behind the pairs; none when the device has gone.
+    pub fn replace(&self, queues: &[Arc<TapQueue>], pairs: &[Arc<QueuePair>], port: &str) {
+        let mut state = self.lock();
+        state.queues = queues.to_vec();
+        state.adjust(port);
+        drop(state);
+        for (index, pair) in pairs.iter().enumerate() {
+            pair.set_tap(queues.get(index).cloned());
+        }
+    }
+
+    /// Writes one frame (without header) out of the port, from the control side.
+    pub fn inject(&self, frame: &[u8]) -> std::io::Result<()> {
+        let state = self.lock();
+        let first = state.queues.first().ok_or(std::io::ErrorKind::NotConnected)?;
+        let header = vnet::header_len(state.features);
+        let mut message = vec![0; header];
+        message.extend_from_slice(frame);
+        first.write(&message).map(|_| ())
+    }
+}
+
+impl State {
+    fn adjust(&self, port: &str) {
+        let header = match self.features {
+            0 => vnet::HEADER,
+            features => vnet::header_len(features),
+        };
+        for queue in &self.queues {
+            if let Err(error) = queue.set_header_len(header) {
+                warn!("port {port}: cannot set the tap's header length to {header}: {error}");
+            }
+        }
+        let Some(first) = self.queues.first() else { return };
+        if let Err(error) = first.set_offload(features::tap_offload(self.features)) {
+            warn!("port {port}: cannot set the tap's offloads: {error}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! From the guest to the wire: the guest's transmit ring.
+//!
+//! A turn takes up to a budget of chains and writes each to the tap in one `writev`, straight from
+//! guest memory. Only the first 26 bytes (virtio_net_hdr and Ethernet header) are copied: they are
+//! what we judge (`vnet.rs`, the source address), and the kernel must get what was judged, not what
+//! the guest may have put there since.
+//!
+//! The tap pushes back when its socket buffer is full: then the chain goes back into the ring and
+//! the turn ends; writability of the tap starts the next one. Nothing is ever dropped for that reason.
+//! A ring that runs but is disabled must be consumed and its frames discarded (vhost-user
+//! specification, "Ring states").
+
+use std::fmt::Display;
+use std::io;
+
+use super::line::Line;
+use super::ring::{Access, Chain, Popped, Ring};
+use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict};
+use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
+use crate::mac::Mac;
+use crate::port::{MacJudgement, PortData};
+use crate::stats::Drop;
+use crate::uplink::TapQueue;
+
+/// Most pieces the kernel takes in one call (`UIO_MAXIOV`).
+const IOV_MAX: usize = 1024;
+
+/// Working memory of a worker, so that a turn allocates nothing.
+pub struct Scratch {
+    pieces: Vec<libc::iovec>,
+    out: Vec<libc::iovec>,
+    bytes: Vec<u8>,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch {
+            // The longest legal chain, each buffer split once by a region border.
+            pieces: Vec::with_capacity(2 * IOV_MAX),
+            out: Vec::with_capacity(2 * IOV_MAX + 1),
+            bytes: vec![0; MAX_FRAME],
+        }
+    }
+}
+
+/// What became of one frame.
+enum Sent {
+    /// The tap has it.
+    Frame(usize),
+    /// Dropped, for this reason.
+    Dropped(Drop),
+    /// The tap is full.
+    Full,
+}
+
+/// Runs one turn of the guest's transmit ring.
+pub fn turn(line: &mut Line, port: &PortData, scratch: &mut Scratch, name: &dyn Display) -> Turn {
+    let (mut frames, mut bytes) = (0, 0);
+    let end = loop {
+        let Some(ring) = &mut line.ring else { return Turn::Idle };
+        if frames >= TURN_FRAMES || bytes >= TURN_BYTES {
+            break Turn::More;
+        }
+        if frames == 0 {
+            ring.no_kicks();
+        }
+        frames += 1;
+        scratch.pieces.clear();
+        match ring.pop(Access::Readable, &mut scratch.pieces) {
+            Popped::Empty => {
+                line.publish();
+                match line.ring.as_mut().map_or(Ok(false), Ring::ask_for_kicks) {
+                    Ok(true) => continue,
+                    Ok(false) => return Turn::Idle,
+                    Err(fault) => {
+                        line.break_ring(fault, name);
+                        return Turn::Idle;
+                    }
+                }
+            }
+            Popped::Broken(fault) => {
+                line.publish();
+                line.break_ring(fault, name);
+                return Turn::Idle;
+            }
+            Popped::Bad { head } => {
+                ring.give_back(head, 0);
+                line.counters.drop(Drop::BadChain);
+            }
+            Popped::Chain(chain) => {
+                bytes += chain.bytes;
+                let sent = match (&line.tap, line.enabled) {
+                    (_, false) => Sent::Dropped(Drop::Disabled),
+                    (None, _) => Sent::Dropped(Drop::NoDevice),
+                    (Some(tap), true) => send(tap, &chain, line.features, port, scratch),
+                };
+                match sent {
+                    Sent::Full => {
+                        ring.unpop(1);
+                        break Turn::TapFull;
+                    }
+                    Sent::Frame(len) => line.counters.frame(len),
+                    Sent::Dropped(reason) => line.counters.drop(reason),
+                }
+                ring.give_back(chain.head, 0);
+            }
+        }
+        if frames % BATCH == 0 {
+            line.publish();
+        }
+    };
+    line.publish();
+    end
+}
+
+/// Judges one frame and writes it to the tap.
+fn send(
+    tap: &TapQueue,
+    chain: &Chain,
+    features: u64,
+    port: &PortData,
+    scratch: &mut Scratch,
+) -> Sent {
+    let header = vnet::header_len(features);
+    let judged = header + ETHERNET;
+    let Some(frame) = chain.bytes.checked_sub(header).filter(|&len| len >= ETHERNET) else {
+        return Sent::Dropped(Drop::Short);
+    };
+    if chain.bytes > MAX_FRAME {
+        return Sent::Dropped(Drop::Long);
+    }
+    let mut head = [0u8; HEADER + ETHERNET];
+    let Some(head) = head.get_mut(..judged) else { return Sent::Dropped(Drop::Short) };
+    split_off(&scratch.pieces, head, &mut scratch.out);
+
+    let mut vnet_hdr = [0u8; HEADER];
+    let (vnet_part, ethernet) = head.split_at_mut(header);
+    vnet_hdr[..header].copy_from_slice(vnet_part);
+    match vnet::check(&mut vnet_hdr, frame, features) {
+        Verdict::Bad => return Sent::Dropped(Drop::BadHeader),
+        Verdict::Plain if frame > port.longest_frame() => return Sent::Dropped(Drop::Long),
+        Verdict::Plain | Verdict::Segmented => {}
+    }
+    vnet_part.copy_from_slice(&vnet_hdr[..header]);
+
+    let mut source = [0u8; 6];
+    source.copy_from_slice(&ethernet[6..12]);
+    if port.judge_source(Mac(source)) == MacJudgement::Foreign {
+        return Sent::Dropped(Drop::ForeignMac);
+    }
+
+    if let Some(first) = scratch.out.first_mut() {
+        *first = libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: head.len() };
+    }
+    if scratch.out.len() > IOV_MAX {
+        gather(&mut scratch.out, head.len(), &mut scratch.bytes);
+    }
+    // SAFETY: the first piece is `head`, which outlives the call; the others were translated by the
+    // ring, whose map keeps them mapped while the line is locked, and the kernel only reads them.
+    match unsafe { tap.write_vectored(&scratch.out) } {
+        Ok(_) => Sent::Frame(frame),
+        Err(error) => match (error.kind(), error.raw_os_error()) {
+            (io::ErrorKind::WouldBlock, _) => Sent::Full,
+            (_, Some(libc::EINVAL | libc::EMSGSIZE | libc::EFAULT | libc::ENOBUFS)) => {
+                Sent::Dropped(Drop::Refused)
+            }
+            _ => Sent::Dropped(Drop::NoDevice),
+        },
+    }
+}
+
+/// Copies the first `head.len()` bytes of `pieces` to `head` and lists what remains in `out`, behind
+/// one place that the caller fills. `pieces` must hold at least that many bytes.
+fn split_off(pieces: &[libc::iovec], head: &mut [u8], out: &mut Vec<libc::iovec>) {
+    out.clear();
+    out.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
+    let mut done = 0;
+    for piece in pieces {
+        let here = piece.iov_len.min(head.len() - done);
+        let from = piece.iov_base.cast::<u8>();
+        if here > 0 {
+            // SAFETY: the ring translated the piece and keeps it mapped; `head` has room for `here`
+            // more bytes. The guest may write meanwhile: any bytes will do, they are judged after.
+            unsafe { from.copy_to_nonoverlapping(head.as_mut_ptr().add(done), here) };
+            done += here;
+        }
+        if here < piece.iov_len {
+            out.push(libc::iovec {
+                iov_base: from.wrapping_add(here).cast(),
+                iov_len: piece.iov_len - here,
+            });
+        }
+    }
+}
+
+/// Joins the pieces behind the first into `bytes`: for the rare chain of more pieces than the kernel
+/// takes in one call.
+fn gather(out: &mut Vec<libc::iovec>, head: usize, bytes: &mut [u8]) {
+    let mut done = 0;
+    for piece in out.iter().skip(1) {
+        let here = piece.iov_len.min(bytes.len() - head - done);
+        // SAFETY: as in `split_off`; `bytes` is MAX_FRAME long and the chain no longer than that.
+        unsafe {
+            piece.iov_base.cast::<u8>().copy_to_nonoverlapping(bytes.as_mut_ptr().add(done), here);
+        }
+        done += here;
+    }
+    out.truncate(1);
+    out.push(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: done });
+}

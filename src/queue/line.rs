@@ -1,0 +1,157 @@
+//! One ring as the control side hands it to the data side.
+//!
+//! A [`Line`] is what the two directions of a queue pair have in common: the active ring (if any), the
+//! eventfds around it, the tap queue at its other end and the counters. It starts a ring when all that
+//! it needs is there and stops it when something is taken away; in between the worker has it.
+//!
+//! A ring that breaks its own rules (see `ring.rs`) is stopped here, the front-end told through its
+//! error eventfd, and stays stopped until the front-end resets it: a bad guest loses its port's ring,
+//! never the process.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use log::{debug, warn};
+
+use super::ring::{Fault, Ring, RingSetup};
+use crate::stats::{Counters, Drop};
+use crate::uplink::TapQueue;
+
+/// What the front-end wants of a ring, as far as it has said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wish {
+    /// The ring is to run: it has been given a kick eventfd and was not stopped since.
+    pub ready: bool,
+    /// The ring may move frames (SET_VRING_ENABLE).
+    pub enabled: bool,
+    /// Addresses and sizes, when complete.
+    pub setup: Option<RingSetup>,
+}
+
+/// One ring and what is around it.
+#[derive(Default)]
+pub struct Line {
+    /// The active ring.
+    pub ring: Option<Ring>,
+    /// Whether the ring may move frames.
+    pub enabled: bool,
+    /// What was moved and dropped.
+    pub counters: Counters,
+    /// The tap queue at the other end, when the device is there.
+    pub tap: Option<Arc<TapQueue>>,
+    /// Negotiated features, valid while `ring` is some.
+    pub features: u64,
+    setup: Option<RingSetup>,
+    broken: bool,
+    call: Option<File>,
+    error: Option<File>,
+}
+
+impl Line {
+    /// True when frames may move.
+    pub fn active(&self) -> bool {
+        self.enabled && self.ring.is_some()
+    }
+
+    /// Makes the ring as the front-end wishes it. Returns true when a ring was started or stopped.
+    pub fn apply(&mut self, wish: &Wish, name: &dyn std::fmt::Display) -> bool {
+        self.enabled = wish.enabled;
+        let wanted = wish.setup.as_ref().filter(|_| wish.ready);
+        if wanted.is_none() {
+            self.broken = false;
+        }
+        if wanted == self.setup.as_ref() {
+            return false;
+        }
+        self.stop();
+        if let Some(setup) = wanted {
+            self.setup = Some(setup.clone());
+            match Ring::start(setup) {
+                Ok(ring) => {
+                    debug!("{name}: ring of {} starts at {}", ring.size(), ring.position());
+                    self.features = setup.features;
+                    self.ring = Some(ring);
+                }
+                Err(fault) => self.break_ring(fault, name),
+            }
+        }
+        true
+    }
+
+    /// Stops the ring. Returns where it stood.
+    pub fn stop(&mut self) -> Option<u16> {
+        self.setup = None;
+        self.ring.take().map(|ring| ring.position())
+    }
+
+    /// Where the ring stands: the used index as the driver sees it.
+    pub fn position(&self) -> Option<u16> {
+        self.ring.as_ref().map(Ring::position)
+    }
+
+    /// Stops a ring that broke the rules, tells the front-end and the log, once.
+    pub fn break_ring(&mut self, fault: Fault, name: &dyn std::fmt::Display) {
+        self.ring = None;
+        if !std::mem::replace(&mut self.broken, true) {
+            warn!("{name}: {fault}; the ring is stopped until the front-end resets it");
+        }
+        signal(self.error.as_ref());
+    }
+
+    /// Publishes what was given back and calls the driver if it wants that.
+    pub fn publish(&mut self) {
+        if let Some(ring) = &mut self.ring
+            && ring.publish()
+            && signal(self.call.as_ref())
+        {
+            self.counters.calls += 1;
+        }
+    }
+
+    /// Counts a dropped frame.
+    pub fn drop(&mut self, reason: Drop) {
+        self.counters.drop(reason);
+    }
+
+    /// Sets the eventfd by which the driver is called.
+    pub fn set_call(&mut self, call: Option<File>) {
+        self.call = call.inspect(never_block);
+        // The driver may have missed a call on the old one: an extra call is harmless, a lost one is not.
+        if self.ring.is_some() {
+            signal(self.call.as_ref());
+        }
+    }
+
+    /// Sets the eventfd by which the front-end is told of a broken ring.
+    pub fn set_error(&mut self, error: Option<File>) {
+        self.error = error.inspect(never_block);
+    }
+
+    /// Forgets all that belongs to the present front-end.
+    pub fn reset(&mut self) {
+        self.stop();
+        self.enabled = false;
+        self.broken = false;
+        self.call = None;
+        self.error = None;
+    }
+}
+
+/// A front-end may hand over anything as eventfd, also a full pipe: a write must never wait.
+fn never_block(file: &File) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    if let Ok(flags) = fcntl(file, FcntlArg::F_GETFL) {
+        let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
+        let _ = fcntl(file, FcntlArg::F_SETFL(flags));
+    }
+}
+
+/// Adds 1 to an eventfd. A full counter means that the other side is awake anyway.
+fn signal(eventfd: Option<&File>) -> bool {
+    let Some(file) = eventfd else { return false };
+    let one = 1u64.to_ne_bytes();
+    // SAFETY: the buffer is valid for 8 bytes and the descriptor is open. Not `File::write`, because
+    // SIGPIPE is ignored process-wide and the result does not matter.
+    unsafe { libc::write(file.as_raw_fd(), one.as_ptr().cast(), one.len()) == 8 }
+}

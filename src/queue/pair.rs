@@ -1,0 +1,360 @@
+//! A queue pair: the guest's transmit and receive ring, and the tap queue behind them.
+//!
+//! A pair belongs to its port for the port's life; front-ends come and go. It has one lock per
+//! direction. The pair's worker takes a lock for one turn; the control side takes it to start, stop or
+//! change a ring. Mutexes are not fair and a busy worker would win every race, so the control side
+//! announces itself ([`Gate`]) and the worker stands back.
+//!
+//! The tap is watched for input only while the guest has buffers, for output only while it pushed back:
+//! it is level-triggered, and would spin otherwise.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use log::warn;
+
+use super::Turn;
+use super::from_guest::{self, Scratch};
+use super::line::{Line, Wish};
+use super::to_guest::Receive;
+use super::worker::Seat;
+use crate::poll::Interest;
+use crate::port::PortData;
+use crate::stats::Counters;
+use crate::uplink::TapQueue;
+
+/// One of the two directions, named from the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The guest's transmit ring.
+    FromGuest,
+    /// The guest's receive ring.
+    ToGuest,
+}
+
+impl Side {
+    /// The side of vring `index`: receive rings are even, transmit rings odd (virtio 1.2, 5.1.2).
+    pub fn of_vring(index: usize) -> Side {
+        if index.is_multiple_of(2) { Side::ToGuest } else { Side::FromGuest }
+    }
+}
+
+/// A lock in which the control side goes first.
+#[derive(Default)]
+struct Gate<T> {
+    state: Mutex<T>,
+    announced: AtomicU32,
+}
+
+impl<T> Gate<T> {
+    fn control(&self) -> MutexGuard<'_, T> {
+        self.announced.fetch_add(1, Ordering::Relaxed);
+        let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.announced.fetch_sub(1, Ordering::Relaxed);
+        guard
+    }
+
+    fn work(&self) -> Option<MutexGuard<'_, T>> {
+        if self.announced.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+            return None;
+        }
+        Some(self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Default)]
+struct FromGuest {
+    line: Line,
+    kick: Option<File>,
+}
+
+#[derive(Default)]
+struct ToGuest {
+    line: Line,
+    kick: Option<File>,
+    /// Made when a ring starts, dropped with the front-end: an idle port holds no frame buffer.
+    receive: Option<Box<Receive>>,
+    attached: bool,
+    /// No ring of the present front-end has run yet.
+    fresh: bool,
+}
+
+#[derive(Default)]
+struct TapWatch {
+    tap: Option<Arc<TapQueue>>,
+    input: bool,
+    output: bool,
+}
+
+/// A queue pair.
+pub struct QueuePair {
+    index: u16,
+    port: Arc<PortData>,
+    seat: Seat,
+    from_guest: Gate<FromGuest>,
+    to_guest: Gate<ToGuest>,
+    watch: Mutex<TapWatch>,
+}
+
+/// Names a ring in the log: "port vm1: ring 3".
+struct RingName<'a>(&'a QueuePair, Side);
+
+impl std::fmt::Display for RingName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let vring = 2 * self.0.index + u16::from(self.1 == Side::FromGuest);
+        write!(f, "port {}: ring {vring}", self.0.port.name)
+    }
+}
+
+impl QueuePair {
+    /// Makes pair `index` of a port, carried by the worker of `seat`.
+    pub fn new(index: u16, port: Arc<PortData>, seat: Seat) -> QueuePair {
+        QueuePair {
+            index,
+            port,
+            seat,
+            from_guest: Gate::default(),
+            to_guest: Gate::default(),
+            watch: Mutex::default(),
+        }
+    }
+
+    /// Control: makes the ring as wished. Returns where it stands when it runs, or where it stood
+    /// when this stopped it.
+    pub fn apply(&self, side: Side, wish: &Wish) -> Option<u16> {
+        let name = RingName(self, side);
+        let position = match side {
+            Side::FromGuest => {
+                let mut state = self.from_guest.control();
+                let stood = state.line.position();
+                state.line.apply(wish, &name);
+                if !state.line.enabled && state.line.ring.is_some() {
+                    // Now rather than by the worker: cloud-hypervisor pauses a guest by disabling its
+                    // rings, and takes a snapshot of the memory when we have answered.
+                    let mut scratch = Scratch::default();
+                    while from_guest::turn(&mut state.line, &self.port, &mut scratch, &name)
+                        == Turn::More
+                    {}
+                }
+                state.line.position().or(stood)
+            }
+            Side::ToGuest => {
+                let mut state = self.to_guest.control();
+                let stood = state.line.position();
+                if state.line.apply(wish, &name)
+                    && let Some(receive) = &mut state.receive
+                {
+                    receive.forget_chains();
+                }
+                self.settle(&mut state);
+                state.line.position().or(stood)
+            }
+        };
+        self.seat.call(side);
+        position
+    }
+
+    /// After a change: buffers, the stale queue and the tap queue's membership follow the ring.
+    fn settle(&self, state: &mut ToGuest) {
+        let active = state.line.active();
+        if active && state.receive.is_none() {
+            state.receive = Some(Box::default());
+        }
+        if active
+            && std::mem::take(&mut state.fresh)
+            && let Some(receive) = &mut state.receive
+        {
+            receive.discard_stale(&mut state.line);
+        }
+        // The kernel spreads flows over the attached queues: one that nobody serves would swallow its
+        // share. Queue 0 stays, because with no queue attached the frames would go to the host's stack.
+        let attach = active || self.index == 0;
+        if let Some(tap) = state.line.tap.as_ref().filter(|_| attach != state.attached) {
+            let done = if attach { tap.attach() } else { tap.detach() };
+            match done {
+                Ok(()) => state.attached = attach,
+                Err(error) => warn!(
+                    "port {}: cannot {} tap queue {}: {error}",
+                    self.port.name,
+                    if attach { "attach" } else { "detach" },
+                    self.index
+                ),
+            }
+        }
+    }
+
+    /// Control: sets the eventfd by which the guest kicks the ring.
+    pub fn set_kick(&self, side: Side, kick: Option<File>) {
+        let mut from_guest;
+        let mut to_guest;
+        let slot = match side {
+            Side::FromGuest => {
+                from_guest = self.from_guest.control();
+                &mut from_guest.kick
+            }
+            Side::ToGuest => {
+                to_guest = self.to_guest.control();
+                &mut to_guest.kick
+            }
+        };
+        if let Some(old) = slot.take() {
+            self.seat.poller().remove(&old);
+        }
+        if let Some(new) = kick {
+            // Edge-triggered: every write to an eventfd is an edge, and the counter need not be read.
+            let events = Interest::EPOLLIN | Interest::EPOLLET;
+            match self.seat.poller().add(&new, events, self.seat.kick_token(side)) {
+                Ok(()) => *slot = Some(new),
+                Err(error) => warn!(
+                    "{}: its kick descriptor cannot be watched: {error}; is it an eventfd?",
+                    RingName(self, side)
+                ),
+            }
+        }
+    }
+
+    /// Control: sets the eventfd by which the guest is called.
+    pub fn set_call(&self, side: Side, call: Option<File>) {
+        match side {
+            Side::FromGuest => self.from_guest.control().line.set_call(call),
+            Side::ToGuest => self.to_guest.control().line.set_call(call),
+        }
+    }
+
+    /// Control: sets the eventfd by which the front-end learns of a broken ring.
+    pub fn set_error(&self, side: Side, error: Option<File>) {
+        match side {
+            Side::FromGuest => self.from_guest.control().line.set_error(error),
+            Side::ToGuest => self.to_guest.control().line.set_error(error),
+        }
+    }
+
+    /// Control: a front-end has come: what queued up before is not for it.
+    pub fn expect_front_end(&self) {
+        self.to_guest.control().fresh = true;
+    }
+
+    /// Control: the front-end has gone. Afterwards nothing of it is touched any more.
+    pub fn reset(&self) {
+        for side in [Side::FromGuest, Side::ToGuest] {
+            self.set_kick(side, None);
+        }
+        self.from_guest.control().line.reset();
+        let mut state = self.to_guest.control();
+        state.line.reset();
+        state.receive = None;
+        self.settle(&mut state);
+        drop(state);
+        self.arm(|watch| (watch.input, watch.output) = (false, false));
+    }
+
+    /// Control: puts another tap queue behind the pair, or none when the device has gone.
+    pub fn set_tap(&self, tap: Option<Arc<TapQueue>>) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = watch.tap.take() {
+            self.seat.poller().remove(old.as_ref());
+        }
+        (watch.input, watch.output) = (false, false);
+        if let Some(new) = &tap {
+            let none = Interest::empty();
+            if let Err(error) = self.seat.poller().add(new.as_ref(), none, self.seat.tap_token()) {
+                warn!(
+                    "port {}: tap queue {} cannot be watched: {error}",
+                    self.port.name, self.index
+                );
+            }
+            watch.tap = Some(Arc::clone(new));
+        }
+        drop(watch);
+        self.from_guest.control().line.tap = tap.clone();
+        let mut state = self.to_guest.control();
+        state.line.tap = tap;
+        // An opened tap queue is attached.
+        state.attached = true;
+        self.settle(&mut state);
+        drop(state);
+        self.seat.call(Side::FromGuest);
+        self.seat.call(Side::ToGuest);
+    }
+
+    /// What was moved and dropped: from the guest, to the guest.
+    pub fn counters(&self) -> (Counters, Counters) {
+        (self.from_guest.control().line.counters, self.to_guest.control().line.counters)
+    }
+
+    fn arm(&self, change: impl FnOnce(&mut TapWatch)) {
+        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = (watch.input, watch.output);
+        change(&mut watch);
+        if before == (watch.input, watch.output) {
+            return;
+        }
+        let Some(tap) = &watch.tap else { return };
+        let mut events = Interest::empty();
+        events.set(Interest::EPOLLIN, watch.input);
+        events.set(Interest::EPOLLOUT, watch.output);
+        let _ = self.seat.poller().modify(tap.as_ref(), events, self.seat.tap_token());
+    }
+
+    /// Worker: the tap has become writable again.
+    pub(super) fn tap_writable(&self) {
+        self.arm(|watch| watch.output = false);
+    }
+
+    /// Worker: the tap reports an error for ever: stop watching until the control side replaces it.
+    pub(super) fn tap_failed(&self) {
+        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tap) = &watch.tap {
+            self.seat.poller().remove(tap.as_ref());
+        }
+    }
+
+    /// Worker: runs one turn.
+    pub(super) fn turn(&self, side: Side, expired: bool, scratch: &mut Scratch) -> Turn {
+        let name = RingName(self, side);
+        match side {
+            Side::FromGuest => {
+                let Some(mut state) = self.from_guest.work() else { return Turn::More };
+                let turn = from_guest::turn(&mut state.line, &self.port, scratch, &name);
+                if turn == Turn::TapFull {
+                    self.arm(|watch| watch.output = true);
+                }
+                turn
+            }
+            Side::ToGuest => {
+                let Some(mut guard) = self.to_guest.work() else { return Turn::More };
+                let state = &mut *guard;
+                let Some(receive) = &mut state.receive else { return Turn::Idle };
+                if !state.line.active() {
+                    self.arm(|watch| watch.input = false);
+                    return Turn::Idle;
+                }
+                let turn = receive.turn(&mut state.line, expired, &name);
+                // Under the lock, so that a stop cannot come between the turn and what follows from it.
+                match turn {
+                    Turn::Idle => self.arm(|watch| watch.input = true),
+                    Turn::Starved { .. } => self.arm(|watch| watch.input = false),
+                    Turn::More | Turn::TapFull => {}
+                }
+                turn
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for QueuePair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "QueuePair({}, {})", self.port.name, self.index)
+    }
+}
+
+impl Drop for QueuePair {
+    fn drop(&mut self) {
+        let watch = self.watch.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tap) = watch.tap.take() {
+            self.seat.poller().remove(tap.as_ref());
+        }
+    }
+}

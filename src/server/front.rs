@@ -1,0 +1,467 @@
+//! The front door: every request of a front-end passes here before the crate sees it.
+//!
+//! Why it exists: the vhost crates end the connection at the first message that they do not know or do
+//! not like, and QEMU's network front-end sends several of those in the ordinary course of things. The
+//! door puts that right without a change to the crates:
+//!
+//! * SET_VRING_ENABLE before SET_FEATURES (QEMU, at every device reset) is remembered and passed on
+//!   once the features are acknowledged.
+//! * ADD_MEM_REG for a region that is there already (QEMU up to 7.2, once per queue pair) is
+//!   acknowledged and dropped.
+//! * NET_SET_MTU, SEND_RARP, SET_STATUS and GET_STATUS are answered here; the protocol features that
+//!   announce them are added to the crate's answer and kept from its ears.
+//! * What is wrong is refused with a message that says what and why: with a negative acknowledgement
+//!   where the front-end asked for one, else by ending the connection; a request that we do not know
+//!   and that wants no answer is ignored.
+//!
+//! The door itself does no I/O: [`FrontDoor::request`] turns one message into [`Action`]s, which
+//! `session.rs` carries out. Specification: QEMU's `docs/interop/vhost-user.rst`.
+
+use super::memory::{Region, check_region};
+use super::message::{Message, numbers, request};
+use crate::mac::Mac;
+use crate::queue::ring::MAX_RING_SIZE;
+use crate::queue::vnet::bit;
+
+/// Protocol feature bits, by number.
+mod protocol {
+    pub const MQ: u32 = 0;
+    pub const RARP: u32 = 2;
+    pub const REPLY_ACK: u32 = 3;
+    pub const MTU: u32 = 4;
+    pub const CONFIG: u32 = 9;
+    pub const CONFIGURE_MEM_SLOTS: u32 = 15;
+    pub const STATUS: u32 = 16;
+}
+
+/// Protocol features that the door serves by itself.
+const OURS: u64 = 1 << protocol::RARP | 1 << protocol::MTU | 1 << protocol::STATUS;
+/// Smallest MTU of an IPv4 host (RFC 791), in bytes.
+const MIN_MTU: u64 = 68;
+const NO_DESCRIPTOR: u64 = 1 << 8;
+
+/// What is to be done about a message.
+#[derive(Debug)]
+pub enum Action {
+    /// Give this to the crate.
+    ToBackend(Message),
+    /// The crate will answer: take no further request before that.
+    AwaitReply,
+    /// Give this to the front-end.
+    ToFrontEnd(Message),
+    /// Announce this address on the wire.
+    SendRarp(Mac),
+    /// The guest was told this MTU, in bytes.
+    GuestMtu(u16),
+    /// Something was refused, for this reason; the connection goes on.
+    Refused(String),
+    /// End the connection, for this reason.
+    End(String),
+}
+
+/// The bounds of the device behind the door.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Number of rings: two per queue pair.
+    pub rings: u32,
+    /// Offered virtio features.
+    pub features: u64,
+    /// The port's MTU, in bytes.
+    pub mtu: u32,
+}
+
+/// What the door remembers of a connection.
+#[derive(Debug)]
+pub struct FrontDoor {
+    limits: Limits,
+    owned: bool,
+    asked_features: bool,
+    protocol: u64,
+    acked: u64,
+    early: Vec<(u32, u32)>,
+    regions: Vec<Region>,
+    status: u64,
+}
+
+impl FrontDoor {
+    /// The door of a new connection.
+    pub fn new(limits: Limits) -> FrontDoor {
+        FrontDoor {
+            limits,
+            owned: false,
+            asked_features: false,
+            protocol: 0,
+            acked: 0,
+            early: Vec::new(),
+            regions: Vec::new(),
+            status: 0,
+        }
+    }
+
+    /// The port's MTU has become this, in bytes.
+    pub fn set_mtu(&mut self, mtu: u32) {
+        self.limits.mtu = mtu;
+    }
+
+    fn negotiated(&self, number: u32) -> bool {
+        self.protocol & (1 << number) != 0
+    }
+
+    /// Whether the front-end waits for an acknowledgement of this message. The same test as the
+    /// crate's, or the two would lose step.
+    fn wants_ack(&self, message: &Message) -> bool {
+        message.needs_reply() && self.asked_features && self.negotiated(protocol::REPLY_ACK)
+    }
+
+    /// Passes a message on whose only answer is the acknowledgement, if that is wanted.
+    fn pass(&self, message: Message) -> Vec<Action> {
+        let ack = self.wants_ack(&message);
+        let mut actions = vec![Action::ToBackend(message)];
+        if ack {
+            actions.push(Action::AwaitReply);
+        }
+        actions
+    }
+
+    /// Passes a message on that is a question.
+    fn ask(message: Message) -> Vec<Action> {
+        vec![Action::ToBackend(message), Action::AwaitReply]
+    }
+
+    /// Answers a message that the crate never sees.
+    fn done(&self, message: &Message) -> Vec<Action> {
+        if self.wants_ack(message) {
+            vec![Action::ToFrontEnd(Message::reply(message.request, 0))]
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Refuses a message. Where the front-end cannot be told, the connection ends.
+    fn refuse(&self, message: &Message, reason: impl Into<String>) -> Vec<Action> {
+        let reason = format!("{}: {}", message.name(), reason.into());
+        if self.wants_ack(message) {
+            let reply = Action::ToFrontEnd(Message::reply(message.request, 1));
+            vec![Action::Refused(reason), reply]
+        } else {
+            vec![Action::End(reason)]
+        }
+    }
+
+    /// Judges a request.
+    pub fn request(&mut self, mut message: Message) -> Vec<Action> {
+        if message.is_reply() {
+            return vec![Action::End(format!("{}: a reply nobody asked for", message.name()))];
+        }
+        if !takes_descriptors(message.request) {
+            message.fds.clear();
+        }
+        match message.request {
+            request::GET_FEATURES => {
+                self.asked_features = true;
+                Self::ask(message)
+            }
+            request::GET_PROTOCOL_FEATURES => Self::ask(message),
+            request::SET_PROTOCOL_FEATURES => self.set_protocol_features(message),
+            request::SET_FEATURES => self.set_features(message),
+            request::SET_OWNER if self.owned => self.done(&message),
+            request::SET_OWNER => {
+                self.owned = true;
+                self.pass(message)
+            }
+            // "No longer used", says the specification; the crate would forget half of its state.
+            request::RESET_OWNER => self.done(&message),
+            request::GET_QUEUE_NUM if self.negotiated(protocol::MQ) => Self::ask(message),
+            request::GET_QUEUE_NUM => {
+                let rings = u64::from(self.limits.rings);
+                vec![Action::ToFrontEnd(Message::reply(message.request, rings))]
+            }
+            request::GET_MAX_MEM_SLOTS if self.negotiated(protocol::CONFIGURE_MEM_SLOTS) => {
+                Self::ask(message)
+            }
+            request::SET_MEM_TABLE => self.set_mem_table(message),
+            request::ADD_MEM_REG if self.negotiated(protocol::CONFIGURE_MEM_SLOTS) => {
+                self.add_region(message)
+            }
+            request::REM_MEM_REG if self.negotiated(protocol::CONFIGURE_MEM_SLOTS) => {
+                self.remove_region(message)
+            }
+            request::SET_VRING_NUM
+            | request::SET_VRING_BASE
+            | request::GET_VRING_BASE
+            | request::SET_VRING_ENABLE => self.vring_state(message),
+            request::SET_VRING_ADDR => self.vring_addr(message),
+            request::SET_VRING_KICK | request::SET_VRING_CALL | request::SET_VRING_ERR => {
+                self.vring_descriptor(message)
+            }
+            request::GET_CONFIG if self.negotiated(protocol::CONFIG) => Self::ask(message),
+            request::SET_CONFIG if self.negotiated(protocol::CONFIG) => {
+                self.refuse(&message, "the configuration space of a network device is read-only")
+            }
+            request::NET_SET_MTU => self.net_set_mtu(message),
+            request::SEND_RARP => self.send_rarp(message),
+            request::SET_STATUS => {
+                let Some(status) = message.number() else { return self.misshapen(&message) };
+                self.status = status;
+                self.done(&message)
+            }
+            request::GET_STATUS => {
+                vec![Action::ToFrontEnd(Message::reply(message.request, self.status))]
+            }
+            _ => {
+                let reason = "not supported by this back-end, or not negotiated";
+                if self.wants_ack(&message) {
+                    self.refuse(&message, reason)
+                } else {
+                    vec![Action::Refused(format!("{}: {reason}; ignored", message.name()))]
+                }
+            }
+        }
+    }
+
+    /// Completes an answer of the crate.
+    pub fn reply(&self, mut message: Message) -> Message {
+        if message.request == request::GET_PROTOCOL_FEATURES
+            && let Some(features) = message.number()
+        {
+            message.payload = (features | OURS).to_ne_bytes().to_vec();
+        }
+        message
+    }
+
+    fn misshapen(&self, message: &Message) -> Vec<Action> {
+        self.refuse(message, format!("{} bytes are not its payload", message.payload.len()))
+    }
+
+    fn set_protocol_features(&mut self, mut message: Message) -> Vec<Action> {
+        let Some(features) = message.number() else { return self.misshapen(&message) };
+        self.protocol = features;
+        message.payload = (features & !OURS).to_ne_bytes().to_vec();
+        self.pass(message)
+    }
+
+    fn set_features(&mut self, message: Message) -> Vec<Action> {
+        let Some(features) = message.number() else { return self.misshapen(&message) };
+        let foreign = features & !self.limits.features;
+        if foreign != 0 {
+            return self.refuse(&message, format!("features {foreign:#x} were never offered"));
+        }
+        self.acked = features;
+        let mut actions = self.pass(message);
+        if self.may_enable() {
+            for (index, value) in std::mem::take(&mut self.early) {
+                actions.push(Action::ToBackend(enable_request(index, value)));
+            }
+        }
+        actions
+    }
+
+    /// Whether the crate takes SET_VRING_ENABLE by now.
+    fn may_enable(&self) -> bool {
+        self.acked & (1 << bit::PROTOCOL_FEATURES) != 0
+    }
+
+    fn set_mem_table(&mut self, mut message: Message) -> Vec<Action> {
+        let Some(mut regions) = Region::parse_table(&message.payload) else {
+            return self.misshapen(&message);
+        };
+        if regions.len() != message.fds.len() {
+            let counts = format!(
+                "{} memory regions came with {} descriptors: guest memory must be shared \
+                 (memory-backend-memfd,share=on; cloud-hypervisor: shared=on)",
+                regions.len(),
+                message.fds.len()
+            );
+            return self.refuse(&message, counts);
+        }
+        for (number, (region, fd)) in regions.iter().zip(&message.fds).enumerate() {
+            let clash = regions[..number].iter().any(|other| other.overlaps(region));
+            let checked =
+                if clash { Err("it overlaps another".into()) } else { check_region(region, fd) };
+            if let Err(reason) = checked {
+                return self
+                    .refuse(&message, format!("memory region {number} ({region}): {reason}"));
+            }
+        }
+        // The specification knows no order, the crate takes only one.
+        let mut pairs: Vec<_> = regions.drain(..).zip(std::mem::take(&mut message.fds)).collect();
+        pairs.sort_by_key(|(region, _)| region.guest);
+        (regions, message.fds) = pairs.into_iter().unzip();
+        message.payload = Region::table(&regions);
+        self.regions = regions;
+        self.pass(message)
+    }
+
+    fn add_region(&mut self, message: Message) -> Vec<Action> {
+        let Some(region) = Region::parse_single(&message.payload) else {
+            return self.misshapen(&message);
+        };
+        if self.regions.contains(&region) {
+            return self.done(&message);
+        }
+        let checked = match message.fds.as_slice() {
+            _ if self.regions.iter().any(|other| other.overlaps(&region)) => {
+                Err("it overlaps another".to_owned())
+            }
+            [fd] => check_region(&region, fd),
+            fds => {
+                Err(format!("it came with {} descriptors: guest memory must be shared", fds.len()))
+            }
+        };
+        if let Err(reason) = checked {
+            return self.refuse(&message, format!("memory region ({region}): {reason}"));
+        }
+        self.regions.push(region);
+        self.pass(message)
+    }
+
+    fn remove_region(&mut self, mut message: Message) -> Vec<Action> {
+        let Some(region) = Region::parse_single(&message.payload) else {
+            return self.misshapen(&message);
+        };
+        let Some(at) = self.regions.iter().position(|other| other.same_place(&region)) else {
+            return self.refuse(&message, format!("there is no memory region {region}"));
+        };
+        self.regions.remove(at);
+        // Some front-ends send the descriptor once more.
+        message.fds.clear();
+        self.pass(message)
+    }
+
+    fn ring_exists(&self, index: u32) -> Result<(), String> {
+        if index < self.limits.rings {
+            return Ok(());
+        }
+        Err(format!(
+            "there is no ring {index}: the port has {} queue pairs (queue-pairs=)",
+            self.limits.rings / 2
+        ))
+    }
+
+    fn vring_state(&mut self, message: Message) -> Vec<Action> {
+        let Some((index, value)) = message.vring_state() else { return self.misshapen(&message) };
+        if let Err(reason) = self.ring_exists(index) {
+            return self.refuse(&message, reason);
+        }
+        match message.request {
+            request::GET_VRING_BASE => return Self::ask(message),
+            request::SET_VRING_NUM
+                if (value > u32::from(MAX_RING_SIZE) || !value.is_power_of_two()) =>
+            {
+                let reason = format!(
+                    "ring {index}: size {value} is not a power of two from 1 to {MAX_RING_SIZE}"
+                );
+                return self.refuse(&message, reason);
+            }
+            request::SET_VRING_ENABLE => {
+                if value > 1 {
+                    return self.refuse(&message, format!("ring {index}: {value} is not 0 or 1"));
+                }
+                if !self.may_enable() {
+                    self.early.retain(|&(other, _)| other != index);
+                    self.early.push((index, value));
+                    return self.done(&message);
+                }
+            }
+            _ => {}
+        }
+        self.pass(message)
+    }
+
+    fn vring_addr(&self, message: Message) -> Vec<Action> {
+        // Index and flags, then descriptor table, used ring, available ring and log, eight bytes each.
+        let Some([first, desc, used, avail, _log]) = numbers::<8, 5>(&message.payload) else {
+            return self.misshapen(&message);
+        };
+        let index = u32::from_ne_bytes([first[0], first[1], first[2], first[3]]);
+        if let Err(reason) = self.ring_exists(index) {
+            return self.refuse(&message, reason);
+        }
+        let parts =
+            [("descriptor table", desc, 16), ("used ring", used, 4), ("available ring", avail, 2)];
+        for (part, bytes, align) in parts {
+            let address = u64::from_ne_bytes(bytes);
+            if !self.regions.iter().any(|region| region.holds_user(address)) {
+                let reason =
+                    format!("ring {index}: its {part} at {address:#x} is in no memory region");
+                return self.refuse(&message, reason);
+            }
+            if address % align != 0 {
+                let reason = format!("ring {index}: its {part} at {address:#x} is misaligned");
+                return self.refuse(&message, reason);
+            }
+        }
+        self.pass(message)
+    }
+
+    fn vring_descriptor(&self, message: Message) -> Vec<Action> {
+        let Some(number) = message.number() else { return self.misshapen(&message) };
+        let index = (number & 0xff) as u32;
+        if let Err(reason) = self.ring_exists(index) {
+            return self.refuse(&message, reason);
+        }
+        let none = number & NO_DESCRIPTOR != 0;
+        if message.fds.len() != usize::from(!none) {
+            let reason = format!("ring {index}: came with {} descriptors", message.fds.len());
+            return self.refuse(&message, reason);
+        }
+        if none && message.request == request::SET_VRING_KICK {
+            let reason = format!("ring {index}: a ring without kicks (polled) is not supported");
+            return self.refuse(&message, reason);
+        }
+        self.pass(message)
+    }
+
+    fn net_set_mtu(&self, message: Message) -> Vec<Action> {
+        match message.number() {
+            Some(mtu) if (MIN_MTU..=u64::from(self.limits.mtu)).contains(&mtu) => {
+                let mut actions = self.done(&message);
+                actions.push(Action::GuestMtu(mtu.min(u64::from(u16::MAX)) as u16));
+                actions
+            }
+            Some(mtu) => {
+                let reason = format!(
+                    "the front-end wants MTU {mtu}, the port has {}; give the VMM at most that \
+                     (host_mtu=), or raise the parent's",
+                    self.limits.mtu
+                );
+                self.refuse(&message, reason)
+            }
+            None => self.misshapen(&message),
+        }
+    }
+
+    fn send_rarp(&self, message: Message) -> Vec<Action> {
+        let Some(number) = message.number() else { return self.misshapen(&message) };
+        let [a, b, c, d, e, f, _, _] = number.to_ne_bytes();
+        let mac = Mac([a, b, c, d, e, f]);
+        if !mac.is_station() {
+            return self.refuse(&message, format!("{mac} is not a station's address"));
+        }
+        let mut actions = self.done(&message);
+        actions.push(Action::SendRarp(mac));
+        actions
+    }
+}
+
+fn enable_request(index: u32, value: u32) -> Message {
+    let payload = [index.to_ne_bytes(), value.to_ne_bytes()].concat();
+    Message::request(request::SET_VRING_ENABLE, &payload)
+}
+
+/// Requests that may carry descriptors. Those of any other request are closed.
+fn takes_descriptors(number: u32) -> bool {
+    matches!(
+        number,
+        request::SET_MEM_TABLE
+            | request::ADD_MEM_REG
+            | request::REM_MEM_REG
+            | request::SET_VRING_KICK
+            | request::SET_VRING_CALL
+            | request::SET_VRING_ERR
+    )
+}
+
+#[cfg(test)]
+#[path = "front_tests.rs"]
+mod tests;

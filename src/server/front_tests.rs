@@ -1,0 +1,270 @@
+//! The front door, message by message, without a socket.
+
+use super::*;
+use std::os::fd::OwnedFd;
+
+fn door() -> FrontDoor {
+    FrontDoor::new(Limits { rings: 4, features: u64::MAX, mtu: 1500 })
+}
+
+/// A door behind the handshake, with REPLY_ACK and memory slots.
+fn open_door() -> FrontDoor {
+    let mut door = door();
+    door.request(Message::request(request::GET_FEATURES, &[]));
+    let protocol = 1 << protocol::REPLY_ACK | 1 << protocol::CONFIGURE_MEM_SLOTS;
+    door.request(number(request::SET_PROTOCOL_FEATURES, protocol));
+    door
+}
+
+fn number(request: u32, value: u64) -> Message {
+    Message::request(request, &value.to_ne_bytes())
+}
+
+fn state(request: u32, index: u32, value: u32) -> Message {
+    Message::request(request, &[index.to_ne_bytes(), value.to_ne_bytes()].concat())
+}
+
+fn acked(mut message: Message) -> Message {
+    message.flags |= 8;
+    message
+}
+
+fn memfd(size: u64) -> OwnedFd {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(size).unwrap();
+    file.into()
+}
+
+fn region(guest: u64, size: u64) -> Vec<u8> {
+    [0, guest, size, 0x5000_0000 + guest, 0].iter().flat_map(|n| n.to_ne_bytes()).collect()
+}
+
+fn add(guest: u64, size: u64) -> Message {
+    let mut message = acked(Message::request(request::ADD_MEM_REG, &region(guest, size)));
+    message.fds.push(memfd(size));
+    message
+}
+
+/// The actions in short: what goes where.
+fn told(actions: &[Action]) -> Vec<String> {
+    actions
+        .iter()
+        .map(|action| match action {
+            Action::ToBackend(message) => format!("> {} {:?}", message.name(), message.payload),
+            Action::AwaitReply => "await".into(),
+            Action::ToFrontEnd(message) => {
+                format!("< {} {}", message.name(), message.number().unwrap_or(u64::MAX))
+            }
+            other => format!("{other:?}"),
+        })
+        .collect()
+}
+
+fn refusal(actions: &[Action]) -> String {
+    match actions {
+        [Action::Refused(reason), Action::ToFrontEnd(reply)] => {
+            assert_eq!(reply.number(), Some(1));
+            reason.clone()
+        }
+        [Action::End(reason)] => reason.clone(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn qemu_enables_rings_before_it_acknowledges_features() {
+    let mut door = open_door();
+    for _ in 0..4 {
+        assert!(door.request(state(request::SET_VRING_ENABLE, 0, 1)).is_empty());
+        assert!(door.request(state(request::SET_VRING_ENABLE, 3, 0)).is_empty());
+    }
+    let actions = door.request(acked(state(request::SET_VRING_ENABLE, 1, 1)));
+    assert_eq!(told(&actions), ["< SET_VRING_ENABLE 0"]);
+    let actions = door.request(number(request::SET_FEATURES, 1 << 30 | 1 << 32));
+    assert_eq!(
+        told(&actions),
+        [
+            "> SET_FEATURES [0, 0, 0, 64, 1, 0, 0, 0]",
+            "> SET_VRING_ENABLE [0, 0, 0, 0, 1, 0, 0, 0]",
+            "> SET_VRING_ENABLE [3, 0, 0, 0, 0, 0, 0, 0]",
+            "> SET_VRING_ENABLE [1, 0, 0, 0, 1, 0, 0, 0]",
+        ]
+    );
+    // From now on they pass, and the second SET_FEATURES (one per queue pair) repeats nothing.
+    let actions = door.request(acked(state(request::SET_VRING_ENABLE, 2, 1)));
+    assert_eq!(told(&actions), ["> SET_VRING_ENABLE [2, 0, 0, 0, 1, 0, 0, 0]", "await"]);
+    assert_eq!(door.request(number(request::SET_FEATURES, 1 << 30)).len(), 1);
+}
+
+#[test]
+fn qemu_7_2_adds_every_region_once_per_queue_pair() {
+    let mut door = open_door();
+    assert!(matches!(door.request(add(0, 0x1000))[..], [Action::ToBackend(_), Action::AwaitReply]));
+    assert_eq!(told(&door.request(add(0, 0x1000))), ["< ADD_MEM_REG 0"]);
+    assert!(refusal(&door.request(add(0x800, 0x1000))).contains("overlaps"));
+    let remove = acked(Message::request(request::REM_MEM_REG, &region(0, 0x1000)));
+    assert!(matches!(door.request(remove)[..], [Action::ToBackend(_), Action::AwaitReply]));
+    assert!(matches!(door.request(add(0, 0x1000))[..], [Action::ToBackend(_), Action::AwaitReply]));
+}
+
+#[test]
+fn our_protocol_features_are_added_and_kept_from_the_crate() {
+    let mut door = door();
+    let mut reply = Message::reply(request::GET_PROTOCOL_FEATURES, 1 | 1 << 3);
+    reply = door.reply(reply);
+    assert_eq!(reply.number(), Some(1 | 1 << 3 | OURS));
+    let actions = door.request(number(request::SET_PROTOCOL_FEATURES, 1 | OURS));
+    assert_eq!(told(&actions), ["> SET_PROTOCOL_FEATURES [1, 0, 0, 0, 0, 0, 0, 0]"]);
+}
+
+#[test]
+fn acknowledgements_need_the_feature() {
+    let mut door = door();
+    let actions = door.request(acked(state(request::SET_VRING_NUM, 0, 256)));
+    assert_eq!(actions.len(), 1, "nobody acknowledges before REPLY_ACK is negotiated");
+    assert!(matches!(
+        door.request(acked(state(request::SET_VRING_NUM, 0, 3)))[..],
+        [Action::End(_)]
+    ));
+}
+
+#[test]
+fn ring_sizes_and_numbers() {
+    let mut door = open_door();
+    for size in [0, 3, 1023, 2048, 65536, u32::MAX] {
+        let reason = refusal(&door.request(acked(state(request::SET_VRING_NUM, 0, size))));
+        assert!(
+            reason.contains(&format!("size {size} is not a power of two from 1 to 1024")),
+            "{reason}"
+        );
+    }
+    for size in [1, 2, 256, 1024] {
+        assert_eq!(door.request(acked(state(request::SET_VRING_NUM, 3, size))).len(), 2);
+    }
+    for request in [
+        request::SET_VRING_NUM,
+        request::SET_VRING_BASE,
+        request::GET_VRING_BASE,
+        request::SET_VRING_ENABLE,
+    ] {
+        for index in [4, 255, 0x1_0000, u32::MAX] {
+            let reason = refusal(&door.request(acked(state(request, index, 1))));
+            assert!(reason.contains(&format!("there is no ring {index}")), "{reason}");
+            assert!(reason.contains("2 queue pairs"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn mtu_up_to_the_ports() {
+    let mut door = open_door();
+    for (mtu, fits) in [(67, false), (68, true), (1500, true), (1501, false), (u64::MAX, false)] {
+        let actions = door.request(acked(number(request::NET_SET_MTU, mtu)));
+        assert_eq!(
+            matches!(actions[..], [Action::ToFrontEnd(_), Action::GuestMtu(_)]),
+            fits,
+            "{mtu}"
+        );
+    }
+    let reason = refusal(&door.request(acked(number(request::NET_SET_MTU, 9000))));
+    assert!(reason.contains("9000") && reason.contains("1500"), "{reason}");
+}
+
+#[test]
+fn status_is_kept() {
+    let mut door = open_door();
+    assert_eq!(told(&door.request(acked(number(request::SET_STATUS, 7)))), ["< SET_STATUS 0"]);
+    assert_eq!(told(&door.request(Message::request(request::GET_STATUS, &[]))), ["< GET_STATUS 7"]);
+}
+
+#[test]
+fn rarp_takes_a_stations_address() {
+    let mut door = open_door();
+    let mac = u64::from_ne_bytes([0x52, 0x54, 0, 1, 2, 3, 0, 0]);
+    match &door.request(number(request::SEND_RARP, mac))[..] {
+        [Action::SendRarp(mac)] => assert_eq!(mac.to_string(), "52:54:00:01:02:03"),
+        other => panic!("{other:?}"),
+    }
+    refusal(&door.request(number(request::SEND_RARP, 1)));
+}
+
+#[test]
+fn unknown_requests_do_not_end_the_connection() {
+    let mut door = open_door();
+    for unknown in [0, 6, 7, 22, 23, 35, 45, 99, u32::MAX] {
+        let actions = door.request(acked(Message::request(unknown, &[1, 2, 3])));
+        assert!(matches!(actions[..], [Action::Refused(_), Action::ToFrontEnd(_)]), "{actions:?}");
+        let actions = door.request(Message::request(unknown, &[]));
+        assert!(matches!(actions[..], [Action::Refused(_)]), "{actions:?}");
+    }
+}
+
+#[test]
+fn memory_must_be_shared_whole_and_inside_its_file() {
+    let mut door = open_door();
+    let table = |sizes: &[u64]| {
+        let mut payload = (sizes.len() as u64).to_ne_bytes().to_vec();
+        for (number, &size) in sizes.iter().enumerate() {
+            payload.extend_from_slice(&region(number as u64 * 0x10_0000, size)[8..]);
+        }
+        acked(Message::request(request::SET_MEM_TABLE, &payload))
+    };
+    let reason = refusal(&door.request(table(&[0x1000])));
+    assert!(reason.contains("guest memory must be shared"), "{reason}");
+    let mut short = table(&[0x1000, 0x2000]);
+    short.fds.extend([memfd(0x1000), memfd(0x1000)]);
+    let reason = refusal(&door.request(short));
+    assert!(reason.contains("memory region 1") && reason.contains("truncated"), "{reason}");
+    let mut good = table(&[0x1000, 0x2000]);
+    good.fds.extend([memfd(0x1000), memfd(0x2000)]);
+    assert!(matches!(door.request(good)[..], [Action::ToBackend(_), Action::AwaitReply]));
+}
+
+#[test]
+fn an_unsorted_memory_table_is_sorted_for_the_crate() {
+    let mut door = open_door();
+    let mut payload = 2u64.to_ne_bytes().to_vec();
+    payload.extend_from_slice(&region(0x10_0000, 0x2000)[8..]);
+    payload.extend_from_slice(&region(0, 0x1000)[8..]);
+    let mut message = acked(Message::request(request::SET_MEM_TABLE, &payload));
+    message.fds.extend([memfd(0x2000), memfd(0x1000)]);
+    match &door.request(message)[..] {
+        [Action::ToBackend(message), Action::AwaitReply] => {
+            let regions = Region::parse_table(&message.payload).unwrap();
+            for (region, fd) in regions.iter().zip(&message.fds) {
+                let stat = nix::sys::stat::fstat(fd).unwrap();
+                assert_eq!(stat.st_size as u64, region.size, "each kept its descriptor");
+            }
+            assert_eq!(regions[0].guest, 0);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn ring_parts_must_be_in_memory_and_aligned() {
+    let mut door = open_door();
+    door.request(add(0, 0x10000));
+    let addr = |desc: u64, used: u64, avail: u64| {
+        let words = [1, desc, used, avail, 0];
+        let payload: Vec<u8> = words.iter().flat_map(|n| n.to_ne_bytes()).collect();
+        acked(Message::request(request::SET_VRING_ADDR, &payload))
+    };
+    let base = 0x5000_0000;
+    assert_eq!(door.request(addr(base, base + 0x2000, base + 0x1000)).len(), 2);
+    let reason = refusal(&door.request(addr(base, 0x9999_0000, base)));
+    assert!(reason.contains("used ring at 0x99990000 is in no memory region"), "{reason}");
+    let reason = refusal(&door.request(addr(base + 8, base, base)));
+    assert!(reason.contains("descriptor table") && reason.contains("misaligned"), "{reason}");
+}
+
+#[test]
+fn stray_descriptors_are_closed() {
+    let mut door = open_door();
+    let mut message = state(request::SET_VRING_NUM, 0, 256);
+    message.fds.push(memfd(1));
+    match &door.request(message)[..] {
+        [Action::ToBackend(message)] => assert!(message.fds.is_empty()),
+        other => panic!("{other:?}"),
+    }
+}
