@@ -221,10 +221,7 @@ impl Queue {
 
     pub fn used_elem(&self, at: u16) -> (u32, u32) {
         let b = self.mem.read(self.used + 4 + 8 * u64::from(at % self.size), 8);
-        (
-            u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            u32::from_le_bytes([b[4], b[5], b[6], b[7]]),
-        )
+        (u32::from_le_bytes([b[0], b[1], b[2], b[3]]), u32::from_le_bytes([b[4], b[5], b[6], b[7]]))
     }
 
     /// The whole used ring with its index: two equal snapshots mean nobody wrote in between.
@@ -701,8 +698,7 @@ impl Driver {
     ) -> Option<Frame> {
         let deadline = Instant::now() + timeout;
         loop {
-            let frame =
-                self.recv(pair, deadline.saturating_duration_since(Instant::now()))?;
+            let frame = self.recv(pair, deadline.saturating_duration_since(Instant::now()))?;
             if wanted(&frame.bytes) {
                 return Some(frame);
             }

@@ -283,8 +283,7 @@ pub fn segment(frame: &[u8]) -> Option<Segment> {
     };
     let word = |i: usize| u16::from_be_bytes([body[i], body[i + 1]]);
     let data = body.get(head..)?.to_vec();
-    let seq =
-        if proto == 6 { u32::from_be_bytes(body.get(4..8)?.try_into().ok()?) } else { 0 };
+    let seq = if proto == 6 { u32::from_be_bytes(body.get(4..8)?.try_into().ok()?) } else { 0 };
     let sums_right = ip_right && sum(&[&pseudo, body]) == 0xffff;
     Some(Segment { proto, ports: (word(0), word(2)), seq, data, sums_right })
 }

@@ -102,6 +102,15 @@ impl Rig {
 
     /// Repeats a frame each way until it arrives, once per connection.
     pub fn link_up(&self, driver: &mut Driver, port: usize) {
+        self.link_up_on(driver, port, 1);
+    }
+
+    /// The same when frames may come in on any pair.
+    pub fn link_up_on_all(&self, driver: &mut Driver, port: usize) {
+        self.link_up_on(driver, port, driver.pairs.len());
+    }
+
+    fn link_up_on(&self, driver: &mut Driver, port: usize, pairs: usize) {
         let deadline = Instant::now() + Duration::from_secs(5);
         let (mut out, mut into) = (false, false);
         while !(out && into) {
@@ -116,7 +125,7 @@ impl Rig {
                 let tag = fresh_tag();
                 self.wire.send(&frames::tagged(MACS[port], LAN_MAC, tag, 60));
                 let mine = |f: &[u8]| frames::tag_of(f) == Some(tag);
-                into = driver.recv_where(0, SILENCE, mine).is_some();
+                into = (0..pairs).any(|p| driver.recv_where(p, SILENCE, mine).is_some());
             }
         }
     }
@@ -184,8 +193,7 @@ impl Rig {
             let metric = l.split(['{', ' ']).next().unwrap_or("");
             !l.starts_with('#') && metric.contains("drop") && l.contains(&name)
         });
-        let values: Vec<f64> =
-            samples.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
+        let values: Vec<f64> = samples.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
         assert!(!values.is_empty(), "no drop counter for port t{port} in:\n{page}");
         values.iter().sum::<f64>() as u64
     }

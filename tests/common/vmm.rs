@@ -129,6 +129,8 @@ pub struct QemuOptions {
     pub mtu: Option<u16>,
     /// How often realize and reset repeat the early SET_VRING_ENABLE (seen: 4 to 5).
     pub early_enables: usize,
+    /// Whether the rings are enabled once more at the end. With one pair QEMU was also seen not to.
+    pub late_enable: bool,
     pub guest: Guest,
 }
 
@@ -142,6 +144,7 @@ impl Default for QemuOptions {
             status: true,
             mtu: None,
             early_enables: 4,
+            late_enable: true,
             guest,
         }
     }
@@ -247,7 +250,13 @@ impl Vmm {
         Ok(())
     }
 
-    pub fn try_send(&mut self, r: u32, flags: u32, payload: &[u8], fds: &[RawFd]) -> io::Result<()> {
+    pub fn try_send(
+        &mut self,
+        r: u32,
+        flags: u32,
+        payload: &[u8],
+        fds: &[RawFd],
+    ) -> io::Result<()> {
         self.send_raw(&message(r, flags | VERSION, payload), fds)
     }
 
@@ -441,7 +450,11 @@ impl Vmm {
         let mut payload = [offset, len, 0].iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>();
         payload.resize(12 + len as usize, 0);
         let reply = self.ask(req::GET_CONFIG, &payload);
-        assert_eq!(reply.len(), payload.len(), "GET_CONFIG must answer with as many bytes as asked");
+        assert_eq!(
+            reply.len(),
+            payload.len(),
+            "GET_CONFIG must answer with as many bytes as asked"
+        );
         reply[12..].to_vec()
     }
 
@@ -547,8 +560,10 @@ impl Vmm {
         if let Some(mtu) = o.mtu.filter(|_| self.proto & proto::MTU != 0) {
             assert_eq!(self.net_set_mtu(u64::from(mtu)), 0, "MTU {mtu} refused");
         }
-        self.set_vring_enable(0, true);
-        self.set_vring_enable(1, true);
+        if o.late_enable {
+            self.set_vring_enable(0, true);
+            self.set_vring_enable(1, true);
+        }
         for pair in 0..o.pairs {
             self.set_features(d.features);
             if self.proto & proto::STATUS != 0 {
@@ -578,8 +593,10 @@ impl Vmm {
             let s = self.get_status() as u8;
             self.set_status(s | 7);
         }
-        for i in 0..2 * o.pairs {
-            self.set_vring_enable(i as u32, i < 2);
+        if o.late_enable {
+            for i in 0..2 * o.pairs {
+                self.set_vring_enable(i as u32, i < 2);
+            }
         }
         self.sync();
     }

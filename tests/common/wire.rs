@@ -118,11 +118,7 @@ impl Wire {
     }
 
     /// The next frame that passes the test; others are dropped.
-    pub fn recv_where(
-        &self,
-        timeout: Duration,
-        wanted: impl Fn(&[u8]) -> bool,
-    ) -> Option<Vec<u8>> {
+    pub fn recv_where(&self, timeout: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let deadline = Instant::now() + timeout;
         loop {
             let f = self.recv(deadline.saturating_duration_since(Instant::now()))?;
