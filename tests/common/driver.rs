@@ -233,6 +233,11 @@ impl Queue {
         self.free.len()
     }
 
+    /// The descriptor that the next chain will start with.
+    pub fn next_head(&self) -> u16 {
+        self.free[0]
+    }
+
     /// Buffers that the device holds.
     pub fn outstanding(&self) -> usize {
         self.pending.len()
@@ -468,6 +473,8 @@ pub struct Driver {
     pub style: TxStyle,
     /// Post a buffer of the same size for each that was received (default true).
     pub refill: bool,
+    /// Skip receive buffers that come back empty: the device's answer to a broken one. Off, it is a failure.
+    pub allow_empty: bool,
 }
 
 impl Driver {
@@ -482,7 +489,7 @@ impl Driver {
         };
         let pairs = (0..pairs).map(pair).collect();
         let style = TxStyle { indirect: false, pieces: 1 };
-        Driver { mem: mem.clone(), features, pairs, style, refill: true }
+        Driver { mem: mem.clone(), features, pairs, style, refill: true, allow_empty: false }
     }
 
     pub fn has(&self, feature: u64) -> bool {
@@ -662,6 +669,9 @@ impl Driver {
         let visible = self.pairs[pair].rx.visible();
         let hdr_len = self.hdr_len();
         let (mut bytes, sizes) = self.take_rx(pair)?;
+        if bytes.is_empty() && self.allow_empty {
+            return self.recv(pair, timeout);
+        }
         assert!(bytes.len() >= hdr_len, "received {} bytes, less than a header", bytes.len());
         let hdr = VnetHdr::parse(&bytes[..hdr_len]);
         bytes.drain(..hdr_len);
