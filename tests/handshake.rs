@@ -24,9 +24,7 @@ use common::driver::*;
 use common::frames;
 use common::memory::{Backing, HUGE, HugePages, Memory};
 use common::rig::*;
-use common::stub::LAN_IF;
 use common::vmm::*;
-use common::wire::Wire;
 
 // --- recorded orders ---
 
@@ -344,7 +342,7 @@ fn settled(rig: &Rig, at_most: (usize, usize)) -> (usize, usize) {
     let deadline = Instant::now() + 2 * SECOND;
     std::thread::sleep(3 * SILENCE);
     loop {
-        let now = (rig.backend.fds(), rig.backend.threads());
+        let now = (rig.backend.fds().len(), rig.backend.threads().len());
         if (now.0 <= at_most.0 && now.1 <= at_most.1) || Instant::now() > deadline {
             return now;
         }
@@ -426,7 +424,7 @@ struct Flood {
 impl Flood {
     fn start(rig: &Rig) -> Flood {
         let stop = Arc::new(AtomicBool::new(false));
-        let wire = Wire::open(Some(&rig.world.lan), LAN_IF);
+        let wire = open_wire(&rig.world);
         let seen = stop.clone();
         let thread = std::thread::spawn(move || {
             while !seen.load(Ordering::Relaxed) {
@@ -497,9 +495,7 @@ fn buffer_across_two_regions() {
     driver.post_rx(0, 32, 2048);
     rig.link_up(&mut driver, 0);
     driver.refill = false;
-    while driver.pairs[0].rx.outstanding() > 0 {
-        rig.frame_in(&mut driver, 0, 60);
-    }
+    rig.use_up_rx(&mut driver, 0);
     // The border falls before, into, right after the header, and into the data.
     for before in [1, 6, 11, 12, 13, 26, 500, 1500] {
         let tag = fresh_tag();
@@ -522,9 +518,7 @@ fn memory_plugged_in_and_out() {
     for round in 0..3 {
         let region = vmm.memory.add(&Backing::Memfd, 1 << 32, 8 << 20);
         assert_eq!(vmm.add_mem_reg(&region), 0, "round {round}");
-        while driver.pairs[0].rx.outstanding() > 0 {
-            rig.frame_in(&mut driver, 0, 60);
-        }
+        rig.use_up_rx(&mut driver, 0);
         driver.post_rx_at(0, region.gpa + 0x1000, 1999);
         rig.frame_in(&mut driver, 0, 1514);
         let frame = frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 1000);

@@ -13,6 +13,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use tempfile::TempDir;
 
 use super::driver::Driver;
 use super::frames::{self, Mac};
-use super::stub::{Backend, LAN_IF, PARENT, World};
+use super::stub::{Backend, World};
 use super::vmm::{QemuOptions, Vmm};
 use super::wire::Wire;
 
@@ -45,6 +46,23 @@ pub fn fresh_tag() -> u64 {
     (u64::from(std::process::id()) << 32) | NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
+/// No IPv6 in the world: neighbour discovery would take receive buffers that a test has counted.
+fn hush(world: &World) {
+    for ns in [&world.host, &world.lan] {
+        let off = "net.ipv6.conf.all.disable_ipv6=1";
+        let out = Command::new("ip")
+            .args(["netns", "exec", ns.name(), "sysctl", "-qw", off])
+            .output()
+            .expect("run ip and sysctl");
+        assert!(out.status.success(), "sysctl: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+/// One more raw socket at the LAN's end.
+pub fn open_wire(world: &World) -> Wire {
+    Wire::open(Some(world.lan.name()), "eth0")
+}
+
 impl Rig {
     pub fn new() -> Rig {
         Rig::with(&[])
@@ -53,13 +71,15 @@ impl Rig {
     /// With more arguments for the back-end.
     pub fn with(extra: &[&str]) -> Rig {
         let world = World::new();
+        hush(&world);
         let dir = TempDir::new().expect("a directory for the sockets");
         let mut args = Vec::new();
         for (i, mac) in MACS.iter().enumerate() {
             args.push("--port".to_owned());
             args.push(format!(
-                "socket={},parent={PARENT},mac={},name=t{i},queue-pairs=2",
+                "socket={},parent={},mac={},name=t{i},queue-pairs=2",
                 dir.path().join(format!("{i}.sock")).display(),
+                World::PARENT,
                 frames::mac_text(*mac)
             ));
         }
@@ -67,13 +87,13 @@ impl Rig {
         args.push(dir.path().join("control").display().to_string());
         args.extend(extra.iter().map(|s| (*s).to_owned()));
         let backend = Rig::spawn(&world, &args);
-        let wire = Wire::open(Some(&world.lan), LAN_IF);
+        let wire = open_wire(&world);
         Rig { backend, wire, world, bystander: None, dir, args }
     }
 
     fn spawn(world: &World, args: &[String]) -> Backend {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        Backend::start(&world.netns, &args)
+        Backend::start(&world.host, &args)
     }
 
     pub fn socket(&self, port: usize) -> PathBuf {
@@ -155,6 +175,17 @@ impl Rig {
                 }
             }
             assert!(Instant::now() < deadline, "port {port}: no frame from the LAN");
+        }
+    }
+
+    /// Fills receive buffers of pair 0 until the back-end has none left. Set `driver.refill` to false first.
+    pub fn use_up_rx(&self, driver: &mut Driver, port: usize) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while driver.pairs[0].rx.outstanding() > 0 {
+            let left = driver.pairs[0].rx.outstanding();
+            assert!(Instant::now() < deadline, "{left} receive buffers are never filled");
+            self.wire.send(&frames::tagged(MACS[port], LAN_MAC, fresh_tag(), 60));
+            driver.recv(0, Duration::from_millis(20));
         }
     }
 

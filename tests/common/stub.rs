@@ -1,24 +1,28 @@
 //! A stand-in for the modules that build namespaces and start the back-end; to be dropped for `netns` and `backend`.
 //!
-//! Only [`super::rig`] and the two test files that need a process of their own use it, by the two names `World` and
-//! `Backend`. A World is a parent interface `up0` in a namespace of its own, joined by a veth to `lan0` in a second
-//! one. Needs root and `ip` (iproute2); everything is removed on drop, children by their own process id.
+//! Only [`super::rig`] uses it, by the names `World` and `Backend`, which have the same shape there and here. A World
+//! is a parent `eth0` in the namespace `host`, joined by a veth to `eth0` in the namespace `lan`. Needs root and `ip`
+//! (iproute2); everything is removed on drop, children by their own process id.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub struct World {
-    /// The namespace with the parent interface, where the back-end runs.
-    pub netns: String,
-    /// The namespace at the other end of the parent's cable.
-    pub lan: String,
+pub struct Netns(String);
+
+impl Netns {
+    pub fn name(&self) -> &str {
+        &self.0
+    }
 }
 
-pub const PARENT: &str = "up0";
-pub const LAN_IF: &str = "lan0";
+pub struct World {
+    /// The namespace with the parent interface, where the back-end runs.
+    pub host: Netns,
+    /// The namespace at the other end of the parent's cable.
+    pub lan: Netns,
+}
 
 fn ip(args: &str) {
     let out = Command::new("ip").args(args.split(' ')).output().expect("run ip (iproute2)");
@@ -26,19 +30,19 @@ fn ip(args: &str) {
 }
 
 impl World {
+    pub const PARENT: &str = "eth0";
+
     pub fn new() -> World {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let netns = format!("vum{}-{n}", std::process::id());
-        let lan = format!("{netns}-lan");
-        ip(&format!("netns add {netns}"));
-        ip(&format!("netns add {lan}"));
-        let world = World { netns, lan };
-        let (a, b) = (&world.netns, &world.lan);
-        ip(&format!(
-            "link add {PARENT} netns {a} numtxqueues 4 numrxqueues 4 type veth peer name {LAN_IF} netns {b}"
-        ));
-        for (ns, ifname) in [(a, "lo"), (a, PARENT), (b, LAN_IF)] {
+        let name = format!("vum-{}-{n}", std::process::id());
+        let world =
+            World { host: Netns(format!("{name}-host")), lan: Netns(format!("{name}-lan")) };
+        let (a, b) = (world.host.name(), world.lan.name());
+        ip(&format!("netns add {a}"));
+        ip(&format!("netns add {b}"));
+        ip(&format!("link add eth0 netns {a} type veth peer name eth0 netns {b}"));
+        for (ns, ifname) in [(a, "lo"), (a, "eth0"), (b, "eth0")] {
             ip(&format!("-n {ns} link set {ifname} up"));
         }
         world
@@ -47,8 +51,8 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for ns in [&self.lan, &self.netns] {
-            let _ = Command::new("ip").args(["netns", "del", ns]).status();
+        for ns in [&self.lan, &self.host] {
+            let _ = Command::new("ip").args(["netns", "del", ns.name()]).status();
         }
     }
 }
@@ -60,11 +64,11 @@ pub struct Backend {
 impl Backend {
     /// Starts the binary in this namespace. `ip netns exec` becomes the program, so the process id is its own.
     /// `BACKEND_UNDER_TEST` names another binary than the one just built, say an installed one.
-    pub fn start(netns: &str, args: &[&str]) -> Backend {
+    pub fn start(netns: &Netns, args: &[&str]) -> Backend {
         let built = env!("CARGO_BIN_EXE_vhost-user-macvtap").to_owned();
         let binary = std::env::var("BACKEND_UNDER_TEST").unwrap_or(built);
         let child = Command::new("ip")
-            .args(["netns", "exec", netns, &binary])
+            .args(["netns", "exec", netns.name(), &binary])
             .args(args)
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
@@ -81,16 +85,18 @@ impl Backend {
         self.child.try_wait().expect("wait for the back-end").is_none()
     }
 
-    fn proc(&self) -> PathBuf {
-        Path::new("/proc").join(self.pid().to_string())
+    pub fn fds(&self) -> Vec<String> {
+        self.entries("fd")
     }
 
-    pub fn fds(&self) -> usize {
-        std::fs::read_dir(self.proc().join("fd")).expect("the back-end's descriptors").count()
+    pub fn threads(&self) -> Vec<String> {
+        self.entries("task")
     }
 
-    pub fn threads(&self) -> usize {
-        std::fs::read_dir(self.proc().join("task")).expect("the back-end's threads").count()
+    fn entries(&self, dir: &str) -> Vec<String> {
+        let path = Path::new("/proc").join(self.pid().to_string()).join(dir);
+        let entries = std::fs::read_dir(path).expect("the back-end's /proc");
+        entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
     }
 
     /// Ends it at once, as a crash does.
@@ -118,9 +124,6 @@ impl Drop for Backend {
     fn drop(&mut self) {
         if self.stop().is_none() {
             self.kill();
-        }
-        if let Some(mut out) = self.child.stdout.take() {
-            let _ = out.read_to_end(&mut Vec::new());
         }
     }
 }
