@@ -395,7 +395,7 @@ fn get_vring_base_is_a_barrier() {
     for round in 0..30 {
         for _ in 0..20 {
             driver.send(0, &[frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 300)]);
-            driver.recv(0, Duration::from_millis(50)).expect("the flood comes in");
+            driver.recv(0, SECOND).expect("the flood comes in");
         }
         let bases = vmm.stop_like_qemu72(&driver);
         let p = &mut driver.pairs[0];

@@ -224,7 +224,7 @@ impl Memory {
 
 impl Region {
     fn atomic(&self, gpa: u64) -> &AtomicU16 {
-        assert!(gpa % 2 == 0 && gpa >= self.gpa && gpa + 2 <= self.end());
+        assert!(gpa.is_multiple_of(2) && gpa >= self.gpa && gpa + 2 <= self.end());
         // SAFETY: in bounds and aligned (just checked; mappings are page-aligned), alive as long as &self.
         unsafe { AtomicU16::from_ptr(self.base.add((gpa - self.gpa) as usize).cast()) }
     }
