@@ -1,5 +1,11 @@
-//! What several test programs share; each module opens with its own essay.
+//! What the integration tests share; each module opens with its own essay.
 
 pub mod backend;
+pub mod driver;
+pub mod frames;
 pub mod guest;
+pub mod memory;
 pub mod netns;
+pub mod rig;
+pub mod vmm;
+pub mod wire;
