@@ -429,7 +429,7 @@ impl Flood {
         let thread = std::thread::spawn(move || {
             while !seen.load(Ordering::Relaxed) {
                 for _ in 0..8 {
-                    wire.send(&frames::tagged(MACS[0], LAN_MAC, fresh_tag(), 200));
+                    wire.try_send(&frames::tagged(MACS[0], LAN_MAC, fresh_tag(), 200));
                 }
                 std::thread::sleep(Duration::from_micros(500));
             }

@@ -14,6 +14,7 @@
 //! the back-end where their rings are; nothing here speaks on the socket.
 //!
 //! Specification: virtio 1.2, sections 2.7 (split virtqueues) and 5.1.6 (network device operation).
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;

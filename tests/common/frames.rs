@@ -10,6 +10,7 @@
 //! What can go wrong: a UDP checksum of 0 means "none" and must be sent as 0xffff.
 //!
 //! References: RFC 826, 791, 768, 9293, 8200, 4861, 903; virtio 1.2, 5.1.6.2.
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use super::driver::VnetHdr;
 

@@ -15,6 +15,7 @@
 //! process and may write at any time, so bytes are copied in and out and no reference into the mapping escapes.
 //!
 //! Specification: vhost-user, "Memory region description", "Multiple memory regions description".
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};

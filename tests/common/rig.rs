@@ -9,6 +9,7 @@
 //!
 //! What can go wrong: a LAN takes a moment to come up (carrier, bridge of macvlan); the first frame is therefore
 //! repeated by `link_up`, and only it. All later frames are sent once and must arrive.
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -18,6 +18,7 @@
 //! the effect must call `sync` first.
 //!
 //! Specification: vhost-user (QEMU docs/interop/vhost-user.rst), "Message specification" and "Communication".
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};

@@ -10,6 +10,7 @@
 //! at segments switch these offloads off on the veth.
 //!
 //! Reference: packet(7), setns(2).
+#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -82,6 +83,14 @@ impl Wire {
     pub fn send(&self, frame: &[u8]) {
         let n = nix::unistd::write(&self.sock, frame).expect("send on the wire");
         assert_eq!(n, frame.len());
+    }
+
+    /// Sends unless that would wait. A frame counts against its sender's buffer for as long as it is in a tap's
+    /// queue: a sender that waits hangs together with a guest that takes nothing.
+    pub fn try_send(&self, frame: &[u8]) {
+        use nix::sys::socket::{MsgFlags, send};
+        let sent = send(self.sock.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);
+        assert!(matches!(sent, Ok(_) | Err(nix::errno::Errno::EAGAIN)), "on the wire: {sent:?}");
     }
 
     /// The next frame from the LAN, None when none came in time.
