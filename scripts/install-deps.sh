@@ -23,6 +23,10 @@ setpriv util-linux
 make make
 cc build-essential
 qemu-system-x86_64 qemu-system-x86
+libvirtd libvirt-daemon
+/usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so libvirt-daemon-driver-qemu
+virsh libvirt-clients
+xmllint libxml2-utils
 /boot/vmlinuz-*-cloud-amd64 linux-image-cloud-amd64
 "
 

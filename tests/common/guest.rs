@@ -181,6 +181,15 @@ impl Guest {
         Guest { label, child, dir, control, pending: Vec::new(), requests: 0, dimms: 0 }
     }
 
+    /// Takes over a guest that somebody else starts, such as libvirt. `child` is the process with which
+    /// all of it ends; in `dir` are `console`, `qemu.log`, and the socket `control`, at which `listener`
+    /// listens and to which the guest's second serial port connects. No `qmp`, so no memory to plug.
+    pub fn adopt(label: &str, mut child: Child, dir: TempDir, listener: &UnixListener) -> Guest {
+        let control = accept(listener, &mut child, dir.path());
+        let label = label.to_string();
+        Guest { label, child, dir, control, pending: Vec::new(), requests: 0, dimms: 0 }
+    }
+
     /// Waits until the guest has booted (again) and takes commands.
     pub fn wait_boot(&mut self) {
         let end = Instant::now() + BOOT;
@@ -403,7 +412,7 @@ impl Drop for Guest {
 }
 
 /// The kernel and initramfs, made once per test process if they are not there already.
-fn guest_image() -> &'static Path {
+pub fn guest_image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/qemu/build-guest.sh");
@@ -493,7 +502,7 @@ fn reconnect_option(seconds: u32) -> String {
 
 /// The kernel's command line. What follows `mitigations` only saves boot time under TCG: self-tests of
 /// ciphers, the calibration of a clock that QEMU gets right, and three initialisations nobody needs.
-const KERNEL: &str = "console=ttyS0 quiet panic=-1 memhp_default_state=online mitigations=off \
+pub const KERNEL: &str = "console=ttyS0 quiet panic=-1 memhp_default_state=online mitigations=off \
      cryptomgr.notests tsc=reliable \
      no_timer_check rcupdate.rcu_expedited=1 random.trust_cpu=on \
      initcall_blacklist=init_kprobe_trace,load_system_certificate_list,crypto_kdf108_init";
