@@ -99,6 +99,14 @@ impl Line {
         signal(self.error.as_ref());
     }
 
+    /// Stops the ring if the memory under it has gone. At the end of every turn: within it, lost
+    /// memory reads as zeros and does no harm.
+    pub fn check_memory(&mut self, name: &dyn std::fmt::Display) {
+        if self.ring.as_ref().is_some_and(Ring::memory_lost) {
+            self.break_ring(Fault::MemoryLost, name);
+        }
+    }
+
     /// Publishes what was given back and calls the driver if it wants that.
     pub fn publish(&mut self) {
         if let Some(ring) = &mut self.ring

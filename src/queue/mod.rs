@@ -3,6 +3,7 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `memory` | the guest's memory as a sorted array of regions |
+//! | `fault` | what happens when the front-end takes that memory away |
 //! | `ring` | a split virtqueue, device side: pop, give back, publish |
 //! | `vnet` | the header in front of a frame, judged |
 //! | `line` | one ring with its eventfds, tap queue and counters; started and stopped by the control side |
@@ -15,6 +16,7 @@
 //! by taking its lock, which is therefore the barrier of GET_VRING_BASE. Work comes in *turns* with a
 //! budget, so that no ring of a worker waits longer for another than one turn takes.
 
+pub mod fault;
 pub mod from_guest;
 pub mod line;
 pub mod memory;

@@ -318,6 +318,7 @@ impl QueuePair {
             Side::FromGuest => {
                 let Some(mut state) = self.from_guest.work() else { return Turn::More };
                 let turn = from_guest::turn(&mut state.line, &self.port, scratch, &name);
+                state.line.check_memory(&name);
                 if turn == Turn::TapFull {
                     self.arm(|watch| watch.output = true);
                 }
@@ -332,6 +333,7 @@ impl QueuePair {
                     return Turn::Idle;
                 }
                 let turn = receive.turn(&mut state.line, expired, &name);
+                state.line.check_memory(&name);
                 // Under the lock, so that a stop cannot come between the turn and what follows from it.
                 match turn {
                     Turn::Idle => self.arm(|watch| watch.input = true),

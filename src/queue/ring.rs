@@ -64,6 +64,8 @@ pub enum Fault {
     AvailIndex,
     /// The available ring names a descriptor that does not exist.
     Head(u16),
+    /// The front-end has truncated the guest's memory.
+    MemoryLost,
 }
 
 impl std::fmt::Display for Fault {
@@ -74,6 +76,7 @@ impl std::fmt::Display for Fault {
             }
             Fault::Address => f.write_str("ring is not inside the guest's memory, or misaligned"),
             Fault::AvailIndex => f.write_str("available index is further ahead than the ring"),
+            Fault::MemoryLost => f.write_str("the front-end has truncated the guest's memory"),
             Fault::Head(head) => {
                 write!(f, "available ring names descriptor {head}, which does not exist")
             }
@@ -190,6 +193,11 @@ impl Ring {
         ring.next_used = index;
         ring.published = index;
         Ok(ring)
+    }
+
+    /// True when the memory that the ring is in has gone.
+    pub fn memory_lost(&self) -> bool {
+        self.map.lost()
     }
 
     /// Number of descriptors.

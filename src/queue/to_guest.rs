@@ -20,7 +20,7 @@ use std::fmt::Display;
 use std::io;
 
 use super::line::Line;
-use super::ring::{Access, Fault, Popped, Ring};
+use super::ring::{Access, Chain, Fault, Popped, Ring};
 use super::vnet::{self, HEADER, LEGACY_HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
 use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
 use crate::stats::Drop;
@@ -34,7 +34,8 @@ const AHEAD_CHAINS: usize = 256;
 /// Most pieces of all chains taken ahead; the kernel takes 1024 in one call.
 const AHEAD_PIECES: usize = 1000;
 
-/// A chain taken ahead. One that cannot be used has no bytes, and waits for its turn to be given back.
+/// A chain taken ahead. One that cannot be used (malformed, or too short for the header) has no bytes;
+/// it waits for its turn to be given back, and no frame reaches across it.
 #[derive(Clone, Copy)]
 struct Taken {
     head: u16,
@@ -49,6 +50,8 @@ struct Ahead {
     /// Pieces in front that belong to chains already given back.
     spent: usize,
     bytes: usize,
+    /// The last chain taken cannot be used: none is taken behind it.
+    blocked: bool,
 }
 
 // SAFETY: the pieces point into the guest's memory, which the ring of the same line keeps mapped;
@@ -62,22 +65,32 @@ impl Ahead {
             pieces: Vec::with_capacity(2 * AHEAD_PIECES),
             spent: 0,
             bytes: 0,
+            blocked: false,
         }
     }
 
     fn clear(&mut self) {
         self.chains.clear();
         self.pieces.clear();
-        (self.spent, self.bytes) = (0, 0);
+        (self.spent, self.bytes, self.blocked) = (0, 0, false);
     }
 
     /// True when no more chains may be taken.
     fn is_full(&self) -> bool {
-        self.chains.len() >= AHEAD_CHAINS || self.pieces.len() - self.spent >= AHEAD_PIECES
+        self.blocked
+            || self.chains.len() >= AHEAD_CHAINS
+            || self.pieces.len() - self.spent >= AHEAD_PIECES
     }
 
-    /// Takes chains until they hold `want` bytes, or `most` chains, or there are no more.
-    fn fill(&mut self, ring: &mut Ring, want: usize, most: usize) -> Result<(), Fault> {
+    /// Takes chains until they hold `want` bytes, or `most` chains, or there are no more. One that is
+    /// shorter than `header` cannot be used.
+    fn fill(
+        &mut self,
+        ring: &mut Ring,
+        want: usize,
+        most: usize,
+        header: usize,
+    ) -> Result<(), Fault> {
         if self.spent >= AHEAD_PIECES {
             self.pieces.drain(..self.spent);
             self.spent = 0;
@@ -88,27 +101,30 @@ impl Ahead {
                 Popped::Broken(fault) => return Err(fault),
                 Popped::Bad { head } => {
                     self.chains.push_back(Taken { head, pieces: 0, bytes: 0 });
+                    self.blocked = true;
                 }
-                Popped::Chain(chain) => {
-                    self.bytes += chain.bytes;
-                    let (head, pieces, bytes) = (chain.head, chain.pieces, chain.bytes);
+                Popped::Chain(Chain { head, pieces, bytes }) => {
+                    let bytes = if bytes < header { 0 } else { bytes };
                     self.chains.push_back(Taken { head, pieces, bytes });
+                    self.bytes += bytes;
+                    self.blocked = bytes == 0;
                 }
             }
         }
         Ok(())
     }
 
-    /// Gives chains back in front that hold no bytes; returns how many.
-    fn skip_empty(&mut self, ring: &mut Ring) -> usize {
-        let mut skipped = 0;
-        while let Some(chain) = self.chains.front().copied().filter(|chain| chain.bytes == 0) {
-            ring.give_back(chain.head, 0);
-            self.chains.pop_front();
-            self.spent += chain.pieces;
-            skipped += 1;
-        }
-        skipped
+    /// Gives the first chain back if it cannot be used; says whether it did.
+    fn skip_unusable(&mut self, ring: &mut Ring) -> bool {
+        let Some(chain) = self.chains.front().copied().filter(|chain| chain.bytes == 0) else {
+            return false;
+        };
+        ring.give_back(chain.head, 0);
+        self.chains.pop_front();
+        self.spent += chain.pieces;
+        // It was the last one, too.
+        self.blocked = false;
+        true
     }
 
     /// The pieces of the first chains that together hold at least `want` bytes (or of all), and what
@@ -275,9 +291,10 @@ impl Receive {
             None => SMALL,
         };
 
-        self.ahead.fill(ring, want, most)?;
-        for _ in 0..self.ahead.skip_empty(ring) {
+        self.ahead.fill(ring, want, most, header)?;
+        while self.ahead.skip_unusable(ring) {
             counters.drop(Drop::BadChain);
+            self.ahead.fill(ring, want, most, header)?;
         }
 
         if let Some(len) = self.pending {

@@ -137,10 +137,11 @@ impl FrontDoor {
         }
     }
 
-    /// Refuses a message. Where the front-end cannot be told, the connection ends.
+    /// Refuses a message. Where the front-end cannot be told, the connection ends: a question has no
+    /// room for a no in its answer.
     fn refuse(&self, message: &Message, reason: impl Into<String>) -> Vec<Action> {
         let reason = format!("{}: {}", message.name(), reason.into());
-        if self.wants_ack(message) {
+        if self.wants_ack(message) && !is_question(message.request) {
             let reply = Action::ToFrontEnd(Message::reply(message.request, 1));
             vec![Action::Refused(reason), reply]
         } else {
@@ -447,6 +448,20 @@ impl FrontDoor {
 fn enable_request(index: u32, value: u32) -> Message {
     let payload = [index.to_ne_bytes(), value.to_ne_bytes()].concat();
     Message::request(request::SET_VRING_ENABLE, &payload)
+}
+
+/// Requests whose answer is a value, not an acknowledgement.
+fn is_question(number: u32) -> bool {
+    matches!(
+        number,
+        request::GET_FEATURES
+            | request::GET_VRING_BASE
+            | request::GET_PROTOCOL_FEATURES
+            | request::GET_QUEUE_NUM
+            | request::GET_CONFIG
+            | request::GET_MAX_MEM_SLOTS
+            | request::GET_STATUS
+    )
 }
 
 /// Requests that may carry descriptors. Those of any other request are closed.

@@ -37,6 +37,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use crate::config::{Config, Socket};
 use crate::error::{Error, Result};
 use crate::poll::{Interest, Poller, Ready};
+use crate::queue::fault;
 use crate::queue::worker::Pool;
 use crate::uplink::{LinkEvent, LinkWatch, Netlink, close_all};
 use listen::SocketFile;
@@ -146,6 +147,7 @@ impl Server {
         // Before anything is opened here: a number that was not inherited could become ours.
         let inherited = take_inherited(&config)?;
         let signals = catch_signals().map_err(os("signals"))?;
+        fault::install().map_err(os("signals"))?;
         let netlink = Netlink::open()?;
         let watch = LinkWatch::open()?;
         let poller = Poller::new().map_err(os("epoll"))?;
