@@ -21,7 +21,7 @@ use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port::PortData;
 use crate::queue::pair::QueuePair;
-use crate::queue::worker::{Pool, Seat};
+use crate::queue::pool::{Pool, Seat};
 use crate::stats::Counters;
 use crate::uplink::{LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink, is_leftover};
 use nix::sys::eventfd::EventFd;
