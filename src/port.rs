@@ -38,11 +38,13 @@ pub struct PortData {
     changes: MacChanges,
     /// The address last seen from the guest that is not the port's; 0 when there is none to act on.
     wanted: AtomicU64,
+    /// An address that the port could not take, because it is another's; 0 when there is none.
+    denied: AtomicU64,
     bell: Arc<EventFd>,
 }
 
 impl PortData {
-    /// A port that has no device yet. `bell` is rung when [`PortData::take_wanted`] has something.
+    /// A port that has no device yet. `bell` is rung when [`PortData::wanted`] has something new.
     pub fn new(name: &str, changes: MacChanges, bell: Arc<EventFd>) -> PortData {
         PortData {
             name: name.to_owned(),
@@ -50,6 +52,7 @@ impl PortData {
             longest: AtomicU32::new(0),
             changes,
             wanted: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
             bell,
         }
     }
@@ -76,20 +79,32 @@ impl PortData {
         if number == self.mac.load(Ordering::Relaxed) {
             return MacJudgement::Ours;
         }
-        if self.changes == MacChanges::Deny || !source.is_station() {
+        let denied = self.denied.load(Ordering::Relaxed) == number;
+        if self.changes == MacChanges::Deny || denied || !source.is_station() {
             return MacJudgement::Foreign;
         }
-        if self.wanted.swap(number, Ordering::Relaxed) != number {
+        // Rung once until somebody looks, not per frame: a guest may use many addresses.
+        if self.wanted.swap(number, Ordering::Relaxed) == 0 {
             // A full counter means that the control side is awake anyway.
             let _ = self.bell.write(1);
         }
         MacJudgement::Ours
     }
 
-    /// The new address that the guest uses, if the device has not followed yet.
-    pub fn wanted(&self) -> Option<Mac> {
-        let number = self.wanted.load(Ordering::Relaxed);
+    /// Whether the guest uses an address that the device has not followed yet.
+    pub fn has_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes the new address that the guest uses.
+    pub fn take_wanted(&self) -> Option<Mac> {
+        let number = self.wanted.swap(0, Ordering::Relaxed);
         (number != 0 && number != self.mac.load(Ordering::Relaxed)).then(|| Mac::from_u64(number))
+    }
+
+    /// The port cannot take this address: frames that carry it are foreign. `None` forgets the last.
+    pub fn deny(&self, mac: Option<Mac>) {
+        self.denied.store(mac.map_or(0, Mac::to_u64), Ordering::Relaxed);
     }
 }
 
@@ -113,7 +128,7 @@ mod tests {
         let port = port(MacChanges::Deny);
         assert_eq!(port.judge_source(OWN), MacJudgement::Ours);
         assert_eq!(port.judge_source(NEW), MacJudgement::Foreign);
-        assert_eq!(port.wanted(), None);
+        assert!(!port.has_wanted());
     }
 
     #[test]
@@ -122,9 +137,22 @@ mod tests {
         assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
         assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
         assert_eq!(port.bell.read().unwrap(), 1, "rung once, not per frame");
-        assert_eq!(port.wanted(), Some(NEW));
+        assert_eq!(port.take_wanted(), Some(NEW));
+        assert_eq!(port.take_wanted(), None);
         port.set_device(NEW, 1500);
-        assert_eq!(port.wanted(), None);
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        assert!(!port.has_wanted());
+    }
+
+    #[test]
+    fn an_address_that_is_anothers_is_foreign_even_so() {
+        let port = port(MacChanges::Allow);
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        port.deny(port.take_wanted());
+        assert_eq!(port.judge_source(NEW), MacJudgement::Foreign);
+        assert!(!port.has_wanted());
+        port.deny(None);
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
     }
 
     #[test]
@@ -133,6 +161,6 @@ mod tests {
         for source in [Mac::BROADCAST, Mac::default(), Mac([1, 0, 0x5e, 0, 0, 1])] {
             assert_eq!(port.judge_source(source), MacJudgement::Foreign);
         }
-        assert_eq!(port.wanted(), None);
+        assert!(!port.has_wanted());
     }
 }

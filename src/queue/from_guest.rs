@@ -13,6 +13,7 @@
 use std::fmt::Display;
 use std::io;
 
+use super::copy::{gather, split_off};
 use super::line::Line;
 use super::ring::{Access, Chain, Popped, Ring};
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict};
@@ -167,44 +168,4 @@ fn send(
             _ => Sent::Dropped(Drop::NoDevice),
         },
     }
-}
-
-/// Copies the first `head.len()` bytes of `pieces` to `head` and lists what remains in `out`, behind
-/// one place that the caller fills. `pieces` must hold at least that many bytes.
-fn split_off(pieces: &[libc::iovec], head: &mut [u8], out: &mut Vec<libc::iovec>) {
-    out.clear();
-    out.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
-    let mut done = 0;
-    for piece in pieces {
-        let here = piece.iov_len.min(head.len() - done);
-        let from = piece.iov_base.cast::<u8>();
-        if here > 0 {
-            // SAFETY: the ring translated the piece and keeps it mapped; `head` has room for `here`
-            // more bytes. The guest may write meanwhile: any bytes will do, they are judged after.
-            unsafe { from.copy_to_nonoverlapping(head.as_mut_ptr().add(done), here) };
-            done += here;
-        }
-        if here < piece.iov_len {
-            out.push(libc::iovec {
-                iov_base: from.wrapping_add(here).cast(),
-                iov_len: piece.iov_len - here,
-            });
-        }
-    }
-}
-
-/// Joins the pieces behind the first into `bytes`: for the rare chain of more pieces than the kernel
-/// takes in one call.
-fn gather(out: &mut Vec<libc::iovec>, head: usize, bytes: &mut [u8]) {
-    let mut done = 0;
-    for piece in out.iter().skip(1) {
-        let here = piece.iov_len.min(bytes.len() - head - done);
-        // SAFETY: as in `split_off`; `bytes` is MAX_FRAME long and the chain no longer than that.
-        unsafe {
-            piece.iov_base.cast::<u8>().copy_to_nonoverlapping(bytes.as_mut_ptr().add(done), here);
-        }
-        done += here;
-    }
-    out.truncate(1);
-    out.push(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: done });
 }

@@ -11,12 +11,16 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
 use super::ring::{Fault, Ring, RingSetup};
 use crate::stats::{Counters, Drop};
 use crate::uplink::TapQueue;
+
+/// Least time between two log lines about a broken ring.
+const WARN_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the front-end wants of a ring, as far as it has said.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,6 +48,7 @@ pub struct Line {
     pub features: u64,
     setup: Option<RingSetup>,
     broken: bool,
+    warned: Option<Instant>,
     call: Option<File>,
     error: Option<File>,
 }
@@ -93,10 +98,21 @@ impl Line {
     /// Stops a ring that broke the rules, tells the front-end and the log, once.
     pub fn break_ring(&mut self, fault: Fault, name: &dyn std::fmt::Display) {
         self.ring = None;
-        if !std::mem::replace(&mut self.broken, true) {
+        // A guest can break and reset its rings as fast as it likes.
+        let quiet = self.warned.is_some_and(|time| time.elapsed() < WARN_PAUSE);
+        if !std::mem::replace(&mut self.broken, true) && !quiet {
+            self.warned = Some(Instant::now());
             warn!("{name}: {fault}; the ring is stopped until the front-end resets it");
         }
         signal(self.error.as_ref());
+    }
+
+    /// Stops the ring if the memory under it has gone. At the end of every turn: within it, lost
+    /// memory reads as zeros and does no harm.
+    pub fn check_memory(&mut self, name: &dyn std::fmt::Display) {
+        if self.ring.as_ref().is_some_and(Ring::memory_lost) {
+            self.break_ring(Fault::MemoryLost, name);
+        }
     }
 
     /// Publishes what was given back and calls the driver if it wants that.

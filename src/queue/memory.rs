@@ -12,10 +12,11 @@
 //! What can go wrong: the front-end may lie about addresses, so every translation is checked against
 //! the regions and nothing is read on the way; a buffer may cross from one region into an adjacent
 //! one (CVE-2018-1059), so buffers are translated piece by piece; the front-end may shrink the file
-//! behind our back, which no check can prevent (docs/architecture.md, "What is trusted").
+//! behind our back, which no check can prevent (`fault.rs`).
 
 use std::sync::Arc;
 
+use super::fault::Watched;
 use vm_memory::{
     Address, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
     GuestMemoryRegion,
@@ -36,6 +37,7 @@ struct Region {
 #[derive(Debug)]
 pub struct GuestMap {
     regions: Vec<Region>,
+    watched: Vec<Watched>,
     /// Keeps the regions mapped for as long as this snapshot lives.
     _mapped: Arc<GuestMemoryMmap>,
 }
@@ -60,12 +62,16 @@ impl GuestMap {
             })
             .collect();
         regions.sort_by_key(|region| region.start);
-        Arc::new(GuestMap { regions, _mapped: mapped })
+        let watched = mapped
+            .iter()
+            .map(|region| Watched::new(region.as_ptr(), region.len() as usize))
+            .collect();
+        Arc::new(GuestMap { regions, watched, _mapped: mapped })
     }
 
-    /// Number of regions.
-    pub fn len(&self) -> usize {
-        self.regions.len()
+    /// True when the front-end has truncated a region under our hands.
+    pub fn lost(&self) -> bool {
+        self.watched.iter().any(Watched::lost)
     }
 
     /// True when the front-end has handed over no memory.

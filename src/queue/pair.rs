@@ -1,24 +1,22 @@
 //! A queue pair: the guest's transmit and receive ring, and the tap queue behind them.
 //!
 //! A pair belongs to its port for the port's life; front-ends come and go. It has one lock per
-//! direction. The pair's worker takes a lock for one turn; the control side takes it to start, stop or
-//! change a ring. Mutexes are not fair and a busy worker would win every race, so the control side
-//! announces itself ([`Gate`]) and the worker stands back.
-//!
-//! The tap is watched for input only while the guest has buffers, for output only while it pushed back:
-//! it is level-triggered, and would spin otherwise.
+//! direction ([`Gate`]). The pair's worker takes it for one turn; the control side takes it to start,
+//! stop or change a ring, which makes it the barrier that GET_VRING_BASE needs: when the control side has
+//! it, no turn is under way, and none will begin with what it takes away.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use log::warn;
 
 use super::Turn;
 use super::from_guest::{self, Scratch};
+use super::gate::Gate;
 use super::line::{Line, Wish};
+use super::pool::Seat;
+use super::tap_watch::TapWatch;
 use super::to_guest::Receive;
-use super::worker::Seat;
 use crate::poll::Interest;
 use crate::port::PortData;
 use crate::stats::Counters;
@@ -40,30 +38,6 @@ impl Side {
     }
 }
 
-/// A lock in which the control side goes first.
-#[derive(Default)]
-struct Gate<T> {
-    state: Mutex<T>,
-    announced: AtomicU32,
-}
-
-impl<T> Gate<T> {
-    fn control(&self) -> MutexGuard<'_, T> {
-        self.announced.fetch_add(1, Ordering::Relaxed);
-        let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.announced.fetch_sub(1, Ordering::Relaxed);
-        guard
-    }
-
-    fn work(&self) -> Option<MutexGuard<'_, T>> {
-        if self.announced.load(Ordering::Relaxed) > 0 {
-            std::thread::yield_now();
-            return None;
-        }
-        Some(self.state.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 #[derive(Default)]
 struct FromGuest {
     line: Line,
@@ -81,13 +55,6 @@ struct ToGuest {
     fresh: bool,
 }
 
-#[derive(Default)]
-struct TapWatch {
-    tap: Option<Arc<TapQueue>>,
-    input: bool,
-    output: bool,
-}
-
 /// A queue pair.
 pub struct QueuePair {
     index: u16,
@@ -95,7 +62,7 @@ pub struct QueuePair {
     seat: Seat,
     from_guest: Gate<FromGuest>,
     to_guest: Gate<ToGuest>,
-    watch: Mutex<TapWatch>,
+    watch: TapWatch,
 }
 
 /// Names a ring in the log: "port vm1: ring 3".
@@ -117,7 +84,7 @@ impl QueuePair {
             seat,
             from_guest: Gate::default(),
             to_guest: Gate::default(),
-            watch: Mutex::default(),
+            watch: TapWatch::default(),
         }
     }
 
@@ -247,27 +214,14 @@ impl QueuePair {
         state.receive = None;
         self.settle(&mut state);
         drop(state);
-        self.arm(|watch| (watch.input, watch.output) = (false, false));
+        self.watch.nothing(&self.seat);
     }
 
     /// Control: puts another tap queue behind the pair, or none when the device has gone.
     pub fn set_tap(&self, tap: Option<Arc<TapQueue>>) {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = watch.tap.take() {
-            self.seat.poller().remove(old.as_ref());
+        if let Err(error) = self.watch.replace(&self.seat, tap.as_ref()) {
+            warn!("port {}: tap queue {} cannot be watched: {error}", self.port.name, self.index);
         }
-        (watch.input, watch.output) = (false, false);
-        if let Some(new) = &tap {
-            let none = Interest::empty();
-            if let Err(error) = self.seat.poller().add(new.as_ref(), none, self.seat.tap_token()) {
-                warn!(
-                    "port {}: tap queue {} cannot be watched: {error}",
-                    self.port.name, self.index
-                );
-            }
-            watch.tap = Some(Arc::clone(new));
-        }
-        drop(watch);
         self.from_guest.control().line.tap = tap.clone();
         let mut state = self.to_guest.control();
         state.line.tap = tap;
@@ -284,30 +238,13 @@ impl QueuePair {
         (self.from_guest.control().line.counters, self.to_guest.control().line.counters)
     }
 
-    fn arm(&self, change: impl FnOnce(&mut TapWatch)) {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = (watch.input, watch.output);
-        change(&mut watch);
-        if before == (watch.input, watch.output) {
-            return;
+    /// Worker: the tap has become writable again, or reports an error for ever.
+    pub(super) fn tap_ready(&self, writable: bool, failed: bool) {
+        if writable {
+            self.watch.output(&self.seat, false);
         }
-        let Some(tap) = &watch.tap else { return };
-        let mut events = Interest::empty();
-        events.set(Interest::EPOLLIN, watch.input);
-        events.set(Interest::EPOLLOUT, watch.output);
-        let _ = self.seat.poller().modify(tap.as_ref(), events, self.seat.tap_token());
-    }
-
-    /// Worker: the tap has become writable again.
-    pub(super) fn tap_writable(&self) {
-        self.arm(|watch| watch.output = false);
-    }
-
-    /// Worker: the tap reports an error for ever: stop watching until the control side replaces it.
-    pub(super) fn tap_failed(&self) {
-        let watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tap) = &watch.tap {
-            self.seat.poller().remove(tap.as_ref());
+        if failed {
+            self.watch.give_up(&self.seat);
         }
     }
 
@@ -318,8 +255,9 @@ impl QueuePair {
             Side::FromGuest => {
                 let Some(mut state) = self.from_guest.work() else { return Turn::More };
                 let turn = from_guest::turn(&mut state.line, &self.port, scratch, &name);
+                state.line.check_memory(&name);
                 if turn == Turn::TapFull {
-                    self.arm(|watch| watch.output = true);
+                    self.watch.output(&self.seat, true);
                 }
                 turn
             }
@@ -328,14 +266,15 @@ impl QueuePair {
                 let state = &mut *guard;
                 let Some(receive) = &mut state.receive else { return Turn::Idle };
                 if !state.line.active() {
-                    self.arm(|watch| watch.input = false);
+                    self.watch.input(&self.seat, false);
                     return Turn::Idle;
                 }
                 let turn = receive.turn(&mut state.line, expired, &name);
+                state.line.check_memory(&name);
                 // Under the lock, so that a stop cannot come between the turn and what follows from it.
                 match turn {
-                    Turn::Idle => self.arm(|watch| watch.input = true),
-                    Turn::Starved { .. } => self.arm(|watch| watch.input = false),
+                    Turn::Idle => self.watch.input(&self.seat, true),
+                    Turn::Starved { .. } => self.watch.input(&self.seat, false),
                     Turn::More | Turn::TapFull => {}
                 }
                 turn
@@ -352,9 +291,6 @@ impl std::fmt::Debug for QueuePair {
 
 impl Drop for QueuePair {
     fn drop(&mut self) {
-        let watch = self.watch.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tap) = watch.tap.take() {
-            self.seat.poller().remove(tap.as_ref());
-        }
+        let _ = self.watch.replace(&self.seat, None);
     }
 }

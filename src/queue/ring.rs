@@ -18,14 +18,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
+use super::chain::Table;
+pub use super::chain::{Access, Chain};
 use super::memory::GuestMap;
 
 /// Largest ring size we accept: QEMU's and cloud-hypervisor's largest.
 pub const MAX_RING_SIZE: u16 = 1024;
 
-const DESC_F_NEXT: u16 = 1;
-const DESC_F_WRITE: u16 = 2;
-const DESC_F_INDIRECT: u16 = 4;
 const AVAIL_F_NO_INTERRUPT: u16 = 1;
 const USED_F_NO_NOTIFY: u16 = 1;
 
@@ -64,6 +63,8 @@ pub enum Fault {
     AvailIndex,
     /// The available ring names a descriptor that does not exist.
     Head(u16),
+    /// The front-end has truncated the guest's memory.
+    MemoryLost,
 }
 
 impl std::fmt::Display for Fault {
@@ -74,31 +75,12 @@ impl std::fmt::Display for Fault {
             }
             Fault::Address => f.write_str("ring is not inside the guest's memory, or misaligned"),
             Fault::AvailIndex => f.write_str("available index is further ahead than the ring"),
+            Fault::MemoryLost => f.write_str("the front-end has truncated the guest's memory"),
             Fault::Head(head) => {
                 write!(f, "available ring names descriptor {head}, which does not exist")
             }
         }
     }
-}
-
-/// Who may write into the buffers of a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Buffers that we read: the guest's transmit ring.
-    Readable,
-    /// Buffers that we write: the guest's receive ring.
-    Writable,
-}
-
-/// One descriptor chain, popped: its buffers stand in the caller's piece list.
-#[derive(Clone, Copy, Debug)]
-pub struct Chain {
-    /// The chain's id for the used ring.
-    pub head: u16,
-    /// How many pieces it has in the caller's list.
-    pub pieces: usize,
-    /// Total bytes of its pieces.
-    pub bytes: usize,
 }
 
 /// What [`Ring::pop`] found.
@@ -117,21 +99,12 @@ pub enum Popped {
     Broken(Fault),
 }
 
-/// One descriptor, copied.
-#[derive(Clone, Copy)]
-struct Desc {
-    addr: u64,
-    len: u32,
-    flags: u16,
-    next: u16,
-}
-
 /// An active split ring. All pointers point into `map` and have been checked for their whole length.
 #[derive(Debug)]
 pub struct Ring {
     map: Arc<GuestMap>,
     hint: usize,
-    desc: *const [u64; 2],
+    desc: Table,
     avail: *const u16,
     used: *mut u16,
     size: u16,
@@ -173,7 +146,8 @@ impl Ring {
         let mut ring = Ring {
             map: Arc::clone(&setup.map),
             hint,
-            desc: desc.cast(),
+            // SAFETY: `part` found 16 * n bytes there, 16-aligned, and `map` keeps them mapped.
+            desc: unsafe { Table::new(desc, size) },
             avail: avail.cast(),
             used: used.cast(),
             size,
@@ -190,6 +164,11 @@ impl Ring {
         ring.next_used = index;
         ring.published = index;
         Ok(ring)
+    }
+
+    /// True when the memory that the ring is in has gone.
+    pub fn memory_lost(&self) -> bool {
+        self.map.lost()
     }
 
     /// Number of descriptors.
@@ -253,7 +232,7 @@ impl Ring {
         }
         self.next_avail = self.next_avail.wrapping_add(1);
         let before = pieces.len();
-        match self.walk(head, access, pieces) {
+        match self.desc.walk(head, access, &self.map, &mut self.hint, pieces) {
             Some(bytes) => Popped::Chain(Chain { head, pieces: pieces.len() - before, bytes }),
             None => {
                 pieces.truncate(before);
@@ -270,75 +249,6 @@ impl Ring {
     /// Puts back everything that was popped and not given back.
     pub fn unpop_all(&mut self) {
         self.next_avail = self.next_used;
-    }
-
-    /// Reads one descriptor of `table` once.
-    ///
-    /// # Safety
-    /// `index` must be inside the table, and the table inside `self.map`.
-    unsafe fn read_desc(table: *const [u64; 2], index: u16) -> Desc {
-        // SAFETY: by the caller's promise; volatile because the driver may write at the same time.
-        let [addr, rest] = unsafe { table.add(usize::from(index)).read_volatile() };
-        let rest = u64::from_le(rest);
-        Desc {
-            addr: u64::from_le(addr),
-            len: rest as u32,
-            flags: (rest >> 32) as u16,
-            next: (rest >> 48) as u16,
-        }
-    }
-
-    /// Follows the chain at `head` and appends its buffers. Returns its bytes, or `None` when it
-    /// cannot be right: too long, an index or address outside, the wrong access, a bad indirect table.
-    fn walk(&mut self, head: u16, access: Access, pieces: &mut Vec<libc::iovec>) -> Option<usize> {
-        let (mut table, mut entries) = (self.desc, self.size);
-        let mut index = head;
-        let mut indirect = false;
-        let mut bytes = 0usize;
-        // No chain may be longer than the ring, indirect or not (virtio 1.2, 2.7.5.3.1): bounds loops.
-        for _ in 0..=self.size {
-            if index >= entries {
-                return None;
-            }
-            // SAFETY: index < entries, and the table was checked for that many: by `start`, or below.
-            let desc = unsafe { Ring::read_desc(table, index) };
-            if desc.flags & DESC_F_INDIRECT != 0 {
-                // Plain descriptors may come first, but nothing may follow (virtio 1.2, 2.7.5.3.2).
-                if indirect || desc.flags & DESC_F_NEXT != 0 {
-                    return None;
-                }
-                let len = u64::from(desc.len);
-                if len == 0 || len % 16 != 0 || len / 16 > u64::from(self.size) {
-                    return None;
-                }
-                let host = self.map.translate(desc.addr, len, &mut self.hint)?;
-                // Unaligned tables are legal, but no driver makes them; reading one here would be
-                // undefined behaviour, so it is a bad chain.
-                if !(host as usize).is_multiple_of(8) {
-                    return None;
-                }
-                (table, entries, index) = (host.cast_const().cast(), (len / 16) as u16, 0);
-                indirect = true;
-                continue;
-            }
-            let writable = desc.flags & DESC_F_WRITE != 0;
-            if writable != (access == Access::Writable) {
-                return None;
-            }
-            // The list was made large enough for every sane chain; it must not grow here.
-            if pieces.len() >= pieces.capacity() {
-                return None;
-            }
-            bytes = bytes.checked_add(desc.len as usize)?;
-            if !self.map.scatter(desc.addr, u64::from(desc.len), &mut self.hint, pieces) {
-                return None;
-            }
-            if desc.flags & DESC_F_NEXT == 0 {
-                return Some(bytes);
-            }
-            index = desc.next;
-        }
-        None
     }
 
     /// Writes a used element; the driver sees it at the next [`Ring::publish`].

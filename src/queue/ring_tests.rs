@@ -4,6 +4,7 @@ use super::*;
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
+use super::super::chain::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 use super::super::memory::SharedMemory;
 
 const DESC: u64 = 0;

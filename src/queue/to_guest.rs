@@ -15,13 +15,14 @@
 //! freeze its port so (Firecracker's CVE-2020-16843 was of this kind): the worker calls again after a
 //! short while with `expired`, and the frame is dropped.
 
-use std::collections::VecDeque;
 use std::fmt::Display;
 use std::io;
 
+use super::ahead::{AHEAD_PIECES, Ahead};
+use super::copy::{get, put};
 use super::line::Line;
-use super::ring::{Access, Fault, Popped, Ring};
-use super::vnet::{self, HEADER, LEGACY_HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
+use super::ring::{Fault, Ring};
+use super::vnet::{self, LEGACY_HEADER, MAX_FRAME, bit, has};
 use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
 use crate::stats::Drop;
 
@@ -29,162 +30,6 @@ use crate::stats::Drop;
 const SMALL: usize = 2048;
 /// How many small frames in a row end the expectation of super-frames.
 const CALM: u32 = 64;
-/// Most chains taken ahead: 64 KiB in Linux's 1526-byte buffers is 43 of them.
-const AHEAD_CHAINS: usize = 256;
-/// Most pieces of all chains taken ahead; the kernel takes 1024 in one call.
-const AHEAD_PIECES: usize = 1000;
-
-/// A chain taken ahead. One that cannot be used has no bytes, and waits for its turn to be given back.
-#[derive(Clone, Copy)]
-struct Taken {
-    head: u16,
-    pieces: usize,
-    bytes: usize,
-}
-
-/// Chains popped and not yet given back, with their pieces.
-struct Ahead {
-    chains: VecDeque<Taken>,
-    pieces: Vec<libc::iovec>,
-    /// Pieces in front that belong to chains already given back.
-    spent: usize,
-    bytes: usize,
-}
-
-// SAFETY: the pieces point into the guest's memory, which the ring of the same line keeps mapped;
-// they are used by the one thread that has the line locked.
-unsafe impl Send for Ahead {}
-
-impl Ahead {
-    fn new() -> Ahead {
-        Ahead {
-            chains: VecDeque::with_capacity(AHEAD_CHAINS),
-            pieces: Vec::with_capacity(2 * AHEAD_PIECES),
-            spent: 0,
-            bytes: 0,
-        }
-    }
-
-    fn clear(&mut self) {
-        self.chains.clear();
-        self.pieces.clear();
-        (self.spent, self.bytes) = (0, 0);
-    }
-
-    /// True when no more chains may be taken.
-    fn is_full(&self) -> bool {
-        self.chains.len() >= AHEAD_CHAINS || self.pieces.len() - self.spent >= AHEAD_PIECES
-    }
-
-    /// Takes chains until they hold `want` bytes, or `most` chains, or there are no more.
-    fn fill(&mut self, ring: &mut Ring, want: usize, most: usize) -> Result<(), Fault> {
-        if self.spent >= AHEAD_PIECES {
-            self.pieces.drain(..self.spent);
-            self.spent = 0;
-        }
-        while self.bytes < want && self.chains.len() < most && !self.is_full() {
-            match ring.pop(Access::Writable, &mut self.pieces) {
-                Popped::Empty => break,
-                Popped::Broken(fault) => return Err(fault),
-                Popped::Bad { head } => {
-                    self.chains.push_back(Taken { head, pieces: 0, bytes: 0 });
-                }
-                Popped::Chain(chain) => {
-                    self.bytes += chain.bytes;
-                    let (head, pieces, bytes) = (chain.head, chain.pieces, chain.bytes);
-                    self.chains.push_back(Taken { head, pieces, bytes });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives chains back in front that hold no bytes; returns how many.
-    fn skip_empty(&mut self, ring: &mut Ring) -> usize {
-        let mut skipped = 0;
-        while let Some(chain) = self.chains.front().copied().filter(|chain| chain.bytes == 0) {
-            ring.give_back(chain.head, 0);
-            self.chains.pop_front();
-            self.spent += chain.pieces;
-            skipped += 1;
-        }
-        skipped
-    }
-
-    /// The pieces of the first chains that together hold at least `want` bytes (or of all), and what
-    /// they hold. `most` bounds the chains.
-    fn room(&self, want: usize, most: usize) -> (&[libc::iovec], usize) {
-        let (mut pieces, mut bytes) = (0, 0);
-        for chain in self.chains.iter().take(most) {
-            if bytes >= want {
-                break;
-            }
-            pieces += chain.pieces;
-            bytes += chain.bytes;
-        }
-        (self.pieces.get(self.spent..self.spent + pieces).unwrap_or_default(), bytes)
-    }
-
-    /// Gives back the chains that a frame of `len` bytes (with its header) fills, and writes their
-    /// number into its header where that has the field.
-    fn commit(&mut self, ring: &mut Ring, len: usize, header: usize) {
-        let (mut count, mut bytes) = (0u16, 0);
-        for chain in &self.chains {
-            if bytes >= len {
-                break;
-            }
-            bytes += chain.bytes;
-            count += 1;
-        }
-        if header == HEADER {
-            let (pieces, _) = self.room(HEADER, usize::MAX);
-            put(pieces, NUM_BUFFERS, &count.to_le_bytes());
-        }
-        let mut rest = len;
-        for _ in 0..count {
-            let Some(chain) = self.chains.pop_front() else { break };
-            let filled = rest.min(chain.bytes);
-            ring.give_back(chain.head, filled as u32);
-            rest -= filled;
-            self.spent += chain.pieces;
-            self.bytes -= chain.bytes;
-        }
-        if self.chains.is_empty() {
-            self.clear();
-        }
-    }
-}
-
-/// Writes `bytes` at offset `at` of what `pieces` make up.
-fn put(pieces: &[libc::iovec], mut at: usize, mut bytes: &[u8]) {
-    for piece in pieces {
-        if bytes.is_empty() {
-            break;
-        }
-        if at >= piece.iov_len {
-            at -= piece.iov_len;
-            continue;
-        }
-        let here = bytes.len().min(piece.iov_len - at);
-        let (now, later) = bytes.split_at(here);
-        // SAFETY: the piece was translated by the ring and is mapped; at + here <= its length.
-        unsafe { now.as_ptr().copy_to_nonoverlapping(piece.iov_base.cast::<u8>().add(at), here) };
-        (bytes, at) = (later, 0);
-    }
-}
-
-/// Reads the first `into.len()` bytes of what `pieces` make up.
-fn get(pieces: &[libc::iovec], into: &mut [u8]) {
-    let mut done = 0;
-    for piece in pieces {
-        let here = piece.iov_len.min(into.len() - done);
-        // SAFETY: as in `put`; `into` has room for `here` more bytes.
-        unsafe {
-            piece.iov_base.cast::<u8>().copy_to_nonoverlapping(into.as_mut_ptr().add(done), here);
-        }
-        done += here;
-    }
-}
 
 /// State of the receive direction between turns.
 pub struct Receive {
@@ -203,7 +48,7 @@ unsafe impl Send for Receive {}
 impl Default for Receive {
     fn default() -> Receive {
         Receive {
-            ahead: Ahead::new(),
+            ahead: Ahead::default(),
             pending: None,
             buffer: vec![0; MAX_FRAME],
             calm: 0,
@@ -275,9 +120,10 @@ impl Receive {
             None => SMALL,
         };
 
-        self.ahead.fill(ring, want, most)?;
-        for _ in 0..self.ahead.skip_empty(ring) {
+        self.ahead.fill(ring, want, most, header)?;
+        while self.ahead.skip_unusable(ring) {
             counters.drop(Drop::BadChain);
+            self.ahead.fill(ring, want, most, header)?;
         }
 
         if let Some(len) = self.pending {
@@ -290,17 +136,16 @@ impl Receive {
                 return Ok(Step::Moved(len));
             }
             // More cannot come when the guest's whole ring is here, or when one chain is all we may use.
-            let hopeless = ring.all_popped()
-                || self.ahead.is_full()
-                || (!mergeable && !self.ahead.chains.is_empty());
-            if hopeless || (expired && !self.ahead.chains.is_empty()) {
+            let hopeless =
+                ring.all_popped() || self.ahead.is_full() || (!mergeable && !self.ahead.is_empty());
+            if hopeless || (expired && !self.ahead.is_empty()) {
                 self.pending = None;
                 counters.drop(Drop::NoRoom);
                 return Ok(Step::Moved(0));
             }
             return self.starve(line);
         }
-        if self.ahead.chains.is_empty() {
+        if self.ahead.is_empty() {
             return self.starve(line);
         }
 

@@ -1,177 +1,24 @@
-//! The threads that carry the queue pairs.
+//! The loop of one worker thread.
 //!
-//! Every pair has a [`Seat`] at one worker. A worker is one thread with one epoll instance, in which
-//! the kick eventfds and tap queues of its pairs are registered; the token says which seat and what
-//! happened. Turns that have to go on wait in a run list, served round by round, so that all pairs of a
-//! worker get their share; between rounds the worker looks for new events without waiting.
-//!
-//! The control side registers descriptors itself (epoll is thread-safe) and asks for a turn through an
-//! inbox and an eventfd. An event may therefore be about a ring that is gone by now: the turn finds
+//! A worker carries the queue pairs that sit with it (`pool.rs`). Turns that have to go on wait in a run
+//! list, served round by round, so that all pairs of a worker get their share; between rounds the worker
+//! looks for new events without waiting. An event may be about a ring that is gone by now: the turn finds
 //! nothing to do. A worker never ends by an error.
 
 use std::collections::VecDeque;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::error;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Turn;
 use super::from_guest::Scratch;
-use super::pair::{QueuePair, Side};
-use crate::poll::{Interest, Poller, Ready};
+use super::pair::Side;
+use super::pool::{Event, Worker};
+use crate::poll::{Interest, Ready};
 
 /// How long a frame waits for a guest that has some buffers, but too few for it.
 const PATIENCE: Duration = Duration::from_millis(20);
-const WAKE: u64 = u64::MAX;
-const KICK_FROM_GUEST: u64 = 0;
-const KICK_TO_GUEST: u64 = 1;
-const TAP: u64 = 2;
-
-/// What a worker and its seats share.
-struct Worker {
-    poller: Poller,
-    wake: EventFd,
-    inbox: Mutex<Vec<(usize, Side)>>,
-    pairs: Mutex<Vec<Place>>,
-    stop: AtomicBool,
-}
-
-#[derive(Default, Clone)]
-enum Place {
-    #[default]
-    Free,
-    Reserved,
-    Taken(Arc<QueuePair>),
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A queue pair's place at a worker.
-#[derive(Clone)]
-pub struct Seat {
-    worker: Arc<Worker>,
-    slot: usize,
-}
-
-impl Seat {
-    /// Lets the worker know who sits here.
-    pub fn take(&self, pair: Arc<QueuePair>) {
-        if let Some(place) = lock(&self.worker.pairs).get_mut(self.slot) {
-            *place = Place::Taken(pair);
-        }
-    }
-
-    /// Leaves the seat for somebody else.
-    pub fn leave(&self) {
-        let left = lock(&self.worker.pairs).get_mut(self.slot).map(std::mem::take);
-        // Outside the lock: this may be the pair's last reference.
-        drop(left);
-    }
-
-    /// The epoll instance in which the pair's descriptors are registered.
-    pub fn poller(&self) -> &Poller {
-        &self.worker.poller
-    }
-
-    /// The token of a side's kick eventfd.
-    pub fn kick_token(&self, side: Side) -> u64 {
-        let kind = match side {
-            Side::FromGuest => KICK_FROM_GUEST,
-            Side::ToGuest => KICK_TO_GUEST,
-        };
-        (self.slot as u64) << 2 | kind
-    }
-
-    /// The token of the pair's tap queue.
-    pub fn tap_token(&self) -> u64 {
-        (self.slot as u64) << 2 | TAP
-    }
-
-    /// Asks for a turn.
-    pub fn call(&self, side: Side) {
-        lock(&self.worker.inbox).push((self.slot, side));
-        // A full counter means that the worker is awake anyway.
-        let _ = self.worker.wake.write(1);
-    }
-}
-
-/// All workers of the process.
-pub struct Pool {
-    workers: Vec<Arc<Worker>>,
-    threads: Vec<JoinHandle<()>>,
-    next: usize,
-}
-
-impl Pool {
-    /// Starts `count` workers (at least one).
-    pub fn start(count: usize) -> io::Result<Pool> {
-        let mut pool = Pool { workers: Vec::new(), threads: Vec::new(), next: 0 };
-        for index in 0..count.max(1) {
-            let worker = Arc::new(Worker {
-                poller: Poller::new()?,
-                wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
-                inbox: Mutex::default(),
-                pairs: Mutex::default(),
-                stop: AtomicBool::new(false),
-            });
-            let events = Interest::EPOLLIN | Interest::EPOLLET;
-            worker.poller.add(&WakeFd(&worker.wake), events, WAKE)?;
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn({
-                let worker = Arc::clone(&worker);
-                move || worker.run()
-            })?;
-            pool.workers.push(worker);
-            pool.threads.push(thread);
-        }
-        Ok(pool)
-    }
-
-    /// Reserves a seat at the next worker in turn.
-    pub fn seat(&mut self) -> Seat {
-        let worker = Arc::clone(&self.workers[self.next % self.workers.len()]);
-        self.next += 1;
-        let mut pairs = lock(&worker.pairs);
-        let slot = pairs.iter().position(|p| matches!(p, Place::Free)).unwrap_or(pairs.len());
-        if slot == pairs.len() {
-            pairs.push(Place::Reserved);
-        } else {
-            pairs[slot] = Place::Reserved;
-        }
-        drop(pairs);
-        Seat { worker, slot }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        for worker in &self.workers {
-            worker.stop.store(true, Ordering::Release);
-            let _ = worker.wake.write(1);
-        }
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-        for worker in &self.workers {
-            let left = std::mem::take(&mut *lock(&worker.pairs));
-            drop(left);
-        }
-    }
-}
-
-struct WakeFd<'a>(&'a EventFd);
-
-impl std::os::fd::AsRawFd for WakeFd<'_> {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        use std::os::fd::AsFd;
-        self.0.as_fd().as_raw_fd()
-    }
-}
 
 /// Turns that are due, each at most once.
 #[derive(Default)]
@@ -198,14 +45,8 @@ impl RunList {
 }
 
 impl Worker {
-    fn pair(&self, slot: usize) -> Option<Arc<QueuePair>> {
-        match lock(&self.pairs).get(slot) {
-            Some(Place::Taken(pair)) => Some(Arc::clone(pair)),
-            _ => None,
-        }
-    }
-
-    fn run(&self) {
+    /// Serves the pairs until the pool ends.
+    pub(super) fn run(&self) {
         let mut scratch = Scratch::default();
         let mut run = RunList::default();
         let mut waiting: Vec<usize> = Vec::new();
@@ -257,30 +98,24 @@ impl Worker {
     }
 
     /// Turns an event into due turns.
-    fn note(&self, event: &Ready, run: &mut RunList) {
-        let (token, events) = (event.data, Interest::from_bits_retain(event.events));
-        if token == WAKE {
-            for (slot, side) in lock(&self.inbox).drain(..) {
-                run.push(slot, side);
-            }
-            return;
-        }
-        let slot = (token >> 2) as usize;
-        match token & 3 {
-            KICK_FROM_GUEST => run.push(slot, Side::FromGuest),
-            KICK_TO_GUEST => run.push(slot, Side::ToGuest),
-            _ => {
+    fn note(&self, ready: &Ready, run: &mut RunList) {
+        let events = Interest::from_bits_retain(ready.events);
+        match Event::of(ready.data) {
+            Event::Call => self.take_calls(|slot, side| run.push(slot, side)),
+            Event::Kick(slot, side) => run.push(slot, side),
+            Event::Tap(slot) => {
                 let Some(pair) = self.pair(slot) else { return };
                 if events.contains(Interest::EPOLLIN) {
                     run.push(slot, Side::ToGuest);
                 }
-                if events.contains(Interest::EPOLLOUT) {
-                    pair.tap_writable();
+                let writable = events.contains(Interest::EPOLLOUT);
+                if writable {
                     run.push(slot, Side::FromGuest);
                 }
-                if events.intersects(Interest::EPOLLERR | Interest::EPOLLHUP) {
-                    pair.tap_failed();
-                }
+                pair.tap_ready(
+                    writable,
+                    events.intersects(Interest::EPOLLERR | Interest::EPOLLHUP),
+                );
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port::PortData;
 use crate::queue::pair::QueuePair;
-use crate::queue::worker::{Pool, Seat};
+use crate::queue::pool::{Pool, Seat};
 use crate::stats::Counters;
 use crate::uplink::{LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink, is_leftover};
 use nix::sys::eventfd::EventFd;
@@ -44,13 +44,6 @@ pub enum Door {
     Inherited,
 }
 
-/// What following the guest's MAC address has come to.
-#[derive(Debug, Default)]
-struct Following {
-    not_before: Option<Instant>,
-    failed: Option<Mac>,
-}
-
 /// A port.
 pub struct Port {
     /// What it is to be.
@@ -67,7 +60,7 @@ pub struct Port {
     own_mac: Mac,
     retry_device: Option<Instant>,
     parent_up: Option<bool>,
-    following: Following,
+    follow_not_before: Option<Instant>,
     refused: (u64, Option<Instant>),
 }
 
@@ -96,7 +89,7 @@ impl Port {
             device: None,
             retry_device: None,
             parent_up: None,
-            following: Following::default(),
+            follow_not_before: None,
             refused: (0, None),
             data: Arc::clone(&data),
         };
@@ -175,7 +168,7 @@ impl Port {
                 Err(error) => warn!("{error}"),
             }
         }
-        self.following = Following::default();
+        self.data.deny(None);
     }
 
     /// What was moved and dropped so far: from the guest, to the guest.
@@ -191,22 +184,25 @@ impl Port {
 
     /// Lets the device follow the guest's MAC address, if that is due. Returns when to ask again.
     pub fn follow_mac(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
-        let wanted = self.data.wanted().filter(|&mac| self.following.failed != Some(mac))?;
-        if let Some(later) = self.following.not_before.filter(|&time| time > now) {
+        if !self.data.has_wanted() {
+            return None;
+        }
+        if let Some(later) = self.follow_not_before.filter(|&time| time > now) {
             return Some(later);
         }
-        self.following.not_before = Some(now + MAC_PAUSE);
+        let wanted = self.data.take_wanted()?;
+        self.follow_not_before = Some(now + MAC_PAUSE);
         let device = self.device.as_mut()?;
         let old = device.mac();
         match device.set_mac(netlink, wanted) {
             Ok(()) => {
                 self.data.set_device(wanted, device.mtu());
-                self.following.failed = None;
+                self.data.deny(None);
                 info!("port {}: follows its guest from {old} to {wanted}", self.config.name);
             }
             Err(error) => {
-                self.following.failed = Some(wanted);
-                warn!("port {}: cannot follow its guest to {wanted}: {error}", self.config.name);
+                self.data.deny(Some(wanted));
+                warn!("port {}: does not follow its guest to {wanted}: {error}", self.config.name);
             }
         }
         None

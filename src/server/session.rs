@@ -17,6 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 use nix::sys::socket::{
@@ -42,6 +43,9 @@ use crate::queue::pair::QueuePair;
 
 /// Most messages handled before the control loop looks at its other sockets.
 const TURN: usize = 64;
+/// Refusals told in full in one [`REFUSAL_WINDOW`].
+const REFUSALS_TOLD: u32 = 10;
+const REFUSAL_WINDOW: Duration = Duration::from_secs(1);
 
 /// Why a session is over.
 #[derive(Debug)]
@@ -65,6 +69,7 @@ pub struct Session {
     front_out: Outbox,
     back_out: Outbox,
     awaiting: bool,
+    refusals: (Instant, u32),
     door: FrontDoor,
     device: Arc<Device>,
     taps: Arc<Taps>,
@@ -113,6 +118,7 @@ impl Session {
             front_out: Outbox::default(),
             back_out: Outbox::default(),
             awaiting: false,
+            refusals: (Instant::now(), 0),
             door: FrontDoor::new(limits),
             device,
             taps: Arc::clone(taps),
@@ -195,10 +201,25 @@ impl Session {
                 Err(error) => warn!("port {}: cannot announce {mac}: {error}", self.port),
             },
             Action::GuestMtu(mtu) => info!("port {}: the guest's MTU is {mtu}", self.port),
-            Action::Refused(reason) => warn!("port {}: front-end refused: {reason}", self.port),
+            Action::Refused(reason) => self.refused(&reason),
             Action::End(reason) => return Err(Over::Misbehaved(reason)),
         }
         Ok(())
+    }
+
+    /// Logs a refusal, unless there have been many: a front-end must not fill the disk.
+    fn refused(&mut self, reason: &str) {
+        let (since, count) = &mut self.refusals;
+        if since.elapsed() >= REFUSAL_WINDOW {
+            if *count > REFUSALS_TOLD {
+                warn!("port {}: {} more refusals not told", self.port, *count - REFUSALS_TOLD);
+            }
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        if *count <= REFUSALS_TOLD {
+            warn!("port {}: front-end refused: {reason}", self.port);
+        }
     }
 
     /// Ends the session: afterwards nothing of the front-end's is mapped, open or running.

@@ -76,6 +76,11 @@ impl Wire {
             if libc::setsockopt(fd, level, name, (&raw const room).cast(), 4) < 0 {
                 return Err(io::Error::last_os_error());
             }
+            // More than a tap's queue can hold, or a full queue would make the sender wait.
+            let name = libc::SO_SNDBUFFORCE;
+            if libc::setsockopt(fd, level, name, (&raw const room).cast(), 4) < 0 {
+                return Err(io::Error::last_os_error());
+            }
             Ok(Wire { sock })
         }
     }

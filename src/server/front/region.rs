@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::sys::stat::{SFlag, fstat};
 
-use super::message::numbers;
+use crate::server::message::numbers;
 
 /// One memory region, as in SET_MEM_TABLE and ADD_MEM_REG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -14,14 +14,17 @@
 //!   where the front-end asked for one, else by ending the connection; a request that we do not know
 //!   and that wants no answer is ignored.
 //!
-//! The door itself does no I/O: [`FrontDoor::request`] turns one message into [`Action`]s, which
+//! `rings.rs` and `memory.rs` hold the longer checks. The door itself does no I/O: [`FrontDoor::request`] turns one message into [`Action`]s, which
 //! `session.rs` carries out. Specification: QEMU's `docs/interop/vhost-user.rst`.
 
-use super::memory::{Region, check_region};
-use super::message::{Message, numbers, request};
+mod memory;
+mod region;
+mod rings;
+
+use super::message::{Message, request};
 use crate::mac::Mac;
-use crate::queue::ring::MAX_RING_SIZE;
-use crate::queue::vnet::bit;
+use region::Region;
+use rings::enable_request;
 
 /// Protocol feature bits, by number.
 mod protocol {
@@ -38,7 +41,6 @@ mod protocol {
 const OURS: u64 = 1 << protocol::RARP | 1 << protocol::MTU | 1 << protocol::STATUS;
 /// Smallest MTU of an IPv4 host (RFC 791), in bytes.
 const MIN_MTU: u64 = 68;
-const NO_DESCRIPTOR: u64 = 1 << 8;
 
 /// What is to be done about a message.
 #[derive(Debug)]
@@ -137,10 +139,11 @@ impl FrontDoor {
         }
     }
 
-    /// Refuses a message. Where the front-end cannot be told, the connection ends.
+    /// Refuses a message. Where the front-end cannot be told, the connection ends: a question has no
+    /// room for a no in its answer.
     fn refuse(&self, message: &Message, reason: impl Into<String>) -> Vec<Action> {
         let reason = format!("{}: {}", message.name(), reason.into());
-        if self.wants_ack(message) {
+        if self.wants_ack(message) && !is_question(message.request) {
             let reply = Action::ToFrontEnd(Message::reply(message.request, 1));
             vec![Action::Refused(reason), reply]
         } else {
@@ -256,162 +259,6 @@ impl FrontDoor {
         actions
     }
 
-    /// Whether the crate takes SET_VRING_ENABLE by now.
-    fn may_enable(&self) -> bool {
-        self.acked & (1 << bit::PROTOCOL_FEATURES) != 0
-    }
-
-    fn set_mem_table(&mut self, mut message: Message) -> Vec<Action> {
-        let Some(mut regions) = Region::parse_table(&message.payload) else {
-            return self.misshapen(&message);
-        };
-        if regions.len() != message.fds.len() {
-            let counts = format!(
-                "{} memory regions came with {} descriptors: guest memory must be shared \
-                 (memory-backend-memfd,share=on; cloud-hypervisor: shared=on)",
-                regions.len(),
-                message.fds.len()
-            );
-            return self.refuse(&message, counts);
-        }
-        for (number, (region, fd)) in regions.iter().zip(&message.fds).enumerate() {
-            let clash = regions[..number].iter().any(|other| other.overlaps(region));
-            let checked =
-                if clash { Err("it overlaps another".into()) } else { check_region(region, fd) };
-            if let Err(reason) = checked {
-                return self
-                    .refuse(&message, format!("memory region {number} ({region}): {reason}"));
-            }
-        }
-        // The specification knows no order, the crate takes only one.
-        let mut pairs: Vec<_> = regions.drain(..).zip(std::mem::take(&mut message.fds)).collect();
-        pairs.sort_by_key(|(region, _)| region.guest);
-        (regions, message.fds) = pairs.into_iter().unzip();
-        message.payload = Region::table(&regions);
-        self.regions = regions;
-        self.pass(message)
-    }
-
-    fn add_region(&mut self, message: Message) -> Vec<Action> {
-        let Some(region) = Region::parse_single(&message.payload) else {
-            return self.misshapen(&message);
-        };
-        if self.regions.contains(&region) {
-            return self.done(&message);
-        }
-        let checked = match message.fds.as_slice() {
-            _ if self.regions.iter().any(|other| other.overlaps(&region)) => {
-                Err("it overlaps another".to_owned())
-            }
-            [fd] => check_region(&region, fd),
-            fds => {
-                Err(format!("it came with {} descriptors: guest memory must be shared", fds.len()))
-            }
-        };
-        if let Err(reason) = checked {
-            return self.refuse(&message, format!("memory region ({region}): {reason}"));
-        }
-        self.regions.push(region);
-        self.pass(message)
-    }
-
-    fn remove_region(&mut self, mut message: Message) -> Vec<Action> {
-        let Some(region) = Region::parse_single(&message.payload) else {
-            return self.misshapen(&message);
-        };
-        let Some(at) = self.regions.iter().position(|other| other.same_place(&region)) else {
-            return self.refuse(&message, format!("there is no memory region {region}"));
-        };
-        self.regions.remove(at);
-        // Some front-ends send the descriptor once more.
-        message.fds.clear();
-        self.pass(message)
-    }
-
-    fn ring_exists(&self, index: u32) -> Result<(), String> {
-        if index < self.limits.rings {
-            return Ok(());
-        }
-        Err(format!(
-            "there is no ring {index}: the port has {} queue pairs (queue-pairs=)",
-            self.limits.rings / 2
-        ))
-    }
-
-    fn vring_state(&mut self, message: Message) -> Vec<Action> {
-        let Some((index, value)) = message.vring_state() else { return self.misshapen(&message) };
-        if let Err(reason) = self.ring_exists(index) {
-            return self.refuse(&message, reason);
-        }
-        match message.request {
-            request::GET_VRING_BASE => return Self::ask(message),
-            request::SET_VRING_NUM
-                if (value > u32::from(MAX_RING_SIZE) || !value.is_power_of_two()) =>
-            {
-                let reason = format!(
-                    "ring {index}: size {value} is not a power of two from 1 to {MAX_RING_SIZE}"
-                );
-                return self.refuse(&message, reason);
-            }
-            request::SET_VRING_ENABLE => {
-                if value > 1 {
-                    return self.refuse(&message, format!("ring {index}: {value} is not 0 or 1"));
-                }
-                if !self.may_enable() {
-                    self.early.retain(|&(other, _)| other != index);
-                    self.early.push((index, value));
-                    return self.done(&message);
-                }
-            }
-            _ => {}
-        }
-        self.pass(message)
-    }
-
-    fn vring_addr(&self, message: Message) -> Vec<Action> {
-        // Index and flags, then descriptor table, used ring, available ring and log, eight bytes each.
-        let Some([first, desc, used, avail, _log]) = numbers::<8, 5>(&message.payload) else {
-            return self.misshapen(&message);
-        };
-        let index = u32::from_ne_bytes([first[0], first[1], first[2], first[3]]);
-        if let Err(reason) = self.ring_exists(index) {
-            return self.refuse(&message, reason);
-        }
-        let parts =
-            [("descriptor table", desc, 16), ("used ring", used, 4), ("available ring", avail, 2)];
-        for (part, bytes, align) in parts {
-            let address = u64::from_ne_bytes(bytes);
-            if !self.regions.iter().any(|region| region.holds_user(address)) {
-                let reason =
-                    format!("ring {index}: its {part} at {address:#x} is in no memory region");
-                return self.refuse(&message, reason);
-            }
-            if address % align != 0 {
-                let reason = format!("ring {index}: its {part} at {address:#x} is misaligned");
-                return self.refuse(&message, reason);
-            }
-        }
-        self.pass(message)
-    }
-
-    fn vring_descriptor(&self, message: Message) -> Vec<Action> {
-        let Some(number) = message.number() else { return self.misshapen(&message) };
-        let index = (number & 0xff) as u32;
-        if let Err(reason) = self.ring_exists(index) {
-            return self.refuse(&message, reason);
-        }
-        let none = number & NO_DESCRIPTOR != 0;
-        if message.fds.len() != usize::from(!none) {
-            let reason = format!("ring {index}: came with {} descriptors", message.fds.len());
-            return self.refuse(&message, reason);
-        }
-        if none && message.request == request::SET_VRING_KICK {
-            let reason = format!("ring {index}: a ring without kicks (polled) is not supported");
-            return self.refuse(&message, reason);
-        }
-        self.pass(message)
-    }
-
     fn net_set_mtu(&self, message: Message) -> Vec<Action> {
         match message.number() {
             Some(mtu) if (MIN_MTU..=u64::from(self.limits.mtu)).contains(&mtu) => {
@@ -444,9 +291,18 @@ impl FrontDoor {
     }
 }
 
-fn enable_request(index: u32, value: u32) -> Message {
-    let payload = [index.to_ne_bytes(), value.to_ne_bytes()].concat();
-    Message::request(request::SET_VRING_ENABLE, &payload)
+/// Requests whose answer is a value, not an acknowledgement.
+fn is_question(number: u32) -> bool {
+    matches!(
+        number,
+        request::GET_FEATURES
+            | request::GET_VRING_BASE
+            | request::GET_PROTOCOL_FEATURES
+            | request::GET_QUEUE_NUM
+            | request::GET_CONFIG
+            | request::GET_MAX_MEM_SLOTS
+            | request::GET_STATUS
+    )
 }
 
 /// Requests that may carry descriptors. Those of any other request are closed.
@@ -463,5 +319,4 @@ fn takes_descriptors(number: u32) -> bool {
 }
 
 #[cfg(test)]
-#[path = "front_tests.rs"]
 mod tests;

@@ -1,0 +1,77 @@
+//! Copies into and out of guest memory that lies in pieces.
+//!
+//! All pieces here were translated by a ring (`ring.rs`), whose map keeps them mapped for as long as the
+//! ring's line is locked. The guest may read and write them at the same time: what is copied out may be
+//! anything and is judged afterwards, what is copied in may be overwritten by its owner. The bytes are
+//! therefore only ever touched through raw pointers.
+
+/// Writes `bytes` at offset `at` of what `pieces` make up.
+pub fn put(pieces: &[libc::iovec], mut at: usize, mut bytes: &[u8]) {
+    for piece in pieces {
+        if bytes.is_empty() {
+            break;
+        }
+        if at >= piece.iov_len {
+            at -= piece.iov_len;
+            continue;
+        }
+        let here = bytes.len().min(piece.iov_len - at);
+        let (now, later) = bytes.split_at(here);
+        // SAFETY: the piece was translated by the ring and is mapped; at + here <= its length.
+        unsafe { now.as_ptr().copy_to_nonoverlapping(piece.iov_base.cast::<u8>().add(at), here) };
+        (bytes, at) = (later, 0);
+    }
+}
+
+/// Reads the first `into.len()` bytes of what `pieces` make up.
+pub fn get(pieces: &[libc::iovec], into: &mut [u8]) {
+    let mut done = 0;
+    for piece in pieces {
+        let here = piece.iov_len.min(into.len() - done);
+        // SAFETY: as in `put`; `into` has room for `here` more bytes.
+        unsafe {
+            piece.iov_base.cast::<u8>().copy_to_nonoverlapping(into.as_mut_ptr().add(done), here);
+        }
+        done += here;
+    }
+}
+
+/// Copies the first `head.len()` bytes of `pieces` to `head` and lists what remains in `out`, behind
+/// one place that the caller fills. `pieces` must hold at least that many bytes.
+pub fn split_off(pieces: &[libc::iovec], head: &mut [u8], out: &mut Vec<libc::iovec>) {
+    out.clear();
+    out.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
+    let mut done = 0;
+    for piece in pieces {
+        let here = piece.iov_len.min(head.len() - done);
+        let from = piece.iov_base.cast::<u8>();
+        if here > 0 {
+            // SAFETY: the ring translated the piece and keeps it mapped; `head` has room for `here`
+            // more bytes. The guest may write meanwhile: any bytes will do, they are judged after.
+            unsafe { from.copy_to_nonoverlapping(head.as_mut_ptr().add(done), here) };
+            done += here;
+        }
+        if here < piece.iov_len {
+            out.push(libc::iovec {
+                iov_base: from.wrapping_add(here).cast(),
+                iov_len: piece.iov_len - here,
+            });
+        }
+    }
+}
+
+/// Joins the pieces behind the first into `bytes`: for the rare chain of more pieces than the kernel
+/// takes in one call.
+pub fn gather(out: &mut Vec<libc::iovec>, head: usize, bytes: &mut [u8]) {
+    let mut done = 0;
+    for piece in out.iter().skip(1) {
+        let here = piece.iov_len.min(bytes.len() - head - done);
+        // SAFETY: as in `split_off`; `bytes` is MAX_FRAME long and the chain no longer than that.
+        unsafe {
+            piece.iov_base.cast::<u8>().copy_to_nonoverlapping(bytes.as_mut_ptr().add(done), here);
+        }
+        done += here;
+    }
+    out.truncate(1);
+    out.push(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: done });
+}

@@ -1,0 +1,189 @@
+//! How front-ends come in and go: listeners, dialling, sessions.
+//!
+//! A port's socket appears last of all, when everything behind it can serve. A front-end that listens is
+//! dialled again and again, for ever: it may be started later than we are, and cloud-hypervisor takes its
+//! socket away and makes it anew whenever it waits for a new back-end. A listener whose connection cannot
+//! be accepted, because the process is out of descriptors, rests a moment instead of spinning.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+
+use super::listen::SocketFile;
+use super::port::{Door, dial};
+use super::session::Over;
+use super::wake::{Borrowed, Token};
+use super::{Next, Server};
+use crate::config::Socket;
+use crate::error::{Error, Result};
+use crate::poll::Interest;
+
+/// Pause between two attempts to reach a front-end that listens.
+const DIAL_RETRY: Duration = Duration::from_millis(250);
+/// How long a listener rests after the process ran out of descriptors.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+impl Server {
+    /// Last of all, because a socket must not appear before it can be served.
+    pub(super) fn open_doors(&mut self, mut inherited: BTreeMap<usize, UnixStream>) -> Result<()> {
+        for index in 0..self.ports.len() {
+            let Some(port) = self.ports.get_mut(index) else { break };
+            match port.config.socket.clone() {
+                Socket::Listen(path) => {
+                    let socket = SocketFile::listen(&path)?;
+                    self.poller
+                        .add(&socket, Interest::EPOLLIN, Token::Listener(index).number())
+                        .map_err(|error| {
+                            Error::failed(format!("socket {}", path.display()), error, "retry")
+                        })?;
+                    port.door = Some(Door::Listening(socket));
+                    info!("port {}: listens at {}", port.config.name, path.display());
+                }
+                Socket::Connect(path) => {
+                    port.door = Some(Door::Connecting(Instant::now()));
+                    info!("port {}: connects to {}", port.config.name, path.display());
+                }
+                Socket::Fd(_) => {
+                    port.door = Some(Door::Inherited);
+                    if let Some(stream) = inherited.remove(&index) {
+                        self.welcome(index, stream);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a connection at a port's listener.
+    pub(super) fn accept(&mut self, index: usize) {
+        let Some(Door::Listening(socket)) = self.ports.get(index).and_then(|p| p.door.as_ref())
+        else {
+            return;
+        };
+        match socket.accept() {
+            Ok(Some(stream)) => self.welcome(index, stream),
+            Ok(None) => {}
+            Err(error) => {
+                // Out of descriptors or memory: the connection stays in the queue, the event too.
+                warn!("port {}: cannot accept a front-end: {error}", self.ports[index].config.name);
+                let _ =
+                    self.poller.modify(socket, Interest::empty(), Token::Listener(index).number());
+                self.resting.push((index, Instant::now() + ACCEPT_REST));
+            }
+        }
+    }
+
+    /// Serves a new connection.
+    fn welcome(&mut self, index: usize, stream: UnixStream) {
+        let Some(port) = self.ports.get_mut(index) else { return };
+        let busy = port.session.is_some();
+        port.welcome(stream);
+        if !busy && port.session.is_some() {
+            self.watch_session(index);
+        }
+    }
+
+    /// Lets the poller follow what a session wants to be woken for.
+    fn watch_session(&mut self, index: usize) {
+        let session = self.ports.get(index).and_then(|port| port.session.as_ref());
+        let wishes = session.map(|session| [session.front(), session.back()]);
+        let tokens = [Token::FrontEnd(index).number(), Token::BackEnd(index).number()];
+        for (side, token) in tokens.into_iter().enumerate() {
+            let wish = wishes.map(|wishes| wishes[side]);
+            let old = match wish {
+                Some(wish) => self.watched.insert(token, wish),
+                None => self.watched.remove(&token),
+            };
+            let done = match (old, wish) {
+                (Some((fd, _)), None) => {
+                    self.poller.remove(&Borrowed(fd));
+                    Ok(())
+                }
+                (None, Some((fd, events))) => self.poller.add(&Borrowed(fd), events, token),
+                (Some(old), Some(new)) if old != new => {
+                    self.poller.modify(&Borrowed(new.0), new.1, token)
+                }
+                _ => Ok(()),
+            };
+            if let Err(error) = done {
+                warn!("a front-end's socket cannot be watched: {error}");
+            }
+        }
+    }
+
+    /// Moves on a port's session.
+    pub(super) fn session(&mut self, index: usize) -> Next {
+        let Some(session) = self.ports.get_mut(index).and_then(|port| port.session.as_mut()) else {
+            return Next::GoOn;
+        };
+        match session.serve() {
+            Ok(()) => {
+                self.watch_session(index);
+                Next::GoOn
+            }
+            Err(over) => self.farewell(index, &over),
+        }
+    }
+
+    fn farewell(&mut self, index: usize, over: &Over) -> Next {
+        // Out of the poller before the descriptors are closed.
+        for token in [Token::FrontEnd(index).number(), Token::BackEnd(index).number()] {
+            if let Some((fd, _)) = self.watched.remove(&token) {
+                self.poller.remove(&Borrowed(fd));
+            }
+        }
+        let Some(port) = self.ports.get_mut(index) else { return Next::GoOn };
+        port.farewell(over, &mut self.netlink);
+        if let Some(Door::Connecting(next)) = &mut port.door {
+            *next = Instant::now();
+        }
+        if self.config.one_off {
+            info!("port {}: its front-end has gone, and --one-off was given", port.config.name);
+            return Next::Stop;
+        }
+        Next::GoOn
+    }
+
+    /// Dials the front-ends that listen, where that is due. Returns when to do it again.
+    pub(super) fn dial(&mut self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        let mut connected = Vec::new();
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let Some(Door::Connecting(due)) = &mut port.door else { continue };
+            let Socket::Connect(path) = &port.config.socket else { continue };
+            if port.session.is_some() {
+                continue;
+            }
+            if *due <= now {
+                *due = now + DIAL_RETRY;
+                match dial(path) {
+                    Ok(stream) => connected.push((index, stream)),
+                    Err(error) => debug!("port {}: {}: {error}", port.config.name, path.display()),
+                }
+            }
+            next = [next, Some(*due)].into_iter().flatten().min();
+        }
+        for (index, stream) in connected {
+            self.welcome(index, stream);
+        }
+        next
+    }
+
+    /// Wakes listeners that have rested. Returns when the next one has.
+    pub(super) fn rested(&mut self, now: Instant) -> Option<Instant> {
+        let rested: Vec<usize> = self
+            .resting
+            .extract_if(.., |(_, until)| *until <= now)
+            .map(|(index, _)| index)
+            .collect();
+        for index in rested {
+            if let Some(Door::Listening(socket)) = self.ports[index].door.as_ref() {
+                let token = Token::Listener(index).number();
+                let _ = self.poller.modify(socket, Interest::EPOLLIN, token);
+            }
+        }
+        self.resting.iter().map(|&(_, until)| until).min()
+    }
+}

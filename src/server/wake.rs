@@ -1,0 +1,81 @@
+//! What can wake the control loop.
+//!
+//! Every descriptor that the loop waits for is registered under a [`Token`], so this list is the list of
+//! everything that can happen to the control side, timers apart. Signals come through a descriptor too:
+//! they are blocked for all threads, and no code ever runs in a handler (but `queue::fault`).
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// Everything that can wake the control loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token {
+    /// A signal came.
+    Signal,
+    /// The kernel has news about devices.
+    Links,
+    /// A worker saw a new MAC address.
+    Bell,
+    /// A front-end wants to connect to this port.
+    Listener(usize),
+    /// This port's front-end sent something, or takes something again.
+    FrontEnd(usize),
+    /// The crate's daemon behind this port's front-end did.
+    BackEnd(usize),
+}
+
+impl Token {
+    /// The number that epoll carries.
+    pub(super) fn number(self) -> u64 {
+        let (kind, port) = match self {
+            Token::Signal => (0, 0),
+            Token::Links => (1, 0),
+            Token::Bell => (2, 0),
+            Token::Listener(port) => (3, port),
+            Token::FrontEnd(port) => (4, port),
+            Token::BackEnd(port) => (5, port),
+        };
+        (port as u64) << 3 | kind
+    }
+
+    /// The inverse of [`Token::number`].
+    pub(super) fn of(number: u64) -> Option<Token> {
+        let port = (number >> 3) as usize;
+        Some(match number & 7 {
+            0 => Token::Signal,
+            1 => Token::Links,
+            2 => Token::Bell,
+            3 => Token::Listener(port),
+            4 => Token::FrontEnd(port),
+            5 => Token::BackEnd(port),
+            _ => return None,
+        })
+    }
+}
+
+/// A descriptor that somebody else owns.
+pub(super) struct Borrowed(pub(super) RawFd);
+
+impl AsRawFd for Borrowed {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
+
+/// A borrowed descriptor as the poller takes it.
+pub(super) fn borrowed(fd: BorrowedFd<'_>) -> Borrowed {
+    Borrowed(fd.as_raw_fd())
+}
+
+/// Blocks the signals that end the process or ask for its counters, and makes them readable.
+pub(super) fn catch_signals() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
