@@ -64,11 +64,13 @@ fn with_libvirt_environment<'a>(command: &'a mut Command, dir: &Path) -> &'a mut
         .stdin(Stdio::null())
 }
 
-/// Starts the daemon. The guest's files may be where only root can read: they are mounted for it.
+/// Starts the daemon. The guest's files may be where only root can read: they are mounted for it. The
+/// shell stays, because somebody must reap the QEMUs that libvirt leaves to process 1, or libvirt would
+/// wait long for each to end.
 fn libvirtd(dir: &Path) -> Child {
     let script = format!(
-        "mount --bind {} {}/image && exec setpriv --pdeathsig KILL --reuid {NOBODY} \
-         --regid {NOBODY} --clear-groups libvirtd",
+        "mount --bind {} {}/image && \
+         {{ setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups libvirtd & wait $!; }}",
         guest_image().display(),
         dir.display()
     );
