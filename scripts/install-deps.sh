@@ -19,6 +19,7 @@ cpio cpio
 lz4 lz4
 modprobe kmod
 flock util-linux
+sysctl procps
 setpriv util-linux
 make make
 cc build-essential
