@@ -116,7 +116,10 @@ proptest! {
     #[test]
     fn every_frame_arrives_whole_and_in_order(
         buffers in proptest::collection::vec(1100u32..5000, 1..12),
-        lens in proptest::collection::vec(prop_oneof![14usize..100, 1000usize..3000, 60_000usize..65_500], 1..10),
+        lens in proptest::collection::vec(
+            prop_oneof![14usize..100, 1000usize..3000, 60_000usize..65_500],
+            1..10,
+        ),
         pace in 1usize..20,
     ) {
         let mut bench = Bench::new(MERGEABLE);
