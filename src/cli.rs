@@ -44,6 +44,7 @@ pub struct Args {
     #[arg(long, global = true, value_name = "KEY=VALUE,...", help_heading = "Many ports")]
     pub port: Vec<String>,
 
+    #[allow(rustdoc::broken_intra_doc_links)] // Help text: TOML's brackets, not links.
     /// A TOML file: a [defaults] table and [[port]] tables with the keys of --port
     #[arg(long, global = true, value_name = "FILE", help_heading = "Many ports")]
     pub config: Option<PathBuf>,

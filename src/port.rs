@@ -44,7 +44,7 @@ pub struct PortData {
 }
 
 impl PortData {
-    /// A port that has no device yet. `bell` is rung when [`PortData::wanted`] has something new.
+    /// A port that has no device yet. `bell` is rung when [`PortData::take_wanted`] has something new.
     pub fn new(name: &str, changes: MacChanges, bell: Arc<EventFd>) -> PortData {
         PortData {
             name: name.to_owned(),

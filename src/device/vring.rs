@@ -6,7 +6,7 @@
 //! ([`Vring::sync`]), which starts, stops or restarts the ring under its lock. No event loop of the
 //! crate ever runs: `queues_per_thread()` is empty.
 //!
-//! What can go wrong: `VringT::new` is told neither which ring of which port it makes. A [`Nursery`] on
+//! What can go wrong: `VringT::new` is told neither which ring of which port it makes. A `Nursery` on
 //! the thread that builds the daemon says so, and collects the rings for the device.
 
 use std::cell::RefCell;

@@ -93,16 +93,18 @@ pub fn install() -> io::Result<()> {
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid siginfo; SIGBUS carries an address.
     let address = unsafe { (*info).si_addr() } as usize;
+    let mut covered = false;
+    // While the memory table changes, the same region is in two maps: both have lost it.
     for slot in &TABLE {
         let end = slot.end.load(Ordering::Acquire);
         let start = slot.start.load(Ordering::Relaxed);
         if start <= address && address < end {
             slot.lost.store(true, Ordering::Relaxed);
-            if cover(start, end) {
-                return;
-            }
-            break;
+            covered = covered || cover(start, end);
         }
+    }
+    if covered {
+        return;
     }
     // Not ours: the default action, at once, when the access is repeated.
     // SAFETY: resetting a disposition is async-signal-safe.
@@ -138,13 +140,15 @@ mod tests {
         }
         .cast::<u8>();
         let watched = Watched::new(host, len);
+        let again = Watched::new(host, len);
         // SAFETY: inside the mapping.
         unsafe { host.add(5000).write_volatile(7) };
         file.set_len(0).unwrap();
         assert!(!watched.lost());
         // SAFETY: inside the mapping, whose file is gone: the handler makes this 0.
         assert_eq!(unsafe { host.add(5000).read_volatile() }, 0);
-        assert!(watched.lost());
+        assert!(watched.lost() && again.lost());
+        drop(again);
         drop(watched);
         // SAFETY: our mapping, by now anonymous.
         unsafe { libc::munmap(host.cast(), len) };

@@ -169,3 +169,7 @@ fn send(
         },
     }
 }
+
+#[cfg(test)]
+#[path = "from_guest_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Every pair has a [`Seat`] at one worker, for as long as its port lives. A worker is one thread with one
 //! epoll instance; the kick eventfds and tap queues of its pairs are registered there under a token that
-//! says which seat and what happened ([`Event`]). The control side registers descriptors itself, since
+//! says which seat and what happened (`Event`). The control side registers descriptors itself, since
 //! epoll is thread-safe, and asks for a turn through an inbox and an eventfd.
 //!
 //! How many threads carry the pairs is a choice (`--workers`); seats are given out in turn.

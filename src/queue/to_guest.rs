@@ -214,3 +214,7 @@ impl Receive {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "to_guest_tests.rs"]
+mod tests;

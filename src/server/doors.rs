@@ -137,7 +137,7 @@ impl Server {
         let Some(port) = self.ports.get_mut(index) else { return Next::GoOn };
         port.farewell(over, &mut self.netlink);
         if let Some(Door::Connecting(next)) = &mut port.door {
-            *next = Instant::now();
+            *next = Instant::now() + DIAL_RETRY;
         }
         if self.config.one_off {
             info!("port {}: its front-end has gone, and --one-off was given", port.config.name);

@@ -213,7 +213,7 @@ impl FrontDoor {
             }
             _ => {
                 let reason = "not supported by this back-end, or not negotiated";
-                if self.wants_ack(&message) {
+                if self.wants_ack(&message) || is_question(message.request) {
                     self.refuse(&message, reason)
                 } else {
                     vec![Action::Refused(format!("{}: {reason}; ignored", message.name()))]

@@ -268,3 +268,50 @@ fn stray_descriptors_are_closed() {
         other => panic!("{other:?}"),
     }
 }
+
+mod any_messages {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Mostly requests that exist, with payloads that are mostly of a plausible length.
+    fn message() -> impl Strategy<Value = (u32, bool, Vec<u8>, usize)> {
+        let payload = prop_oneof![
+            Just(Vec::new()),
+            proptest::collection::vec(0u8..4, 8),
+            proptest::collection::vec(any::<u8>(), 8),
+            proptest::collection::vec(0u8..2, 40),
+            proptest::collection::vec(any::<u8>(), 0..100),
+        ];
+        (prop_oneof![0u32..46, any::<u32>()], any::<bool>(), payload, 0usize..3)
+    }
+
+    proptest! {
+        /// Whoever waits for an answer gets exactly one, or the connection ends; nobody else gets any.
+        /// A lost or doubled answer would leave both sides out of step for good.
+        #[test]
+        fn every_question_has_one_answer(messages in proptest::collection::vec(message(), 1..40)) {
+            let mut door = open_door();
+            for (number, ack, payload, fds) in messages {
+                if number == request::SET_PROTOCOL_FEATURES {
+                    // Would change who waits for what.
+                    continue;
+                }
+                let mut message = Message::request(number, &payload);
+                message.fds.extend((0..fds).map(|_| memfd(4096)));
+                if ack {
+                    message = acked(message);
+                }
+                let waits = ack || is_question(number);
+                let actions = door.request(message);
+                let answers = actions.iter().filter(|action| {
+                    matches!(action, Action::AwaitReply | Action::ToFrontEnd(_) | Action::End(_))
+                });
+                let ended = actions.iter().any(|action| matches!(action, Action::End(_)));
+                let ignored = !waits && matches!(actions[..], [Action::Refused(_)]);
+                let count = answers.count();
+                prop_assert!(count == usize::from(waits || ended) || ignored, "{number}: {actions:?}");
+                prop_assert!(!ended || actions.len() == 1, "{number}: {actions:?}");
+            }
+        }
+    }
+}
