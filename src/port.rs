@@ -65,6 +65,11 @@ impl PortData {
         Mac::from_u64(self.mac.load(Ordering::Relaxed))
     }
 
+    /// The device's MTU, in bytes.
+    pub fn mtu(&self) -> u32 {
+        self.longest.load(Ordering::Relaxed).saturating_sub(FRAME_OVERHEAD)
+    }
+
     /// Length of the longest frame without segmentation offload, in bytes.
     pub fn longest_frame(&self) -> usize {
         self.longest.load(Ordering::Relaxed) as usize

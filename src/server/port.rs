@@ -152,8 +152,7 @@ impl Port {
             }
             return;
         }
-        let mtu = self.device.as_ref().map_or(1500, Macvtap::mtu);
-        match Session::start(stream, &self.config, mtu, &self.pairs, &self.taps) {
+        match Session::start(stream, &self.config, self.data.mtu(), &self.pairs, &self.taps) {
             Ok(session) => {
                 info!("port {}: front-end (process {}) connected", self.name(), session.pid());
                 self.session = Some(session);
@@ -171,7 +170,7 @@ impl Port {
         // The next guest starts with the address that was printed for it.
         if let Some(device) = self.device.as_mut().filter(|device| device.mac() != self.own_mac) {
             match device.set_mac(netlink, self.own_mac) {
-                Ok(()) => self.data.set_device(device.mac(), device.mtu()),
+                Ok(()) => self.data.set_device(device.mac(), self.data.mtu()),
                 Err(error) => warn!("{error}"),
             }
         }
@@ -200,7 +199,7 @@ impl Port {
         let old = device.mac();
         match device.set_mac(netlink, wanted) {
             Ok(()) => {
-                self.data.set_device(wanted, device.mtu());
+                self.data.set_device(wanted, self.data.mtu());
                 self.following.failed = None;
                 info!("port {}: follows its guest from {old} to {wanted}", self.config.name);
             }
@@ -231,6 +230,7 @@ impl Port {
                     let word = if up { "is up again" } else { "is down" };
                     info!("port {}: its parent {} {word}", self.name(), link.name);
                 }
+                self.follow_mtu(link.mtu, netlink);
             }
             (LinkEvent::Changed(link), None) if link.name == self.config.parent => {
                 self.retry_device = Some(Instant::now());
@@ -244,6 +244,19 @@ impl Port {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The parent has this MTU now. The kernel lowers its ports' with it, but never raises them again.
+    fn follow_mtu(&mut self, parent: u32, netlink: &mut Netlink) {
+        let wanted = self.config.mtu.map_or(parent, |own| parent.min(u32::from(own)));
+        let Some(device) = self.device.as_ref().filter(|device| device.created()) else { return };
+        if wanted == self.data.mtu() {
+            return;
+        }
+        // The device's own news, which follow, tell everybody else.
+        if let Err(error) = netlink.set_mtu(device.ifindex(), wanted) {
+            warn!("port {}: cannot follow its parent to MTU {wanted}: {error}", self.name());
         }
     }
 
