@@ -20,10 +20,15 @@ lz4 lz4
 modprobe kmod
 flock util-linux
 setpriv util-linux
+unshare util-linux
+taskset util-linux
+tc iproute2
+dpdk-testpmd dpdk-dev
 make make
 cc build-essential
 qemu-system-x86_64 qemu-system-x86
 /boot/vmlinuz-*-cloud-amd64 linux-image-cloud-amd64
+/usr/lib/*/dpdk/pmds-*/librte_net_virtio.so* librte-net-virtio23
 "
 
 PATH=$PATH:/usr/sbin:/sbin

@@ -618,7 +618,7 @@ fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
     assert!(used < Duration::from_millis(20), "{used:?} in 2 s with a full tap");
     rig.unharmed();
 
-    // The brake off (a change, which keeps the queue): everything arrives, in its order, none twice.
+    // The brake off (a change, which keeps the queue): everything arrives, nothing twice.
     rig.world.host.sh("tc qdisc change dev t0 root tbf rate 1gbit burst 1mb limit 100mb");
     let wanted: BTreeSet<u64> = sent.iter().copied().collect();
     let mut arrived = Vec::new();
@@ -628,7 +628,9 @@ fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
         arrived.extend(frames::tag_of(&frame).filter(|tag| wanted.contains(tag)));
     }
     assert_eq!(arrived.len(), sent.len(), "frames that arrived, of those sent");
-    assert!(arrived == sent, "out of order");
+    // The brake is served by a timer and by whoever sends, on two processors, and a veth keeps the order of each only.
+    arrived.sort_unstable();
+    assert!(arrived == sent, "a frame is missing, another one came twice");
     assert!(driver.drain_tx(0, SECOND), "buffers do not come back");
     rig.both_ways(&mut driver, 0);
     assert_eq!(rig.drops(0), 0, "{}", rig.counters(0));
