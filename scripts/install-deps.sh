@@ -21,6 +21,10 @@ modprobe kmod
 flock util-linux
 sysctl procps
 setpriv util-linux
+unshare util-linux
+taskset util-linux
+tc iproute2
+dpdk-testpmd dpdk-dev
 make make
 cc build-essential
 qemu-system-x86_64 qemu-system-x86
@@ -29,6 +33,7 @@ libvirtd libvirt-daemon
 virsh libvirt-clients
 xmllint libxml2-utils
 /boot/vmlinuz-*-cloud-amd64 linux-image-cloud-amd64
+/usr/lib/*/dpdk/pmds-*/librte_net_virtio.so* librte-net-virtio23
 "
 
 PATH=$PATH:/usr/sbin:/sbin

@@ -68,6 +68,11 @@ impl PortData {
         Mac::from_u64(self.mac.load(Ordering::Relaxed))
     }
 
+    /// The device's MTU, in bytes.
+    pub fn mtu(&self) -> u32 {
+        self.longest.load(Ordering::Relaxed).saturating_sub(FRAME_OVERHEAD)
+    }
+
     /// Length of the longest frame without segmentation offload, in bytes.
     pub fn longest_frame(&self) -> usize {
         self.longest.load(Ordering::Relaxed) as usize
@@ -100,6 +105,12 @@ impl PortData {
     pub fn take_wanted(&self) -> Option<Mac> {
         let number = self.wanted.swap(0, Ordering::Relaxed);
         (number != 0 && number != self.mac.load(Ordering::Relaxed)).then(|| Mac::from_u64(number))
+    }
+
+    /// Whatever addresses a guest wanted or was denied, it has gone.
+    pub fn forget_guest(&self) {
+        self.wanted.store(0, Ordering::Relaxed);
+        self.denied.store(0, Ordering::Relaxed);
     }
 
     /// The port cannot take this address: frames that carry it are foreign. `None` forgets the last.
@@ -142,6 +153,19 @@ mod tests {
         port.set_device(NEW, 1500);
         assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
         assert!(!port.has_wanted());
+    }
+
+    /// The device used to get the address of the guest before right after it had its own back, and a
+    /// next guest that changed to the same one was not noticed.
+    #[test]
+    fn the_address_that_a_gone_guest_wanted_is_forgotten() {
+        let port = port(MacChanges::Allow);
+        port.judge_source(NEW);
+        port.forget_guest();
+        assert_eq!(port.take_wanted(), None);
+        port.bell.read().unwrap();
+        port.judge_source(NEW);
+        assert_eq!(port.bell.read().unwrap(), 1, "the next guest is noticed");
     }
 
     #[test]

@@ -145,8 +145,7 @@ impl Port {
             }
             return;
         }
-        let mtu = self.device.as_ref().map_or(1500, Macvtap::mtu);
-        match Session::start(stream, &self.config, mtu, &self.pairs, &self.taps) {
+        match Session::start(stream, &self.config, self.data.mtu(), &self.pairs, &self.taps) {
             Ok(session) => {
                 info!("port {}: front-end (process {}) connected", self.name(), session.pid());
                 self.session = Some(session);
@@ -164,11 +163,11 @@ impl Port {
         // The next guest starts with the address that was printed for it.
         if let Some(device) = self.device.as_mut().filter(|device| device.mac() != self.own_mac) {
             match device.set_mac(netlink, self.own_mac) {
-                Ok(()) => self.data.set_device(device.mac(), device.mtu()),
+                Ok(()) => self.data.set_device(device.mac(), self.data.mtu()),
                 Err(error) => warn!("{error}"),
             }
         }
-        self.data.deny(None);
+        self.data.forget_guest();
     }
 
     /// What was moved and dropped so far: from the guest, to the guest.
@@ -196,7 +195,7 @@ impl Port {
         let old = device.mac();
         match device.set_mac(netlink, wanted) {
             Ok(()) => {
-                self.data.set_device(wanted, device.mtu());
+                self.data.set_device(wanted, self.data.mtu());
                 self.data.deny(None);
                 info!("port {}: follows its guest from {old} to {wanted}", self.config.name);
             }
@@ -227,6 +226,7 @@ impl Port {
                     let word = if up { "is up again" } else { "is down" };
                     info!("port {}: its parent {} {word}", self.name(), link.name);
                 }
+                self.follow_mtu(link.mtu, netlink);
             }
             (LinkEvent::Changed(link), None) if link.name == self.config.parent => {
                 self.retry_device = Some(Instant::now());
@@ -240,6 +240,19 @@ impl Port {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The parent has this MTU now. The kernel lowers its ports' with it, but never raises them again.
+    fn follow_mtu(&mut self, parent: u32, netlink: &mut Netlink) {
+        let wanted = self.config.mtu.map_or(parent, |own| parent.min(own));
+        let Some(device) = self.device.as_ref().filter(|device| device.created()) else { return };
+        if wanted == self.data.mtu() {
+            return;
+        }
+        // The device's own news, which follow, tell everybody else.
+        if let Err(error) = netlink.set_mtu(device.ifindex(), wanted) {
+            warn!("port {}: cannot follow its parent to MTU {wanted}: {error}", self.name());
         }
     }
 

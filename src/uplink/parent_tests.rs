@@ -47,6 +47,8 @@ fn a_bridge_port_is_taken_but_a_vrf_port_is_not() {
     let mut taken = parent(vec![]);
     taken.master = Some(LinkInfo { kind: Some("bridge".into()), ..device("br0", 9) });
     assert!(refusal(&taken, wanted(Mode::Vepa)).contains("the bridge br0"));
+    taken.master = Some(LinkInfo { kind: Some("bond".into()), ..device("bond0", 9) });
+    assert!(refusal(&taken, wanted(Mode::Vepa)).contains("the bond bond0"));
     taken.master = Some(LinkInfo { kind: Some("vrf".into()), ..device("red", 9) });
     taken.check(&wanted(Mode::Vepa)).unwrap();
 }

@@ -102,7 +102,8 @@ pub fn check_region(region: &Region, fd: &OwnedFd) -> Result<(), String> {
     let regular = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
     if regular && u64::try_from(stat.st_size).unwrap_or(0) < end {
         return Err(format!(
-            "its file is truncated: it has {:#x} bytes, the region needs {end:#x}",
+            "its file is truncated: it has {:#x} bytes, the region needs {end:#x}; give the VMM a \
+             larger one, or less memory",
             stat.st_size
         ));
     }
@@ -111,7 +112,9 @@ pub fn check_region(region: &Region, fd: &OwnedFd) -> Result<(), String> {
 
 /// Maps the region and unmaps it at once, to learn whether that works; nothing is touched.
 fn try_mapping(region: &Region, fd: &OwnedFd) -> Result<(), String> {
-    let cannot = |reason: String| format!("it cannot be mapped: {reason}");
+    let cannot = |reason: String| {
+        format!("it cannot be mapped: {reason}; the VMM must share a memfd or a plain file")
+    };
     let size = usize::try_from(region.size).map_err(|error| cannot(error.to_string()))?;
     let offset = i64::try_from(region.offset).map_err(|error| cannot(error.to_string()))?;
     let protection = libc::PROT_READ | libc::PROT_WRITE;

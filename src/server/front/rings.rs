@@ -24,7 +24,8 @@ impl FrontDoor {
             return Ok(());
         }
         Err(format!(
-            "there is no ring {index}: the port has {} queue pairs (queue-pairs=)",
+            "there is no ring {index}: the port has {} queue pairs; give the port more (queue-pairs=) \
+             or the VMM fewer",
             self.limits.rings / 2
         ))
     }
@@ -40,7 +41,8 @@ impl FrontDoor {
                 if (value > u32::from(MAX_RING_SIZE) || !value.is_power_of_two()) =>
             {
                 let reason = format!(
-                    "ring {index}: size {value} is not a power of two from 1 to {MAX_RING_SIZE}"
+                    "ring {index}: size {value} is not a power of two from 1 to {MAX_RING_SIZE}; \
+                     choose the VMM's so (rx_queue_size=, tx_queue_size=)"
                 );
                 return self.refuse(&message, reason);
             }
