@@ -91,6 +91,11 @@ impl PortData {
         let number = self.wanted.load(Ordering::Relaxed);
         (number != 0 && number != self.mac.load(Ordering::Relaxed)).then(|| Mac::from_u64(number))
     }
+
+    /// Whatever address a guest wanted, it has gone.
+    pub fn forget_wanted(&self) {
+        self.wanted.store(0, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +130,21 @@ mod tests {
         assert_eq!(port.wanted(), Some(NEW));
         port.set_device(NEW, 1500);
         assert_eq!(port.wanted(), None);
+    }
+
+    /// The device used to get the address of the guest before right after it had its own back, and a
+    /// next guest that changed to the same one was not noticed.
+    #[test]
+    fn the_address_that_a_gone_guest_wanted_is_forgotten() {
+        let port = port(MacChanges::Allow);
+        port.judge_source(NEW);
+        port.set_device(NEW, 1500);
+        port.set_device(OWN, 1500);
+        port.forget_wanted();
+        assert_eq!(port.wanted(), None);
+        port.bell.read().unwrap();
+        port.judge_source(NEW);
+        assert_eq!(port.bell.read().unwrap(), 1, "the next guest is noticed");
     }
 
     #[test]

@@ -169,6 +169,7 @@ impl Port {
         let (from_guest, to_guest) = self.counters();
         info!("port {}: from the guest: {from_guest}; to the guest: {to_guest}", self.name());
         // The next guest starts with the address that was printed for it.
+        self.data.forget_wanted();
         if let Some(device) = self.device.as_mut().filter(|device| device.mac() != self.own_mac) {
             match device.set_mac(netlink, self.own_mac) {
                 Ok(()) => self.data.set_device(device.mac(), device.mtu()),
