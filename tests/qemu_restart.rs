@@ -35,6 +35,9 @@ const V6: &str = "2001:db8::11";
 /// How much resident memory may grow, in KiB.
 const SLACK_KIB: u64 = 512;
 
+/// How much memory is plugged in, in MiB: another size than the guest has from the start.
+const PLUGGED_MIB: u32 = 128;
+
 /// A world and a back-end's arguments in it.
 struct Scene {
     world: World,
@@ -202,7 +205,7 @@ fn memory_is_plugged_into_a_running_guest() {
     exchange.from_guest(&mut guest);
     assert_eq!(plugged_kib(&backend), None);
 
-    guest.plug_memory(128);
+    guest.plug_memory(PLUGGED_MIB);
     let mapped = || plugged_kib(&backend).is_some();
     assert!(wait_until(Duration::from_secs(5), mapped), "the back-end does not map the memory");
     exchange.to_guest(&mut guest);
@@ -215,7 +218,11 @@ fn memory_is_plugged_into_a_running_guest() {
 /// How much of the memory plugged in the back-end has touched, in KiB; none when it is not mapped.
 fn plugged_kib(backend: &Backend) -> Option<u64> {
     let maps = fs::read_to_string(format!("/proc/{}/smaps", backend.pid())).unwrap();
-    let (_, entry) = maps.split_once("plug0")?;
+    // QEMU calls every memfd alike; ours is the one of that size.
+    let size = format!("{} kB", PLUGGED_MIB * 1024);
+    let entry = maps.split("/memfd:").skip(1).find(|entry| {
+        entry.lines().any(|line| line.strip_prefix("Size:").is_some_and(|s| s.trim() == size))
+    })?;
     let rss = entry.lines().find_map(|line| line.strip_prefix("Rss:"))?;
     rss.split_whitespace().next()?.parse().ok()
 }
