@@ -4,8 +4,9 @@
 #     qemu/build-guest.sh [DIRECTORY]        default: qemu/build; prints the directory
 #
 # The guest is put together from what Debian ships: the newest cloud kernel (virtio and IPv6 without
-# a hundred drivers), the few modules that virtio-net needs, busybox, ethtool with its libraries, and
-# the `init` beside this script. No image is downloaded and none is kept in the repository.
+# a hundred drivers), the few modules that virtio-net needs, busybox, ethtool and bash with their
+# libraries, and the `init` beside this script. No image is downloaded and none is kept in the
+# repository. (bash, because it opens TCP and UDP sockets: /dev/tcp, /dev/udp. busybox has no UDP.)
 #
 # The kernel is unpacked from its bzImage here, once, because QEMU then enters it directly (PVH):
 # without KVM, decompression inside the guest would be paid at every boot.
@@ -44,6 +45,7 @@ if ldd "$busybox" >/dev/null 2>&1; then
     fail "$busybox is not static: apt-get install busybox-static (or: make install-deps)"
 fi
 ethtool=$(command -v ethtool)
+bash=$(command -v bash)
 
 shopt -s nullglob
 kernels=(/boot/vmlinuz-*-cloud-amd64)
@@ -58,7 +60,7 @@ release=${kernel#/boot/vmlinuz-}
 key=$(
     {
         sha256sum "$here/build-guest.sh" "$here/init"
-        stat -Lc '%n %s %Y' "$kernel" "$busybox" "$ethtool"
+        stat -Lc '%n %s %Y' "$kernel" "$busybox" "$ethtool" "$bash"
     } | sha256sum
 )
 
@@ -90,6 +92,7 @@ add_program() {
 }
 rm -f "$root/bin/ethtool"
 add_program "$ethtool"
+add_program "$bash"
 
 # virtio_pci and virtio_net are loaded at boot; 8021q and macvlan only lie there for tests that want
 # them (`for m in $(cat /modules/order.8021q); do insmod /modules/$m; done`).

@@ -382,7 +382,9 @@ impl Guest {
         let mut bytes = [0; 4096];
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "{}: no time left for: {what}", self.label);
+            if left.is_zero() {
+                panic!("{}: no time left for: {what}\n{}", self.label, self.whereabouts());
+            }
             self.control.set_read_timeout(Some(left)).expect("a time limit on the control port");
             match self.control.read(&mut bytes) {
                 Ok(0) => panic!("{}: QEMU ended during: {what}", self.label),
@@ -392,6 +394,24 @@ impl Guest {
                 Err(error) => panic!("{}: {error}: {what}", self.label),
             }
         }
+    }
+
+    /// What a guest that does not answer is doing: its processor, asleep (HLT=1) or at which
+    /// instruction, three times.
+    fn whereabouts(&self) -> String {
+        let mut text = String::new();
+        for _ in 0..3 {
+            let command = json!({"command-line": "info registers -a"});
+            let registers = match self.qmp_with("human-monitor-command", command) {
+                Ok(value) => value.as_str().unwrap_or_default().to_string(),
+                Err(error) => error,
+            };
+            let short =
+                registers.lines().filter(|line| line.contains("RIP") || !line.contains('='));
+            text.extend(short.map(|line| format!("{}\n", line.trim())));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        text
     }
 
     fn last_words(&self) -> String {

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod driver;
+pub mod exchange;
 pub mod frames;
 pub mod guest;
 pub mod memory;
