@@ -11,7 +11,8 @@
 //! tap_loop count LINK SECONDS              frames that arrive at LINK, as its counter tells
 //! ```
 //!
-//! Each prints one number: frames per second. `write` and `read` open /dev/tapN with a virtio_net_hdr, as the back-end
+//! Each prints one number, frames per second, and to stderr another, how many nanoseconds it waited for a processor
+//! that somebody else had. `write` and `read` open /dev/tapN with a virtio_net_hdr, as the back-end
 //! does; `read` waits in poll when there is nothing. The first tenth of the time is not counted.
 //!
 //! What can go wrong: /dev/tapN is found by the index alone, which is not safe where two network namespaces have
@@ -45,6 +46,8 @@ fn main() {
         _ => panic!("{USAGE}"),
     };
     println!("{rate:.0}");
+    let waited = fs::read_to_string("/proc/self/schedstat").expect("a kernel with schedstat");
+    eprintln!("{}", waited.split_whitespace().nth(1).expect("three numbers"));
 }
 
 fn mac(text: &str) -> Vec<u8> {

@@ -249,7 +249,7 @@ impl Port {
 
     /// The parent has this MTU now. The kernel lowers its ports' with it, but never raises them again.
     fn follow_mtu(&mut self, parent: u32, netlink: &mut Netlink) {
-        let wanted = self.config.mtu.map_or(parent, |own| parent.min(u32::from(own)));
+        let wanted = self.config.mtu.map_or(parent, |own| parent.min(own));
         let Some(device) = self.device.as_ref().filter(|device| device.created()) else { return };
         if wanted == self.data.mtu() {
             return;
