@@ -22,7 +22,6 @@
 
 use std::env;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::{Duration, Instant};
@@ -113,12 +112,13 @@ fn rate(seconds: Duration, mut batch: impl FnMut() -> usize) -> f64 {
 }
 
 fn write(link: &str, seconds: Duration, frame: &[u8]) -> f64 {
-    let mut tap = open_tap(link);
+    let tap = open_tap(link);
     let message = [&[0; HEADER], frame].concat();
     rate(seconds, || {
         let mut done = 0;
         for _ in 0..BATCH {
-            match tap.write(&message) {
+            // A tap takes or gives a frame whole, so the length tells nothing.
+            match nix::unistd::write(&tap, &message) {
                 Ok(_) => done += 1,
                 Err(_) => wait_for(&tap, libc::POLLOUT, 100),
             }
@@ -128,12 +128,12 @@ fn write(link: &str, seconds: Duration, frame: &[u8]) -> f64 {
 }
 
 fn read(link: &str, seconds: Duration) -> f64 {
-    let mut tap = open_tap(link);
+    let tap = open_tap(link);
     let mut buffer = [0; 65536];
     rate(seconds, || {
         let mut done = 0;
         for _ in 0..BATCH {
-            match tap.read(&mut buffer) {
+            match nix::unistd::read(&tap, &mut buffer) {
                 Ok(_) => done += 1,
                 Err(_) => wait_for(&tap, libc::POLLIN, 100),
             }
