@@ -16,6 +16,10 @@
 # the flood in the direction to the guest, and takes half of its time by polling: then a loop that only
 # spins takes its place beside the plain `read`, so that both are flooded alike.
 #
+# The rate of the direction to the guest is bounded by the guest there: a ring of 256 is full long before
+# testpmd has its turn on the shared processor again, while a loop on a processor of its own misses nothing.
+# What the back-end itself takes shows in the processor time for each frame, its own and the plain loop's.
+#
 # Usage: scripts/rates.sh [PAIRS [SECONDS]]    5 pairs of 1.2 seconds by default: one to two minutes
 #
 # Somebody else on processor 1 spoils a measurement: a pair in which the back-end or the plain loop waited for
@@ -123,36 +127,54 @@ received() {
 # A tenth of a measurement in nanoseconds; how long the back-end has waited for its processor so far.
 tenth=$(awk "BEGIN { printf \"%.0f\", $seconds * 1e8 }")
 waited() { cat "/proc/$backend"/task/*/schedstat | awk '{ sum += $2 } END { printf "%.0f\n", sum }'; }
+used() { cat "/proc/$backend"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.0f\n", sum }'; }
 
-longer=$(awk "BEGIN { print $seconds + 5 }")
+# Nanoseconds of processor time for each frame: NANOSECONDS FRAMES-PER-SECOND SECONDS
+each() { awk "BEGIN { printf \"%.0f\\n\", $1 / ($2 * $3 + 1) }"; }
+
+longer=$(awk "BEGIN { print $seconds + 6 }")
 
 out_backend() { # SIZE
     tell 'set fwd txonly' "set txpkts $1" start
-    ip netns exec "$wire" "$loop" count w0 "$seconds" 2>/dev/null
+    local start rate
+    sleep 0.1
+    start=$(used)
+    rate=$(ip netns exec "$wire" "$loop" count w0 "$seconds" 2>/dev/null)
+    each $(($(used) - start)) "$rate" "$seconds" >"$dir/backend-cost"
+    echo "$rate"
     tell stop
     sleep 0.2
 }
 
 out_plain() { # SIZE
     start ip netns exec "$host" taskset -c 1 "$loop" write plain "$longer" "$1" $nobody >/dev/null 2>&1
-    local writer=$pid
-    ip netns exec "$wire" "$loop" count w0 "$seconds" 2>/dev/null
-    cut -d ' ' -f 2 "/proc/$writer/schedstat" >"$dir/waited"
+    local writer=$pid before rate after
+    sleep 0.1
+    read -r -a before <"/proc/$writer/schedstat"
+    rate=$(ip netns exec "$wire" "$loop" count w0 "$seconds" 2>/dev/null)
+    read -r -a after <"/proc/$writer/schedstat"
+    each $((after[0] - before[0])) "$rate" "$seconds" >"$dir/plain-cost"
+    echo $((after[1] - before[1])) >"$dir/waited"
+    echo "$rate"
     end "$writer"
 }
 
 in_backend() { # SIZE
     tell 'set fwd rxonly' start
     start ip netns exec "$wire" taskset -c 0 "$loop" flood w0 "$longer" "$1" $guest >/dev/null 2>&1
-    local flood=$pid first last
+    local flood=$pid first last start nanoseconds rate
     sleep 0.3
     first=$(received)
+    start=$(used)
     sleep "$seconds"
+    nanoseconds=$(($(used) - start))
     last=$(received)
     end "$flood"
     # RX-packets of `show port stats` count since the start of the program.
-    awk -v first="$first" -v last="$last" 'BEGIN {
-        split(first, a); split(last, b); printf "%.0f\n", (b[1] - a[1]) / (b[2] - a[2]) * 1e9 }'
+    rate=$(awk -v first="$first" -v last="$last" 'BEGIN {
+        split(first, a); split(last, b); printf "%.0f\n", (b[1] - a[1]) / (b[2] - a[2]) * 1e9 }')
+    each "$nanoseconds" "$rate" "$seconds" >"$dir/backend-cost"
+    echo "$rate"
     tell stop
     sleep 0.2
 }
@@ -166,14 +188,20 @@ in_plain() { # SIZE
     start ip netns exec "$wire" taskset -c 0 "$loop" flood w0 "$longer" "$1" $plain >/dev/null 2>&1
     flood=$pid
     sleep 0.3
-    ip netns exec "$host" taskset -c 1 "$loop" read plain "$seconds" 2>"$dir/waited"
+    local rate ran waited
+    rate=$(ip netns exec "$host" taskset -c 1 "$loop" read plain "$seconds" 2>"$dir/schedstat")
+    read -r ran waited _ <"$dir/schedstat"
+    each "$ran" "$rate" "$seconds" >"$dir/plain-cost"
+    echo "$waited" >"$dir/waited"
+    echo "$rate"
     end "$flood"
     if [ -n "$spin" ]; then end "$spin"; fi
 }
 
 echo "load before: $(cut -d ' ' -f 1-3 /proc/loadavg); $(nproc) processors; $pairs pairs of $seconds s"
 echo "frames per second in thousands, median (smallest to largest); ratio: median of the pairs"
-printf '%-16s %5s  %-22s %-22s %5s  %s\n' direction bytes back-end 'plain loop' ratio 'good, spoilt'
+printf '%-16s %5s  %-20s %-20s %5s  %-13s %s\n' \
+    direction bytes back-end 'plain loop' ratio 'CPU ns each' 'good, spoilt'
 for direction in out in; do
     for size in 64 1514; do
         good=0 spoilt=0
@@ -189,7 +217,7 @@ for direction in out in; do
                 continue
             fi
             good=$((good + 1))
-            echo "$(cat "$dir/backend") $(cat "$dir/plain")" >>"$dir/pairs"
+            paste -d ' ' "$dir/backend" "$dir/plain" "$dir/backend-cost" "$dir/plain-cost" >>"$dir/pairs"
         done
         [ "$good" -gt 0 ] || { echo "rates: the machine is too busy to measure anything" >&2; exit 1; }
         case $direction in out) name='guest to uplink' ;; in) name='uplink to guest' ;; esac
@@ -201,7 +229,9 @@ for direction in out in; do
                 printf "%.0f (%.0f to %.0f)", m, v[1], v[NR] }'
         }
         ratio=$(column '$1 / $2' | middle)
-        printf '%-16s %5s  %-22s %-22s %5.2f  %s\n' "$name" "$size" "$(told 1)" "$(told 2)" "$ratio" "$good, $spoilt"
+        cost="$(column '$3' | middle) / $(column '$4' | middle)"
+        printf '%-16s %5s  %-20s %-20s %5.2f  %-13s %s\n' \
+            "$name" "$size" "$(told 1)" "$(told 2)" "$ratio" "$cost" "$good, $spoilt"
     done
 done
 echo "load after: $(cut -d ' ' -f 1-3 /proc/loadavg)"
