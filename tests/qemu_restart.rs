@@ -180,7 +180,7 @@ fn a_back_end_is_killed_under_its_guest() {
     }
     let exchange = Exchange::new(&scene.world.lan, 8 << 20, 1);
     exchange.to_guest(&mut guest);
-    exchange.from_guest(&mut guest);
+    exchange.to_lan(&mut guest);
 
     // The orderly way: socket and device go, and come again.
     assert_eq!(backend.stop(Duration::from_secs(2)).code(), Some(0));
@@ -202,14 +202,14 @@ fn memory_is_plugged_into_a_running_guest() {
     works(&mut guest, &scene.world, "before");
     let exchange = Exchange::new(&scene.world.lan, 32 << 20, 1);
     exchange.to_guest(&mut guest);
-    exchange.from_guest(&mut guest);
+    exchange.to_lan(&mut guest);
     assert_eq!(plugged_kib(&backend), None);
 
     guest.plug_memory(PLUGGED_MIB);
     let mapped = || plugged_kib(&backend).is_some();
     assert!(wait_until(Duration::from_secs(5), mapped), "the back-end does not map the memory");
     exchange.to_guest(&mut guest);
-    exchange.from_guest(&mut guest);
+    exchange.to_lan(&mut guest);
     let touched = plugged_kib(&backend).unwrap_or_default();
     assert!(touched > 1024, "only {touched} KiB of the new memory carried traffic");
     works_on(&mut guest, &scene.world);

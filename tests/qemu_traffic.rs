@@ -83,7 +83,7 @@ fn tcp_both_ways(mtu: u32, pairs: u16) {
         let before = queues(&mut guest, pairs);
         let to_guest = exchange.to_guest(&mut guest);
         let between = queues(&mut guest, pairs);
-        let from_guest = exchange.from_guest(&mut guest);
+        let from_guest = exchange.to_lan(&mut guest);
         let after = queues(&mut guest, pairs);
 
         let received: Vec<Moved> =

@@ -131,7 +131,7 @@ impl Exchange {
     }
 
     /// Guest to LAN: what the guest got is sent back and must be what it was. Returns the time.
-    pub fn from_guest(&self, guest: &mut Guest) -> Duration {
+    pub fn to_lan(&self, guest: &mut Guest) -> Duration {
         let receivers: Vec<_> = (0..self.doors.len())
             .map(|n| {
                 let (door, slice) = (Arc::clone(&self.doors[n]), Arc::clone(&self.slices[n]));
