@@ -133,3 +133,23 @@ impl Config {
         wanted.clamp(1, pairs.max(1))
     }
 }
+
+#[cfg(test)]
+impl PortConfig {
+    /// A plain port, for tests of what depends on a configuration.
+    pub(crate) fn sample() -> PortConfig {
+        PortConfig {
+            name: "vm1".into(),
+            socket: Socket::Listen("/run/vm1.sock".into()),
+            parent: "eth0".into(),
+            kind: Kind::Macvtap,
+            mode: Mode::Bridge,
+            mac: MacChoice::Auto,
+            mtu: None,
+            queue_pairs: 1,
+            sources: Vec::new(),
+            mac_changes: MacChanges::Deny,
+            compat: false,
+        }
+    }
+}

@@ -92,38 +92,20 @@ pub fn tap_offload(acked: u64) -> TapOffload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Kind, MacChanges, Socket};
     use crate::mac::Mac;
-    use crate::mode::Mode;
-
-    fn config() -> PortConfig {
-        PortConfig {
-            name: "vm1".into(),
-            socket: Socket::Listen("/run/vm1.sock".into()),
-            parent: "eth0".into(),
-            kind: Kind::Macvtap,
-            mode: Mode::Bridge,
-            mac: MacChoice::Auto,
-            mtu: None,
-            queue_pairs: 1,
-            sources: Vec::new(),
-            mac_changes: MacChanges::Deny,
-            compat: false,
-        }
-    }
 
     /// QEMU compares this set with what the guest has at every reconnect: a change here is a change for
     /// every running guest, so it takes an edit of this test, and a line in the changelog.
     #[test]
     fn the_offered_set_is_fixed() {
-        assert_eq!(offered(&config()), 0x01c0_0009_7022_fb83);
-        let mut full = config();
+        assert_eq!(offered(&PortConfig::sample()), 0x01c0_0009_7022_fb83);
+        let mut full = PortConfig::sample();
         full.queue_pairs = 4;
         full.mtu = Some(9000);
         full.mac = MacChoice::Given(Mac([2, 0, 0, 0, 0, 1]));
         let more = 1 << bit::MQ | 1 << bit::MTU | 1 << bit::MAC;
         assert_eq!(offered(&full), 0x01c0_0009_7022_fb83 | more);
-        assert_eq!(protocol(&config()).bits(), 1 | 1 << 3 | 1 << 15);
+        assert_eq!(protocol(&PortConfig::sample()).bits(), 1 | 1 << 3 | 1 << 15);
         assert_eq!(protocol(&full).bits(), 1 | 1 << 3 | 1 << 9 | 1 << 15);
     }
 

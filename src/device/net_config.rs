@@ -49,23 +49,14 @@ impl NetConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Kind, MacChanges, Socket};
-    use crate::mode::Mode;
 
     #[test]
     fn answers_as_long_as_asked() {
         let config = NetConfig::new(&PortConfig {
-            name: "vm1".into(),
-            socket: Socket::Listen("/run/vm1.sock".into()),
-            parent: "eth0".into(),
-            kind: Kind::Macvtap,
-            mode: Mode::Bridge,
             mac: MacChoice::Given(Mac([2, 3, 4, 5, 6, 7])),
             mtu: Some(9000),
             queue_pairs: 4,
-            sources: Vec::new(),
-            mac_changes: MacChanges::Deny,
-            compat: false,
+            ..PortConfig::sample()
         });
         assert_eq!(config.read(0, 12), [2, 3, 4, 5, 6, 7, 1, 0, 4, 0, 0x28, 0x23]);
         assert_eq!(config.read(10, 4), [0x28, 0x23, 0, 0]);
