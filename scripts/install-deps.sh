@@ -26,6 +26,7 @@ taskset util-linux
 tc iproute2
 dpdk-testpmd dpdk-dev
 make make
+python3 python3
 cc build-essential
 qemu-system-x86_64 qemu-system-x86
 libvirtd libvirt-daemon

@@ -1,7 +1,7 @@
 //! Macvtap devices on a real kernel: root, network namespaces, veth pairs as parents.
 //!
-//! Every test has a world of its own (`world.rs`) and removes it again; without root each says so and
-//! passes. What the tests hold the kernel and the code to is listed in `src/uplink/`.
+//! Every test has a world of its own (`world.rs`) and removes it again; without root each fails and
+//! says so. What the tests hold the kernel and the code to is listed in `src/uplink/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "uplink/frames.rs"]

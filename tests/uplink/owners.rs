@@ -8,37 +8,27 @@ use vhost_user_macvtap::uplink::{Macvtap, Netlink};
 
 use crate::world::{MAC, World, spec};
 
-/// Not a test of its own: the other process, which opens a port and waits to be killed.
-#[test]
-#[ignore = "run by the tests of this file"]
-fn other_process() {
-    let mode = std::env::var("OTHER_MODE").unwrap().parse().unwrap();
-    let mut netlink = Netlink::open().unwrap();
-    let mut port = Macvtap::open(&mut netlink, &spec("vm0", mode)).unwrap();
-    port.set_mac(&mut netlink, MAC).unwrap();
-    println!("\nready");
-    std::thread::sleep(std::time::Duration::from_secs(60));
-}
-
-/// Starts the other process in the world and waits until it has its port.
+/// Starts the program in the world and waits until it has its port.
 fn start(world: &World, mode: Mode) -> Child {
-    let test = std::env::current_exe().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("vm0.sock");
     let mut child = Command::new("ip")
-        .args(["netns", "exec", &world.name])
-        .arg(test)
-        .args(["--exact", "owners::other_process", "--ignored", "--nocapture"])
-        .env("OTHER_MODE", mode.name())
-        .stdout(Stdio::piped())
+        .args(["netns", "exec", &world.name, env!("CARGO_BIN_EXE_vhost-user-macvtap")])
+        .args(["--parent", "p0", "--name", "vm0", "--mode", mode.name()])
+        .args(["--mac", &MAC.to_string(), "--socket-path"])
+        .arg(&socket)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap() == "ready"));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("listens at")), "it ended");
     child
 }
 
 #[test]
 fn a_second_owner_is_refused_and_told_who_the_first_is() {
-    let Some(world) = World::new() else { return };
+    let world = World::new();
     let mut child = start(&world, Mode::Bridge);
     world.enter(|| {
         let mut netlink = Netlink::open().unwrap();
@@ -46,7 +36,7 @@ fn a_second_owner_is_refused_and_told_who_the_first_is() {
             Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap_err().to_string()
         });
         let first = errors.next().unwrap();
-        // `ip netns exec` has become the test by exec, so its pid is the owner's.
+        // `ip netns exec` has become the program by exec, so its pid is the owner's.
         assert!(first.contains(&format!("process {} (", child.id())), "{first}");
         // The backlog is full at some time; the refusal stays one.
         let last = errors.last().unwrap();
@@ -59,7 +49,7 @@ fn a_second_owner_is_refused_and_told_who_the_first_is() {
 
 #[test]
 fn one_process_cannot_use_a_device_twice() {
-    let Some(world) = World::new() else { return };
+    let world = World::new();
     world.enter(|| {
         let mut netlink = Netlink::open().unwrap();
         let port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
@@ -71,7 +61,7 @@ fn one_process_cannot_use_a_device_twice() {
 
 #[test]
 fn what_a_killed_process_leaves_is_taken_over() {
-    let Some(world) = World::new() else { return };
+    let world = World::new();
     let original = world.mac_of("p0");
     let mut child = start(&world, Mode::Passthru);
     child.kill().unwrap();
