@@ -100,10 +100,14 @@ impl QueuePair {
                 if !state.line.enabled && state.line.ring.is_some() {
                     // Now rather than by the worker: cloud-hypervisor pauses a guest by disabling its
                     // rings, and takes a snapshot of the memory when we have answered.
+                    // Four turns are the longest ring; a guest that goes on sending is the worker's.
                     let mut scratch = Scratch::default();
-                    while from_guest::turn(&mut state.line, &self.port, &mut scratch, &name)
-                        == Turn::More
-                    {}
+                    for _ in 0..4 {
+                        let line = &mut state.line;
+                        if from_guest::turn(line, &self.port, &mut scratch, &name) != Turn::More {
+                            break;
+                        }
+                    }
                 }
                 state.line.position().or(stood)
             }
