@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::ring::{Fault, Ring, RingSetup};
-use crate::stats::{Counters, Drop};
+use crate::stats::Counters;
 use crate::uplink::TapQueue;
 
 /// Least time between two log lines about a broken ring.
@@ -84,10 +84,9 @@ impl Line {
         true
     }
 
-    /// Stops the ring. Returns where it stood.
-    pub fn stop(&mut self) -> Option<u16> {
+    fn stop(&mut self) {
         self.setup = None;
-        self.ring.take().map(|ring| ring.position())
+        self.ring = None;
     }
 
     /// Where the ring stands: the used index as the driver sees it.
@@ -123,11 +122,6 @@ impl Line {
         {
             self.counters.calls += 1;
         }
-    }
-
-    /// Counts a dropped frame.
-    pub fn drop(&mut self, reason: Drop) {
-        self.counters.drop(reason);
     }
 
     /// Sets the eventfd by which the driver is called.

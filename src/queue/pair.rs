@@ -269,10 +269,6 @@ impl QueuePair {
                 let Some(mut guard) = self.to_guest.work() else { return Turn::More };
                 let state = &mut *guard;
                 let Some(receive) = &mut state.receive else { return Turn::Idle };
-                if !state.line.active() {
-                    self.watch.input(&self.seat, false);
-                    return Turn::Idle;
-                }
                 let turn = receive.turn(&mut state.line, expired, &name);
                 state.line.check_memory(&name);
                 // Under the lock, so that a stop cannot come between the turn and what follows from it.

@@ -42,7 +42,7 @@ pub struct Receive {
     reads: Vec<libc::iovec>,
 }
 
-// SAFETY: `reads` is empty between turns; `Ahead` as above.
+// SAFETY: `reads` is made anew before each use, and nothing looks at what it still holds between turns.
 unsafe impl Send for Receive {}
 
 impl Default for Receive {
@@ -75,7 +75,8 @@ impl Receive {
     /// buffers has waited long enough.
     pub fn turn(&mut self, line: &mut Line, mut expired: bool, name: &dyn Display) -> Turn {
         if !line.active() {
-            return Turn::Idle;
+            // Whatever is in the tap is not for this ring: it is not to be woken for it.
+            return Turn::Starved { waiting: false };
         }
         let (mut frames, mut bytes) = (0, 0);
         if let Some(ring) = &mut line.ring {

@@ -15,7 +15,7 @@ use super::listen::SocketFile;
 use super::port::{Door, dial};
 use super::session::Over;
 use super::wake::{Borrowed, Token};
-use super::{Next, Server};
+use super::{Next, Server, sooner};
 use crate::config::Socket;
 use crate::error::{Error, Result};
 use crate::poll::Interest;
@@ -87,25 +87,15 @@ impl Server {
 
     /// Lets the poller follow what a session wants to be woken for.
     fn watch_session(&mut self, index: usize) {
-        let session = self.ports.get(index).and_then(|port| port.session.as_ref());
-        let wishes = session.map(|session| [session.front(), session.back()]);
-        let tokens = [Token::FrontEnd(index).number(), Token::BackEnd(index).number()];
-        for (side, token) in tokens.into_iter().enumerate() {
-            let wish = wishes.map(|wishes| wishes[side]);
-            let old = match wish {
-                Some(wish) => self.watched.insert(token, wish),
-                None => self.watched.remove(&token),
-            };
-            let done = match (old, wish) {
-                (Some((fd, _)), None) => {
-                    self.poller.remove(&Borrowed(fd));
-                    Ok(())
-                }
-                (None, Some((fd, events))) => self.poller.add(&Borrowed(fd), events, token),
-                (Some(old), Some(new)) if old != new => {
-                    self.poller.modify(&Borrowed(new.0), new.1, token)
-                }
-                _ => Ok(()),
+        let Some(session) = self.ports.get(index).and_then(|port| port.session.as_ref()) else {
+            return;
+        };
+        let wishes = [session.front(), session.back()];
+        for (token, (fd, events)) in session_tokens(index).into_iter().zip(wishes) {
+            let done = match self.watched.insert(token, (fd, events)) {
+                None => self.poller.add(&Borrowed(fd), events, token),
+                Some(old) if old == (fd, events) => Ok(()),
+                Some(_) => self.poller.modify(&Borrowed(fd), events, token),
             };
             if let Err(error) = done {
                 warn!("a front-end's socket cannot be watched: {error}");
@@ -129,7 +119,7 @@ impl Server {
 
     fn farewell(&mut self, index: usize, over: &Over) -> Next {
         // Out of the poller before the descriptors are closed.
-        for token in [Token::FrontEnd(index).number(), Token::BackEnd(index).number()] {
+        for token in session_tokens(index) {
             if let Some((fd, _)) = self.watched.remove(&token) {
                 self.poller.remove(&Borrowed(fd));
             }
@@ -163,7 +153,7 @@ impl Server {
                     Err(error) => debug!("port {}: {}: {error}", port.config.name, path.display()),
                 }
             }
-            next = [next, Some(*due)].into_iter().flatten().min();
+            next = sooner(next, Some(*due));
         }
         for (index, stream) in connected {
             self.welcome(index, stream);
@@ -186,4 +176,9 @@ impl Server {
         }
         self.resting.iter().map(|&(_, until)| until).min()
     }
+}
+
+/// The tokens of a port's session: the front-end's socket and the private one.
+fn session_tokens(index: usize) -> [u64; 2] {
+    [Token::FrontEnd(index).number(), Token::BackEnd(index).number()]
 }

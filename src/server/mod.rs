@@ -53,6 +53,11 @@ pub(crate) fn peer_pid(stream: &UnixStream) -> i32 {
     getsockopt(stream, sockopt::PeerCredentials).map_or(0, |peer| peer.pid())
 }
 
+/// The earlier of two times, where there are any.
+fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    [one, other].into_iter().flatten().min()
+}
+
 /// Whether the loop goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -170,10 +175,7 @@ impl Server {
     fn signal(&mut self) -> Next {
         match self.signals.read_signal() {
             Ok(Some(info)) if info.ssi_signo == Signal::SIGUSR1 as u32 => {
-                for port in &self.ports {
-                    let (from, to) = port.counters();
-                    info!("port {}: from the guest: {from}; to the guest: {to}", port.config.name);
-                }
+                self.ports.iter().for_each(Port::tell_counters);
                 Next::GoOn
             }
             Ok(Some(signal)) => {
@@ -202,15 +204,12 @@ impl Server {
     fn timers(&mut self) -> i32 {
         let now = Instant::now();
         let mut next: Option<Instant> = None;
-        let mut sooner = |time: Option<Instant>| {
-            next = [next, time].into_iter().flatten().min();
-        };
         for port in &mut self.ports {
-            sooner(port.restore_device(&mut self.netlink, now));
-            sooner(port.follow_mac(&mut self.netlink, now));
+            next = sooner(next, port.restore_device(&mut self.netlink, now));
+            next = sooner(next, port.follow_mac(&mut self.netlink, now));
         }
-        sooner(self.dial(now));
-        sooner(self.rested(now));
+        next = sooner(next, self.dial(now));
+        next = sooner(next, self.rested(now));
         match next {
             // Rounded up, so that the loop does not wake just before the time.
             Some(time) => (time.saturating_duration_since(now).as_millis() + 1).min(60_000) as i32,

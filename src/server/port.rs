@@ -158,8 +158,7 @@ impl Port {
     pub fn farewell(&mut self, why: &Over, netlink: &mut Netlink) {
         let Some(session) = self.session.take() else { return };
         session.end(why);
-        let (from_guest, to_guest) = self.counters();
-        info!("port {}: from the guest: {from_guest}; to the guest: {to_guest}", self.name());
+        self.tell_counters();
         // The next guest starts with the address that was printed for it.
         if let Some(device) = self.device.as_mut().filter(|device| device.mac() != self.own_mac) {
             match device.set_mac(netlink, self.own_mac) {
@@ -170,8 +169,14 @@ impl Port {
         self.data.forget_guest();
     }
 
+    /// Logs what was moved and dropped so far.
+    pub fn tell_counters(&self) {
+        let (from_guest, to_guest) = self.counters();
+        info!("port {}: from the guest: {from_guest}; to the guest: {to_guest}", self.name());
+    }
+
     /// What was moved and dropped so far: from the guest, to the guest.
-    pub fn counters(&self) -> (Counters, Counters) {
+    fn counters(&self) -> (Counters, Counters) {
         let mut sum = (Counters::default(), Counters::default());
         for pair in &self.pairs {
             let (from_guest, to_guest) = pair.counters();
