@@ -22,6 +22,7 @@
 //! * [`server`]: the control loop: sockets, the front door, sessions, ports, signals.
 //! * [`device`]: what a front-end negotiates with; the vhost crates' view of our rings.
 //! * [`queue`]: the data plane: guest memory, rings, the two directions, the workers.
+//! * [`switch`]: who gets a frame of a userspace macvlan port; pure, the kernel's rules.
 //! * [`port`]: the few facts of a port that the data plane needs.
 //! * [`uplink`]: macvtap devices, netlink, tap queues.
 //! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
@@ -41,6 +42,7 @@ pub mod print;
 pub mod queue;
 pub mod server;
 pub mod stats;
+pub mod switch;
 pub mod uplink;
 
 /// Serves the ports until a signal ends it, or with `--one-off` a front-end's leaving.

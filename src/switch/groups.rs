@@ -1,0 +1,181 @@
+//! The multicast groups that a port's guest has joined.
+//!
+//! Only ports with `compat=on` ask: they hear what a macvtap with the kernel's filter would hear, only
+//! exactly, where the kernel hashes into 256 bits (`macvlan_compute_filter`). The workers of a port add
+//! and remove groups as they see its guest's reports (`snoop.rs`); every worker that floods reads. So
+//! the list is an array of atomics, without a lock, and every access is relaxed: a group that is seen
+//! one frame later is no harm.
+//!
+//! A guest may join any number of groups. The array has room for 64, which is also where QEMU gives up
+//! (`MAC_TABLE_ENTRIES`); the 65th makes the port hear every group, until it is cleared. Rather too
+//! much than too little: a multicast that is not heard is a fault that nobody finds.
+//!
+//! Membership is by MAC address, and 32 IPv4 groups share one (RFC 1112, section 6.4). Who leaves one
+//! of two such groups is deaf to the other until its next report; counting would not help, since
+//! reports are repeated.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use crate::mac::Mac;
+
+/// All IPv4 and all IPv6 hosts: the two groups that the kernel joins on every interface that is up.
+const ALL_HOSTS: [Mac; 2] = [Mac([0x01, 0, 0x5e, 0, 0, 1]), Mac([0x33, 0x33, 0, 0, 0, 1])];
+
+/// The groups a port takes; 0 marks a free place.
+pub struct Groups {
+    joined: [AtomicU64; 64],
+    /// No place from here on was ever used since the last `clear`.
+    used: AtomicUsize,
+    all: AtomicBool,
+    /// What `clear` returns to.
+    always_all: bool,
+}
+
+impl Groups {
+    /// Every group, whatever is joined or left.
+    pub fn all() -> Groups {
+        Groups::new(true)
+    }
+
+    /// Only those joined, besides broadcast and the all-hosts groups of IPv4 and IPv6.
+    pub fn only() -> Groups {
+        Groups::new(false)
+    }
+
+    fn new(all: bool) -> Groups {
+        Groups {
+            joined: [const { AtomicU64::new(0) }; 64],
+            used: AtomicUsize::new(0),
+            all: AtomicBool::new(all),
+            always_all: all,
+        }
+    }
+
+    /// Adds a group; nothing happens when it is there or is no group. When there is no room, every
+    /// group is taken from now on.
+    pub fn join(&self, group: Mac) {
+        if !group.is_group() || self.wants(group) {
+            return;
+        }
+        for (at, place) in self.joined.iter().enumerate() {
+            // Two workers may add one group at a time, in two places; `leave` removes both.
+            if place.compare_exchange(0, group.to_u64(), Relaxed, Relaxed).is_ok() {
+                self.used.fetch_max(at + 1, Relaxed);
+                return;
+            }
+        }
+        self.all.store(true, Relaxed);
+    }
+
+    /// Removes a group, if it is there.
+    pub fn leave(&self, group: Mac) {
+        for place in self.joined.iter().filter(|_| group.is_group()) {
+            // The place may have been given to another group in between: then it is not ours to free.
+            let _ = place.compare_exchange(group.to_u64(), 0, Relaxed, Relaxed);
+        }
+    }
+
+    /// Forgets what a guest has joined, because it has gone.
+    pub fn clear(&self) {
+        for place in &self.joined {
+            place.store(0, Relaxed);
+        }
+        self.used.store(0, Relaxed);
+        self.all.store(self.always_all, Relaxed);
+    }
+
+    /// Whether a frame to this group address is for the port.
+    pub fn wants(&self, group: Mac) -> bool {
+        if self.all.load(Relaxed) || group == Mac::BROADCAST || ALL_HOSTS.contains(&group) {
+            return true;
+        }
+        let wanted = group.to_u64();
+        self.joined.iter().take(self.used.load(Relaxed)).any(|place| place.load(Relaxed) == wanted)
+    }
+}
+
+impl fmt::Debug for Groups {
+    /// What is joined, or `all`, instead of 64 places.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.all.load(Relaxed) {
+            return f.write_str("all");
+        }
+        let joined = self.joined.iter().map(|place| place.load(Relaxed)).filter(|&mac| mac != 0);
+        f.debug_set().entries(joined.map(|mac| Mac::from_u64(mac).to_string())).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(number: u8) -> Mac {
+        Mac([0x01, 0, 0x5e, 1, 2, number])
+    }
+
+    #[test]
+    fn joined_is_wanted_until_left() {
+        let groups = Groups::only();
+        assert!(groups.wants(Mac::BROADCAST));
+        assert!(ALL_HOSTS.iter().all(|&group| groups.wants(group)));
+        assert!(!groups.wants(group(1)));
+        groups.join(group(1));
+        groups.join(group(2));
+        groups.join(group(1));
+        assert!(groups.wants(group(1)));
+        groups.leave(group(1));
+        assert!(!groups.wants(group(1)), "joined twice is left at once");
+        assert!(groups.wants(group(2)));
+        groups.clear();
+        assert!(!groups.wants(group(2)));
+    }
+
+    #[test]
+    fn the_all_hosts_groups_cannot_be_left() {
+        let groups = Groups::only();
+        groups.leave(ALL_HOSTS[0]);
+        assert!(groups.wants(ALL_HOSTS[0]));
+    }
+
+    #[test]
+    fn a_station_or_zero_is_no_group() {
+        let groups = Groups::only();
+        for mac in [Mac::default(), Mac([2, 0, 0, 0, 0, 1])] {
+            groups.join(mac);
+            assert!(!groups.wants(mac));
+            groups.leave(mac);
+        }
+    }
+
+    #[test]
+    fn one_too_many_means_all_until_cleared() {
+        let groups = Groups::only();
+        (0..64).for_each(|n| groups.join(group(n)));
+        assert!(!groups.wants(group(200)));
+        groups.join(group(64));
+        assert!(groups.wants(group(200)));
+        groups.leave(group(64));
+        assert!(groups.wants(group(200)), "nobody knows any more what is left");
+        groups.clear();
+        assert!(!groups.wants(group(200)));
+    }
+
+    #[test]
+    fn a_free_place_is_used_again() {
+        let groups = Groups::only();
+        for n in 0..=255 {
+            groups.join(group(n));
+            assert!(groups.wants(group(n)));
+            groups.leave(group(n));
+        }
+        assert!(!groups.wants(group(3)));
+    }
+
+    #[test]
+    fn all_stays_all() {
+        let groups = Groups::all();
+        groups.clear();
+        assert!(groups.wants(group(9)));
+    }
+}

@@ -1,0 +1,178 @@
+//! Reading over a guest's shoulder which multicast groups it joins and leaves.
+//!
+//! A kernel macvlan knows the groups of its own stack; a back-end sees frames only, and QEMU does not
+//! pass on the filter that a driver sets. But a guest that joins a group says so on the network: by
+//! IGMP (RFC 1112 appendix I, RFC 2236, RFC 3376) for IPv4 and by MLD (RFC 2710, RFC 3810) for IPv6.
+//! This is the parser of those reports, without state: bytes in, memberships out.
+//!
+//! Everything here is said by a guest about itself. A lie makes it hear more or less multicast, which
+//! is its own affair; so checksums, hop limits and router alerts are not looked at. What counts is that
+//! no byte can make us read outside the frame, loop, or take long: every record is cut off the front
+//! of what is left, and at most [`RECORDS`] of them are read. A frame cut short (the caller may look at
+//! its first piece only) yields the records that are there.
+//!
+//! Groups are told as MAC addresses: 01:00:5e and the low 23 bits of an IPv4 group (RFC 1112, section
+//! 6.4), 33:33 and the low 32 bits of an IPv6 group (RFC 2464, section 7). Sources are beyond a MAC
+//! filter: a group with any wanted source is joined.
+
+use super::Head;
+use crate::mac::Mac;
+
+/// Most records read of one report. A report of 1500 bytes has room for 183.
+const RECORDS: usize = 256;
+/// Most IPv6 extension headers before MLD; there is one, hop-by-hop with the router alert.
+const EXTENSIONS: usize = 4;
+/// Most VLAN tags.
+const TAGS: usize = 2;
+
+const IPV4: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+const VLAN: u16 = 0x8100;
+const SERVICE_VLAN: u16 = 0x88a8;
+
+/// What a guest says about one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Membership {
+    /// It wants this group address.
+    Join(Mac),
+    /// It does not want it any more.
+    Leave(Mac),
+}
+
+/// Whether a frame may be a report at all: cheap, and false for nearly every frame. Reports go to
+/// the group itself or to a well-known one, always by multicast.
+#[inline]
+pub fn worth_a_look(head: &Head) -> bool {
+    let [a, b, c, ..] = head.dst.0;
+    let multicast = (a, b) == (0x33, 0x33) || (a, b, c) == (0x01, 0x00, 0x5e);
+    multicast && matches!(head.ethertype, IPV4 | IPV6 | VLAN | SERVICE_VLAN)
+}
+
+/// Tells `each` every membership that a frame reports, in order; nothing for any other frame.
+///
+/// `frame` begins with the Ethernet header, and may be cut off behind.
+pub fn memberships(frame: &[u8], mut each: impl FnMut(Membership)) {
+    let _ = ethernet(frame, &mut each);
+}
+
+/// `None` means only that the bytes ended or were no report; what was found before stands.
+fn ethernet(frame: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
+    let (_, mut rest) = frame.split_at_checked(12)?;
+    let mut ethertype = number(&mut rest)?;
+    for _ in 0..TAGS {
+        if matches!(ethertype, VLAN | SERVICE_VLAN) {
+            number(&mut rest)?;
+            ethertype = number(&mut rest)?;
+        }
+    }
+    match ethertype {
+        IPV4 => ipv4(rest, each),
+        IPV6 => ipv6(rest, each),
+        _ => None,
+    }
+}
+
+fn ipv4(packet: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
+    let header = packet.first_chunk::<20>()?;
+    let &[version, _, total_high, total_low, _, _, fragment, offset, _, protocol, ..] = header;
+    let fragmented = fragment & 0x3f != 0 || offset != 0;
+    if version >> 4 != 4 || protocol != 2 || fragmented {
+        return None;
+    }
+    let total = usize::from(u16::from_be_bytes([total_high, total_low]));
+    let packet = packet.get(..total).unwrap_or(packet);
+    let igmp = packet.get(usize::from(version & 0xf).max(5) * 4..)?;
+    let &[kind, _, _, _, a, b, c, d] = igmp.first_chunk::<8>()?;
+    let group = [a, b, c, d];
+    match kind {
+        0x12 | 0x16 => each(Membership::Join(ipv4_group(group)?)),
+        0x17 => each(Membership::Leave(ipv4_group(group)?)),
+        0x22 => {
+            let count = usize::from(u16::from_be_bytes([c, d]));
+            records::<4>(igmp.get(8..)?, count, |group| ipv4_group(*group), each)?;
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+fn ipv6(packet: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
+    let (header, rest) = packet.split_first_chunk::<40>()?;
+    let &[version, _, _, _, length_high, length_low, mut next, ..] = header;
+    if version >> 4 != 6 {
+        return None;
+    }
+    let length = usize::from(u16::from_be_bytes([length_high, length_low]));
+    let mut rest = rest.get(..length).unwrap_or(rest);
+    for _ in 0..EXTENSIONS {
+        // Hop-by-hop and destination options: next header, length in eights beyond the first.
+        if matches!(next, 0 | 60) {
+            let &[then, eights] = rest.first_chunk::<2>()?;
+            rest = rest.get((usize::from(eights) + 1) * 8..)?;
+            next = then;
+        }
+    }
+    if next != 58 {
+        return None;
+    }
+    let (icmp, body) = rest.split_first_chunk::<8>()?;
+    let &[kind, .., count_high, count_low] = icmp;
+    match kind {
+        131 => each(Membership::Join(ipv6_group(body.first_chunk()?)?)),
+        132 => each(Membership::Leave(ipv6_group(body.first_chunk()?)?)),
+        143 => {
+            let count = usize::from(u16::from_be_bytes([count_high, count_low]));
+            records::<16>(body, count, ipv6_group, each)?;
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// The records of an IGMPv3 or MLDv2 report, which differ in the length `N` of an address only:
+/// type, length of auxiliary data in fours, number of sources, group, sources, auxiliary data.
+fn records<const N: usize>(
+    mut rest: &[u8],
+    count: usize,
+    group_mac: impl Fn(&[u8; N]) -> Option<Mac>,
+    each: &mut dyn FnMut(Membership),
+) -> Option<()> {
+    for _ in 0..count.min(RECORDS) {
+        let (&[kind, fours], behind) = rest.split_first_chunk::<2>()?;
+        rest = behind;
+        let sources = usize::from(number(&mut rest)?);
+        let (group, behind) = rest.split_first_chunk::<N>()?;
+        if let Some(mac) = group_mac(group) {
+            match (kind, sources) {
+                // IS_EX and TO_EX want all but the sources named, IS_IN, TO_IN and ALLOW want those.
+                (2 | 4, _) | (1 | 3 | 5, 1..) => each(Membership::Join(mac)),
+                // TO_IN none: that is how these versions say "leave".
+                (3, 0) => each(Membership::Leave(mac)),
+                // BLOCK takes some sources away; the group remains.
+                _ => {}
+            }
+        }
+        rest = behind.get(sources * N + usize::from(fours) * 4..)?;
+    }
+    Some(())
+}
+
+/// Cuts a 16-bit number off the front.
+fn number(rest: &mut &[u8]) -> Option<u16> {
+    let (&bytes, behind) = rest.split_first_chunk::<2>()?;
+    *rest = behind;
+    Some(u16::from_be_bytes(bytes))
+}
+
+fn ipv4_group([a, b, c, d]: [u8; 4]) -> Option<Mac> {
+    (a >> 4 == 0xe).then_some(Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+}
+
+fn ipv6_group(group: &[u8; 16]) -> Option<Mac> {
+    let &[first, .., a, b, c, d] = group;
+    (first == 0xff).then_some(Mac([0x33, 0x33, a, b, c, d]))
+}
+
+#[cfg(test)]
+#[path = "snoop_tests.rs"]
+mod tests;

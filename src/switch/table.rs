@@ -1,0 +1,207 @@
+//! The ports of one parent, as the switch sees them: an immutable snapshot.
+//!
+//! Whenever a port comes, goes, connects or changes, the control side builds a new table and the
+//! workers swap it in whole; no decision ever sees half a change. Building may allocate, deciding may
+//! not. So everything that a decision would have to search for is laid out here: the address lookup,
+//! the ports of each mode, and for each source address the ports that list it.
+//!
+//! Ports that are not up appear in none of these, as in the kernel, whose hash table holds only the
+//! ports that are up (`macvlan_open`). Two exceptions are the kernel's as well: a passthru port owns its
+//! parent's frames even while it is down, and a source port with `nodst` that is down still takes the
+//! frames of its list away from the others, without getting them.
+//!
+//! Which configurations make sense (one passthru port, no address twice) is judged elsewhere
+//! (`config/check.rs`); here nonsense only must not do harm: of two ports with one address the first one
+//! is found, and of two passthru ports the first one counts.
+
+use std::sync::Arc;
+
+use super::lookup::Lookup;
+use super::{Groups, PortId};
+use crate::mac::Mac;
+use crate::mode::Mode;
+
+/// What stands for "no port" where an option would need more room. A table holds no port of this number.
+pub(super) const NOBODY: PortId = PortId::MAX;
+
+/// What the switch must know of one port.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// How it shares the parent.
+    pub mode: Mode,
+    /// Its address.
+    pub mac: Mac,
+    /// A guest is there to send and receive.
+    pub up: bool,
+    /// The kernel's behaviour exactly, see the [module's text](super).
+    pub compat: bool,
+    /// Mode `source`: the senders it takes frames from. Without meaning in other modes.
+    pub sources: Vec<Mac>,
+    /// Mode `source`: nobody else gets the frames of these senders (`MACVLAN_FLAG_NODST`).
+    pub nodst: bool,
+    /// In bytes, without Ethernet header. Only compat ports are measured by it.
+    pub mtu: u32,
+    /// The groups that its guest has joined. Only asked of compat ports; the others take every group.
+    pub groups: Arc<Groups>,
+}
+
+/// What the switch must know of the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParentFacts {
+    /// Its address.
+    pub mac: Mac,
+    /// It is up and has carrier.
+    pub up: bool,
+}
+
+/// A sender that some source ports list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sender {
+    mac: Mac,
+    /// Its part of `Table::listing`.
+    pub(super) list: (u32, u32),
+    /// One of the ports that list it, up or not, keeps its frames from all others.
+    pub(super) nodst: bool,
+}
+
+/// An immutable snapshot of a parent's ports.
+#[derive(Clone, Debug)]
+pub struct Table {
+    ports: Vec<Rules>,
+    parent: ParentFacts,
+    lookup: Lookup,
+    by_mode: [Vec<PortId>; Mode::ALL.len()],
+    passthru: Option<PortId>,
+    senders: Vec<Sender>,
+    listing: Vec<PortId>,
+}
+
+impl Table {
+    /// A table of these ports; their places are their [`PortId`]s. More than 65535 are ignored.
+    pub fn new(mut ports: Vec<Rules>, parent: ParentFacts) -> Table {
+        ports.truncate(usize::from(NOBODY));
+        let up = || (0..NOBODY).zip(&ports).filter(|(_, rules)| rules.up);
+        let addresses: Vec<_> = up().map(|(id, rules)| (rules.mac, id)).collect();
+        let of_mode = |mode| up().filter(move |(_, rules)| rules.mode == mode).map(|(id, _)| id);
+        let by_mode = Mode::ALL.map(|mode| of_mode(mode).collect());
+        let passthru = (0..NOBODY).zip(&ports).find(|(_, rules)| rules.mode == Mode::Passthru);
+        let passthru = passthru.map(|(id, _)| id);
+        let lookup = Lookup::new(&addresses);
+        let (senders, listing) = senders(&ports);
+        Table { ports, parent, lookup, by_mode, passthru, senders, listing }
+    }
+
+    /// Number of ports, those that are down included.
+    pub fn len(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// True when the parent has no port.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+
+    /// One port's rules.
+    pub fn port(&self, id: PortId) -> Option<&Rules> {
+        self.ports.get(usize::from(id))
+    }
+
+    /// The parent's facts.
+    pub fn parent(&self) -> ParentFacts {
+        self.parent
+    }
+
+    /// The port that is up and has this address.
+    #[inline]
+    pub fn find(&self, mac: Mac) -> Option<PortId> {
+        self.lookup.get(mac)
+    }
+
+    /// The ports of a mode that are up.
+    pub(super) fn of_mode(&self, mode: Mode) -> &[PortId] {
+        // `Mode::ALL` has the modes in the order of their declaration; see the test.
+        self.by_mode.get(mode as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// The port that owns the parent, up or not.
+    pub(super) fn passthru(&self) -> Option<PortId> {
+        self.passthru
+    }
+
+    /// What source ports say of this sender.
+    #[inline]
+    pub(super) fn sender(&self, mac: Mac) -> Option<Sender> {
+        let at = self.senders.binary_search_by_key(&mac, |sender| sender.mac).ok()?;
+        self.senders.get(at).copied()
+    }
+
+    /// The source ports that are up, for a list from [`Table::sender`].
+    pub(super) fn listing(&self, (from, to): (u32, u32)) -> &[PortId] {
+        self.listing.get(from as usize..to as usize).unwrap_or(&[])
+    }
+}
+
+/// Who lists whom: the senders in order of their addresses, and for each of them its ports, in `listing`.
+fn senders(ports: &[Rules]) -> (Vec<Sender>, Vec<PortId>) {
+    let source_ports = (0..NOBODY).zip(ports).filter(|(_, rules)| rules.mode == Mode::Source);
+    let mut pairs: Vec<(Mac, PortId, &Rules)> = source_ports
+        .flat_map(|(id, rules)| rules.sources.iter().map(move |&mac| (mac, id, rules)))
+        .collect();
+    pairs.sort_unstable_by_key(|&(mac, id, _)| (mac, id));
+    pairs.dedup_by_key(|&mut (mac, id, _)| (mac, id));
+
+    let (mut senders, mut listing) = (Vec::new(), Vec::new());
+    for same in pairs.chunk_by(|one, other| one.0 == other.0) {
+        let Some(&(mac, ..)) = same.first() else { continue };
+        let from = listing.len() as u32;
+        listing.extend(same.iter().filter(|(.., rules)| rules.up).map(|&(_, id, _)| id));
+        let nodst = same.iter().any(|(.., rules)| rules.nodst);
+        senders.push(Sender { mac, list: (from, listing.len() as u32), nodst });
+    }
+    (senders, listing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENDER: Mac = Mac([2, 0, 0, 0, 9, 9]);
+
+    fn rules(mode: Mode, last: u8, up: bool) -> Rules {
+        let mac = Mac([2, 0, 0, 0, 0, last]);
+        let groups = Arc::new(Groups::all());
+        Rules { mode, mac, up, compat: false, sources: vec![], nodst: false, mtu: 1500, groups }
+    }
+
+    fn table(ports: Vec<Rules>) -> Table {
+        Table::new(ports, ParentFacts { mac: Mac([2, 0, 0, 0, 0, 0xff]), up: true })
+    }
+
+    #[test]
+    fn every_mode_has_its_list_and_down_ports_are_in_none() {
+        let ports: Vec<_> = (0..).zip(Mode::ALL).map(|(n, mode)| rules(mode, n, true)).collect();
+        let all = table(ports);
+        for (id, mode) in (0..).zip(Mode::ALL) {
+            assert_eq!(all.of_mode(mode), [id]);
+        }
+        let down = table(vec![rules(Mode::Bridge, 1, false)]);
+        assert_eq!(down.of_mode(Mode::Bridge), [0; 0]);
+        assert_eq!(down.find(Mac([2, 0, 0, 0, 0, 1])), None);
+    }
+
+    #[test]
+    fn a_sender_listed_twice_is_listed_once_and_a_down_port_still_keeps_it() {
+        let mut one = rules(Mode::Source, 1, true);
+        one.sources = vec![SENDER, SENDER];
+        let mut other = rules(Mode::Source, 2, false);
+        other.sources = vec![SENDER];
+        other.nodst = true;
+        let mut bridge = rules(Mode::Bridge, 3, true);
+        bridge.sources = vec![SENDER];
+        let table = table(vec![one, other, bridge]);
+        let sender = table.sender(SENDER).unwrap();
+        assert_eq!(table.listing(sender.list), [0]);
+        assert!(sender.nodst);
+        assert!(table.sender(Mac([2, 0, 0, 0, 0, 1])).is_none());
+    }
+}
