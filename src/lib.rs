@@ -22,6 +22,7 @@
 //! * [`server`]: the control loop: sockets, the front door, sessions, ports, signals.
 //! * [`device`]: what a front-end negotiates with; the vhost crates' view of our rings.
 //! * [`queue`]: the data plane: guest memory, rings, the two directions, the workers.
+//! * [`offload`]: checksums and segments in software, for a receiver that does not take a frame as it is.
 //! * [`port`]: the few facts of a port that the data plane needs.
 //! * [`uplink`]: macvtap devices, netlink, tap queues.
 //! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
@@ -35,6 +36,7 @@ pub mod device;
 pub mod error;
 pub mod mac;
 pub mod mode;
+pub mod offload;
 pub mod poll;
 pub mod port;
 pub mod print;
