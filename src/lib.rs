@@ -23,6 +23,7 @@
 //! * [`device`]: what a front-end negotiates with; the vhost crates' view of our rings.
 //! * [`queue`]: the data plane: guest memory, rings, the two directions, the workers.
 //! * [`switch`]: who gets a frame of a userspace macvlan port; pure, the kernel's rules.
+//! * [`offload`]: checksums and segments in software, for a receiver that does not take a frame as it is.
 //! * [`port`]: the few facts of a port that the data plane needs.
 //! * [`uplink`]: macvtap devices, netlink, tap queues.
 //! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
@@ -36,6 +37,7 @@ pub mod device;
 pub mod error;
 pub mod mac;
 pub mod mode;
+pub mod offload;
 pub mod poll;
 pub mod port;
 pub mod print;

@@ -18,13 +18,14 @@ pub const MAX_FRAME: usize = HEADER + ETHERNET + 8 + 65535;
 /// Where `num_buffers` stands in the header.
 pub const NUM_BUFFERS: usize = 10;
 
-const F_NEEDS_CSUM: u8 = 1;
-const GSO_NONE: u8 = 0;
-const GSO_TCPV4: u8 = 1;
-const GSO_UDP: u8 = 3;
-const GSO_TCPV6: u8 = 4;
-const GSO_UDP_L4: u8 = 5;
-const GSO_ECN: u8 = 0x80;
+pub(crate) const F_NEEDS_CSUM: u8 = 1;
+pub(crate) const F_DATA_VALID: u8 = 2;
+pub(crate) const GSO_NONE: u8 = 0;
+pub(crate) const GSO_TCPV4: u8 = 1;
+pub(crate) const GSO_UDP: u8 = 3;
+pub(crate) const GSO_TCPV6: u8 = 4;
+pub(crate) const GSO_UDP_L4: u8 = 5;
+pub(crate) const GSO_ECN: u8 = 0x80;
 
 /// Virtio feature bit numbers (virtio 1.2, sections 5.1.3 and 6).
 pub mod bit {

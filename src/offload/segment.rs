@@ -1,0 +1,82 @@
+//! A TCP stream or a run of UDP datagrams cut to the size that the sender named: TSO and USO.
+//!
+//! Each piece gets a copy of all headers. TCP (net/ipv4/tcp_offload.c, `tcp_gso_segment`): the sequence
+//! number moves on, CWR stays with the first segment (it answers one congestion mark, RFC 3168, section
+//! 6.1.2), FIN and PSH with the last. UDP (net/ipv4/udp_offload.c, `__udp_gso_segment`): each piece is a
+//! datagram with a length of its own. IPv4's identification counts up, with DF too, as the kernel does.
+//!
+//! The checksum starts from the pseudo-header's sum that the sender left in the field, with the length
+//! exchanged: it alone knows the last address of a routing header. A TCP sender that left none gets the
+//! one of the addresses in the IP header. A receiver that completes checksums itself gets the new sum in
+//! the same way; for others the piece is summed up here.
+//!
+//! What can go wrong: a TCP sum of 0 stays 0, as in the kernel's segments (both zeros are right), while
+//! UDP's must become 0xffff: 0 would mean "none" (RFC 768).
+
+use super::head::Head;
+use super::packet::{Packet, TCP, Version};
+use super::{Fields, sum};
+
+const FIN: u8 = 0x01;
+const PSH: u8 = 0x08;
+const CWR: u8 = 0x80;
+
+/// A frame that has been checked, and how it is to be cut.
+pub(super) struct Cut<'a> {
+    pub frame: &'a [u8],
+    pub packet: Packet,
+    /// The pseudo-header's sum for the whole.
+    pub pseudo: u16,
+    /// Most payload bytes of a piece, not 0.
+    pub size: usize,
+    /// Whether the receiver completes checksums.
+    pub partial: bool,
+}
+
+/// Hands over the pieces; their number, or None (before the first of them) when the headers are too
+/// long.
+pub(super) fn cut(cut: &Cut<'_>, emit: &mut super::Emit<'_>) -> Option<usize> {
+    let Packet { protocol, l4, data, end, .. } = cut.packet;
+    let mut head = Head::copy(cut.frame.get(..data)?)?;
+    let payload = cut.frame.get(data..end)?;
+    let field = l4 + cut.packet.checksum();
+    let header = if cut.partial {
+        Fields::checksum(u16::try_from(l4).ok()?, u16::try_from(cut.packet.checksum()).ok()?)
+    } else {
+        [0; 12]
+    };
+    let whole = u16::try_from(end.checked_sub(l4)?).ok()?;
+    let mut sequence = u32::from_be_bytes(*head.from(l4 + 4).first_chunk()?);
+    let mut id = head.id(&cut.packet);
+    let last_flags = *head.from(l4 + 13).first().unwrap_or(&0) & (FIN | PSH);
+    let count = payload.len().div_ceil(cut.size);
+    for (number, piece) in payload.chunks(cut.size).enumerate() {
+        // Part of `whole`, so it fits.
+        let length = u16::try_from(data - l4 + piece.len()).unwrap_or(whole);
+        if protocol == TCP {
+            let (first, last) = (number == 0, number + 1 == count);
+            head.byte(l4 + 13, |flags| {
+                let flags = flags & !(FIN | PSH) & if first { 0xff } else { !CWR };
+                flags | if last { last_flags } else { 0 }
+            });
+            head.put(l4 + 4, &sequence.to_be_bytes());
+        } else {
+            head.put16(l4 + 4, length);
+        }
+        if cut.packet.version == Version::V4 {
+            head.put16(cut.packet.ip + 4, id);
+        }
+        head.fit(&cut.packet, piece.len());
+        let start = sum::replaced(cut.pseudo, whole, length);
+        head.put16(field, start);
+        if !cut.partial {
+            let checksum = !sum::add(sum::sum(head.from(l4)), sum::sum(piece));
+            let none = protocol != TCP && checksum == 0;
+            head.put16(field, if none { 0xffff } else { checksum });
+        }
+        emit(&header, head.bytes(), piece);
+        sequence = sequence.wrapping_add(u32::try_from(piece.len()).unwrap_or(0));
+        id = id.wrapping_add(1);
+    }
+    Some(count)
+}
