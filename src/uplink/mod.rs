@@ -52,6 +52,7 @@ pub use create::{MacvtapSpec, NewMacvtap};
 pub use link::LinkInfo;
 pub use macvtap::Macvtap;
 pub use netlink::Netlink;
+pub use owner::{Claim, Owner};
 pub use parent::{Parent, Wanted};
 pub use tap::TapQueue;
 pub use watch::{LinkEvent, LinkWatch};
