@@ -95,11 +95,8 @@ fn ports_of_a_foreign_parent_are_recognised_by_its_index_and_namespace() {
 #[test]
 fn the_message_names_the_port_as_its_owner_does() {
     let beside = parent(vec![port("mv0", 2, Mode::Bridge)]);
-    let clash = Wanted {
-        object: "port vm7",
-        mac: Some(Mac([2, 0, 0, 0, 0, 2])),
-        ..wanted(Mode::Vepa)
-    };
+    let clash =
+        Wanted { object: "port vm7", mac: Some(Mac([2, 0, 0, 0, 0, 2])), ..wanted(Mode::Vepa) };
     assert!(refusal(&beside, clash).starts_with("port vm7: MAC address 02:00:00:00:00:02"));
     let large = Wanted { object: "port vm7", mtu: Some(9000), ..wanted(Mode::Vepa) };
     assert!(refusal(&beside, large).starts_with("port vm7: MTU 9000"));
