@@ -22,7 +22,7 @@ use std::sync::Arc;
 use super::adopt::{self, Before};
 use super::create::{create, lookup};
 use super::node::Node;
-use super::owner::Owner;
+use super::owner::{Claim, Owner};
 use super::silence::Silence;
 use super::{LinkInfo, MacvtapSpec, Netlink, Parent, TapOffload, TapQueue, Wanted, refusal};
 use crate::error::{Error, Result};
@@ -45,7 +45,7 @@ impl Macvtap {
     ///
     /// Errors name what is in the way; nothing is left behind then.
     pub fn open(netlink: &mut Netlink, spec: &MacvtapSpec) -> Result<Macvtap> {
-        let owner = Owner::take(&spec.name)?;
+        let owner = Owner::take(&Claim::device(&spec.name))?;
         let mut existing = lookup(netlink, &spec.name)?;
         if let Some(leftover) = existing.take_if(|link| adopt::is_leftover(link)) {
             log::info!("macvtap {}: replacing what a killed process has left", spec.name);
@@ -54,7 +54,8 @@ impl Macvtap {
                 .map_err(|error| refusal::of(&spec.name, "removing what is left of it", &error))?;
         }
         let parent = Parent::find(netlink, &spec.parent, &spec.name)?;
-        let wanted = Wanted::of(spec);
+        let object = format!("macvtap {}", spec.name);
+        let wanted = Wanted::of(spec, &object);
         if let Some(existing) = &existing {
             adopt::check(existing, &parent, spec)?;
         }

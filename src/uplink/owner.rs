@@ -1,10 +1,15 @@
-//! One device, one process: the lock that two processes cannot both hold.
+//! One thing, one process: the lock that two processes cannot both hold.
 //!
 //! A tap can be opened by anybody with the right to, and a second reader would silently get half of
 //! the guest's frames. So whoever uses the device NAME listens on the abstract Unix socket
-//! "vhost-user-macvtap:NAME" first. Abstract names live in the network namespace, as device names
-//! do; only one socket can have one; and the kernel takes it back when the process dies, however it
-//! dies. Whoever comes second connects, and SO_PEERCRED tells who listens.
+//! "vhost-user-macvtap:NAME" first. A parent whose ports live in userspace has the same trouble: two
+//! processes there would neither hear each other's guests nor notice that both claim one address.
+//! Its lock is "vhost-user-macvtap parent:IFINDEX", by number because a device can be renamed while
+//! it is in use; no device name holds a blank, so the two kinds cannot meet.
+//!
+//! Abstract names live in the network namespace, as device names and indices do; only one socket
+//! can have one; and the kernel takes it back when the process dies, however it dies. Whoever comes
+//! second connects, and SO_PEERCRED tells who listens.
 //!
 //! Nobody ever accepts: a question stays in the backlog of the listener. The backlog is therefore
 //! small, and once it is full the second process still knows that there is an owner, but not which.
@@ -33,9 +38,42 @@ const QUESTIONS: i32 = 32;
 /// dying process's taps before its lock, and takes some 15 ms for each.
 const ATTEMPTS: u32 = 200;
 
-/// The right to use one device, for as long as it is kept.
+/// What is to be locked, and the words for a refusal.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    key: String,
+    object: String,
+    /// Why this very process cannot have it twice, and what to do then.
+    again: (&'static str, &'static str),
+    /// What to do about another process that has it: stop it, or this.
+    instead: &'static str,
+}
+
+impl Claim {
+    /// The macvtap device `name`.
+    pub fn device(name: &str) -> Claim {
+        Claim {
+            key: format!("vhost-user-macvtap:{name}"),
+            object: format!("macvtap {name}"),
+            again: ("another port of this process", "give each port a name of its own"),
+            instead: "choose another port name",
+        }
+    }
+
+    /// The parent `name` with index `ifindex`, for ports in userspace.
+    pub fn parent(name: &str, ifindex: u32) -> Claim {
+        Claim {
+            key: format!("vhost-user-macvtap parent:{ifindex}"),
+            object: format!("parent {name}"),
+            again: ("another switch of this process", "put its ports into one switch"),
+            instead: "serve all ports of this parent from one process",
+        }
+    }
+}
+
+/// The right to use one thing, for as long as it is kept.
 #[derive(Debug)]
-pub(super) struct Owner {
+pub struct Owner {
     listener: OwnedFd,
 }
 
@@ -45,78 +83,79 @@ impl Drop for Owner {
     /// questions from that moment, which tells [`Owner::take`] to wait for the rest.
     fn drop(&mut self) {
         if let Err(errno) = shutdown(self.listener.as_raw_fd(), Shutdown::Both) {
-            log::debug!("lock of a macvtap device: {errno}");
+            log::debug!("lock of a device: {errno}");
         }
     }
 }
 
 impl Owner {
-    /// Takes the lock for the device `name` in the calling thread's network namespace.
-    pub(super) fn take(name: &str) -> Result<Owner> {
+    /// Takes the lock in the calling thread's network namespace. One that is just being given back
+    /// is waited for, up to two seconds.
+    ///
+    /// Errors: somebody has it, and the message says who; or there can be no socket.
+    pub fn take(claim: &Claim) -> Result<Owner> {
         // An owner that ends between our two looks, or is about to, leaves the name free.
         for _ in 0..ATTEMPTS {
-            match attempt(name) {
+            match attempt(claim) {
                 Ok(owner) => return Ok(owner),
                 Err(Errno::EADDRINUSE) => {}
-                Err(errno) => return Err(unusable(name, errno)),
+                Err(errno) => return Err(unusable(claim, errno)),
             }
-            match ask(name) {
+            match ask(claim) {
                 Err(Errno::ECONNREFUSED) => sleep(Duration::from_millis(10)),
-                answer => return Err(occupied(name, answer.ok())),
+                answer => return Err(occupied(claim, answer.ok())),
             }
         }
-        Err(occupied(name, None))
+        Err(occupied(claim, None))
     }
 }
 
-fn endpoint(name: &str) -> nix::Result<(OwnedFd, UnixAddr)> {
+fn endpoint(claim: &Claim) -> nix::Result<(OwnedFd, UnixAddr)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    let address = UnixAddr::new_abstract(format!("vhost-user-macvtap:{name}").as_bytes())?;
+    let address = UnixAddr::new_abstract(claim.key.as_bytes())?;
     Ok((socket, address))
 }
 
-fn attempt(name: &str) -> nix::Result<Owner> {
-    let (listener, address) = endpoint(name)?;
+fn attempt(claim: &Claim) -> nix::Result<Owner> {
+    let (listener, address) = endpoint(claim)?;
     bind(listener.as_raw_fd(), &address)?;
     listen(&listener, Backlog::new(QUESTIONS)?)?;
     Ok(Owner { listener })
 }
 
 /// The process id of the owner; 0 when it lives in a PID namespace out of our sight.
-fn ask(name: &str) -> nix::Result<i32> {
-    let (socket, address) = endpoint(name)?;
+fn ask(claim: &Claim) -> nix::Result<i32> {
+    let (socket, address) = endpoint(claim)?;
     connect(socket.as_raw_fd(), &address)?;
     Ok(getsockopt(&socket, PeerCredentials)?.pid())
 }
 
-fn occupied(name: &str, pid: Option<i32>) -> Error {
-    let object = format!("macvtap {name}");
+fn occupied(claim: &Claim, pid: Option<i32>) -> Error {
     match pid {
-        Some(pid) if u32::try_from(pid) == Ok(std::process::id()) => Error::failed(
-            object,
-            format!("another port of this process (pid {pid}) uses it already"),
-            "give each port a name of its own",
-        ),
+        Some(pid) if u32::try_from(pid) == Ok(std::process::id()) => {
+            let (who, remedy) = claim.again;
+            Error::failed(&claim.object, format!("{who} (pid {pid}) uses it already"), remedy)
+        }
         Some(pid) if pid > 0 => {
             let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             Error::failed(
-                object,
+                &claim.object,
                 format!("in use by process {pid} ({})", command.trim_end()),
-                "stop that process, or choose another port name",
+                format!("stop that process, or {}", claim.instead),
             )
         }
         _ => Error::failed(
-            object,
+            &claim.object,
             "in use by another process",
-            "find it with 'ss -xlp', stop it, or choose another port name",
+            format!("find it with 'ss -xlp', stop it, or {}", claim.instead),
         ),
     }
 }
 
-fn unusable(name: &str, errno: Errno) -> Error {
+fn unusable(claim: &Claim, errno: Errno) -> Error {
     Error::failed(
-        format!("macvtap {name}"),
+        &claim.object,
         format!("its lock, an abstract Unix socket, cannot be made: {}", io::Error::from(errno)),
         "allow AF_UNIX sockets and free file descriptors",
     )

@@ -5,6 +5,10 @@
 //! nothing, finds the reason and names who is in the way. The kernel still has the last word: what
 //! slips through here (a race, a driver's own rule) is put into words by `refusal.rs`.
 //!
+//! A port in userspace is judged by the same rules, and needs it more: an AF_PACKET socket on the
+//! slave of a bond or beside a passthru macvlan opens without complaint and then hears what is not
+//! for it, or nothing. There is no kernel behind it to say EADDRINUSE.
+//!
 //! Kernel facts (drivers/net/macvlan.c):
 //! - A macvlan on a macvlan is no tower: it becomes its sibling, a port of the real parent. That may
 //!   lie in another network namespace (a container whose eth0 is a macvlan), out of our sight; the
@@ -23,11 +27,11 @@ use crate::error::{Error, Result};
 use crate::mac::Mac;
 use crate::mode::Mode;
 
-/// What a new port wants of its parent.
+/// What a new port wants of its parent: a kernel device or one in userspace, the rules are the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// The port's device name.
-    pub name: &'a str,
+    /// The port in the words of a message: "macvtap vm1", "port vm1".
+    pub object: &'a str,
     /// How it shares the parent.
     pub mode: Mode,
     /// Its MAC address, if chosen.
@@ -37,9 +41,9 @@ pub struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// The part of a specification that concerns the parent.
-    pub fn of(spec: &'a MacvtapSpec) -> Wanted<'a> {
-        Wanted { name: &spec.name, mode: spec.mode, mac: spec.mac, mtu: spec.mtu }
+    /// The part of a macvtap's specification that concerns the parent; `object` names the port.
+    pub fn of(spec: &MacvtapSpec, object: &'a str) -> Wanted<'a> {
+        Wanted { object, mode: spec.mode, mac: spec.mac, mtu: spec.mtu }
     }
 }
 
@@ -55,7 +59,8 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Looks the parent up by name, with its master and all its ports but the one named `port`.
+    /// Looks the parent up by name, with its master and all its ports but the device named `port`
+    /// (empty for a port in userspace, which is no device).
     pub fn find(netlink: &mut Netlink, name: &str, port: &str) -> Result<Parent> {
         let failed = |error| unreadable(name, &error);
         let named = netlink.link_by_name(name).map_err(failed)?.ok_or_else(|| {
@@ -125,7 +130,7 @@ impl Parent {
         self.check_mac(wanted)?;
         match wanted.mtu {
             Some(mtu) if mtu > link.mtu => Err(Error::failed(
-                format!("macvtap {}", wanted.name),
+                wanted.object,
                 format!("MTU {mtu} is above the MTU of its parent {}, {}", link.name, link.mtu),
                 format!("choose at most {}, or raise the parent's", link.mtu),
             )),
@@ -159,7 +164,7 @@ impl Parent {
         let Some(mac) = wanted.mac else { return Ok(()) };
         let refuse = |reason: String| {
             Err(Error::failed(
-                format!("macvtap {}", wanted.name),
+                wanted.object,
                 reason,
                 "choose another address; every port of a parent needs its own",
             ))

@@ -19,7 +19,7 @@ fn parent(siblings: Vec<LinkInfo>) -> Parent {
 }
 
 fn wanted(mode: Mode) -> Wanted<'static> {
-    Wanted { name: "vm0", mode, mac: None, mtu: None }
+    Wanted { object: "macvtap vm0", mode, mac: None, mtu: None }
 }
 
 fn refusal(parent: &Parent, wanted: Wanted<'_>) -> String {
@@ -90,4 +90,14 @@ fn ports_of_a_foreign_parent_are_recognised_by_its_index_and_namespace() {
     let nested = Parent { link: inner, master: None, siblings: vec![] };
     assert!(nested.carries(&sibling));
     assert!(!nested.carries(&LinkInfo { parent_netns: None, ..sibling }));
+}
+
+#[test]
+fn the_message_names_the_port_as_its_owner_does() {
+    let beside = parent(vec![port("mv0", 2, Mode::Bridge)]);
+    let clash =
+        Wanted { object: "port vm7", mac: Some(Mac([2, 0, 0, 0, 0, 2])), ..wanted(Mode::Vepa) };
+    assert!(refusal(&beside, clash).starts_with("port vm7: MAC address 02:00:00:00:00:02"));
+    let large = Wanted { object: "port vm7", mtu: Some(9000), ..wanted(Mode::Vepa) };
+    assert!(refusal(&beside, large).starts_with("port vm7: MTU 9000"));
 }

@@ -14,7 +14,7 @@ use crate::mac::Mac;
 
 /// Creating the port `wanted` on `parent` failed.
 pub(super) fn of_creation(parent: &Parent, wanted: &Wanted<'_>, error: &io::Error) -> Error {
-    let port = format!("macvtap {}", wanted.name);
+    let port = wanted.object;
     let carrier = format!("parent {}", parent.link.name);
     match error.raw_os_error() {
         Some(libc::EPERM) => no_permission(port, "creating a network device"),

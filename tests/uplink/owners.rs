@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::uplink::{Macvtap, Netlink};
+use vhost_user_macvtap::uplink::{Claim, Macvtap, Netlink, Owner};
 
 use crate::world::{MAC, World, spec};
 
@@ -77,4 +77,18 @@ fn what_a_killed_process_leaves_is_taken_over() {
         port.close(&mut netlink).unwrap();
     });
     assert_eq!(world.show("vm0"), None);
+}
+
+#[test]
+fn a_parent_in_userspace_has_one_owner_and_its_number_counts_not_its_name() {
+    let (world, other) = (World::new(), World::new());
+    let first = world.enter(|| Owner::take(&Claim::parent("p0", 7)).unwrap());
+    let error = world.enter(|| Owner::take(&Claim::parent("eth0", 7)).unwrap_err().to_string());
+    assert!(error.starts_with("parent eth0: another switch of this process (pid "), "{error}");
+    // Another parent, a device that is called like the number, another namespace.
+    world.enter(|| Owner::take(&Claim::parent("p1", 8)).unwrap());
+    world.enter(|| Owner::take(&Claim::device("7")).unwrap());
+    other.enter(|| Owner::take(&Claim::parent("p0", 7)).unwrap());
+    drop(first);
+    world.enter(|| Owner::take(&Claim::parent("p0", 7)).unwrap());
 }

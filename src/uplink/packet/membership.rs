@@ -1,0 +1,81 @@
+//! Which frames the NIC lets in on our account: packet memberships.
+//!
+//! A NIC drops what is addressed to nobody here before any socket could hear it. A membership tells the
+//! kernel that somebody is here: a further unicast address (the same call that a kernel macvlan makes,
+//! `dev_uc_add`), all multicast, or everything. Memberships are counted, by the kernel over all sockets
+//! and for each socket, and a socket's end takes its own back, however it ends: nothing can be left
+//! behind, even by `kill -9`.
+//!
+//! The counting is why the two switches remember their state: switching on twice would need two
+//! switches off. What can go wrong: the same address may be claimed by another socket or a kernel
+//! macvlan, and the kernel does not mind. That clash is found by `parent.rs` and `owner.rs`, or never.
+//!
+//! A VLAN filter of the NIC is not reached by any of this; promiscuous mode switches it off.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::socket::Socket;
+use crate::mac::Mac;
+
+/// The memberships of one socket.
+#[derive(Debug)]
+pub(super) struct Memberships {
+    ifindex: u32,
+    all_multicast: AtomicBool,
+    promiscuous: AtomicBool,
+}
+
+impl Memberships {
+    pub(super) fn new(ifindex: u32) -> Memberships {
+        Memberships {
+            ifindex,
+            all_multicast: AtomicBool::new(false),
+            promiscuous: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn unicast(&self, socket: &Socket, mac: Mac, on: bool) -> io::Result<()> {
+        socket.member(&self.request(libc::PACKET_MR_UNICAST, mac), on)
+    }
+
+    pub(super) fn all_multicast(&self, socket: &Socket, on: bool) -> io::Result<()> {
+        self.switch(&self.all_multicast, libc::PACKET_MR_ALLMULTI, socket, on)
+    }
+
+    pub(super) fn promiscuous(&self, socket: &Socket, on: bool) -> io::Result<()> {
+        self.switch(&self.promiscuous, libc::PACKET_MR_PROMISC, socket, on)
+    }
+
+    fn switch(
+        &self,
+        state: &AtomicBool,
+        kind: libc::c_int,
+        socket: &Socket,
+        on: bool,
+    ) -> io::Result<()> {
+        if state.swap(on, Ordering::Relaxed) == on {
+            return Ok(());
+        }
+        let done = socket.member(&self.request(kind, Mac::default()), on);
+        if done.is_err() {
+            state.store(!on, Ordering::Relaxed);
+        }
+        done
+    }
+
+    fn request(&self, kind: libc::c_int, mac: Mac) -> libc::packet_mreq {
+        let mut address = [0; 8];
+        for (to, from) in address.iter_mut().zip(mac.0) {
+            *to = from;
+        }
+        libc::packet_mreq {
+            // An index that is out of range belongs to no device: the kernel says ENODEV.
+            mr_ifindex: libc::c_int::try_from(self.ifindex).unwrap_or(-1),
+            mr_type: kind as libc::c_ushort,
+            // The kernel wants the device's address length for unicast, and no more for the others.
+            mr_alen: mac.0.len() as libc::c_ushort,
+            mr_address: address,
+        }
+    }
+}

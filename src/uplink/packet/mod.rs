@@ -1,0 +1,237 @@
+//! A port on the parent itself: one AF_PACKET socket that hears and sends whole Ethernet frames.
+//!
+//! The userspace switch has no macvtap device below it. It listens on the parent, before the host's
+//! stack and before kernel macvlans, and sends as the parent would. Nobody loses anything by that: the
+//! host gets its own copy of every frame (`tcx.rs` is for the modes where it must not), and drops what
+//! is addressed to a guest, as it drops anybody else's.
+//!
+//! | file            | what it holds |
+//! |-----------------|---------------|
+//! | `socket.rs`     | the descriptor: options in the one order that works, sending |
+//! | `ring.rs`       | the receive ring: 4 MiB shared with the kernel, walked block by block |
+//! | `frame.rs`      | one frame in a block: header, VLAN tag put back, what is not fit to pass on |
+//! | `sctp.rs`       | the one checksum that virtio has no words for |
+//! | `filter.rs`     | which frames the kernel copies at all |
+//! | `membership.rs` | which frames the NIC lets in: addresses, all multicast, promiscuous |
+//!
+//! Inbound frames come through a ring in memory (TPACKET_V3), outbound ones by `sendmmsg`: measured,
+//! that beats the transmit ring, whose header parsing in the kernel has a race besides
+//! (CVE-2026-31700). Both carry a virtio-net header, so that 64 KiB of TCP pass in one piece.
+//!
+//! Latency: the kernel hands over a block of 256 KiB when it is full, or one tick after it was opened.
+//! The tick is 1 ms, and Linux before 6.18 rounds it up to a jiffy. So a lone frame waits for a
+//! millisecond at most, a busy ring does not wait.
+//!
+//! What can go wrong: frames get lost when the ring is full (counted, [`PacketQueue::losses`]). A parent
+//! that goes down says ENETDOWN once ([`PacketQueue::take_error`]); the socket resumes by itself. One
+//! that is deleted, or moves to another network namespace, is gone for good: sends say ENXIO, and a new
+//! queue is needed. LRO makes frames that the header cannot describe; the kernel drops them: `ethtool
+//! -K DEV lro off`. Closing a queue waits for the kernel's RCU, some 17 ms: not for the data path.
+//!
+//! Kernel source: net/packet/af_packet.c, include/linux/virtio_net.h; Documentation/networking/
+//! packet_mmap.rst.
+
+mod filter;
+mod frame;
+mod membership;
+mod ring;
+mod sctp;
+mod socket;
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use nix::errno::Errno;
+
+pub use filter::Admit;
+pub use frame::{Head, Received};
+pub use ring::Progress;
+pub use socket::SEND_HEADER;
+
+use crate::mac::Mac;
+use membership::Memberships;
+use ring::Ring;
+use socket::Socket;
+
+/// A receiving and sending AF_PACKET socket on one parent. Dropping it closes it and takes back its
+/// memberships.
+///
+/// Readable (EPOLLIN, level-triggered) while a block waits, writable while there is room to send, and
+/// in error (EPOLLERR) until [`PacketQueue::take_error`] has been called.
+#[derive(Debug)]
+pub struct PacketQueue {
+    // Unmapped before the socket is closed, though the kernel would not mind the other order.
+    ring: Mutex<Ring>,
+    memberships: Memberships,
+    ring_full: AtomicU64,
+    socket: Socket,
+}
+
+/// Frames from the wire that did not arrive, since the queue was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Dropped by the kernel: the ring was full, or the frame had no virtio-net header (LRO).
+    pub dropped: u64,
+    /// Too long for a block (BIG TCP), so that only its beginning came.
+    pub truncated: u64,
+    /// No whole Ethernet frame, or one whose description contradicts itself.
+    pub unusable: u64,
+}
+
+impl PacketQueue {
+    /// Opens a queue on the device with that index, in the calling thread's network namespace.
+    ///
+    /// Queues with the same `fanout` number share the flows of the parent among them by flow hash; a
+    /// queue without hears everything. A queue that joins may miss frames for an instant, but no
+    /// frame comes twice.
+    ///
+    /// Errors: EPERM without CAP_NET_RAW, ENODEV without such a device, ENOMEM without 4 MiB for the
+    /// ring, EINVAL for a fanout number in other use. A parent that is down is no error; before Linux
+    /// 6.13 it is one for a fanout (EINVAL).
+    pub fn open(ifindex: u32, admit: Admit, fanout: Option<u16>) -> io::Result<PacketQueue> {
+        let socket = Socket::open()?;
+        let ring = Ring::new(&socket)?;
+        match fanout {
+            None => {
+                socket.filter(admit.program())?;
+                socket.bind(ifindex)?;
+            }
+            Some(group) => {
+                // Between bind and join the socket is on its own, and would hear all flows.
+                socket.filter(filter::NOTHING)?;
+                socket.bind(ifindex)?;
+                socket.join(group)?;
+                socket.filter(admit.program())?;
+            }
+        }
+        Ok(PacketQueue {
+            ring: Mutex::new(ring),
+            memberships: Memberships::new(ifindex),
+            ring_full: AtomicU64::new(0),
+            socket,
+        })
+    }
+
+    /// Changes what the kernel lets through, at once and without a gap.
+    pub fn set_admit(&self, admit: Admit) -> io::Result<()> {
+        self.socket.filter(admit.program())
+    }
+
+    /// Hands waiting frames to `each`, oldest first, at most `budget` of them; the next call goes on
+    /// where this one ended. A block returns to the kernel when its last frame has been handed over.
+    ///
+    /// One thread receives at a time: a second one, or a call from within `each`, gets nothing and is
+    /// told that more waits. Allocates nothing, waits for nothing.
+    pub fn receive(&self, budget: usize, each: &mut dyn FnMut(Received<'_>)) -> Progress {
+        match self.ring.try_lock() {
+            Ok(mut ring) => ring.walk(budget, each),
+            Err(TryLockError::Poisoned(ring)) => ring.into_inner().walk(budget, each),
+            Err(TryLockError::WouldBlock) => Progress { frames: 0, more: true },
+        }
+    }
+
+    /// Sends frames, each message being a header of [`SEND_HEADER`] bytes and then the frame, in any
+    /// pieces (at most 1024, and at most 1024 messages). Never waits. Returns how many the kernel
+    /// took; less than all means that the next one has a reason, which the next call tells.
+    ///
+    /// The header is a `virtio_net_hdr` without `num_buffers`, in the host's byte order. Frames that
+    /// need a checksum or segmentation get it from the device, or from the kernel before it.
+    ///
+    /// Errors are about the first message:
+    /// - EAGAIN: the send buffer is full. Nothing is lost; try when the queue is writable.
+    /// - ENOBUFS: the parent's queueing discipline dropped it. It is gone.
+    /// - EMSGSIZE: longer than the MTU allows (14 bytes more, 18 with a VLAN tag), and no
+    ///   segmentation is asked for.
+    /// - EINVAL: shorter than an Ethernet header, or the virtio-net header does not fit the frame.
+    /// - ENETDOWN: the parent is down, *or* was meanwhile: a pending error is told here once.
+    /// - ENXIO: the parent has been deleted or has left the network namespace.
+    ///
+    /// # Safety
+    /// Every message must point to `msg_iovlen` pieces, and every piece must be readable for its
+    /// whole length, until the call returns; name and control pointers must be null or valid. A
+    /// guest that changes a piece meanwhile changes its own frame only: the kernel copies first.
+    pub unsafe fn send(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
+        // SAFETY: the caller vouches for all that the messages point to.
+        unsafe { self.socket.send(messages) }
+    }
+
+    /// Sends one complete frame from ordinary memory, for the control side (RARP). Errors are those
+    /// of [`PacketQueue::send`].
+    pub fn send_one(&self, frame: &[u8]) -> io::Result<()> {
+        self.send_with_header(&[0; SEND_HEADER], frame)
+    }
+
+    /// Sends one frame with its header from ordinary memory. Errors are those of
+    /// [`PacketQueue::send`].
+    pub fn send_with_header(&self, header: &[u8; SEND_HEADER], frame: &[u8]) -> io::Result<()> {
+        let mut pieces = [header.as_slice(), frame].map(|piece| libc::iovec {
+            iov_base: piece.as_ptr().cast_mut().cast(),
+            iov_len: piece.len(),
+        });
+        let mut message = [socket::message(&mut pieces)];
+        // SAFETY: the message points to two pieces, both live slices, which the kernel only reads.
+        match unsafe { self.socket.send(&mut message) } {
+            Ok(0) => Err(Errno::EAGAIN.into()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The error that the kernel keeps for the socket, if any, which is forgotten by that: ENETDOWN
+    /// once the parent has gone down or away, or was down when the queue was opened.
+    pub fn take_error(&self) -> Option<Errno> {
+        self.socket.take_error()
+    }
+
+    /// What was lost since the queue was opened. For the control side: it may wait for a turn of the
+    /// data path.
+    pub fn losses(&self) -> io::Result<Losses> {
+        // The kernel forgets its count by telling it.
+        let dropped = u64::from(self.socket.kernel_drops()?);
+        let dropped = self.ring_full.fetch_add(dropped, Ordering::Relaxed).wrapping_add(dropped);
+        let ring = self.lock();
+        Ok(Losses { dropped, truncated: ring.truncated, unusable: ring.unusable })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Makes the NIC let frames to this address in. A parent that cannot filter by several addresses
+    /// goes promiscuous by it. Counted: as many drops are needed as adds.
+    ///
+    /// Errors: ENODEV when the parent has gone, EINVAL for a group address on some drivers.
+    pub fn add_unicast(&self, mac: Mac) -> io::Result<()> {
+        self.memberships.unicast(&self.socket, mac, true)
+    }
+
+    /// Takes back one [`PacketQueue::add_unicast`]. An address that was not added is fine.
+    pub fn drop_unicast(&self, mac: Mac) -> io::Result<()> {
+        self.memberships.unicast(&self.socket, mac, false)
+    }
+
+    /// Makes the NIC let all multicast in, or no longer on our account. ENODEV when the parent has
+    /// gone.
+    pub fn set_all_multicast(&self, on: bool) -> io::Result<()> {
+        self.memberships.all_multicast(&self.socket, on)
+    }
+
+    /// Makes the NIC let everything in, or no longer on our account. ENODEV when the parent has gone.
+    pub fn set_promiscuous(&self, on: bool) -> io::Result<()> {
+        self.memberships.promiscuous(&self.socket, on)
+    }
+}
+
+impl AsFd for PacketQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for PacketQueue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_fd().as_raw_fd()
+    }
+}

@@ -1,0 +1,162 @@
+//! The receive ring: memory shared with the kernel, handed to and fro in blocks.
+//!
+//! TPACKET_V3 packs frames one behind the other into a block, and gives the block to us when it is
+//! full or its time is up. One word in front of each block says whose it is. The kernel fills blocks in
+//! turn and never skips one that is still ours: it drops frames instead. So blocks are ours in order
+//! too, and one number says where we are.
+//!
+//! Memory model: the kernel writes a block, then its status (`smp_wmb` in `prb_flush_block`); we load
+//! the status with Acquire before we look at the block, and store it with Release when we have done. In
+//! between the kernel leaves the block alone, whence slices of it are sound; the status word is only
+//! touched while no slice is alive.
+//!
+//! What can go wrong: a consumer that holds blocks back (a budget that is too small for the load) lets
+//! the ring run full. What the block says about itself is checked (`frame.rs`): a block that
+//! contradicts itself is given back, and its remaining frames count as unusable.
+
+use std::io;
+use std::mem::offset_of;
+use std::os::fd::{AsFd, AsRawFd};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use libc::{tpacket_block_desc, tpacket_hdr_v1};
+
+use super::frame::{self, Entry, Received, u32_at};
+use super::socket::Socket;
+
+/// Bytes in one block. Holds a frame of 64 KiB with room to spare: one that does not fit the rest of a
+/// block closes it.
+pub(super) const BLOCK: usize = 256 << 10;
+
+/// Blocks: 4 MiB in all, some 3 ms of 10 Gbit/s, or 40,000 small frames.
+pub(super) const BLOCKS: usize = 16;
+
+const HEADER: usize = offset_of!(tpacket_block_desc, hdr);
+const STATUS: usize = HEADER + offset_of!(tpacket_hdr_v1, block_status);
+const FRAMES: usize = HEADER + offset_of!(tpacket_hdr_v1, num_pkts);
+const FIRST: usize = HEADER + offset_of!(tpacket_hdr_v1, offset_to_first_pkt);
+
+/// What came of one call to [`super::PacketQueue::receive`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Frames handed over.
+    pub frames: usize,
+    /// True when the budget ended first: more frames wait, and the queue is still readable.
+    pub more: bool,
+}
+
+/// The mapped ring and our place in it.
+#[derive(Debug)]
+pub(super) struct Ring {
+    start: NonNull<u8>,
+    /// The block that is next, or under way.
+    block: usize,
+    /// The next frame in it, and how many are left. Absent: not begun.
+    place: Option<(usize, u32)>,
+    /// Frames that came in part.
+    pub(super) truncated: u64,
+    /// Frames that could not be handed over.
+    pub(super) unusable: u64,
+}
+
+// SAFETY: the mapping belongs to this value alone and is not bound to a thread.
+unsafe impl Send for Ring {}
+
+impl Ring {
+    /// Maps the ring of the socket.
+    pub(super) fn new(socket: &Socket) -> io::Result<Ring> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs nobody's memory.
+        let start = unsafe {
+            libc::mmap(ptr::null_mut(), BLOCK * BLOCKS, protection, libc::MAP_SHARED, fd, 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
+        Ok(Ring { start, block: 0, place: None, truncated: 0, unusable: 0 })
+    }
+
+    /// See [`super::PacketQueue::receive`]. The budget counts frames looked at, also bad ones.
+    pub(super) fn walk(&mut self, budget: usize, each: &mut dyn FnMut(Received<'_>)) -> Progress {
+        let (mut looked, mut frames) = (0, 0);
+        while self.is_ours() {
+            let Some((mut at, mut left)) = self.place.take().or_else(|| self.enter()) else {
+                self.give_back();
+                continue;
+            };
+            while left > 0 {
+                if looked == budget {
+                    self.place = Some((at, left));
+                    return Progress { frames, more: true };
+                }
+                looked += 1;
+                left -= 1;
+                let (entry, step) = frame::entry(self.bytes(), at);
+                let good = match entry {
+                    Entry::Frame(received) => {
+                        each(received);
+                        frames += 1;
+                        Ok(())
+                    }
+                    Entry::Truncated => Err(&mut self.truncated),
+                    Entry::Unusable => Err(&mut self.unusable),
+                };
+                if let Err(count) = good {
+                    *count = count.wrapping_add(1);
+                }
+                match step.and_then(|step| at.checked_add(step)) {
+                    Some(next) => at = next,
+                    // The last one leads nowhere; any other that does takes the rest with it.
+                    None => {
+                        self.unusable = self.unusable.wrapping_add(left.into());
+                        left = 0;
+                    }
+                }
+            }
+            self.give_back();
+        }
+        Progress { frames, more: false }
+    }
+
+    fn status(&self) -> &AtomicU32 {
+        // `block` is kept below BLOCKS by `give_back`.
+        let at = self.block * BLOCK + STATUS;
+        // SAFETY: inside the mapping and a multiple of four from its page-aligned start; no slice of
+        // the block is alive, since those borrow `self` mutably.
+        unsafe { AtomicU32::from_ptr(self.start.add(at).as_ptr().cast()) }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+    }
+
+    fn give_back(&mut self) {
+        self.status().store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        self.block = (self.block + 1) % BLOCKS;
+        self.place = None;
+    }
+
+    /// The block, which is ours: to be called after [`Ring::is_ours`] has said so.
+    fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: inside the mapping (see `status`), initialised (the kernel maps zeroed pages), and
+        // ours until `give_back`, which cannot run while the slice borrows `self`.
+        unsafe { slice::from_raw_parts_mut(self.start.add(self.block * BLOCK).as_ptr(), BLOCK) }
+    }
+
+    /// Where the first frame of the block is, and how many there are.
+    fn enter(&mut self) -> Option<(usize, u32)> {
+        let block = self.bytes();
+        Some((u32_at(block, FIRST)? as usize, u32_at(block, FRAMES)?))
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and no reference into it is left.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), BLOCK * BLOCKS) };
+    }
+}

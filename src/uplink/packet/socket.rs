@@ -1,0 +1,192 @@
+//! The descriptor of a packet queue: its options, set in the one order that works, and sending.
+//!
+//! The order, and why:
+//! 1. a socket without a protocol: it hears nothing yet;
+//! 2. TPACKET_V3 and the virtio-net header: refused (EBUSY) once there is a ring;
+//! 3. no outgoing frames, the ring, the filter: all before the first frame can come;
+//! 4. bind, which names device and protocol and starts the flow of frames;
+//! 5. fanout, which wants a bound socket.
+//!
+//! The header before a frame to be sent has 10 bytes: `virtio_net_hdr` without `num_buffers`, which
+//! means nothing in that direction. Linux 6.6 would also take 12 (PACKET_VNET_HDR_SZ), but into a ring
+//! it writes 10 all the same, right before the frame. So 10 it is, on every kernel.
+//!
+//! No PACKET_QDISC_BYPASS: it skips the segmentation in software, and a large frame for a device that
+//! cannot cut it is then dropped (ENOBUFS).
+//!
+//! All `unsafe` of the socket's system calls lives in this file.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use libc::{c_int, c_uint, socklen_t};
+use nix::errno::Errno;
+
+use super::ring::{BLOCK, BLOCKS};
+
+/// Size of the virtio-net header before a frame that is sent, in bytes: without `num_buffers`.
+pub const SEND_HEADER: usize = 10;
+
+/// What may wait in the parent's transmit path before a send says EAGAIN, in bytes. All guests of the
+/// parent share it: some forty frames of 64 KiB with their bookkeeping.
+const SEND_BUFFER: c_int = 4 << 20;
+
+/// How long the kernel keeps an unfilled block from us, in milliseconds: the least there is.
+const RETIRE: c_uint = 1;
+
+/// An AF_PACKET socket with its ring, heard of by nobody until it is bound.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: OwnedFd,
+}
+
+impl Socket {
+    /// Steps 1 to 3, but for the filter.
+    pub(super) fn open() -> io::Result<Socket> {
+        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        // SAFETY: a system call on numbers.
+        let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+        // SAFETY: the descriptor is new and nobody else's.
+        let socket = Socket { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+        socket.packet(libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V3 as c_int))?;
+        socket.packet(libc::PACKET_VNET_HDR, &(1 as c_int))?;
+        match socket.packet(libc::PACKET_IGNORE_OUTGOING, &(1 as c_int)) {
+            // Before Linux 4.20. The filter keeps them out too.
+            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
+            other => other?,
+        }
+        let request = libc::tpacket_req3 {
+            tp_block_size: BLOCK as c_uint,
+            tp_block_nr: BLOCKS as c_uint,
+            // Without meaning in version 3, but the four numbers have to agree.
+            tp_frame_size: 2048,
+            tp_frame_nr: (BLOCK / 2048 * BLOCKS) as c_uint,
+            tp_retire_blk_tov: RETIRE,
+            tp_sizeof_priv: 0,
+            tp_feature_req_word: libc::TP_FT_REQ_FILL_RXHASH,
+        };
+        socket.packet(libc::PACKET_RX_RING, &request)?;
+        if socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER).is_err() {
+            // Without CAP_NET_ADMIN. The kernel caps it at net.core.wmem_max without an error.
+            socket.set(libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER)?;
+        }
+        Ok(socket)
+    }
+
+    /// Step 4.
+    pub(super) fn bind(&self, ifindex: u32) -> io::Result<()> {
+        // SAFETY: a sockaddr_ll is plain numbers: all zero is a valid one.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as libc::sa_family_t;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        // Index 0 would mean every device; nothing has it, and nothing has a negative one.
+        address.sll_ifindex = c_int::try_from(ifindex).ok().filter(|&i| i > 0).unwrap_or(-1);
+        let size = mem::size_of_val(&address) as socklen_t;
+        // SAFETY: the address is whole, of the announced size, and outlives the call.
+        let done = unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), size) };
+        Errno::result(done)?;
+        Ok(())
+    }
+
+    /// Step 5: shares the flows of the parent with the other members of the group, by flow hash. A
+    /// conversation's two directions have the same hash.
+    pub(super) fn join(&self, group: u16) -> io::Result<()> {
+        let how = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+        self.packet(libc::PACKET_FANOUT, &(u32::from(group) | how << 16))
+    }
+
+    /// Sets the filter, or replaces it at once.
+    pub(super) fn filter(&self, program: &'static [libc::sock_filter]) -> io::Result<()> {
+        let program = libc::sock_fprog {
+            len: program.len() as libc::c_ushort,
+            filter: program.as_ptr().cast_mut(),
+        };
+        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+    }
+
+    /// Adds or drops a membership.
+    pub(super) fn member(&self, request: &libc::packet_mreq, add: bool) -> io::Result<()> {
+        let option = if add { libc::PACKET_ADD_MEMBERSHIP } else { libc::PACKET_DROP_MEMBERSHIP };
+        self.packet(option, request)
+    }
+
+    fn packet<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
+        self.set(libc::SOL_PACKET, option, value)
+    }
+
+    fn set<T: Plain>(&self, level: c_int, option: c_int, value: &T) -> io::Result<()> {
+        let (fd, size) = (self.fd.as_raw_fd(), mem::size_of::<T>() as socklen_t);
+        // SAFETY: `value` is a whole T, of the announced size; the kernel reads it, and the filter
+        // that a sock_fprog points to, which is static (see `filter`).
+        let done =
+            unsafe { libc::setsockopt(fd, level, option, ptr::from_ref(value).cast(), size) };
+        Errno::result(done)?;
+        Ok(())
+    }
+
+    fn get<T: Plain + Default>(&self, level: c_int, option: c_int) -> io::Result<T> {
+        let mut value = T::default();
+        let (fd, mut size) = (self.fd.as_raw_fd(), mem::size_of::<T>() as socklen_t);
+        let place = (&raw mut value).cast();
+        // SAFETY: the kernel writes at most `size` bytes, which `value` has; any bytes are a valid
+        // `Plain`.
+        let done = unsafe { libc::getsockopt(fd, level, option, place, &raw mut size) };
+        Errno::result(done)?;
+        Ok(value)
+    }
+
+    /// See [`super::PacketQueue::take_error`].
+    pub(super) fn take_error(&self) -> Option<Errno> {
+        match self.get::<c_int>(libc::SOL_SOCKET, libc::SO_ERROR) {
+            Ok(0) | Err(_) => None,
+            Ok(number) => Some(Errno::from_raw(number)),
+        }
+    }
+
+    /// Frames that did not get into the ring since the last call: the kernel forgets them by it.
+    pub(super) fn kernel_drops(&self) -> io::Result<u32> {
+        let [_frames, drops, _freezes] =
+            self.get::<[c_uint; 3]>(libc::SOL_PACKET, libc::PACKET_STATISTICS)?;
+        Ok(drops)
+    }
+
+    /// See [`super::PacketQueue::send`].
+    ///
+    /// # Safety
+    /// As there.
+    pub(super) unsafe fn send(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
+        let count = messages.len().min(libc::UIO_MAXIOV as usize) as c_uint;
+        let fd = self.fd.as_raw_fd();
+        // SAFETY: the slice holds as many messages as are announced; the caller vouches for what
+        // they point to.
+        let sent =
+            unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
+        Ok(Errno::result(sent)? as usize)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A message of these pieces to nobody in particular. It holds a pointer to them.
+pub(super) fn message(pieces: &mut [libc::iovec]) -> libc::mmsghdr {
+    // SAFETY: an mmsghdr is numbers and pointers: all zero is a valid one.
+    let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
+    message.msg_hdr.msg_iov = pieces.as_mut_ptr();
+    message.msg_hdr.msg_iovlen = pieces.len() as _;
+    message
+}
+
+/// Values of socket options: plain numbers without padding, any bytes of which are a valid value.
+trait Plain {}
+impl Plain for c_int {}
+impl Plain for c_uint {}
+impl Plain for [c_uint; 3] {}
+impl Plain for libc::tpacket_req3 {}
+impl Plain for libc::packet_mreq {}
+impl Plain for libc::sock_fprog {}
