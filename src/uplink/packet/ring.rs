@@ -10,7 +10,7 @@
 //! between the kernel leaves the block alone, whence slices of it are sound; the status word is only
 //! touched while no slice is alive.
 //!
-//! What can go wrong: a consumer that holds blocks back (a budget that is too small for the load) lets
+//! What can go wrong: a consumer that sleeps or holds blocks back (a budget that is too small for the load) lets
 //! the ring run full. What the block says about itself is checked (`frame.rs`): a block that
 //! contradicts itself is given back, and its remaining frames count as unusable.
 
@@ -28,10 +28,12 @@ use super::socket::Socket;
 
 /// Bytes in one block. Holds a frame of 64 KiB with room to spare: one that does not fit the rest of a
 /// block closes it.
-pub(super) const BLOCK: usize = 256 << 10;
+pub(super) const BLOCK: usize = 128 << 10;
 
-/// Blocks: 4 MiB in all, some 3 ms of 10 Gbit/s, or 40,000 small frames.
-pub(super) const BLOCKS: usize = 16;
+/// Blocks: 8 MiB in all. What counts is less the memory than the number: a trickle of frames uses up a
+/// block with every tick, however few are in it, so a consumer that sleeps for more than 64 ms (a
+/// busy host, a suspended VM around us) loses frames. Sixteen blocks of 256 KiB lost them after 16 ms.
+pub(super) const BLOCKS: usize = 64;
 
 const HEADER: usize = offset_of!(tpacket_block_desc, hdr);
 const STATUS: usize = HEADER + offset_of!(tpacket_hdr_v1, block_status);
