@@ -7,6 +7,12 @@
 mod common;
 #[path = "uplink/frames.rs"]
 mod frames;
+#[path = "uplink/guard.rs"]
+mod guard;
+#[path = "uplink/holders.rs"]
+mod holders;
+#[path = "uplink/host_filter.rs"]
+mod host_filter;
 #[path = "uplink/lifecycle.rs"]
 mod lifecycle;
 #[path = "uplink/owners.rs"]
