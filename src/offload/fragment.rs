@@ -10,16 +10,16 @@
 //! kept: it is made of the datagram's checksum, ports and length. Two datagrams that agree in all of
 //! these and are under way at once may be mixed, but only if one loses a fragment.
 //!
-//! Where the kernel is wrong we differ: with extension headers, `ipv6_gso_segment` adds their length
-//! to the offset of every fragment but the first, and copies destination options behind a routing
-//! header into each.
+//! Where the kernel is wrong we differ: `ipv6_gso_segment` counts extension headers as payload, so
+//! every offset is too large by their length for each fragment before it; and destination options
+//! behind a routing header are copied into all fragments.
 
 use super::Cut;
 use super::head::Head;
 use super::packet::{FRAGMENT, Packet, Version, be16};
 use super::sum;
 
-/// Most fragments' payload of a datagram that `size` allows: a multiple of 8, in bytes; 0 for none.
+/// The payload of every fragment but the last, in bytes: the largest multiple of 8 that `size` allows.
 pub(super) fn piece(size: usize) -> usize {
     size & !7
 }
