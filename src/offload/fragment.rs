@@ -14,9 +14,10 @@
 //! every offset is too large by their length for each fragment before it; and destination options
 //! behind a routing header are copied into all fragments.
 
-use super::Cut;
 use super::head::Head;
 use super::packet::{FRAGMENT, Packet, Version, be16};
+use super::repair::Emit;
+use super::segment::Cut;
 use super::sum;
 
 /// The payload of every fragment but the last, in bytes: the largest multiple of 8 that `size` allows.
@@ -38,7 +39,7 @@ pub(super) fn complete(frame: &mut [u8], packet: &Packet, pseudo: u16) -> Option
 
 /// Hands over the fragments; their number, or None (before the first of them) when the headers are
 /// too long.
-pub(super) fn cut(cut: &Cut<'_>, emit: &mut super::Emit<'_>) -> Option<usize> {
+pub(super) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
     let packet = &cut.packet;
     let payload = cut.frame.get(packet.fragment..packet.end)?;
     let mut head = Head::copy(cut.frame.get(..packet.fragment)?)?;

@@ -6,8 +6,9 @@
 //! that did not become any).
 
 use vhost_user_macvtap::offload::Unrepairable;
+use vhost_user_macvtap::queue::vnet::bit;
 
-use super::judge::{Emitted, masked, ours, transport};
+use super::judge::{Emitted, finished, legal, masked, ours, transport};
 use super::kernel::Kernel;
 use super::stimuli::{
     DESTINATION, ECN, HOP_BY_HOP, ROUTING, Shape, Stimulus, TSO4, TSO6, UFO, USO, sum,
@@ -112,8 +113,8 @@ fn tcp_options_do_not_make_a_frame_longer_than_it_is() {
 }
 
 /// Without NEEDS_CSUM the kernel sets the sum of TCP and UFO itself, and so do we. In a tagged frame
-/// it looks for the packet in the wrong place and refuses (`virtio_net_hdr_to_skb` holds the kind
-/// against the tag's ethertype): there we do as in an untagged one.
+/// it does not find TCP or UDP (`virtio_net_hdr_to_skb` has to search for it then) and refuses: there
+/// we do as in an untagged one. A receiver that takes the whole gets a checksum to complete with it.
 #[test]
 fn a_checksum_is_made_where_none_was_begun() {
     let mut kernel = Kernel::new();
@@ -126,6 +127,12 @@ fn a_checksum_is_made_where_none_was_begun() {
             let plain = frames(ours(&header, &frame, 0));
             let theirs = kernel.ask(&header, &frame).unwrap();
             assert!(theirs.into_iter().map(masked).eq(plain.clone()));
+            for features in [1 << bit::GUEST_CSUM, u64::MAX] {
+                let mine = ours(&header, &frame, features).unwrap();
+                let whole = |header: &[u8; 12]| header[1] == 0 || header[0] == 1;
+                assert!(mine.iter().all(|(h, _)| legal(h, features) && whole(h)));
+                assert!(finished(&mut kernel, mine).into_iter().map(masked).eq(plain.clone()));
+            }
             let (header, frame) = shape(&[0x8100]).cut(kind, 1000).build();
             assert_eq!(kernel.ask(&header, &frame), Err(EINVAL));
             let mut tagged = frames(ours(&header, &frame, 0));
