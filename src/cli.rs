@@ -40,7 +40,7 @@ pub struct Args {
     pub flags: PortFlags,
 
     /// A port, repeatable: socket=PATH,parent=DEV and the keys type, mode, mac, mtu, queue-pairs,
-    /// source (MAC+MAC), name, mac-changes, compat=on, client=on
+    /// source (MAC+MAC), nodst=on, name, mac-changes, compat=on, client=on
     #[arg(long, global = true, value_name = "KEY=VALUE,...", help_heading = "Many ports")]
     pub port: Vec<String>,
 
@@ -127,6 +127,11 @@ pub struct PortFlags {
     #[arg(long, global = true, value_name = "MAC")]
     pub source: Vec<String>,
 
+    /// With type macvlan and mode source: the host and the siblings do not get the frames of those
+    /// sources
+    #[arg(long, global = true)]
+    pub nodst: bool,
+
     /// The name of the port and of its macvtap device, at most 15 bytes [default: derived from the
     /// socket path, stable]
     #[arg(long, global = true, value_name = "NAME")]
@@ -151,15 +156,23 @@ pub enum Command {
     LibvirtXml,
     /// Print what to give cloud-hypervisor for these ports
     CloudHypervisorArgs,
+    /// Give a device the address of --mac back when stdin ends; the program starts it itself
+    #[command(hide = true)]
+    GuardMac {
+        /// The device's interface index
+        #[arg(long, value_name = "N")]
+        ifindex: u32,
+    },
 }
 
 impl Command {
-    /// The printer behind the subcommand.
-    pub fn printer(self) -> Printer {
+    /// The printer behind the subcommand, if it is one.
+    pub fn printer(self) -> Option<Printer> {
         match self {
-            Command::QemuArgs => Printer::Qemu,
-            Command::LibvirtXml => Printer::Libvirt,
-            Command::CloudHypervisorArgs => Printer::CloudHypervisor,
+            Command::QemuArgs => Some(Printer::Qemu),
+            Command::LibvirtXml => Some(Printer::Libvirt),
+            Command::CloudHypervisorArgs => Some(Printer::CloudHypervisor),
+            Command::GuardMac { .. } => None,
         }
     }
 }
@@ -200,6 +213,15 @@ mod tests {
             assert_eq!(args.flags.mtu.as_deref(), Some("1400"), "{line:?}");
             assert_eq!(args.command, Some(Command::QemuArgs));
         }
+    }
+
+    #[test]
+    fn the_guardian_is_hidden_and_uses_the_one_mac_flag() {
+        let line = ["x", "guard-mac", "--ifindex", "7", "--mac", "2:0:0:0:0:1"];
+        let args = Args::try_parse_from(line).unwrap();
+        assert_eq!(args.command, Some(Command::GuardMac { ifindex: 7 }));
+        assert_eq!(args.flags.mac.as_deref(), Some("2:0:0:0:0:1"));
+        assert!(!Args::command().render_long_help().to_string().contains("guard-mac"));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
-use vhost_user_macvtap::cli::{self, Args};
+use vhost_user_macvtap::cli::{self, Args, Command};
 use vhost_user_macvtap::error::Result;
+use vhost_user_macvtap::uplink::guard_mac;
 use vhost_user_macvtap::{config, print};
 
 fn main() -> ExitCode {
@@ -27,12 +28,15 @@ fn main() -> ExitCode {
 }
 
 fn act(args: &Args) -> Result<ExitCode> {
+    if let Some(Command::GuardMac { ifindex }) = args.command {
+        guard_mac(ifindex, args.flags.mac.as_deref().unwrap_or_default())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = config::resolve(args)?;
     if args.check {
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(command) = args.command {
-        let printer = command.printer();
+    if let Some(printer) = args.command.and_then(Command::printer) {
         let text = print::text(printer, &config)?;
         let code = show(&text);
         eprint!("{}", print::note(printer, &config));

@@ -1,23 +1,57 @@
 //! What the data path knows of its port.
 //!
-//! The control side owns a port's device, socket and front-end (`server/port.rs`); the workers need four
-//! facts of it, which live here in atomics: its name, its MAC address, how long a frame may be, and
-//! what to do with a frame that has another source address.
+//! The control side owns a port's device, socket and front-end (`server/port.rs`); the workers need five
+//! facts of it, which live here in atomics: its name, its MAC address, how long a frame may be, what to
+//! do with a frame that has another source address, and which of its queue pairs can receive.
 //!
 //! A front-end never tells the back-end that its guest has changed its MAC address (QEMU keeps that to
 //! itself), so the only sign is a frame with a new source. Where the port may follow, the worker leaves
 //! the address here and rings the control side's bell; the device is changed there, in its own time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::eventfd::EventFd;
 
-use crate::config::MacChanges;
+use crate::config::Kind;
+use crate::config::{MacChanges, MacChoice, PortConfig};
 use crate::mac::Mac;
+use crate::mode::Mode;
 
 /// Ethernet header and one VLAN tag: what the kernel allows on top of an MTU (`is_skb_forwardable`).
 const FRAME_OVERHEAD: u32 = 14 + 4;
+
+/// What a port does with a source address that is not its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MacPolicy {
+    /// The frame is dropped.
+    Deny,
+    /// The port takes the address.
+    Allow,
+    /// The port takes the first address that its guest uses, and denies every other one.
+    Learn,
+    /// Nothing: any address may leave, and the port keeps its own. As the kernel does.
+    Ignore,
+}
+
+impl MacPolicy {
+    /// The policy that a configuration asks for.
+    pub fn of(config: &PortConfig) -> MacPolicy {
+        match config.mac_changes {
+            _ if config.compat => MacPolicy::Ignore,
+            MacChanges::Allow => MacPolicy::Allow,
+            // Nobody has said which address the guest has: a front-end keeps that to itself.
+            MacChanges::Deny
+                if config.kind == Kind::Macvlan
+                    && config.mac == MacChoice::Auto
+                    && config.mode != Mode::Passthru =>
+            {
+                MacPolicy::Learn
+            }
+            MacChanges::Deny => MacPolicy::Deny,
+        }
+    }
+}
 
 /// Whether a frame may leave with its source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +69,11 @@ pub struct PortData {
     pub name: String,
     mac: AtomicU64,
     longest: AtomicU32,
-    changes: MacChanges,
+    policy: MacPolicy,
+    /// No frame with an address has come from the present guest yet.
+    unknown: AtomicBool,
+    /// Bit n: queue pair n has a receive ring that runs.
+    receiving: AtomicU32,
     /// The address last seen from the guest that is not the port's; 0 when there is none to act on.
     wanted: AtomicU64,
     /// An address that the port could not take, because it is another's; 0 when there is none.
@@ -45,12 +83,14 @@ pub struct PortData {
 
 impl PortData {
     /// A port that has no device yet. `bell` is rung when [`PortData::take_wanted`] has something new.
-    pub fn new(name: &str, changes: MacChanges, bell: Arc<EventFd>) -> PortData {
+    pub fn new(name: &str, policy: MacPolicy, bell: Arc<EventFd>) -> PortData {
         PortData {
             name: name.to_owned(),
             mac: AtomicU64::new(0),
             longest: AtomicU32::new(0),
-            changes,
+            policy,
+            unknown: AtomicBool::new(true),
+            receiving: AtomicU32::new(0),
             wanted: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             bell,
@@ -81,11 +121,21 @@ impl PortData {
     /// Judges a frame's source address.
     pub fn judge_source(&self, source: Mac) -> MacJudgement {
         let number = source.to_u64();
+        let unknown = self.unknown.load(Ordering::Relaxed);
         if number == self.mac.load(Ordering::Relaxed) {
+            if unknown {
+                self.unknown.store(false, Ordering::Relaxed);
+            }
             return MacJudgement::Ours;
         }
+        let follows = match self.policy {
+            MacPolicy::Ignore => return MacJudgement::Ours,
+            MacPolicy::Allow => true,
+            MacPolicy::Learn => unknown,
+            MacPolicy::Deny => false,
+        };
         let denied = self.denied.load(Ordering::Relaxed) == number;
-        if self.changes == MacChanges::Deny || denied || !source.is_station() {
+        if !follows || denied || !source.is_station() {
             return MacJudgement::Foreign;
         }
         // Rung once until somebody looks, not per frame: a guest may use many addresses.
@@ -107,8 +157,28 @@ impl PortData {
         (number != 0 && number != self.mac.load(Ordering::Relaxed)).then(|| Mac::from_u64(number))
     }
 
-    /// Whatever addresses a guest wanted or was denied, it has gone.
+    /// Notes whether queue pair `index` can receive. The bell tells when the first begins or the last
+    /// ends: then the port comes up or goes down.
+    pub fn set_receiving(&self, index: u16, receives: bool) {
+        let bit = 1u32.checked_shl(u32::from(index)).unwrap_or(0);
+        let before = match receives {
+            true => self.receiving.fetch_or(bit, Ordering::Relaxed),
+            false => self.receiving.fetch_and(!bit, Ordering::Relaxed),
+        };
+        let after = if receives { before | bit } else { before & !bit };
+        if (before == 0) != (after == 0) {
+            let _ = self.bell.write(1);
+        }
+    }
+
+    /// The queue pairs that can receive, as a bit mask.
+    pub fn receiving(&self) -> u32 {
+        self.receiving.load(Ordering::Relaxed)
+    }
+
+    /// Whatever addresses a guest had, wanted or was denied, it has gone.
     pub fn forget_guest(&self) {
+        self.unknown.store(true, Ordering::Relaxed);
         self.wanted.store(0, Ordering::Relaxed);
         self.denied.store(0, Ordering::Relaxed);
     }
@@ -127,16 +197,16 @@ mod tests {
     const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const NEW: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
-    fn port(changes: MacChanges) -> PortData {
+    fn port(policy: MacPolicy) -> PortData {
         let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
-        let port = PortData::new("p", changes, Arc::new(bell));
+        let port = PortData::new("p", policy, Arc::new(bell));
         port.set_device(OWN, 1500);
         port
     }
 
     #[test]
     fn deny_keeps_to_its_own() {
-        let port = port(MacChanges::Deny);
+        let port = port(MacPolicy::Deny);
         assert_eq!(port.judge_source(OWN), MacJudgement::Ours);
         assert_eq!(port.judge_source(NEW), MacJudgement::Foreign);
         assert!(!port.has_wanted());
@@ -144,7 +214,7 @@ mod tests {
 
     #[test]
     fn allow_rings_once_per_new_address() {
-        let port = port(MacChanges::Allow);
+        let port = port(MacPolicy::Allow);
         assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
         assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
         assert_eq!(port.bell.read().unwrap(), 1, "rung once, not per frame");
@@ -159,7 +229,7 @@ mod tests {
     /// next guest that changed to the same one was not noticed.
     #[test]
     fn the_address_that_a_gone_guest_wanted_is_forgotten() {
-        let port = port(MacChanges::Allow);
+        let port = port(MacPolicy::Allow);
         port.judge_source(NEW);
         port.forget_guest();
         assert_eq!(port.take_wanted(), None);
@@ -170,7 +240,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_anothers_is_foreign_even_so() {
-        let port = port(MacChanges::Allow);
+        let port = port(MacPolicy::Allow);
         assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
         port.deny(port.take_wanted());
         assert_eq!(port.judge_source(NEW), MacJudgement::Foreign);
@@ -181,10 +251,43 @@ mod tests {
 
     #[test]
     fn a_group_or_zero_source_is_never_followed() {
-        let port = port(MacChanges::Allow);
+        let port = port(MacPolicy::Allow);
         for source in [Mac::BROADCAST, Mac::default(), Mac([1, 0, 0x5e, 0, 0, 1])] {
             assert_eq!(port.judge_source(source), MacJudgement::Foreign);
         }
         assert!(!port.has_wanted());
+    }
+
+    #[test]
+    fn learns_the_first_address_of_each_guest_and_no_other() {
+        let port = port(MacPolicy::Learn);
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        assert_eq!(port.take_wanted(), Some(NEW));
+        port.set_device(NEW, 1500);
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        assert_eq!(port.judge_source(OWN), MacJudgement::Foreign, "one address per guest");
+        port.set_device(OWN, 1500);
+        port.forget_guest();
+        assert_eq!(port.judge_source(OWN), MacJudgement::Ours, "the printed address");
+        assert_eq!(port.judge_source(NEW), MacJudgement::Foreign);
+    }
+
+    #[test]
+    fn ignores_addresses_as_the_kernel_does() {
+        let port = port(MacPolicy::Ignore);
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        assert!(!port.has_wanted());
+    }
+
+    #[test]
+    fn tells_when_the_first_ring_receives_and_when_the_last_stops() {
+        let port = port(MacPolicy::Deny);
+        port.set_receiving(3, true);
+        port.set_receiving(0, true);
+        port.set_receiving(3, false);
+        assert_eq!(port.bell.read().unwrap(), 1);
+        assert_eq!(port.receiving(), 1);
+        port.set_receiving(0, false);
+        assert_eq!(port.bell.read().unwrap(), 1);
     }
 }

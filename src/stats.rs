@@ -44,6 +44,14 @@ drops! {
     NoDevice => "no device",
     /// The frame does not fit into all the buffers that the guest's ring can hold.
     NoRoom => "no room",
+    /// The guest's receive ring had no buffers left for the frame.
+    NoBuffers => "no buffers",
+    /// The port that the frame was for has no guest that receives.
+    NoGuest => "no guest",
+    /// Needs a checksum or segmentation that its receiver does not do, and cannot be repaired.
+    Unrepairable => "cannot be repaired",
+    /// The switch forwards it to nobody.
+    NotForwarded => "not forwarded",
     /// Arrived before the front-end had started.
     Stale => "stale",
 }

@@ -44,6 +44,24 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
         let spot = words.spot("compat", "on");
         faults.push(format!("{spot}: needs type=macvlan, a kernel device has no other behaviour"));
     }
+    if layer.nodst.get() == Some(&true) && words.text("nodst").is_some() {
+        let spot = words.spot("nodst", "on");
+        match mode(layer) {
+            Some(Mode::Source) | None => {}
+            Some(other) => {
+                faults.push(format!("{spot}: needs mode=source, this port's mode is {other}"));
+            }
+        }
+        if kind != Kind::Macvlan && layer.kind != Given::Bad {
+            faults.push(format!("{spot}: needs type=macvlan; give that, or leave nodst out"));
+        }
+    }
+    if let (Some(true), Some(text)) = (layer.compat.get(), words.text("mac-changes")) {
+        let spot = words.spot("mac-changes", text);
+        faults.push(format!(
+            "{spot}: with compat=on no source address is judged, as in the kernel; leave one out"
+        ));
+    }
     sources(port, faults);
     if let (Some(name), Some(parent)) = (layer.name.get(), layer.parent.get())
         && name == parent
@@ -76,6 +94,7 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
         mtu: layer.mtu.get().copied(),
         queue_pairs: layer.queue_pairs.get().copied().unwrap_or(1),
         sources: layer.sources.get().filter(|_| mode == Mode::Source).cloned().unwrap_or_default(),
+        nodst: mode == Mode::Source && layer.nodst.get() == Some(&true),
         mac_changes: layer.mac_changes.get().copied().unwrap_or(changes),
         compat: layer.compat.get().copied().unwrap_or_default(),
     })

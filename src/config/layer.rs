@@ -32,6 +32,7 @@ pub struct Layer {
     pub name: Given<String>,
     pub mac_changes: Given<MacChanges>,
     pub compat: Given<bool>,
+    pub nodst: Given<bool>,
     pub client: Given<bool>,
 }
 
@@ -51,6 +52,7 @@ impl Layer {
             name: read.key("name", name),
             mac_changes: read.key("mac-changes", mac_changes),
             compat: read.key("compat", on_off),
+            nodst: read.key("nodst", on_off),
             client: read.key("client", on_off),
         }
     }
@@ -71,6 +73,7 @@ impl Layer {
             name: self.name.or(lower.name),
             mac_changes: self.mac_changes.or(lower.mac_changes),
             compat: self.compat.or(lower.compat),
+            nodst: self.nodst.or(lower.nodst),
             client: self.client.or(lower.client),
         }
     }
@@ -146,9 +149,7 @@ fn name(text: &str) -> Result<String, String> {
 fn kind(text: &str) -> Result<Kind, String> {
     match text {
         "macvtap" => Ok(Kind::Macvtap),
-        "macvlan" => {
-            Err("userspace macvlan ports are not in this version; use type=macvtap".to_owned())
-        }
+        "macvlan" => Ok(Kind::Macvlan),
         _ => Err(format!("'{text}' is not a type: macvtap or macvlan")),
     }
 }

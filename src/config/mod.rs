@@ -92,6 +92,8 @@ pub struct PortConfig {
     pub queue_pairs: u16,
     /// Source addresses accepted in source mode; empty in every other mode.
     pub sources: Vec<Mac>,
+    /// The host and the siblings do not get the frames of those sources (source mode, userspace ports).
+    pub nodst: bool,
     /// What happens to foreign source addresses.
     pub mac_changes: MacChanges,
     /// The kernel's behaviour to the letter (userspace ports only).
@@ -148,6 +150,7 @@ impl PortConfig {
             mtu: None,
             queue_pairs: 1,
             sources: Vec::new(),
+            nodst: false,
             mac_changes: MacChanges::Deny,
             compat: false,
         }

@@ -83,6 +83,7 @@ fn flag_words(flags: &PortFlags, faults: &mut Vec<String>) -> Words {
         ("mtu", flags.mtu.clone()),
         ("queue-pairs", flags.queue_pairs.clone()),
         ("source", sources),
+        ("nodst", on(flags.nodst)),
         ("name", flags.name.clone()),
         ("mac-changes", flags.mac_changes.clone()),
         ("compat", on(flags.compat)),

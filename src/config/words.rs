@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 /// The keys of a port, in the order in which messages list them.
-pub const KEYS: [&str; 12] = [
+pub const KEYS: [&str; 13] = [
     "socket",
     "parent",
     "type",
@@ -16,6 +16,7 @@ pub const KEYS: [&str; 12] = [
     "mtu",
     "queue-pairs",
     "source",
+    "nodst",
     "name",
     "mac-changes",
     "compat",
@@ -113,7 +114,7 @@ impl Words {
     pub fn spot(&self, key: &str, value: &str) -> String {
         if self.is_flags() {
             return match key {
-                "client" | "compat" => flag(key),
+                "client" | "compat" | "nodst" => flag(key),
                 _ => format!("{} {value}", flag(key)),
             };
         }

@@ -5,15 +5,16 @@
 //! | `features` | the offered bits, in one table, and what follows from the acknowledged ones |
 //! | `net_config` | the configuration space |
 //! | `vring` | the crate's view of a ring, with ours behind it |
-//! | `taps` | the tap queues, adjusted to what the guest took |
+//! | `attachment` | what is behind the port, adjusted to what the guest took |
 //!
 //! A [`Device`] lives as long as one connection. It is control plane only: vhost-user-backend calls it
 //! from the connection's thread, and it passes on what matters to the queue pairs, which belong to the
 //! port and outlive it. All methods take `&self`; there is no lock around the whole.
 
+pub mod attachment;
 pub mod features;
 pub mod net_config;
-pub mod taps;
+
 pub mod vring;
 
 use std::io;
@@ -27,8 +28,8 @@ use vmm_sys_util::epoll::EventSet;
 use crate::config::PortConfig;
 use crate::queue::memory::SharedMemory;
 use crate::queue::ring::MAX_RING_SIZE;
+use attachment::Attachment;
 use net_config::NetConfig;
-use taps::Taps;
 use vring::{Shared, Vring};
 
 /// One connection's virtio-net device.
@@ -39,13 +40,13 @@ pub struct Device {
     protocol: VhostUserProtocolFeatures,
     config: NetConfig,
     shared: Arc<Shared>,
-    taps: Arc<Taps>,
+    attachment: Arc<Attachment>,
     vrings: Mutex<Vec<Vring>>,
 }
 
 impl Device {
     /// A device for a front-end of the port with this configuration.
-    pub fn new(config: &PortConfig, shared: Arc<Shared>, taps: Arc<Taps>) -> Device {
+    pub fn new(config: &PortConfig, shared: Arc<Shared>, attachment: Arc<Attachment>) -> Device {
         Device {
             port: config.name.clone(),
             queues: 2 * usize::from(config.queue_pairs),
@@ -53,7 +54,7 @@ impl Device {
             protocol: features::protocol(config),
             config: NetConfig::new(config),
             shared,
-            taps,
+            attachment,
             vrings: Mutex::new(Vec::new()),
         }
     }
@@ -77,7 +78,7 @@ impl Device {
         }
         self.shared.set_memory(None);
         self.shared.set_features(0);
-        self.taps.negotiate(0, &self.port);
+        self.attachment.negotiate(0, &self.port);
     }
 }
 
@@ -100,7 +101,7 @@ impl VhostUserBackend for Device {
     fn acked_features(&self, features: u64) {
         debug!("port {}: guest took features {features:#x}", self.port);
         // Before the rings start with them: the tap's header must have the length they expect.
-        self.taps.negotiate(features, &self.port);
+        self.attachment.negotiate(features, &self.port);
         self.shared.set_features(features);
         self.sync_all();
     }

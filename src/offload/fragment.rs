@@ -10,16 +10,17 @@
 //! kept: it is made of the datagram's checksum, ports and length. Two datagrams that agree in all of
 //! these and are under way at once may be mixed, but only if one loses a fragment.
 //!
-//! Where the kernel is wrong we differ: with extension headers, `ipv6_gso_segment` adds their length
-//! to the offset of every fragment but the first, and copies destination options behind a routing
-//! header into each.
+//! Where the kernel is wrong we differ: `ipv6_gso_segment` counts extension headers as payload, so
+//! every offset is too large by their length for each fragment before it; and destination options
+//! behind a routing header are copied into all fragments.
 
-use super::Cut;
 use super::head::Head;
 use super::packet::{FRAGMENT, Packet, Version, be16};
+use super::repair::Emit;
+use super::segment::Cut;
 use super::sum;
 
-/// Most fragments' payload of a datagram that `size` allows: a multiple of 8, in bytes; 0 for none.
+/// The payload of every fragment but the last, in bytes: the largest multiple of 8 that `size` allows.
 pub(super) fn piece(size: usize) -> usize {
     size & !7
 }
@@ -38,7 +39,7 @@ pub(super) fn complete(frame: &mut [u8], packet: &Packet, pseudo: u16) -> Option
 
 /// Hands over the fragments; their number, or None (before the first of them) when the headers are
 /// too long.
-pub(super) fn cut(cut: &Cut<'_>, emit: &mut super::Emit<'_>) -> Option<usize> {
+pub(super) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
     let packet = &cut.packet;
     let payload = cut.frame.get(packet.fragment..packet.end)?;
     let mut head = Head::copy(cut.frame.get(..packet.fragment)?)?;

@@ -14,8 +14,10 @@
 //! UDP's must become 0xffff: 0 would mean "none" (RFC 768).
 
 use super::head::Head;
+use super::need::Fields;
 use super::packet::{Packet, TCP, Version};
-use super::{Fields, sum};
+use super::repair::Emit;
+use super::sum;
 
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
@@ -35,7 +37,7 @@ pub(super) struct Cut<'a> {
 
 /// Hands over the pieces; their number, or None (before the first of them) when the headers are too
 /// long.
-pub(super) fn cut(cut: &Cut<'_>, emit: &mut super::Emit<'_>) -> Option<usize> {
+pub(super) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
     let Packet { protocol, l4, data, end, .. } = cut.packet;
     let mut head = Head::copy(cut.frame.get(..data)?)?;
     let payload = cut.frame.get(data..end)?;

@@ -1,7 +1,10 @@
 //! The rules that need no kernel: who takes what, headers as they pass, refusals, and no lie panics.
 //! That the bytes are right is shown by tests/offload.rs.
 
+use super::need::Fields;
+use super::packet::{Packet, TCP, UDP};
 use super::*;
+use crate::queue::vnet::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, HEADER, bit};
 use proptest::prelude::*;
 
 fn bits(numbers: &[u32]) -> u64 {
@@ -110,6 +113,18 @@ fn uso_for_one_version_is_decided_by_the_frame() {
     let frames = repaired(&head4, &udp(false, 3500), only4).unwrap();
     assert_eq!((frames.len(), frames[0].0), (1, head4));
     assert_eq!(repaired(&head6, &udp(true, 3500), only4).unwrap().len(), 4);
+}
+
+#[test]
+fn segmentation_without_a_checksum_gets_one() {
+    let frame = udp(false, 3500);
+    let ufo = header(0, GSO_UDP, 1000, 0, 0);
+    assert_eq!(need(&ufo, Accepts::ALL), Need::Segments);
+    let mut summed = frame.clone();
+    summed[40..42].fill(0x55);
+    let frames = repaired(&ufo, &summed, Accepts::ALL).unwrap();
+    assert_eq!((frames.len(), frames[0].0), (1, header(1, GSO_UDP, 1000, 34, 6)));
+    assert_eq!([&frames[0].1[..], &frames[0].2].concat(), frame);
 }
 
 #[test]

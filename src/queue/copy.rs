@@ -23,6 +23,48 @@ pub fn put(pieces: &[libc::iovec], mut at: usize, mut bytes: &[u8]) {
     }
 }
 
+/// A place in what `pieces` make up, which moves on as it is written.
+pub struct Cursor<'a> {
+    pieces: &'a [libc::iovec],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// The beginning of `pieces`.
+    pub fn new(pieces: &'a [libc::iovec]) -> Cursor<'a> {
+        Cursor { pieces, at: 0 }
+    }
+
+    /// Writes `bytes`, as far as there is room.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.copy(bytes.as_ptr(), bytes.len());
+    }
+
+    /// Writes what `from` refers to, as far as there is room. It may be another guest's memory, or the
+    /// same: whatever both guests do meanwhile, bytes are moved and nothing is made of them.
+    pub fn put_piece(&mut self, from: &libc::iovec) {
+        self.copy(from.iov_base.cast(), from.iov_len);
+    }
+
+    fn copy(&mut self, mut from: *const u8, mut len: usize) {
+        while let Some((piece, later)) = self.pieces.split_first() {
+            let here = len.min(piece.iov_len - self.at);
+            // SAFETY: both pieces were translated by a ring whose line the caller has locked, or are
+            // our own memory: mapped for `here` bytes from where they stand. `copy`, not
+            // `copy_nonoverlapping`: a guest may send what it has offered as a receive buffer.
+            unsafe { from.copy_to(piece.iov_base.cast::<u8>().add(self.at), here) };
+            self.at += here;
+            len -= here;
+            if len == 0 {
+                return;
+            }
+            // SAFETY: `here` is less than what was left of `from`.
+            from = unsafe { from.add(here) };
+            (self.pieces, self.at) = (later, 0);
+        }
+    }
+}
+
 /// Reads the first `into.len()` bytes of what `pieces` make up.
 pub fn get(pieces: &[libc::iovec], into: &mut [u8]) {
     let mut done = 0;
@@ -57,6 +99,24 @@ pub fn split_off(pieces: &[libc::iovec], head: &mut [u8], out: &mut Vec<libc::io
                 iov_len: piece.iov_len - here,
             });
         }
+    }
+}
+
+/// Copies the first `head.len()` bytes of `pieces` to `head` and shortens the pieces by as much.
+/// `pieces` must hold at least that many bytes.
+pub fn take_front(pieces: &mut [libc::iovec], head: &mut [u8]) {
+    let mut done = 0;
+    for piece in pieces {
+        if done == head.len() {
+            break;
+        }
+        let here = piece.iov_len.min(head.len() - done);
+        let from = piece.iov_base.cast::<u8>();
+        // SAFETY: as in `split_off`.
+        unsafe { from.copy_to_nonoverlapping(head.as_mut_ptr().add(done), here) };
+        *piece =
+            libc::iovec { iov_base: from.wrapping_add(here).cast(), iov_len: piece.iov_len - here };
+        done += here;
     }
 }
 

@@ -1,4 +1,4 @@
-//! From the guest to the wire: the guest's transmit ring.
+//! From the guest to a tap: the guest's transmit ring, where the kernel forwards.
 //!
 //! A turn takes up to a budget of chains and writes each to the tap in one `writev`, straight from
 //! guest memory. Only the first 26 bytes (virtio_net_hdr and Ethernet header) are copied: they are
@@ -13,9 +13,12 @@
 use std::fmt::Display;
 use std::io;
 
+use super::batch::Batch;
 use super::copy::{gather, split_off};
-use super::line::Line;
+use super::from_uplink::Arrivals;
+use super::line::{Far, Line};
 use super::ring::{Access, Chain, Popped, Ring};
+use super::spread::Spread;
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict};
 use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
 use crate::mac::Mac;
@@ -31,6 +34,10 @@ pub struct Scratch {
     pieces: Vec<libc::iovec>,
     out: Vec<libc::iovec>,
     bytes: Vec<u8>,
+    /// What a switch's turns work with.
+    pub(super) batch: Batch,
+    pub(super) arrivals: Arrivals,
+    pub(super) spread: Spread,
 }
 
 impl Default for Scratch {
@@ -40,6 +47,9 @@ impl Default for Scratch {
             pieces: Vec::with_capacity(2 * IOV_MAX),
             out: Vec::with_capacity(2 * IOV_MAX + 1),
             bytes: vec![0; MAX_FRAME],
+            batch: Batch::default(),
+            arrivals: Arrivals::default(),
+            spread: Spread::default(),
         }
     }
 }
@@ -90,15 +100,16 @@ pub fn turn(line: &mut Line, port: &PortData, scratch: &mut Scratch, name: &dyn 
             }
             Popped::Chain(chain) => {
                 bytes += chain.bytes;
-                let sent = match (&line.tap, line.enabled) {
+                let sent = match (&line.far, line.enabled) {
                     (_, false) => Sent::Dropped(Drop::Disabled),
-                    (None, _) => Sent::Dropped(Drop::NoDevice),
-                    (Some(tap), true) => send(tap, &chain, line.features, port, scratch),
+                    (Far::Tap(tap), true) => send(tap, &chain, line.features, port, scratch),
+                    // A switch has a turn of its own (`to_switch.rs`).
+                    (Far::Nothing | Far::Switch(_), true) => Sent::Dropped(Drop::NoDevice),
                 };
                 match sent {
                     Sent::Full => {
                         ring.unpop(1);
-                        break Turn::TapFull;
+                        break Turn::Full;
                     }
                     Sent::Frame(len) => line.counters.frame(len),
                     Sent::Dropped(reason) => line.counters.drop(reason),

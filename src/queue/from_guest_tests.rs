@@ -1,7 +1,7 @@
 //! The transmit direction with a datagram socket in the tap's place.
 
 use super::*;
-use crate::config::MacChanges;
+use crate::port::MacPolicy;
 use crate::queue::line::Wish;
 use crate::queue::memory::{GuestMap, SharedMemory};
 use crate::queue::ring::RingSetup;
@@ -36,10 +36,10 @@ impl Bench {
         let flags = SockFlag::SOCK_NONBLOCK;
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         let mut line = Line::default();
-        line.tap = Some(Arc::new(TapQueue::stand_in(tap)));
+        line.far = Far::Tap(Arc::new(TapQueue::stand_in(tap)));
         line.apply(&Wish { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
-        let port = PortData::new("test", MacChanges::Deny, bell);
+        let port = PortData::new("test", MacPolicy::Deny, bell);
         port.set_device(OWN, 1500);
         Bench { memory, avail: 0, line, port, scratch: Scratch::default(), wire }
     }
@@ -151,7 +151,7 @@ fn a_full_tap_keeps_the_chain_in_the_ring() {
     for head in 0..SIZE {
         bench.offer(head, DATA + 0x800 * u64::from(head), &message(OWN, 1514));
     }
-    assert_eq!(bench.turn(), Turn::TapFull);
+    assert_eq!(bench.turn(), Turn::Full);
     let sent = bench.used();
     assert!(sent > 0 && sent < SIZE, "{sent} of {SIZE}");
     let mut seen = 0;

@@ -7,6 +7,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// How often whoever delivers stands back.
+const PATIENCE: u32 = 16;
+
 /// A lock in which the control side goes first.
 #[derive(Default)]
 pub struct Gate<T> {
@@ -21,6 +24,18 @@ impl<T> Gate<T> {
         let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.announced.fetch_sub(1, Ordering::Relaxed);
         guard
+    }
+
+    /// Locks for somebody who has work to bring and cannot come back for it: another port's worker. The
+    /// control side still goes first, if it gets there within a few looks.
+    pub fn deliver(&self) -> MutexGuard<'_, T> {
+        for _ in 0..PATIENCE {
+            if self.announced.load(Ordering::Relaxed) == 0 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Locks for the worker, unless the control side wants to: then `None`, and the worker comes back.

@@ -1,7 +1,7 @@
 //! One ring as the control side hands it to the data side.
 //!
 //! A [`Line`] is what the two directions of a queue pair have in common: the active ring (if any), the
-//! eventfds around it, the tap queue at its other end and the counters. It starts a ring when all that
+//! eventfds around it, what is at its far end and the counters. It starts a ring when all that
 //! it needs is there and stops it when something is taken away; in between the worker has it.
 //!
 //! A ring that breaks its own rules (see `ring.rs`) is stopped here, the front-end told through its
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
+use super::plug::Plug;
 use super::ring::{Fault, Ring, RingSetup};
 use crate::stats::Counters;
 use crate::uplink::TapQueue;
@@ -33,6 +34,18 @@ pub struct Wish {
     pub setup: Option<RingSetup>,
 }
 
+/// What is at the far end of a line.
+#[derive(Clone, Default)]
+pub enum Far {
+    /// Nothing: the device or the parent is gone, or not there yet.
+    #[default]
+    Nothing,
+    /// A queue of a macvtap device: the kernel forwards.
+    Tap(Arc<TapQueue>),
+    /// A place in our own switch.
+    Switch(Plug),
+}
+
 /// One ring and what is around it.
 #[derive(Default)]
 pub struct Line {
@@ -42,8 +55,8 @@ pub struct Line {
     pub enabled: bool,
     /// What was moved and dropped.
     pub counters: Counters,
-    /// The tap queue at the other end, when the device is there.
-    pub tap: Option<Arc<TapQueue>>,
+    /// What is at the other end.
+    pub far: Far,
     /// Negotiated features, valid while `ring` is some.
     pub features: u64,
     setup: Option<RingSetup>,

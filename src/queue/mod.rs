@@ -6,30 +6,57 @@
 //! | `fault` | what happens when the front-end takes that memory away |
 //! | `ring`, `chain` | a split virtqueue, device side: pop, give back, publish; descriptor chains |
 //! | `vnet` | the header in front of a frame, judged |
-//! | `line` | one ring with its eventfds, tap queue and counters; started and stopped by the control side |
-//! | `from_guest` | a turn of the guest's transmit ring: chain to `writev` |
-//! | `to_guest`, `ahead` | a turn of the guest's receive ring: `readv` to chains taken ahead of need |
+//! | `line` | one ring with its eventfds, far end and counters; started and stopped by the control side |
 //! | `copy` | copies into and out of guest memory in pieces |
-//! | `pair`, `gate`, `tap_watch` | a queue pair: both lines, their locks, what the tap is watched for |
+//! | `pair`, `gate` | a queue pair: both lines and their locks |
 //! | `pool`, `worker` | the threads that carry the pairs |
 //!
-//! Every queue pair has exactly one worker, which alone moves its frames; the control side stops a ring
-//! by taking its lock, which is therefore the barrier of GET_VRING_BASE. Work comes in *turns* with a
-//! budget, so that no ring of a worker waits longer for another than one turn takes.
+//! With a macvtap device behind it, where the kernel forwards:
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `from_guest` | a turn of the guest's transmit ring: chain to `writev` |
+//! | `to_guest`, `ahead` | a turn of the guest's receive ring: `readv` to chains taken ahead of need |
+//! | `tap_watch` | what the tap is watched for |
+//!
+//! In our own switch (its decisions are in [`crate::switch`], its repairs in [`crate::offload`]):
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `plug` | a port's place in its parent's switch: table and ports as one snapshot |
+//! | `to_switch`, `batch` | a turn of the guest's transmit ring: look at a batch, decide, send, hand over |
+//! | `from_uplink` | a turn over what the parent has received |
+//! | `spread` | a batch handed over receiver by receiver |
+//! | `deliver` | one frame placed in a receive ring: the one copy |
+//! | `lane` | a worker's socket on a parent |
+//!
+//! Every queue pair has exactly one worker, which alone takes frames from its guest; into a guest's receive
+//! ring whoever has a frame for it may copy. The lock of a direction is the barrier of GET_VRING_BASE. Work
+//! comes in *turns* with a budget, so that no ring of a worker waits longer for another than one turn
+//! takes.
+//!
+//! Locks are taken in this order, never the other way: a transmit ring's, a lane's, one receive ring's.
 
 pub mod ahead;
+pub mod batch;
 pub mod chain;
 pub mod copy;
+pub mod deliver;
 pub mod fault;
 pub mod from_guest;
+pub mod from_uplink;
 pub mod gate;
+pub mod lane;
 pub mod line;
 pub mod memory;
 pub mod pair;
+pub mod plug;
 pub mod pool;
 pub mod ring;
+pub mod spread;
 pub mod tap_watch;
 pub mod to_guest;
+pub mod to_switch;
 pub mod vnet;
 pub mod worker;
 
@@ -47,8 +74,8 @@ pub enum Turn {
     Idle,
     /// The budget is used up.
     More,
-    /// The tap takes no more for now.
-    TapFull,
+    /// The tap or the socket takes no more for now.
+    Full,
     /// The guest has no buffers; `waiting` says whether a frame waits for them.
     Starved {
         /// A frame was read and waits for buffers.

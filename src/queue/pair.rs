@@ -1,4 +1,4 @@
-//! A queue pair: the guest's transmit and receive ring, and the tap queue behind them.
+//! A queue pair: the guest's transmit and receive ring, and what is behind them: a tap queue or a switch.
 //!
 //! A pair belongs to its port for the port's life; front-ends come and go. It has one lock per
 //! direction ([`Gate`]). The pair's worker takes it for one turn; the control side takes it to start,
@@ -11,12 +11,14 @@ use std::sync::Arc;
 use log::warn;
 
 use super::Turn;
+use super::deliver::{Carry, Delivery, Frame};
 use super::from_guest::{self, Scratch};
 use super::gate::Gate;
-use super::line::{Line, Wish};
+use super::line::{Far, Line, Wish};
 use super::pool::Seat;
 use super::tap_watch::TapWatch;
 use super::to_guest::Receive;
+use super::to_switch;
 use crate::poll::Interest;
 use crate::port::PortData;
 use crate::stats::Counters;
@@ -53,6 +55,16 @@ struct ToGuest {
     attached: bool,
     /// No ring of the present front-end has run yet.
     fresh: bool,
+}
+
+impl ToGuest {
+    /// The tap queue behind the pair.
+    fn tap(&self) -> Option<&Arc<TapQueue>> {
+        match &self.line.far {
+            Far::Tap(tap) => Some(tap),
+            _ => None,
+        }
+    }
 }
 
 /// A queue pair.
@@ -130,6 +142,10 @@ impl QueuePair {
     /// After a change: buffers, the stale queue and the tap queue's membership follow the ring.
     fn settle(&self, state: &mut ToGuest) {
         let active = state.line.active();
+        self.port.set_receiving(self.index, active);
+        if matches!(state.line.far, Far::Switch(_)) {
+            return;
+        }
         if active && state.receive.is_none() {
             state.receive = Some(Box::default());
         }
@@ -142,7 +158,7 @@ impl QueuePair {
         // The kernel spreads flows over the attached queues: one that nobody serves would swallow its
         // share. Queue 0 stays, because with no queue attached the frames would go to the host's stack.
         let attach = active || self.index == 0;
-        if let Some(tap) = state.line.tap.as_ref().filter(|_| attach != state.attached) {
+        if let Some(tap) = state.tap().filter(|_| attach != state.attached) {
             let done = if attach { tap.attach() } else { tap.detach() };
             match done {
                 Ok(()) => state.attached = attach,
@@ -221,14 +237,18 @@ impl QueuePair {
         self.watch.nothing(&self.seat);
     }
 
-    /// Control: puts another tap queue behind the pair, or none when the device has gone.
-    pub fn set_tap(&self, tap: Option<Arc<TapQueue>>) {
-        if let Err(error) = self.watch.replace(&self.seat, tap.as_ref()) {
+    /// Control: puts something else behind the pair, or nothing when the device has gone.
+    pub fn set_far(&self, far: Far) {
+        let tap = match &far {
+            Far::Tap(tap) => Some(tap),
+            _ => None,
+        };
+        if let Err(error) = self.watch.replace(&self.seat, tap) {
             warn!("port {}: tap queue {} cannot be watched: {error}", self.port.name, self.index);
         }
-        self.from_guest.control().line.tap = tap.clone();
+        self.from_guest.control().line.far = far.clone();
         let mut state = self.to_guest.control();
-        state.line.tap = tap;
+        state.line.far = far;
         // An opened tap queue is attached.
         state.attached = true;
         self.settle(&mut state);
@@ -240,6 +260,20 @@ impl QueuePair {
     /// What was moved and dropped: from the guest, to the guest.
     pub fn counters(&self) -> (Counters, Counters) {
         (self.from_guest.control().line.counters, self.to_guest.control().line.counters)
+    }
+
+    /// Any worker: places frames in the guest's receive ring.
+    pub(super) fn deliver<'a>(&self, frames: impl Iterator<Item = Frame<'a>>, carry: &mut Carry) {
+        let name = RingName(self, Side::ToGuest);
+        let mut state = self.to_guest.deliver();
+        let line = &mut state.line;
+        let mut delivery = Delivery::new(line, carry);
+        let outcome = frames.into_iter().try_for_each(|frame| delivery.frame(&frame));
+        line.publish();
+        if let Err(fault) = outcome {
+            line.break_ring(fault, &name);
+        }
+        line.check_memory(&name);
     }
 
     /// Worker: the tap has become writable again, or reports an error for ever.
@@ -258,10 +292,22 @@ impl QueuePair {
         match side {
             Side::FromGuest => {
                 let Some(mut state) = self.from_guest.work() else { return Turn::More };
-                let turn = from_guest::turn(&mut state.line, &self.port, scratch, &name);
-                state.line.check_memory(&name);
-                if turn == Turn::TapFull {
-                    self.watch.output(&self.seat, true);
+                let line = &mut state.line;
+                let plug = match &line.far {
+                    Far::Switch(plug) if line.active() => Some(plug.clone()),
+                    _ => None,
+                };
+                let turn = match &plug {
+                    Some(plug) => {
+                        to_switch::turn(line, plug, &self.port, self.index, scratch, &name)
+                    }
+                    None => from_guest::turn(line, &self.port, scratch, &name),
+                };
+                line.check_memory(&name);
+                match (turn, plug) {
+                    (Turn::Full, Some(plug)) => plug.lane.wait(self.seat.slot()),
+                    (Turn::Full, None) => self.watch.output(&self.seat, true),
+                    _ => {}
                 }
                 turn
             }
@@ -275,7 +321,7 @@ impl QueuePair {
                 match turn {
                     Turn::Idle => self.watch.input(&self.seat, true),
                     Turn::Starved { .. } => self.watch.input(&self.seat, false),
-                    Turn::More | Turn::TapFull => {}
+                    Turn::More | Turn::Full => {}
                 }
                 turn
             }

@@ -1,11 +1,14 @@
 //! The pool of workers and the seats of the queue pairs.
 //!
-//! Every pair has a [`Seat`] at one worker, for as long as its port lives. A worker is one thread with one
-//! epoll instance; the kick eventfds and tap queues of its pairs are registered there under a token that
-//! says which seat and what happened (`Event`). The control side registers descriptors itself, since
-//! epoll is thread-safe, and asks for a turn through an inbox and an eventfd.
+//! Every pair has a [`Seat`] at one worker, for as long as its port lives, and so has every lane of a
+//! parent. A worker is one thread with one epoll instance; the kick eventfds, tap queues and sockets of
+//! those who sit with it are registered there under a token that says which seat and what happened
+//! (`Event`). The control side registers descriptors itself, since epoll is thread-safe, and asks for a
+//! turn through an inbox and an eventfd.
 //!
-//! How many threads carry the pairs is a choice (`--workers`); seats are given out in turn.
+//! How many threads carry the pairs is a choice (`--workers`). Pairs with a device of their own are seated
+//! in turn; those that share a switch sit together, because a frame between two pairs of one worker
+//! crosses no core.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -15,6 +18,7 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::lane::Lane;
 use super::pair::{QueuePair, Side};
 use crate::poll::{Interest, Poller};
 
@@ -25,8 +29,8 @@ pub(super) enum Event {
     Call,
     /// The guest kicked a ring of this seat.
     Kick(usize, Side),
-    /// The tap of this seat is ready.
-    Tap(usize),
+    /// The tap or the socket of this seat is ready.
+    Far(usize),
 }
 
 impl Event {
@@ -35,7 +39,7 @@ impl Event {
             Event::Call => (0, 0),
             Event::Kick(seat, Side::FromGuest) => (seat, 1),
             Event::Kick(seat, Side::ToGuest) => (seat, 2),
-            Event::Tap(seat) => (seat, 3),
+            Event::Far(seat) => (seat, 3),
         };
         (seat as u64) << 2 | kind
     }
@@ -46,7 +50,7 @@ impl Event {
             0 => Event::Call,
             1 => Event::Kick(seat, Side::FromGuest),
             2 => Event::Kick(seat, Side::ToGuest),
-            _ => Event::Tap(seat),
+            _ => Event::Far(seat),
         }
     }
 }
@@ -56,7 +60,7 @@ pub(super) struct Worker {
     pub(super) poller: Poller,
     wake: EventFd,
     inbox: Mutex<Vec<(usize, Side)>>,
-    pairs: Mutex<Vec<Place>>,
+    places: Mutex<Vec<Place>>,
     pub(super) stop: AtomicBool,
 }
 
@@ -65,7 +69,16 @@ enum Place {
     #[default]
     Free,
     Reserved,
-    Taken(Arc<QueuePair>),
+    Taken(Sitter),
+}
+
+/// Who sits with a worker.
+#[derive(Clone)]
+pub enum Sitter {
+    /// A queue pair.
+    Pair(Arc<QueuePair>),
+    /// A lane of a parent.
+    Lane(Arc<Lane>),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -74,9 +87,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Worker {
     /// Who sits here, if anybody.
-    pub(super) fn pair(&self, slot: usize) -> Option<Arc<QueuePair>> {
-        match lock(&self.pairs).get(slot) {
-            Some(Place::Taken(pair)) => Some(Arc::clone(pair)),
+    pub(super) fn sitter(&self, slot: usize) -> Option<Sitter> {
+        match lock(&self.places).get(slot) {
+            Some(Place::Taken(sitter)) => Some(sitter.clone()),
             _ => None,
         }
     }
@@ -87,7 +100,7 @@ impl Worker {
     }
 }
 
-/// A queue pair's place at a worker.
+/// A place at a worker.
 #[derive(Clone)]
 pub struct Seat {
     worker: Arc<Worker>,
@@ -96,20 +109,20 @@ pub struct Seat {
 
 impl Seat {
     /// Lets the worker know who sits here.
-    pub fn take(&self, pair: Arc<QueuePair>) {
-        if let Some(place) = lock(&self.worker.pairs).get_mut(self.slot) {
-            *place = Place::Taken(pair);
+    pub fn take(&self, sitter: Sitter) {
+        if let Some(place) = lock(&self.worker.places).get_mut(self.slot) {
+            *place = Place::Taken(sitter);
         }
     }
 
     /// Leaves the seat for somebody else.
     pub fn leave(&self) {
-        let left = lock(&self.worker.pairs).get_mut(self.slot).map(std::mem::take);
-        // Outside the lock: this may be the pair's last reference.
+        let left = lock(&self.worker.places).get_mut(self.slot).map(std::mem::take);
+        // Outside the lock: this may be the last reference.
         drop(left);
     }
 
-    /// The epoll instance in which the pair's descriptors are registered.
+    /// The epoll instance in which the descriptors are registered.
     pub fn poller(&self) -> &Poller {
         &self.worker.poller
     }
@@ -119,14 +132,24 @@ impl Seat {
         Event::Kick(self.slot, side).token()
     }
 
-    /// The token of the pair's tap queue.
-    pub fn tap_token(&self) -> u64 {
-        Event::Tap(self.slot).token()
+    /// The token of the tap queue or socket.
+    pub fn far_token(&self) -> u64 {
+        Event::Far(self.slot).token()
+    }
+
+    /// The number of the seat at its worker.
+    pub fn slot(&self) -> usize {
+        self.slot
     }
 
     /// Asks for a turn.
     pub fn call(&self, side: Side) {
-        lock(&self.worker.inbox).push((self.slot, side));
+        self.call_neighbour(self.slot, side);
+    }
+
+    /// Asks for a turn of who sits at `slot` of the same worker.
+    pub fn call_neighbour(&self, slot: usize, side: Side) {
+        lock(&self.worker.inbox).push((slot, side));
         // A full counter means that the worker is awake anyway.
         let _ = self.worker.wake.write(1);
     }
@@ -148,7 +171,7 @@ impl Pool {
                 poller: Poller::new()?,
                 wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
                 inbox: Mutex::default(),
-                pairs: Mutex::default(),
+                places: Mutex::default(),
                 stop: AtomicBool::new(false),
             });
             let events = Interest::EPOLLIN | Interest::EPOLLET;
@@ -163,18 +186,34 @@ impl Pool {
         Ok(pool)
     }
 
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// The worker whose turn it is.
+    pub fn next_worker(&mut self) -> usize {
+        self.next += 1;
+        (self.next - 1) % self.workers.len()
+    }
+
     /// Reserves a seat at the next worker in turn.
     pub fn seat(&mut self) -> Seat {
-        let worker = Arc::clone(&self.workers[self.next % self.workers.len()]);
-        self.next += 1;
-        let mut pairs = lock(&worker.pairs);
-        let slot = pairs.iter().position(|p| matches!(p, Place::Free)).unwrap_or(pairs.len());
-        if slot == pairs.len() {
-            pairs.push(Place::Reserved);
+        let worker = self.next_worker();
+        self.seat_at(worker)
+    }
+
+    /// Reserves a seat at a worker (modulo their number).
+    pub fn seat_at(&self, worker: usize) -> Seat {
+        let worker = Arc::clone(&self.workers[worker % self.workers.len()]);
+        let mut places = lock(&worker.places);
+        let slot = places.iter().position(|p| matches!(p, Place::Free)).unwrap_or(places.len());
+        if slot == places.len() {
+            places.push(Place::Reserved);
         } else {
-            pairs[slot] = Place::Reserved;
+            places[slot] = Place::Reserved;
         }
-        drop(pairs);
+        drop(places);
         Seat { worker, slot }
     }
 }
@@ -189,7 +228,7 @@ impl Drop for Pool {
             let _ = thread.join();
         }
         for worker in &self.workers {
-            let left = std::mem::take(&mut *lock(&worker.pairs));
+            let left = std::mem::take(&mut *lock(&worker.places));
             drop(left);
         }
     }

@@ -35,7 +35,7 @@ impl TapWatch {
         }
         (state.input, state.output) = (false, false);
         let Some(new) = tap else { return Ok(()) };
-        seat.poller().add(new.as_ref(), Interest::empty(), seat.tap_token())?;
+        seat.poller().add(new.as_ref(), Interest::empty(), seat.far_token())?;
         state.tap = Some(Arc::clone(new));
         Ok(())
     }
@@ -74,6 +74,6 @@ impl TapWatch {
         events.set(Interest::EPOLLIN, state.input);
         events.set(Interest::EPOLLOUT, state.output);
         // Fails only for one that was given up.
-        let _ = seat.poller().modify(tap.as_ref(), events, seat.tap_token());
+        let _ = seat.poller().modify(tap.as_ref(), events, seat.far_token());
     }
 }

@@ -1,4 +1,4 @@
-//! From the wire to the guest: the guest's receive ring.
+//! From a tap to the guest: the guest's receive ring, where the kernel forwards.
 //!
 //! A turn reads frames from the tap straight into the guest's buffers, one `readv` each. How long a
 //! frame is shows only after it was read, so buffers are taken from the ring ahead of need
@@ -20,7 +20,7 @@ use std::io;
 
 use super::ahead::{AHEAD_PIECES, Ahead};
 use super::copy::{get, put};
-use super::line::Line;
+use super::line::{Far, Line};
 use super::ring::{Fault, Ring};
 use super::vnet::{self, LEGACY_HEADER, MAX_FRAME, bit, has};
 use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
@@ -109,7 +109,7 @@ impl Receive {
 
     /// Moves one frame.
     fn step(&mut self, line: &mut Line, expired: bool) -> Result<Step, Fault> {
-        let Line { ring: Some(ring), counters, tap, features, .. } = line else {
+        let Line { ring: Some(ring), counters, far, features, .. } = line else {
             return Ok(Step::End(Turn::Idle));
         };
         let header = vnet::header_len(*features);
@@ -150,7 +150,7 @@ impl Receive {
             return self.starve(line);
         }
 
-        let Some(tap) = tap else { return Ok(Step::End(Turn::Idle)) };
+        let Far::Tap(tap) = far else { return Ok(Step::End(Turn::Idle)) };
         let (pieces, room) = self.ahead.room(want, most);
         self.reads.clear();
         self.reads.extend_from_slice(pieces);
@@ -200,7 +200,7 @@ impl Receive {
     /// Reads and discards what has queued up in the tap while nobody was there to receive it.
     pub fn discard_stale(&mut self, line: &mut Line) {
         self.pending = None;
-        let Some(tap) = &line.tap else { return };
+        let Far::Tap(tap) = &line.far else { return };
         // The tap's queue holds 500 frames; the bound is for a flood that refills it.
         for _ in 0..1000 {
             let all = libc::iovec {

@@ -44,7 +44,7 @@ impl Bench {
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         setsockopt(&wire, sockopt::SndBuf, &(4 << 20)).unwrap();
         let mut line = Line::default();
-        line.tap = Some(Arc::new(TapQueue::stand_in(tap)));
+        line.far = Far::Tap(Arc::new(TapQueue::stand_in(tap)));
         line.apply(&Wish { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let guest = Guest { memory, avail: 0, used: 0, free: (0..SIZE).rev().collect() };
         Bench { guest, line, receive: Receive::default(), wire }

@@ -1,6 +1,6 @@
 //! The loop of one worker thread.
 //!
-//! A worker carries the queue pairs that sit with it (`pool.rs`). Turns that have to go on wait in a run
+//! A worker carries the queue pairs and lanes that sit with it (`pool.rs`). Turns that have to go on wait in a run
 //! list, served round by round, so that all pairs of a worker get their share; between rounds the worker
 //! looks for new events without waiting. An event may be about a ring that is gone by now: the turn finds
 //! nothing to do. A worker never ends by an error.
@@ -14,7 +14,7 @@ use log::error;
 use super::Turn;
 use super::from_guest::Scratch;
 use super::pair::Side;
-use super::pool::{Event, Worker};
+use super::pool::{Event, Sitter, Worker};
 use crate::poll::{Interest, Ready};
 
 /// How long a frame waits for a guest that has some buffers, but too few for it.
@@ -74,7 +74,16 @@ impl Worker {
             // One round: what is pushed back waits for the next look at the events.
             for _ in 0..run.due.len() {
                 let Some((slot, side)) = run.pop() else { break };
-                let Some(pair) = self.pair(slot) else { continue };
+                let pair = match self.sitter(slot) {
+                    Some(Sitter::Pair(pair)) => pair,
+                    Some(Sitter::Lane(lane)) => {
+                        if lane.turn(&mut scratch) == Turn::More {
+                            run.push(slot, side);
+                        }
+                        continue;
+                    }
+                    None => continue,
+                };
                 let late = expired && side == Side::ToGuest && waiting.contains(&slot);
                 match pair.turn(side, late, &mut scratch) {
                     Turn::More => run.push(slot, side),
@@ -85,7 +94,7 @@ impl Worker {
                         patience_ends.get_or_insert_with(|| Instant::now() + PATIENCE);
                         continue;
                     }
-                    Turn::Idle | Turn::TapFull | Turn::Starved { waiting: false } => {}
+                    Turn::Idle | Turn::Full | Turn::Starved { waiting: false } => {}
                 }
                 if side == Side::ToGuest {
                     waiting.retain(|&other| other != slot);
@@ -103,19 +112,24 @@ impl Worker {
         match Event::of(ready.data) {
             Event::Call => self.take_calls(|slot, side| run.push(slot, side)),
             Event::Kick(slot, side) => run.push(slot, side),
-            Event::Tap(slot) => {
-                let Some(pair) = self.pair(slot) else { return };
+            Event::Far(slot) => {
+                let writable = events.contains(Interest::EPOLLOUT);
+                let failed = events.intersects(Interest::EPOLLERR | Interest::EPOLLHUP);
                 if events.contains(Interest::EPOLLIN) {
                     run.push(slot, Side::ToGuest);
                 }
-                let writable = events.contains(Interest::EPOLLOUT);
-                if writable {
-                    run.push(slot, Side::FromGuest);
+                match self.sitter(slot) {
+                    Some(Sitter::Pair(pair)) => {
+                        if writable {
+                            run.push(slot, Side::FromGuest);
+                        }
+                        pair.tap_ready(writable, failed);
+                    }
+                    Some(Sitter::Lane(lane)) => {
+                        lane.ready(writable, failed, |slot| run.push(slot, Side::FromGuest));
+                    }
+                    None => {}
                 }
-                pair.tap_ready(
-                    writable,
-                    events.intersects(Interest::EPOLLERR | Interest::EPOLLHUP),
-                );
             }
         }
     }

@@ -30,7 +30,7 @@ impl Server {
     pub(super) fn open_doors(&mut self, mut inherited: BTreeMap<usize, UnixStream>) -> Result<()> {
         for index in 0..self.ports.len() {
             let Some(port) = self.ports.get_mut(index) else { break };
-            match port.config.socket.clone() {
+            match port.core.config.socket.clone() {
                 Socket::Listen(path) => {
                     let socket = SocketFile::listen(&path)?;
                     self.poller
@@ -39,11 +39,11 @@ impl Server {
                             Error::failed(format!("socket {}", path.display()), error, "retry")
                         })?;
                     port.door = Some(Door::Listening(socket));
-                    info!("port {}: listens at {}", port.config.name, path.display());
+                    info!("port {}: listens at {}", port.core.config.name, path.display());
                 }
                 Socket::Connect(path) => {
                     port.door = Some(Door::Connecting(Instant::now()));
-                    info!("port {}: connects to {}", port.config.name, path.display());
+                    info!("port {}: connects to {}", port.core.config.name, path.display());
                 }
                 Socket::Fd(_) => {
                     port.door = Some(Door::Inherited);
@@ -67,7 +67,10 @@ impl Server {
             Ok(None) => {}
             Err(error) => {
                 // Out of descriptors or memory: the connection stays in the queue, the event too.
-                warn!("port {}: cannot accept a front-end: {error}", self.ports[index].config.name);
+                warn!(
+                    "port {}: cannot accept a front-end: {error}",
+                    self.ports[index].core.config.name
+                );
                 let _ =
                     self.poller.modify(socket, Interest::empty(), Token::Listener(index).number());
                 self.resting.push((index, Instant::now() + ACCEPT_REST));
@@ -125,12 +128,15 @@ impl Server {
             }
         }
         let Some(port) = self.ports.get_mut(index) else { return Next::GoOn };
-        port.farewell(over, &mut self.netlink);
+        port.farewell(over, &mut self.ground);
         if let Some(Door::Connecting(next)) = &mut port.door {
             *next = Instant::now() + DIAL_RETRY;
         }
         if self.config.one_off {
-            info!("port {}: its front-end has gone, and --one-off was given", port.config.name);
+            info!(
+                "port {}: its front-end has gone, and --one-off was given",
+                port.core.config.name
+            );
             return Next::Stop;
         }
         Next::GoOn
@@ -142,7 +148,7 @@ impl Server {
         let mut connected = Vec::new();
         for (index, port) in self.ports.iter_mut().enumerate() {
             let Some(Door::Connecting(due)) = &mut port.door else { continue };
-            let Socket::Connect(path) = &port.config.socket else { continue };
+            let Socket::Connect(path) = &port.core.config.socket else { continue };
             if port.session.is_some() {
                 continue;
             }
@@ -150,7 +156,9 @@ impl Server {
                 *due = now + DIAL_RETRY;
                 match dial(path) {
                     Ok(stream) => connected.push((index, stream)),
-                    Err(error) => debug!("port {}: {}: {error}", port.config.name, path.display()),
+                    Err(error) => {
+                        debug!("port {}: {}: {error}", port.core.config.name, path.display())
+                    }
                 }
             }
             next = sooner(next, Some(*due));

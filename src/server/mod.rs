@@ -7,17 +7,24 @@
 //! | `session` | one connected front-end, from its first byte to the last trace of it |
 //! | `rarp` | the announcement frame |
 //! | `listen`, `inherited` | a listening socket: stale, busy, ours; a connection that came with the process |
-//! | `port` | what a port is made of, and how it survives the loss of parts |
+//! | `port`, `core` | what a port is made of |
+//! | `macvtap` | a port's kernel device, lost and made again |
+//! | `lans`, `lan`, `member` | a parent with ports in userspace: what they share, their table and filters |
 //! | `doors` | how front-ends come in and go |
 //! | `wake` | everything that can wake the loop |
 //!
 //! [`Server::run`] is one loop on one thread over everything that can wake the control side. It may
 //! look things up, allocate and fail; it never waits for a front-end. Frames never pass here.
 
+mod core;
 mod doors;
 pub mod front;
 mod inherited;
+mod lan;
+mod lans;
 pub mod listen;
+mod macvtap;
+mod member;
 pub mod message;
 pub mod port;
 pub mod rarp;
@@ -38,6 +45,7 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{getsockopt, sockopt};
 
+use self::core::Ground;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::poll::{Interest, Poller, Ready};
@@ -45,6 +53,7 @@ use crate::queue::fault;
 use crate::queue::pool::Pool;
 use crate::uplink::{LinkEvent, LinkWatch, Netlink, close_all};
 use inherited::take_inherited;
+use lans::Lans;
 use port::Port;
 use wake::{Token, borrowed, catch_signals};
 
@@ -71,10 +80,8 @@ pub struct Server {
     poller: Poller,
     signals: SignalFd,
     watch: LinkWatch,
-    bell: Arc<EventFd>,
-    netlink: Netlink,
     ports: Vec<Port>,
-    pool: Pool,
+    ground: Ground,
     /// What each descriptor of a session is watched for.
     watched: BTreeMap<u64, (RawFd, Interest)>,
     /// Listeners that rest, and until when.
@@ -107,15 +114,14 @@ impl Server {
             .and_then(|()| poller.add(&borrowed(bell.as_fd()), input, Token::Bell.number()))
             .map_err(os("epoll"))?;
         let pool = Pool::start(config.threads()).map_err(os("worker threads"))?;
+        let lans = Lans::new(&config);
         let mut server = Server {
             config,
             poller,
             signals,
             watch,
-            bell: Arc::new(bell),
-            netlink,
             ports: Vec::new(),
-            pool,
+            ground: Ground { netlink, pool, bell: Arc::new(bell), lans },
             watched: BTreeMap::new(),
             resting: Vec::new(),
         };
@@ -130,7 +136,7 @@ impl Server {
 
     fn open_ports(&mut self) -> Result<()> {
         for config in &self.config.ports {
-            let port = Port::open(config, &mut self.netlink, &mut self.pool, &self.bell)?;
+            let port = Port::open(config, &mut self.ground)?;
             self.ports.push(port);
         }
         Ok(())
@@ -164,7 +170,7 @@ impl Server {
             Token::Links => self.links(),
             Token::Bell => {
                 // The ports are asked by the timers, which run next.
-                let _ = self.bell.read();
+                let _ = self.ground.bell.read();
             }
             Token::Listener(index) => self.accept(index),
             Token::FrontEnd(index) | Token::BackEnd(index) => return self.session(index),
@@ -194,8 +200,9 @@ impl Server {
         }
         for event in &events {
             debug!("netlink: {event:?}");
+            self.ground.lans.note(event, &mut self.ground.netlink);
             for port in &mut self.ports {
-                port.note(event, &mut self.netlink);
+                port.note(event, &mut self.ground);
             }
         }
     }
@@ -205,9 +212,12 @@ impl Server {
         let now = Instant::now();
         let mut next: Option<Instant> = None;
         for port in &mut self.ports {
-            next = sooner(next, port.restore_device(&mut self.netlink, now));
-            next = sooner(next, port.follow_mac(&mut self.netlink, now));
+            next = sooner(next, port.restore(&mut self.ground, now));
+            next = sooner(next, port.follow_mac(&mut self.ground, now));
         }
+        let Ground { lans, netlink, .. } = &mut self.ground;
+        next = sooner(next, lans.restore(netlink, now));
+        lans.refresh();
         next = sooner(next, self.dial(now));
         next = sooner(next, self.rested(now));
         match next {
@@ -220,9 +230,10 @@ impl Server {
     /// Takes everything back: sessions, sockets, devices. Failures are told, not returned: the rest
     /// is still to be done.
     fn close(&mut self) {
-        let netlink = &mut self.netlink;
-        let devices: Vec<_> = self.ports.drain(..).filter_map(|port| port.close(netlink)).collect();
-        for error in close_all(devices, netlink) {
+        let ground = &mut self.ground;
+        let devices: Vec<_> = self.ports.drain(..).filter_map(|port| port.close(ground)).collect();
+        ground.lans.close(&mut ground.netlink);
+        for error in close_all(devices, &mut ground.netlink) {
             warn!("{error}");
         }
     }

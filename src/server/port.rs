@@ -1,9 +1,8 @@
-//! A port, as the control side owns it: device, queue pairs, socket, and the front-end if there is one.
+//! A port, as the control side owns it: socket, front-end if there is one, and what carries its frames.
 //!
-//! A port outlives what it is made of. Front-ends come and go; the device may be lost (its parent was
-//! removed, somebody deleted it) and is made again when that is possible. In between the queue pairs
-//! stay, with or without a tap behind them, and a connected guest keeps its rings: it sees a network
-//! without traffic, not a dead back-end.
+//! A port outlives what it is made of. Front-ends come and go; the device or the parent may be lost and
+//! found again (`macvtap.rs`, `lans.rs`). In between the queue pairs stay, and a connected guest keeps its
+//! rings.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -12,22 +11,18 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::core::{Core, Ground};
+use super::lans::LanPort;
 use super::listen::SocketFile;
+use super::macvtap::{self, KernelPort};
 use super::session::{Over, Session};
-use crate::config::{self, MacChoice, PortConfig};
-use crate::device::taps::Taps;
+use crate::config::{Kind, PortConfig};
 use crate::error::Result;
 use crate::mac::Mac;
-use crate::mode::Mode;
-use crate::port::PortData;
-use crate::queue::pair::QueuePair;
-use crate::queue::pool::{Pool, Seat};
+use crate::port::{MacPolicy, PortData};
 use crate::stats::Counters;
-use crate::uplink::{LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink, is_leftover};
-use nix::sys::eventfd::EventFd;
+use crate::uplink::{LinkEvent, Macvtap};
 
-/// Pause between two attempts to make a lost device again.
-const DEVICE_RETRY: Duration = Duration::from_secs(1);
 /// Least time between two changes of a port's MAC address: a guest must not keep netlink busy.
 const MAC_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two log lines about refused front-ends.
@@ -44,22 +39,20 @@ pub enum Door {
     Inherited,
 }
 
+/// What carries a port's frames.
+enum Carrier {
+    Kernel(Box<KernelPort>),
+    Switch(LanPort),
+}
+
 /// A port.
 pub struct Port {
-    /// What it is to be.
-    pub config: PortConfig,
     /// How front-ends reach it; none before it serves.
     pub door: Option<Door>,
     /// The connected front-end.
     pub session: Option<Session>,
-    data: Arc<PortData>,
-    pairs: Vec<Arc<QueuePair>>,
-    seats: Vec<Seat>,
-    taps: Arc<Taps>,
-    device: Option<Macvtap>,
-    own_mac: Mac,
-    retry_device: Option<Instant>,
-    parent_up: Option<bool>,
+    pub(super) core: Core,
+    carrier: Carrier,
     follow_not_before: Option<Instant>,
     refused: (u64, Option<Instant>),
 }
@@ -68,65 +61,46 @@ impl Port {
     /// Makes the port with its device. It does not serve yet.
     ///
     /// # Errors
-    /// The device cannot be had; nothing is left behind.
-    pub fn open(
-        config: &PortConfig,
-        netlink: &mut Netlink,
-        pool: &mut Pool,
-        bell: &Arc<EventFd>,
-    ) -> Result<Port> {
-        let device = open_device(config, netlink)?;
-        let data = PortData::new(&config.name, config.mac_changes, Arc::clone(bell));
-        let data = Arc::new(data);
-        let mut port = Port {
-            config: config.clone(),
+    /// The device or the parent cannot be had; nothing is left behind.
+    pub fn open(config: &PortConfig, ground: &mut Ground) -> Result<Port> {
+        let data = PortData::new(&config.name, MacPolicy::of(config), Arc::clone(&ground.bell));
+        let (core, carrier) = match config.kind {
+            Kind::Macvtap => {
+                let device = macvtap::open(config, &mut ground.netlink)?;
+                let seats = (0..config.queue_pairs).map(|_| ground.pool.seat()).collect();
+                let core = Core::new(config, data, seats);
+                let carrier = Carrier::Kernel(Box::new(KernelPort::start(&core, device)));
+                (core, carrier)
+            }
+            Kind::Macvlan => {
+                let seats = ground.lans.seats(config, &mut ground.netlink, &mut ground.pool)?;
+                let core = Core::new(config, data, seats);
+                match ground.lans.join(&core, &mut ground.netlink) {
+                    Ok(port) => (core, Carrier::Switch(port)),
+                    Err(error) => {
+                        core.leave();
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        Ok(Port {
             door: None,
             session: None,
-            pairs: Vec::new(),
-            seats: Vec::new(),
-            taps: Arc::default(),
-            own_mac: device.mac(),
-            device: None,
-            retry_device: None,
-            parent_up: None,
+            core,
+            carrier,
             follow_not_before: None,
             refused: (0, None),
-            data: Arc::clone(&data),
-        };
-        for index in 0..config.queue_pairs {
-            let seat = pool.seat();
-            let pair = Arc::new(QueuePair::new(index, Arc::clone(&data), seat.clone()));
-            seat.take(Arc::clone(&pair));
-            port.pairs.push(pair);
-            port.seats.push(seat);
-        }
-        port.use_device(device);
-        Ok(port)
+        })
+    }
+
+    /// What it is to be.
+    pub fn config(&self) -> &PortConfig {
+        &self.core.config
     }
 
     fn name(&self) -> &str {
-        &self.config.name
-    }
-
-    fn use_device(&mut self, device: Macvtap) {
-        self.own_mac = device.mac();
-        self.data.set_device(device.mac(), device.mtu());
-        self.taps.replace(device.queues(), &self.pairs, &self.config.name);
-        if let Some(session) = &mut self.session {
-            session.set_mtu(device.mtu());
-        }
-        info!(
-            "port {}: {} macvtap {} on {}, {} mode, MAC {}, MTU {}",
-            self.config.name,
-            if device.created() { "created" } else { "adopted" },
-            device.name(),
-            device.parent_name(),
-            self.config.mode,
-            device.mac(),
-            device.mtu()
-        );
-        self.device = Some(device);
-        self.retry_device = None;
+        self.core.name()
     }
 
     /// Serves the front-end that has connected, unless there is one already.
@@ -138,14 +112,15 @@ impl Port {
                 warn!(
                     "port {}: {count} connection(s) refused: process {} is connected; \
                      every VM needs a port of its own",
-                    self.config.name,
+                    self.core.name(),
                     session.pid()
                 );
                 self.refused = (0, Some(Instant::now()));
             }
             return;
         }
-        match Session::start(stream, &self.config, self.data.mtu(), &self.pairs, &self.taps) {
+        let Core { config, data, pairs, attachment, .. } = &self.core;
+        match Session::start(stream, config, data.mtu(), pairs, attachment) {
             Ok(session) => {
                 info!("port {}: front-end (process {}) connected", self.name(), session.pid());
                 self.session = Some(session);
@@ -155,18 +130,31 @@ impl Port {
     }
 
     /// Ends the session.
-    pub fn farewell(&mut self, why: &Over, netlink: &mut Netlink) {
+    pub fn farewell(&mut self, why: &Over, ground: &mut Ground) {
         let Some(session) = self.session.take() else { return };
         session.end(why);
         self.tell_counters();
         // The next guest starts with the address that was printed for it.
-        if let Some(device) = self.device.as_mut().filter(|device| device.mac() != self.own_mac) {
-            match device.set_mac(netlink, self.own_mac) {
-                Ok(()) => self.data.set_device(device.mac(), self.data.mtu()),
-                Err(error) => warn!("{error}"),
-            }
+        let own = match &self.carrier {
+            Carrier::Kernel(port) => port.own_mac(),
+            Carrier::Switch(port) => ground.lans.own_mac(port),
+        };
+        if self.core.data.mac() != own
+            && let Err(error) = self.set_mac(own, ground)
+        {
+            warn!("{error}");
         }
-        self.data.forget_guest();
+        self.core.data.forget_guest();
+        if let Carrier::Switch(port) = &self.carrier {
+            ground.lans.forget_guest(port);
+        }
+    }
+
+    fn set_mac(&mut self, mac: Mac, ground: &mut Ground) -> Result<()> {
+        match &mut self.carrier {
+            Carrier::Kernel(port) => port.set_mac(&self.core, &mut ground.netlink, mac),
+            Carrier::Switch(port) => ground.lans.set_mac(port, &mut ground.netlink, mac),
+        }
     }
 
     /// Logs what was moved and dropped so far.
@@ -178,7 +166,7 @@ impl Port {
     /// What was moved and dropped so far: from the guest, to the guest.
     fn counters(&self) -> (Counters, Counters) {
         let mut sum = (Counters::default(), Counters::default());
-        for pair in &self.pairs {
+        for pair in &self.core.pairs {
             let (from_guest, to_guest) = pair.counters();
             sum.0 += from_guest;
             sum.1 += to_guest;
@@ -186,180 +174,67 @@ impl Port {
         sum
     }
 
-    /// Lets the device follow the guest's MAC address, if that is due. Returns when to ask again.
-    pub fn follow_mac(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
-        if !self.data.has_wanted() {
+    /// Lets the port follow the guest's MAC address, if that is due. Returns when to ask again.
+    pub fn follow_mac(&mut self, ground: &mut Ground, now: Instant) -> Option<Instant> {
+        if !self.core.data.has_wanted() {
             return None;
         }
         if let Some(later) = self.follow_not_before.filter(|&time| time > now) {
             return Some(later);
         }
-        let wanted = self.data.take_wanted()?;
+        let wanted = self.core.data.take_wanted()?;
         self.follow_not_before = Some(now + MAC_PAUSE);
-        let device = self.device.as_mut()?;
-        let old = device.mac();
-        match device.set_mac(netlink, wanted) {
+        let old = self.core.data.mac();
+        match self.set_mac(wanted, ground) {
             Ok(()) => {
-                self.data.set_device(wanted, self.data.mtu());
-                self.data.deny(None);
-                info!("port {}: follows its guest from {old} to {wanted}", self.config.name);
+                self.core.data.deny(None);
+                info!("port {}: follows its guest from {old} to {wanted}", self.name());
             }
             Err(error) => {
-                self.data.deny(Some(wanted));
-                warn!("port {}: does not follow its guest to {wanted}: {error}", self.config.name);
+                self.core.data.deny(Some(wanted));
+                warn!("port {}: does not follow its guest to {wanted}: {error}", self.name());
             }
         }
         None
     }
 
     /// Takes note of a change among the kernel's devices.
-    pub fn note(&mut self, event: &LinkEvent, netlink: &mut Netlink) {
-        let own = self.device.as_ref().map(|device| (device.ifindex(), device.parent_index()));
-        match (event, own) {
-            (LinkEvent::Gone { index, .. }, Some((device, _))) if *index == device => {
-                self.lose_device(netlink);
-            }
-            (LinkEvent::Gone { index, name }, Some((_, parent))) if *index == parent => {
-                warn!("port {}: its parent {name} has vanished", self.name());
-            }
-            (LinkEvent::Changed(link), Some((device, _))) if link.index == device => {
-                self.device_changed(link);
-            }
-            (LinkEvent::Changed(link), Some((_, parent))) if link.index == parent => {
-                let up = link.up && link.running;
-                if self.parent_up.replace(up).is_some_and(|was| was != up) {
-                    let word = if up { "is up again" } else { "is down" };
-                    info!("port {}: its parent {} {word}", self.name(), link.name);
-                }
-                self.follow_mtu(link.mtu, netlink);
-            }
-            (LinkEvent::Changed(link), None) if link.name == self.config.parent => {
-                self.retry_device = Some(Instant::now());
-            }
-            (LinkEvent::Overrun, Some((device, _))) => {
-                // Some news was lost: look for ourselves.
-                match netlink.link_by_index(device) {
-                    Ok(Some(link)) => self.device_changed(&link),
-                    Ok(None) => self.lose_device(netlink),
-                    Err(error) => warn!("port {}: {error}", self.name()),
-                }
-            }
-            _ => {}
+    pub fn note(&mut self, event: &LinkEvent, ground: &mut Ground) {
+        if let Carrier::Kernel(port) = &mut self.carrier {
+            port.note(&self.core, event, &mut ground.netlink);
         }
-    }
-
-    /// The parent has this MTU now. The kernel lowers its ports' with it, but never raises them again.
-    fn follow_mtu(&mut self, parent: u32, netlink: &mut Netlink) {
-        let wanted = self.config.mtu.map_or(parent, |own| parent.min(own));
-        let Some(device) = self.device.as_ref().filter(|device| device.created()) else { return };
-        if wanted == self.data.mtu() {
-            return;
-        }
-        // The device's own news, which follow, tell everybody else.
-        if let Err(error) = netlink.set_mtu(device.ifindex(), wanted) {
-            warn!("port {}: cannot follow its parent to MTU {wanted}: {error}", self.name());
-        }
-    }
-
-    fn device_changed(&mut self, link: &LinkInfo) {
-        let before = (self.data.mac(), self.data.longest_frame());
-        self.data.set_device(link.mac, link.mtu);
-        if before != (self.data.mac(), self.data.longest_frame()) {
-            info!("port {}: now has MAC {}, MTU {}", self.name(), link.mac, link.mtu);
-        }
-        if let Some(session) = &mut self.session {
-            session.set_mtu(link.mtu);
-        }
-    }
-
-    fn lose_device(&mut self, netlink: &mut Netlink) {
-        let Some(device) = self.device.take() else { return };
-        warn!(
-            "port {}: its device {} has vanished; it is made again when {} is there",
-            self.name(),
-            device.name(),
-            self.config.parent
-        );
-        self.taps.replace(&[], &self.pairs, &self.config.name);
-        if let Err(error) = device.close(netlink) {
-            warn!("{error}");
-        }
-        self.parent_up = None;
-        self.retry_device = Some(Instant::now());
+        self.tell_mtu();
     }
 
     /// Makes a lost device again, if that is due and possible. Returns when to ask again.
-    pub fn restore_device(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
-        let due = self.retry_device?;
-        if due > now {
-            return Some(due);
-        }
-        // Without its parent there is no point in trying: the kernel tells when it comes.
-        if !matches!(netlink.link_by_name(&self.config.parent), Ok(Some(_))) {
-            self.retry_device = Some(now + DEVICE_RETRY);
-            return self.retry_device;
-        }
-        match open_device(&self.config, netlink) {
-            Ok(device) => self.use_device(device),
-            Err(error) => {
-                warn!("port {}: {error}", self.config.name);
-                self.retry_device = Some(now + DEVICE_RETRY);
-            }
-        }
-        self.retry_device
+    pub fn restore(&mut self, ground: &mut Ground, now: Instant) -> Option<Instant> {
+        let Carrier::Kernel(port) = &mut self.carrier else { return None };
+        let again = port.restore(&self.core, &mut ground.netlink, now);
+        self.tell_mtu();
+        again
     }
 
-    /// Ends everything but the device, which is returned: all ports' are given back together, because
-    /// that is quicker (`uplink::close_all`).
-    pub fn close(mut self, netlink: &mut Netlink) -> Option<Macvtap> {
+    /// The front-end learns the MTU at its next question.
+    fn tell_mtu(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.set_mtu(self.core.data.mtu());
+        }
+    }
+
+    /// Ends everything but a kernel device, which is returned.
+    pub fn close(mut self, ground: &mut Ground) -> Option<Macvtap> {
         self.door = None;
-        self.farewell(&Over::FrontEndGone, netlink);
-        self.taps.replace(&[], &self.pairs, &self.config.name);
-        for seat in &self.seats {
-            seat.leave();
-        }
-        self.device.take()
+        self.farewell(&Over::FrontEndGone, ground);
+        let device = match self.carrier {
+            Carrier::Kernel(port) => port.end(&self.core),
+            Carrier::Switch(port) => {
+                ground.lans.leave(port, &self.core);
+                None
+            }
+        };
+        self.core.leave();
+        device
     }
-}
-
-/// Creates or adopts the device that the configuration asks for.
-fn open_device(config: &PortConfig, netlink: &mut Netlink) -> Result<Macvtap> {
-    let mac = match config.mac {
-        MacChoice::Given(mac) => Some(mac),
-        MacChoice::Auto if config.mode == Mode::Passthru => None,
-        MacChoice::Auto if adopts(config, netlink) => None,
-        MacChoice::Auto => auto_mac(config, netlink),
-    };
-    Macvtap::open(
-        netlink,
-        &MacvtapSpec {
-            name: config.name.clone(),
-            parent: config.parent.clone(),
-            mode: config.mode,
-            mac,
-            mtu: config.mtu,
-            queues: usize::from(config.queue_pairs),
-            sources: config.sources.clone(),
-        },
-    )
-}
-
-/// Whether somebody else's device of that name is there: then its address is the port's.
-fn adopts(config: &PortConfig, netlink: &mut Netlink) -> bool {
-    match netlink.link_by_name(&config.name) {
-        Ok(Some(link)) => !is_leftover(&link),
-        _ => false,
-    }
-}
-
-/// The stable address of a port to which none was given. Where the machine has no id, the parent's
-/// address stands in: the printers do the same (`print::resolve_mac`).
-fn auto_mac(config: &PortConfig, netlink: &mut Netlink) -> Option<Mac> {
-    let machine = config::machine_id().or_else(|| match netlink.link_by_name(&config.parent) {
-        Ok(Some(parent)) => Some(parent.mac.to_string()),
-        _ => None,
-    })?;
-    Some(config::auto_mac(&machine, &config.name))
 }
 
 /// Connects to a front-end that listens.

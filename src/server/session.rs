@@ -34,8 +34,8 @@ use super::rarp;
 use super::wire::{Inbox, Outbox, Received};
 use crate::config::PortConfig;
 use crate::device::Device;
+use crate::device::attachment::Attachment;
 use crate::device::features;
-use crate::device::taps::Taps;
 use crate::device::vring::{Shared, with_nursery};
 use crate::poll::Interest;
 use crate::queue::memory::SharedMemory;
@@ -72,7 +72,7 @@ pub struct Session {
     refusals: (Instant, u32),
     door: FrontDoor,
     device: Arc<Device>,
-    taps: Arc<Taps>,
+    attachment: Arc<Attachment>,
     daemon: VhostUserDaemon<Arc<Device>>,
 }
 
@@ -86,12 +86,12 @@ impl Session {
         config: &PortConfig,
         mtu: u32,
         pairs: &[Arc<QueuePair>],
-        taps: &Arc<Taps>,
+        attachment: &Arc<Attachment>,
     ) -> io::Result<Session> {
         front.set_nonblocking(true)?;
         let (mut listener, back) = private_connection()?;
         let shared = Shared::new(pairs.to_vec());
-        let device = Arc::new(Device::new(config, Arc::clone(&shared), Arc::clone(taps)));
+        let device = Arc::new(Device::new(config, Arc::clone(&shared), Arc::clone(attachment)));
         let memory = SharedMemory::new(GuestMemoryMmap::new());
         // The kernel shows 15 bytes of a thread's name.
         let thread: String = format!("fe-{}", config.name).chars().take(15).collect();
@@ -121,7 +121,7 @@ impl Session {
             refusals: (Instant::now(), 0),
             door: FrontDoor::new(limits),
             device,
-            taps: Arc::clone(taps),
+            attachment: Arc::clone(attachment),
             daemon,
         })
     }
@@ -196,7 +196,7 @@ impl Session {
             Action::ToBackend(message) => self.back_out.push(message),
             Action::AwaitReply => self.awaiting = true,
             Action::ToFrontEnd(message) => self.front_out.push(message),
-            Action::SendRarp(mac) => match self.taps.inject(&rarp::frame(mac)) {
+            Action::SendRarp(mac) => match self.attachment.inject(&rarp::frame(mac)) {
                 Ok(()) => info!("port {}: announced {mac} by RARP", self.port),
                 Err(error) => warn!("port {}: cannot announce {mac}: {error}", self.port),
             },

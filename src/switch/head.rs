@@ -11,7 +11,7 @@ use crate::mac::Mac;
 const MAC_CONTROL: u16 = 0x8808;
 
 /// A frame's Ethernet header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
     /// To whom.
     pub dst: Mac,

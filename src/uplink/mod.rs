@@ -1,10 +1,14 @@
-//! The macvtap port's device side: everything between a port's configuration and its tap queues.
+//! A port's device side: everything between its configuration and the queues that carry its frames.
 //!
 //! A port of type macvtap is a kernel network device on top of a parent, plus one character device
 //! file descriptor per queue pair. This folder creates the device or adopts one, keeps the host's
 //! network stack off it, opens the queues and gives everything back at the end. All of it is control
-//! plane: it may wait, allocate and fail with an [`Error`](crate::error::Error). The one exception is
-//! [`TapQueue`], whose two vectored calls are what the data path uses.
+//! plane: it may wait, allocate and fail with an [`Error`](crate::error::Error). The exceptions are
+//! the queues, [`TapQueue`] and [`PacketQueue`], whose calls are what the data path uses.
+//!
+//! A port in userspace has no device of its own. Its switch shares one [`PacketQueue`] on the parent,
+//! and what the kernel's macvlan would do to the parent and the host is done by [`HostFilter`] and
+//! [`MacGuard`]: both end well however the process ends.
 //!
 //! The way through the folder, in the order in which a port comes to life:
 //!
@@ -12,7 +16,7 @@
 //! |--------------|---------------|
 //! | `netlink.rs` | [`Netlink`]: the blocking face of rtnetlink: look up, create, change, delete |
 //! | `link.rs`    | [`LinkInfo`]: one device, as the kernel describes it |
-//! | `owner.rs`   | the lock that keeps two processes off one device |
+//! | `owner.rs`   | [`Owner`]: the lock that keeps two processes off one device, or one parent |
 //! | `parent.rs`  | [`Parent`]: may this port live on this parent beside its siblings? |
 //! | `macvtap.rs` | [`Macvtap`]: the port itself, from `open` on |
 //! | `create.rs`  | [`MacvtapSpec`]: what a device shall be, and making a new one |
@@ -24,14 +28,20 @@
 //! | `closing.rs` | its end; [`close_all`]: many ports in the time of a few |
 //! | `refusal.rs` | the kernel's refusals, put into words |
 //! | `watch.rs`   | [`LinkWatch`]: the kernel's news about devices |
+//! | `packet/`    | [`PacketQueue`]: an AF_PACKET socket on the parent, its ring, its memberships |
+//! | `tcx.rs`     | [`HostFilter`]: the host's stack does not hear what is the guest's alone |
+//! | `bpf.rs`     | the few BPF instructions and calls that it takes |
+//! | `guard.rs`   | [`MacGuard`]: the parent has its address back, even after `kill -9` |
 //!
 //! Two rules hold everywhere. A network namespace belongs to a *thread*: sockets, /proc/sys/net and
 //! the owner's lock are those of the thread that calls. And nothing is derived from an interface
 //! index alone: indices repeat between namespaces, and /dev does not know namespaces.
 
 mod adopt;
+mod bpf;
 mod closing;
 mod create;
+mod guard;
 mod link;
 mod macvtap;
 mod netlink;
@@ -43,6 +53,7 @@ mod refusal;
 mod silence;
 mod sysfs;
 mod tap;
+mod tcx;
 mod watch;
 
 use std::ops::BitOr;
@@ -50,6 +61,7 @@ use std::ops::BitOr;
 pub use adopt::is_leftover;
 pub use closing::close_all;
 pub use create::{MacvtapSpec, NewMacvtap};
+pub use guard::{MacGuard, guard_mac};
 pub use link::LinkInfo;
 pub use macvtap::Macvtap;
 pub use netlink::Netlink;
@@ -57,6 +69,7 @@ pub use owner::{Claim, Owner};
 pub use packet::PacketQueue;
 pub use parent::{Parent, Wanted};
 pub use tap::TapQueue;
+pub use tcx::{HostFilter, MAX_SOURCES, Starve};
 pub use watch::{LinkEvent, LinkWatch};
 
 /// What the reader of a tap (the guest) can take: the bits of TUNSETOFFLOAD.

@@ -113,10 +113,11 @@ fn unknown_flags_and_missing_values_exit_2() {
 #[test]
 fn help_names_every_flag() {
     let help = stdout("--help");
-    for flag in "parent socket-path type mode mac mtu queue-pairs source name mac-changes compat \
+    for flag in
+        "parent socket-path type mode mac mtu queue-pairs source nodst name mac-changes compat \
                  client fd workers port config print-capabilities check version help log-level \
                  one-off"
-        .split_whitespace()
+            .split_whitespace()
     {
         assert!(help.contains(&format!("--{flag}")), "--{flag} is not in the help");
     }

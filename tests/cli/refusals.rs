@@ -47,8 +47,14 @@ refusals! {
         ["--mode brigde: 'brigde' is not a mode: bridge, vepa, private, passthru or source"];
     type_unknown: format!("{TWO},type=tap") =>
         ["--port 1 (socket=/run/a.sock): type=tap: 'tap' is not a type: macvtap or macvlan"];
-    type_macvlan: "--parent eth0 --socket-path /s --type macvlan" =>
-        ["--type macvlan: userspace macvlan ports are not in this version; use type=macvtap"];
+    compat_with_mac_changes:
+        "--parent eth0 --socket-path /s --type macvlan --compat --mac-changes deny" =>
+        ["--mac-changes deny: with compat=on no source address is judged, as in the kernel; leave one out"];
+    nodst_without_source: "--parent eth0 --socket-path /s --type macvlan --nodst" =>
+        ["--nodst: needs mode=source, this port's mode is bridge"];
+    nodst_without_macvlan:
+        "--parent eth0 --socket-path /s --mode source --source 02:0:0:0:0:1 --nodst" =>
+        ["--nodst: needs type=macvlan; give that, or leave nodst out"];
     mac_multicast: "--parent eth0 --socket-path /s --mac 01:00:5e:00:00:01" =>
         ["--mac 01:00:5e:00:00:01: a multicast address"];
     mac_zero: "--parent eth0 --socket-path /s --mac 00:00:00:00:00:00" => ["the zero address"];

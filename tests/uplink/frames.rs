@@ -12,13 +12,13 @@ use crate::world::{MAC, World, frame, poll_until, read_until, spec};
 
 const OTHER: Mac = Mac([2, 0, 0, 0, 0, 0x42]);
 /// An Ethernet type for experiments (IEEE 802, local).
-const TYPE: u16 = 0x88b5;
+pub const TYPE: u16 = 0x88b5;
 
 /// A raw socket on the wire end of the world's veth pair, in the calling thread's namespace.
-struct Wire(OwnedFd);
+pub struct Wire(OwnedFd);
 
 impl Wire {
-    fn open(netlink: &mut Netlink) -> Wire {
+    pub fn open(netlink: &mut Netlink) -> Wire {
         let index = netlink.link_by_name("w0").unwrap().unwrap().index;
         let all = (libc::ETH_P_ALL as u16).to_be();
         // SAFETY: a system call on numbers.
@@ -39,11 +39,11 @@ impl Wire {
         wire
     }
 
-    fn send(&self, frame: &[u8]) {
+    pub fn send(&self, frame: &[u8]) {
         assert_eq!(nix::unistd::write(&self.0, frame).unwrap(), frame.len());
     }
 
-    fn receive(&self, time: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    pub fn receive(&self, time: Duration, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         poll_until(time, || {
             let mut buffer = vec![0; 70_000];
             let length = nix::unistd::read(&self.0, &mut buffer).ok()?;

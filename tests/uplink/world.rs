@@ -40,6 +40,23 @@ impl World {
         run("ip", &all)
     }
 
+    /// Runs `ethtool` in this world; panics when it fails.
+    pub fn ethtool(&self, arguments: &str) -> String {
+        let mut all = vec!["netns", "exec", self.name.as_str(), "ethtool"];
+        all.extend(arguments.split_whitespace());
+        run("ip", &all)
+    }
+
+    /// No IPv6, so that neither end says anything of its own accord from now on.
+    pub fn quiet(&self) {
+        self.enter(|| {
+            for device in ["w0", "p0"] {
+                let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
+                std::fs::write(path, "1").unwrap();
+            }
+        });
+    }
+
     /// `ip -d link show DEVICE`, or nothing when there is no such device.
     pub fn show(&self, device: &str) -> Option<String> {
         let all = ["-d", "-n", &self.name, "link", "show", device];

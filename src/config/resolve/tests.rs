@@ -118,7 +118,9 @@ fn one_mistake_is_one_message() {
         "--parent eth0 --mtu 12 --port socket=/a --port socket=/b",
         "--parent eth/0 --port socket=/a --port socket=/b",
         "--parent eth0 --port socket=/a --port socket=/a",
-        "--socket-path /s --parent eth0 --type macvlan --compat",
+        "--socket-path /s --parent eth0 --type macvlan --compat --mac-changes allow",
+        "--socket-path /s --parent eth0 --type macvlan --nodst",
+        "--socket-path /s --parent eth0 --mode source --source 02:0:0:0:0:1 --nodst",
         "--parent eth0 --fd x",
         "--config /nonexistent/ports.toml",
     ] {
@@ -138,7 +140,7 @@ fn all_faults_are_told_at_once() {
             "--mode brigde: 'brigde' is not a mode: bridge, vepa, private, passthru or source",
             "--port 1 (socket=/run/a.sock): mtu=12: below 68; leave it out to use the parent's",
             "--port 2 (socket=/run/a.sock): 'foo' is not a key of a port; the keys are socket, \
-             parent, type, mode, mac, mtu, queue-pairs, source, name, mac-changes, compat, client",
+             parent, type, mode, mac, mtu, queue-pairs, source, nodst, name, mac-changes, compat, client",
             "--port 2 (socket=/run/a.sock): queue-pairs=33: queue pairs are a number from 1 to 32",
             "--port 1 (socket=/run/a.sock): parent: missing; name the network device to join, as \
              eth0",

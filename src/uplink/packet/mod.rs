@@ -8,7 +8,7 @@
 //! | file            | what it holds |
 //! |-----------------|---------------|
 //! | `socket.rs`     | the descriptor: options in the one order that works, sending |
-//! | `ring.rs`       | the receive ring: 4 MiB shared with the kernel, walked block by block |
+//! | `ring.rs`       | the receive ring: 8 MiB shared with the kernel, walked block by block |
 //! | `frame.rs`      | one frame in a block: header, VLAN tag put back, what is not fit to pass on |
 //! | `sctp.rs`       | the one checksum that virtio has no words for |
 //! | `filter.rs`     | which frames the kernel copies at all |
@@ -18,7 +18,7 @@
 //! that beats the transmit ring, whose header parsing in the kernel has a race besides
 //! (CVE-2026-31700). Both carry a virtio-net header, so that 64 KiB of TCP pass in one piece.
 //!
-//! Latency: the kernel hands over a block of 256 KiB when it is full, or one tick after it was opened.
+//! Latency: the kernel hands over a block of 128 KiB when it is full, or one tick after it was opened.
 //! The tick is 1 ms, and Linux before 6.18 rounds it up to a jiffy. So a lone frame waits for a
 //! millisecond at most, a busy ring does not wait.
 //!
@@ -87,7 +87,7 @@ impl PacketQueue {
     /// queue without hears everything. A queue that joins may miss frames for an instant, but no
     /// frame comes twice.
     ///
-    /// Errors: EPERM without CAP_NET_RAW, ENODEV without such a device, ENOMEM without 4 MiB for the
+    /// Errors: EPERM without CAP_NET_RAW, ENODEV without such a device, ENOMEM without 8 MiB for the
     /// ring, EINVAL for a fanout number in other use. A parent that is down is no error; before Linux
     /// 6.13 it is one for a fanout (EINVAL).
     pub fn open(ifindex: u32, admit: Admit, fanout: Option<u16>) -> io::Result<PacketQueue> {
@@ -120,7 +120,8 @@ impl PacketQueue {
     }
 
     /// Hands waiting frames to `each`, oldest first, at most `budget` of them; the next call goes on
-    /// where this one ended. A block returns to the kernel when its last frame has been handed over.
+    /// where this one ended. The frames stay where they are until the next call, or
+    /// [`PacketQueue::release`]: then the blocks that were handed over whole return to the kernel.
     ///
     /// One thread receives at a time: a second one, or a call from within `each`, gets nothing and is
     /// told that more waits. Allocates nothing, waits for nothing.
@@ -130,6 +131,11 @@ impl PacketQueue {
             Err(TryLockError::Poisoned(ring)) => ring.into_inner().walk(budget, each),
             Err(TryLockError::WouldBlock) => Progress { frames: 0, more: true },
         }
+    }
+
+    /// The frames of the last [`PacketQueue::receive`] are done with.
+    pub fn release(&self) {
+        self.lock().release();
     }
 
     /// Sends frames, each message being a header of [`SEND_HEADER`] bytes and then the frame, in any

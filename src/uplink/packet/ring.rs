@@ -10,7 +10,7 @@
 //! between the kernel leaves the block alone, whence slices of it are sound; the status word is only
 //! touched while no slice is alive.
 //!
-//! What can go wrong: a consumer that holds blocks back (a budget that is too small for the load) lets
+//! What can go wrong: a consumer that sleeps or holds blocks back (a budget that is too small for the load) lets
 //! the ring run full. What the block says about itself is checked (`frame.rs`): a block that
 //! contradicts itself is given back, and its remaining frames count as unusable.
 
@@ -28,10 +28,12 @@ use super::socket::Socket;
 
 /// Bytes in one block. Holds a frame of 64 KiB with room to spare: one that does not fit the rest of a
 /// block closes it.
-pub(super) const BLOCK: usize = 256 << 10;
+pub(super) const BLOCK: usize = 128 << 10;
 
-/// Blocks: 4 MiB in all, some 3 ms of 10 Gbit/s, or 40,000 small frames.
-pub(super) const BLOCKS: usize = 16;
+/// Blocks: 8 MiB in all. What counts is less the memory than the number: a trickle of frames uses up a
+/// block with every tick, however few are in it, so a consumer that sleeps for more than 64 ms (a
+/// busy host, a suspended VM around us) loses frames. Sixteen blocks of 256 KiB lost them after 16 ms.
+pub(super) const BLOCKS: usize = 64;
 
 const HEADER: usize = offset_of!(tpacket_block_desc, hdr);
 const STATUS: usize = HEADER + offset_of!(tpacket_hdr_v1, block_status);
@@ -55,6 +57,8 @@ pub(super) struct Ring {
     block: usize,
     /// The next frame in it, and how many are left. Absent: not begun.
     place: Option<(usize, u32)>,
+    /// Blocks right before `block` that are done with, but not given back yet.
+    owed: usize,
     /// Frames that came in part.
     pub(super) truncated: u64,
     /// Frames that could not be handed over.
@@ -77,15 +81,17 @@ impl Ring {
             return Err(io::Error::last_os_error());
         }
         let start = NonNull::new(start.cast()).ok_or_else(io::Error::last_os_error)?;
-        Ok(Ring { start, block: 0, place: None, truncated: 0, unusable: 0 })
+        Ok(Ring { start, block: 0, place: None, owed: 0, truncated: 0, unusable: 0 })
     }
 
     /// See [`super::PacketQueue::receive`]. The budget counts frames looked at, also bad ones.
     pub(super) fn walk(&mut self, budget: usize, each: &mut dyn FnMut(Received<'_>)) -> Progress {
         let (mut looked, mut frames) = (0, 0);
-        while self.is_ours() {
+        self.release();
+        // All blocks but one may be owed: the one after them must not be taken for a new one.
+        while self.owed < BLOCKS - 1 && self.is_ours() {
             let Some((mut at, mut left)) = self.place.take().or_else(|| self.enter()) else {
-                self.give_back();
+                self.finish();
                 continue;
             };
             while left > 0 {
@@ -117,27 +123,36 @@ impl Ring {
                     }
                 }
             }
-            self.give_back();
+            self.finish();
         }
-        Progress { frames, more: false }
+        Progress { frames, more: self.owed == BLOCKS - 1 }
     }
 
-    fn status(&self) -> &AtomicU32 {
-        // `block` is kept below BLOCKS by `give_back`.
-        let at = self.block * BLOCK + STATUS;
+    fn status(&self, block: usize) -> &AtomicU32 {
+        // `block` is kept below BLOCKS by `finish`.
+        let at = block * BLOCK + STATUS;
         // SAFETY: inside the mapping and a multiple of four from its page-aligned start; no slice of
         // the block is alive, since those borrow `self` mutably.
         unsafe { AtomicU32::from_ptr(self.start.add(at).as_ptr().cast()) }
     }
 
     fn is_ours(&self) -> bool {
-        self.status().load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
+        self.status(self.block).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
     }
 
-    fn give_back(&mut self) {
-        self.status().store(libc::TP_STATUS_KERNEL, Ordering::Release);
+    /// The block is done with. It is given back by the next [`Ring::release`].
+    fn finish(&mut self) {
         self.block = (self.block + 1) % BLOCKS;
         self.place = None;
+        self.owed += 1;
+    }
+
+    /// Gives back the blocks that are done with.
+    pub(super) fn release(&mut self) {
+        for back in 1..=std::mem::take(&mut self.owed) {
+            let block = (self.block + BLOCKS - back) % BLOCKS;
+            self.status(block).store(libc::TP_STATUS_KERNEL, Ordering::Release);
+        }
     }
 
     /// The block, which is ours: to be called after [`Ring::is_ours`] has said so.

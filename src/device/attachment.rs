@@ -1,30 +1,36 @@
-//! A port's tap queues and how the guest wants its frames.
+//! What a port is attached to, and how the guest wants its frames.
 //!
-//! Two settings of a tap depend on what the guest negotiated: which offloads the kernel may leave to
-//! it (per device), and the length of the header in front of each frame (per queue). The device may
-//! also be lost and made anew while a guest runs, and then needs the same settings again. Both come
-//! together here.
+//! With a macvtap device behind the port, two settings of its tap depend on what the guest negotiated:
+//! which offloads the kernel may leave to it (per device), and the length of the header in front of each
+//! frame (per queue). The device may also be lost and made anew while a guest runs, and then needs the
+//! same settings again. Both come together here. Our own switch looks at what each guest took by itself.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::warn;
 
 use super::features;
+use crate::queue::line::Far;
 use crate::queue::pair::QueuePair;
+use crate::queue::plug::Plug;
 use crate::queue::vnet;
 use crate::uplink::TapQueue;
 
 #[derive(Debug, Default)]
 struct State {
+    /// The tap queues; none without a macvtap device.
     queues: Vec<Arc<TapQueue>>,
+    /// The place in a switch; none with a macvtap device.
+    plug: Option<Plug>,
     features: u64,
 }
 
-/// The tap queues behind a port's queue pairs.
+/// What is behind a port's queue pairs.
 #[derive(Debug, Default)]
-pub struct Taps(Mutex<State>);
+pub struct Attachment(Mutex<State>);
 
-impl Taps {
+impl Attachment {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -36,21 +42,32 @@ impl Taps {
         state.adjust(port);
     }
 
-    /// Puts other queues behind the pairs; none when the device has gone.
-    pub fn replace(&self, queues: &[Arc<TapQueue>], pairs: &[Arc<QueuePair>], port: &str) {
+    /// Puts tap queues behind the pairs; none when the device has gone.
+    pub fn set_taps(&self, queues: &[Arc<TapQueue>], pairs: &[Arc<QueuePair>], port: &str) {
         let mut state = self.lock();
         state.queues = queues.to_vec();
         state.adjust(port);
         drop(state);
         for (index, pair) in pairs.iter().enumerate() {
-            pair.set_tap(queues.get(index).cloned());
+            pair.set_far(queues.get(index).cloned().map_or(Far::Nothing, Far::Tap));
         }
     }
 
-    /// Writes one frame (without header) out of the port, from the control side.
-    pub fn inject(&self, frame: &[u8]) -> std::io::Result<()> {
+    /// Plugs the pairs into a switch, each at its own worker's lane; none when the port closes.
+    pub fn set_plugs(&self, plugs: &[Plug], pairs: &[Arc<QueuePair>]) {
+        self.lock().plug = plugs.first().cloned();
+        for (index, pair) in pairs.iter().enumerate() {
+            pair.set_far(plugs.get(index).cloned().map_or(Far::Nothing, Far::Switch));
+        }
+    }
+
+    /// Sends one frame (without header) out of the port, from the control side.
+    pub fn inject(&self, frame: &[u8]) -> io::Result<()> {
         let state = self.lock();
-        let first = state.queues.first().ok_or(std::io::ErrorKind::NotConnected)?;
+        if let Some(plug) = &state.plug {
+            return plug.inject(frame);
+        }
+        let first = state.queues.first().ok_or(io::ErrorKind::NotConnected)?;
         let mut message = vec![0; state.header()];
         message.extend_from_slice(frame);
         first.write(&message).map(|_| ())
@@ -92,8 +109,8 @@ mod tests {
     fn a_frame_injected_before_the_features_has_the_header_that_the_tap_expects() {
         let none = SockFlag::empty();
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, none).unwrap();
-        let taps = Taps::default();
-        taps.replace(&[Arc::new(TapQueue::stand_in(tap))], &[], "test");
+        let taps = Attachment::default();
+        taps.set_taps(&[Arc::new(TapQueue::stand_in(tap))], &[], "test");
         let injected = |features| {
             taps.negotiate(features, "test");
             taps.inject(&[7; 60]).unwrap();

@@ -1,0 +1,287 @@
+//! A batch of frames from one guest, taken apart before any of them is moved.
+//!
+//! Looking at all frames first and copying afterwards lets the misses of one frame's descriptor, header
+//! and buffer overlap with the next one's, and lets a receiver be locked once for all that is for it.
+//!
+//! Every frame's virtio-net header and Ethernet header are copied here, judged here, and used from here:
+//! the guest may change its own memory as often as it likes, what was judged is what leaves. Chains
+//! complete in order, so an entry stays in the batch even when its frame is dropped.
+
+use std::io;
+use std::ops::Range;
+
+use super::chain::{Access, Chain};
+use super::copy::{get, take_front};
+use super::ring::{Fault, Popped, Ring};
+use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
+use super::{BATCH, deliver};
+use crate::port::{MacJudgement, PortData};
+use crate::stats::Drop;
+use crate::switch::{self, Head, PortId, Table, Verdict};
+use crate::uplink::packet::SEND_HEADER;
+
+/// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.
+const PIECES: usize = 8192;
+/// Most pieces the kernel takes in one message (`UIO_MAXIOV`).
+const IOV_MAX: usize = 1024;
+
+/// What happens to a frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    /// Not known yet.
+    Undecided,
+    /// It goes where the switch says.
+    Go(Verdict),
+    /// It is dropped.
+    Drop(Drop),
+}
+
+/// One frame of a batch.
+#[derive(Debug)]
+pub struct Entry {
+    /// The chain's id for the used ring.
+    pub chain: u16,
+    /// What happens to it.
+    pub fate: Fate,
+    /// The checked virtio-net header.
+    header: [u8; HEADER],
+    /// Room for the header as the kernel wants it, then the Ethernet header.
+    front: [u8; SEND_HEADER + ETHERNET],
+    /// Length of the frame without the virtio-net header, in bytes.
+    pub len: usize,
+    /// Its addresses.
+    pub head: Head,
+    /// The wire did not take it, for this reason.
+    pub lost: Option<Drop>,
+    /// Its pieces: one place for `front`, then what follows it in the guest's memory.
+    pieces: Range<usize>,
+}
+
+/// Why a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has as many frames as were asked for.
+    Full,
+    /// The guest has sent no more.
+    Empty,
+    /// The ring cannot be used any more.
+    Broken(Fault),
+}
+
+/// A batch of frames.
+pub struct Batch {
+    /// The frames, in the order in which they were sent.
+    pub entries: Vec<Entry>,
+    pieces: Vec<libc::iovec>,
+    /// Which entries are for the wire, and the kernel's view of each.
+    wire: Vec<usize>,
+    messages: Vec<libc::mmsghdr>,
+    /// For the one frame of a batch that lies in more pieces than the kernel takes.
+    spill: Vec<u8>,
+    spilt: bool,
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch {
+            entries: Vec::with_capacity(BATCH),
+            pieces: Vec::with_capacity(PIECES),
+            wire: Vec::with_capacity(BATCH),
+            messages: Vec::with_capacity(BATCH),
+            spill: vec![0; MAX_FRAME],
+            spilt: false,
+        }
+    }
+}
+
+impl Batch {
+    /// Takes up to `most` frames from the ring and copies the front of each. Returns why it ended, and
+    /// the bytes of the chains.
+    pub fn fill(&mut self, ring: &mut Ring, features: u64, most: usize) -> (End, usize) {
+        self.entries.clear();
+        self.pieces.clear();
+        self.spilt = false;
+        let longest = 2 * usize::from(ring.size()) + 1;
+        let mut bytes = 0;
+        while self.entries.len() < most.min(BATCH) {
+            if self.pieces.capacity() - self.pieces.len() < longest {
+                break;
+            }
+            let first = self.pieces.len();
+            self.pieces.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
+            match ring.pop(Access::Readable, &mut self.pieces) {
+                Popped::Empty => return (End::Empty, bytes),
+                Popped::Broken(fault) => return (End::Broken(fault), bytes),
+                Popped::Bad { head } => self.add(head, Fate::Drop(Drop::BadChain), first),
+                Popped::Chain(chain) => {
+                    self.open(&chain, features, first);
+                    if chain.pieces >= IOV_MAX && !self.join(first) {
+                        ring.unpop(1);
+                        self.entries.pop();
+                        break;
+                    }
+                    bytes += chain.bytes;
+                }
+            }
+        }
+        (End::Full, bytes)
+    }
+
+    /// Joins the many pieces of the last entry in the spill buffer, unless that is taken.
+    fn join(&mut self, first: usize) -> bool {
+        let Some(entry) = self.entries.last_mut() else { return true };
+        if std::mem::replace(&mut self.spilt, true) {
+            return false;
+        }
+        let rest = entry.len.saturating_sub(ETHERNET).min(self.spill.len());
+        let Some(spill) = self.spill.get_mut(..rest) else { return true };
+        get(self.pieces.get(first + 1..).unwrap_or_default(), spill);
+        self.pieces.truncate(first + 1);
+        self.pieces.push(libc::iovec { iov_base: spill.as_mut_ptr().cast(), iov_len: rest });
+        entry.pieces = first..first + 2;
+        true
+    }
+
+    fn add(&mut self, chain: u16, fate: Fate, first: usize) {
+        self.entries.push(Entry {
+            chain,
+            fate,
+            header: [0; HEADER],
+            front: [0; SEND_HEADER + ETHERNET],
+            len: 0,
+            head: Head::default(),
+            lost: None,
+            pieces: first..self.pieces.len(),
+        });
+    }
+
+    /// Copies the front of a chain and checks its lengths and header.
+    fn open(&mut self, chain: &Chain, features: u64, first: usize) {
+        let header = vnet::header_len(features);
+        let len = chain.bytes.saturating_sub(header);
+        let fate = match len {
+            ..ETHERNET => Fate::Drop(Drop::Short),
+            _ if chain.bytes > MAX_FRAME => Fate::Drop(Drop::Long),
+            _ => Fate::Undecided,
+        };
+        self.add(chain.head, fate, first);
+        let (Fate::Undecided, Some(entry)) = (fate, self.entries.last_mut()) else { return };
+        let Some(pieces) = self.pieces.get_mut(first + 1..) else { return };
+        let Some(ethernet) = entry.front.last_chunk_mut() else { return };
+        take_front(pieces, entry.header.get_mut(..header).unwrap_or_default());
+        take_front(pieces, ethernet);
+        entry.len = len;
+        entry.head = Head::of(ethernet);
+    }
+
+    /// Decides what happens to each frame.
+    pub fn judge(&mut self, port: &PortData, id: PortId, table: &Table, features: u64) {
+        let longest = port.longest_frame();
+        for entry in &mut self.entries {
+            if let Fate::Undecided = entry.fate {
+                entry.fate = entry.judge(port, id, table, features, longest);
+            }
+        }
+    }
+
+    /// Sends what is for the wire, by `send`, which takes messages and returns how many it took.
+    /// Returns how many entries of the batch are done: all, unless the wire pushes back.
+    pub fn send(
+        &mut self,
+        mut send: impl FnMut(&mut [libc::mmsghdr]) -> io::Result<usize>,
+    ) -> usize {
+        self.address();
+        let mut at = 0;
+        while let Some(rest) = self.messages.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            let index = self.wire.get(at).copied().unwrap_or_default();
+            match send(rest) {
+                Ok(count) => at += count.max(1),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return index,
+                Err(error) => {
+                    if let Some(entry) = self.entries.get_mut(index) {
+                        entry.lost = Some(reason(&error));
+                    }
+                    at += 1;
+                }
+            }
+        }
+        self.entries.len()
+    }
+
+    /// Whether anything is for the wire.
+    pub fn has_wire(&self) -> bool {
+        self.entries.iter().any(Entry::is_for_the_wire)
+    }
+
+    /// There is no wire: what is for it is lost.
+    pub fn lose(&mut self, reason: Drop) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_for_the_wire()) {
+            entry.lost = Some(reason);
+        }
+    }
+
+    /// Makes a message of every entry that is for the wire.
+    fn address(&mut self) {
+        self.wire.clear();
+        self.messages.clear();
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if !entry.is_for_the_wire() {
+                continue;
+            }
+            let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { continue };
+            let (header, _) = entry.header.split_at(SEND_HEADER);
+            entry.front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
+            if let Some(place) = pieces.first_mut() {
+                let front = &mut entry.front;
+                *place = libc::iovec { iov_base: front.as_mut_ptr().cast(), iov_len: front.len() };
+            }
+            // SAFETY: a mmsghdr is plain numbers and pointers; all zero is an empty message.
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            message.msg_hdr.msg_iov = pieces.as_mut_ptr();
+            message.msg_hdr.msg_iovlen = pieces.len();
+            self.wire.push(index);
+            self.messages.push(message);
+        }
+    }
+
+    /// An entry as a frame to be delivered.
+    pub fn frame<'a>(&'a self, entry: &'a Entry) -> Option<deliver::Frame<'a>> {
+        let head = entry.front.get(SEND_HEADER..)?;
+        let body = self.pieces.get(entry.pieces.start + 1..entry.pieces.end)?;
+        Some(deliver::Frame { header: &entry.header, head, body, len: entry.len })
+    }
+}
+
+/// Why the kernel did not take a frame.
+fn reason(error: &io::Error) -> Drop {
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EMSGSIZE | libc::EFAULT | libc::ENOBUFS) => Drop::Refused,
+        _ => Drop::NoDevice,
+    }
+}
+
+impl Entry {
+    fn is_for_the_wire(&self) -> bool {
+        matches!(self.fate, Fate::Go(verdict) if verdict.wire)
+    }
+
+    fn judge(
+        &mut self,
+        port: &PortData,
+        id: PortId,
+        table: &Table,
+        features: u64,
+        longest: usize,
+    ) -> Fate {
+        let segmented = match vnet::check(&mut self.header, self.len, features) {
+            Checked::Bad => return Fate::Drop(Drop::BadHeader),
+            Checked::Plain if self.len > longest => return Fate::Drop(Drop::Long),
+            Checked::Plain => false,
+            Checked::Segmented => true,
+        };
+        if port.judge_source(self.head.src) == MacJudgement::Foreign {
+            return Fate::Drop(Drop::ForeignMac);
+        }
+        Fate::Go(switch::from_guest(table, id, &self.head, self.len, segmented))
+    }
+}

@@ -1,0 +1,202 @@
+//! Into a guest: a frame from a sibling or from the uplink, placed in a receive ring by whoever has it.
+//!
+//! There is no queue between ports. The sender's worker takes the receiver's lock for one batch and
+//! copies from the sender's buffers straight into the receiver's: one copy, no wake-up in between, no
+//! segmentation, the header passed through. What the receiver did not accept is repaired before the
+//! copy (`offload`), which costs a second one.
+//!
+//! A receiver that has no buffers loses the frame, and only that: nobody waits for a guest here. The
+//! guest is therefore never asked to kick its receive ring.
+//!
+//! With mergeable buffers a frame may take several chains. All of them are given back before any is
+//! published, and their number stands in the header (virtio 1.2, 5.1.6.4).
+
+use super::chain::{Access, Chain};
+use super::copy::{Cursor, get};
+use super::line::Line;
+use super::ring::{Fault, MAX_RING_SIZE, Popped, Ring};
+use super::vnet::{self, HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
+use crate::offload::{self, Accepts, Need};
+use crate::stats::{Counters, Drop};
+
+/// A frame on its way: its checked header, its first bytes, and the rest of it.
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    /// What the sender says about checksum and segmentation.
+    pub header: &'a [u8; HEADER],
+    /// The first bytes, in our own memory: at least the Ethernet header that was judged.
+    pub head: &'a [u8],
+    /// The rest, in the sender's memory.
+    pub body: &'a [libc::iovec],
+    /// Length of head and body, in bytes.
+    pub len: usize,
+}
+
+/// Working memory of a delivery, so that none is allocated.
+pub struct Carry {
+    pieces: Vec<libc::iovec>,
+    chains: Vec<Chain>,
+    /// Room for a whole frame that has to be repaired.
+    pub(super) whole: Vec<u8>,
+}
+
+impl Default for Carry {
+    fn default() -> Carry {
+        Carry {
+            // A ring's worth of chains, each buffer split once by a region border.
+            pieces: Vec::with_capacity(2 * usize::from(MAX_RING_SIZE)),
+            chains: Vec::with_capacity(usize::from(MAX_RING_SIZE)),
+            whole: vec![0; MAX_FRAME],
+        }
+    }
+}
+
+/// Places frames in one receive ring, until the line is published.
+pub struct Delivery<'a> {
+    line: &'a mut Line,
+    carry: &'a mut Carry,
+    accepts: Accepts,
+}
+
+impl<'a> Delivery<'a> {
+    /// Deliveries into `line`, which the caller has locked.
+    pub fn new(line: &'a mut Line, carry: &'a mut Carry) -> Delivery<'a> {
+        let accepts = Accepts::of_guest(line.features);
+        Delivery { line, carry, accepts }
+    }
+
+    /// Places one frame, or counts why not.
+    ///
+    /// # Errors
+    /// The ring cannot be used any more.
+    pub fn frame(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
+        let Line { ring, counters, features, enabled, .. } = &mut *self.line;
+        let Some(ring) = ring.as_mut().filter(|_| *enabled) else {
+            counters.drop(Drop::NoGuest);
+            return Ok(());
+        };
+        let Carry { pieces, chains, whole } = &mut *self.carry;
+        let mut place = Place { ring, counters, features: *features, pieces, chains };
+        if offload::need(frame.header, self.accepts) == Need::Nothing {
+            return place.put(&offload::pass(frame.header, self.accepts), frame.head, frame.body);
+        }
+        let Some(whole) = collect(frame, whole) else {
+            place.counters.drop(Drop::Long);
+            return Ok(());
+        };
+        let mut outcome = Ok(());
+        let repaired = offload::repair(
+            frame.header,
+            whole,
+            self.accepts,
+            &mut |header: &[u8; HEADER], head: &[u8], payload: &[u8]| {
+                let rest = libc::iovec {
+                    iov_base: payload.as_ptr().cast_mut().cast(),
+                    iov_len: payload.len(),
+                };
+                if outcome.is_ok() {
+                    outcome = place.put(header, head, &[rest]);
+                }
+            },
+        );
+        if repaired.is_err() {
+            place.counters.drop(Drop::Unrepairable);
+        }
+        outcome
+    }
+}
+
+/// Makes one contiguous private copy of a frame.
+fn collect<'a>(frame: &Frame<'_>, into: &'a mut [u8]) -> Option<&'a mut [u8]> {
+    let whole = into.get_mut(..frame.len)?;
+    let (head, rest) = whole.split_at_mut_checked(frame.head.len())?;
+    head.copy_from_slice(frame.head);
+    get(frame.body, rest);
+    Some(whole)
+}
+
+/// A receive ring and what is needed to fill it.
+struct Place<'a> {
+    ring: &'a mut Ring,
+    counters: &'a mut Counters,
+    features: u64,
+    pieces: &'a mut Vec<libc::iovec>,
+    chains: &'a mut Vec<Chain>,
+}
+
+impl Place<'_> {
+    /// Places one frame that needs no repair.
+    fn put(
+        &mut self,
+        header: &[u8; HEADER],
+        head: &[u8],
+        body: &[libc::iovec],
+    ) -> Result<(), Fault> {
+        let header_len = vnet::header_len(self.features);
+        let len = head.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
+        let whole = header_len + len;
+        if let Some(reason) = self.take(whole, header_len)? {
+            self.counters.drop(reason);
+            return Ok(());
+        }
+        let mut header = *header;
+        header[NUM_BUFFERS..].copy_from_slice(&(self.chains.len() as u16).to_le_bytes());
+        let mut cursor = Cursor::new(self.pieces);
+        cursor.put(header.get(..header_len).unwrap_or_default());
+        cursor.put(head);
+        for piece in body {
+            cursor.put_piece(piece);
+        }
+        let mut rest = whole;
+        for chain in self.chains.iter() {
+            let filled = rest.min(chain.bytes);
+            self.ring.give_back(chain.head, filled as u32);
+            rest -= filled;
+        }
+        self.counters.frame(len);
+        Ok(())
+    }
+
+    /// Takes chains that together hold `whole` bytes, or says why there are none: the ring is then as
+    /// it was, but for chains that cannot be right.
+    fn take(&mut self, whole: usize, header: usize) -> Result<Option<Drop>, Fault> {
+        self.pieces.clear();
+        self.chains.clear();
+        let most = if has(self.features, bit::MRG_RXBUF) { usize::MAX } else { 1 };
+        let mut room = 0;
+        while room < whole {
+            if self.chains.len() >= most {
+                self.ring.unpop(1);
+                return Ok(Some(Drop::NoRoom));
+            }
+            match self.ring.pop(Access::Writable, self.pieces) {
+                Popped::Chain(chain) if room > 0 || chain.bytes >= header => {
+                    room += chain.bytes;
+                    self.chains.push(chain);
+                }
+                // Given back in order, so what was taken before it goes back too, unused. Each such chain
+                // is met once: the guest pays with its own buffers.
+                Popped::Chain(Chain { head, .. }) | Popped::Bad { head } => {
+                    for chain in self.chains.drain(..) {
+                        self.ring.give_back(chain.head, 0);
+                    }
+                    self.ring.give_back(head, 0);
+                    self.counters.drop(Drop::BadChain);
+                    self.pieces.clear();
+                    room = 0;
+                }
+                Popped::Empty => {
+                    let hopeless = self.ring.all_popped();
+                    self.ring.unpop(self.chains.len() as u16);
+                    return Ok(Some(if hopeless { Drop::NoRoom } else { Drop::NoBuffers }));
+                }
+                Popped::Broken(fault) => return Err(fault),
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+#[path = "deliver_tests.rs"]
+mod tests;

@@ -1,0 +1,220 @@
+//! Deliveries into a ring with any buffers: what fits arrives whole, what does not costs one frame.
+
+use super::*;
+use crate::queue::line::Wish;
+use crate::queue::memory::{GuestMap, SharedMemory};
+use crate::queue::ring::RingSetup;
+use crate::queue::vnet::bit;
+use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+const SIZE: u16 = 64;
+const AVAIL: u64 = 0x1000;
+const USED: u64 = 0x2000;
+const DATA: u64 = 0x1_0000;
+const SLOT: u64 = 0x1_2000;
+const MERGEABLE: u64 = 1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF;
+const NO_HEADER: [u8; HEADER] = [0; HEADER];
+
+struct Bench {
+    memory: GuestMemoryMmap,
+    line: Line,
+    carry: Carry,
+    avail: u16,
+    used: u16,
+}
+
+impl Bench {
+    fn new(features: u64) -> Bench {
+        let size = 0x1_0000 + usize::from(SIZE) * SLOT as usize;
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).unwrap();
+        let map = GuestMap::new(&SharedMemory::new(memory.clone()));
+        let setup = RingSetup { size: SIZE, desc: 0, avail: AVAIL, used: USED, features, map };
+        let mut line = Line::default();
+        line.apply(&Wish { ready: true, enabled: true, setup: Some(setup) }, &"test");
+        Bench { memory, line, carry: Carry::default(), avail: 0, used: 0 }
+    }
+
+    /// Offers a buffer; `flags` 2 is a good one.
+    fn offer(&mut self, len: u32, flags: u16) {
+        let head = self.avail % SIZE;
+        let at = 16 * u64::from(head);
+        let place = DATA + u64::from(head) * SLOT;
+        self.memory.write_obj(place, GuestAddress(at)).unwrap();
+        self.memory.write_obj(len, GuestAddress(at + 8)).unwrap();
+        self.memory.write_obj([flags, 0u16], GuestAddress(at + 12)).unwrap();
+        self.memory.write_obj(head, GuestAddress(AVAIL + 4 + 2 * u64::from(head))).unwrap();
+        self.avail = self.avail.wrapping_add(1);
+        self.memory.write_obj(self.avail, GuestAddress(AVAIL + 2)).unwrap();
+    }
+
+    fn deliver(&mut self, header: &[u8; HEADER], bytes: &[u8]) {
+        let (head, rest) = bytes.split_at(14);
+        let (one, two) = rest.split_at(rest.len() / 3);
+        let body = [one, two].map(|part| libc::iovec {
+            iov_base: part.as_ptr().cast_mut().cast(),
+            iov_len: part.len(),
+        });
+        let frame = Frame { header, head, body: &body, len: bytes.len() };
+        Delivery::new(&mut self.line, &mut self.carry).frame(&frame).unwrap();
+        self.line.publish();
+    }
+
+    /// Takes one buffer back: its content.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let index: u16 = self.memory.read_obj(GuestAddress(USED + 2)).unwrap();
+        if index == self.used {
+            return None;
+        }
+        let slot = USED + 4 + 8 * u64::from(self.used % SIZE);
+        let [head, len]: [u32; 2] = self.memory.read_obj(GuestAddress(slot)).unwrap();
+        self.used = self.used.wrapping_add(1);
+        let mut bytes = vec![0; len as usize];
+        self.memory.read_slice(&mut bytes, GuestAddress(DATA + u64::from(head) * SLOT)).unwrap();
+        Some(bytes)
+    }
+
+    /// Takes one frame, from as many buffers as its header says.
+    fn frame(&mut self) -> Option<Vec<u8>> {
+        let mut whole = self.take()?;
+        let count = u16::from_le_bytes([whole[10], whole[11]]);
+        for _ in 1..count {
+            whole.extend(self.take()?);
+        }
+        Some(whole.split_off(HEADER))
+    }
+
+    fn dropped(&self, reason: Drop) -> u64 {
+        self.line.counters.dropped(reason)
+    }
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 % 251) as u8).collect()
+}
+
+#[test]
+fn a_full_receiver_loses_the_frame_and_keeps_its_buffers() {
+    let mut bench = Bench::new(MERGEABLE);
+    bench.offer(1000, 2);
+    bench.deliver(&NO_HEADER, &bytes(1500));
+    assert_eq!(bench.dropped(Drop::NoBuffers), 1);
+    assert_eq!(bench.take(), None);
+    bench.deliver(&NO_HEADER, &bytes(900));
+    assert_eq!(bench.frame(), Some(bytes(900)), "the buffer was put back");
+    bench.deliver(&NO_HEADER, &bytes(60));
+    assert_eq!(bench.dropped(Drop::NoBuffers), 2);
+}
+
+#[test]
+fn a_frame_that_no_ring_can_hold_is_told_apart() {
+    let mut bench = Bench::new(MERGEABLE);
+    (0..SIZE).for_each(|_| bench.offer(100, 2));
+    bench.deliver(&NO_HEADER, &bytes(9000));
+    assert_eq!(bench.dropped(Drop::NoRoom), 1);
+    let mut bench = Bench::new(1 << bit::VERSION_1);
+    bench.offer(100, 2);
+    bench.offer(2000, 2);
+    bench.deliver(&NO_HEADER, &bytes(200));
+    assert_eq!(bench.dropped(Drop::NoRoom), 1, "without mergeable buffers one must do");
+}
+
+#[test]
+fn bad_buffers_cost_the_guest_its_buffers_and_not_the_frame() {
+    let mut bench = Bench::new(MERGEABLE);
+    for (len, flags) in [(2000, 0), (4, 2), (500, 2), (2000, 0), (2000, 2)] {
+        bench.offer(len, flags);
+    }
+    bench.deliver(&NO_HEADER, &bytes(1500));
+    for _ in 0..4 {
+        assert_eq!(bench.take(), Some(Vec::new()), "given back unused, in order");
+    }
+    assert_eq!(bench.frame(), Some(bytes(1500)));
+    assert_eq!(bench.dropped(Drop::BadChain), 3);
+}
+
+#[test]
+fn a_ring_that_is_disabled_or_gone_counts_no_guest() {
+    let mut bench = Bench::new(MERGEABLE);
+    bench.offer(2000, 2);
+    bench.line.enabled = false;
+    bench.deliver(&NO_HEADER, &bytes(60));
+    assert_eq!(bench.dropped(Drop::NoGuest), 1);
+    assert_eq!(bench.take(), None);
+}
+
+/// What the receiver did not take arrives repaired: here the checksum of a UDP datagram.
+#[test]
+fn a_missing_checksum_is_filled_in_for_a_guest_that_did_not_take_that() {
+    let mut datagram = bytes(60);
+    datagram[12..14].copy_from_slice(&[8, 0]);
+    datagram[14] = 0x45;
+    datagram[16..18].copy_from_slice(&46u16.to_be_bytes());
+    datagram[20..22].fill(0);
+    datagram[23] = 17;
+    datagram[38..40].copy_from_slice(&26u16.to_be_bytes());
+    datagram[40..42].copy_from_slice(&[0, 43]);
+    let mut header = NO_HEADER;
+    header[0] = 1;
+    header[6..8].copy_from_slice(&34u16.to_le_bytes());
+    header[8..10].copy_from_slice(&6u16.to_le_bytes());
+
+    let mut bench = Bench::new(MERGEABLE | 1 << bit::GUEST_CSUM);
+    bench.offer(2000, 2);
+    bench.deliver(&header, &datagram);
+    let passed = bench.take().unwrap();
+    assert_eq!(passed[..10], header[..10], "accepted: untouched");
+    assert_eq!(passed[12..], datagram);
+
+    let mut bench = Bench::new(MERGEABLE);
+    bench.offer(2000, 2);
+    bench.deliver(&header, &datagram);
+    let repaired = bench.take().unwrap();
+    assert_eq!(repaired[..10], [0; 10]);
+    let expected = !naive_sum(&datagram[34..60]);
+    assert_eq!(repaired[12 + 40..12 + 42], expected.to_be_bytes());
+}
+
+fn naive_sum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes.chunks(2).map(|p| u32::from(u16::from_be_bytes([p[0], p[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn what_arrives_is_what_was_sent(
+        merge: bool,
+        steps in prop::collection::vec((14usize..9000, prop::collection::vec(1u32..5000, 0..6)), 1..40),
+    ) {
+        let features = if merge { MERGEABLE } else { 1 << bit::VERSION_1 };
+        let mut bench = Bench::new(features);
+        let mut delivered = 0;
+        for (len, buffers) in steps {
+            for size in buffers {
+                if bench.avail.wrapping_sub(bench.used) < SIZE {
+                    bench.offer(size, 2);
+                }
+            }
+            bench.deliver(&NO_HEADER, &bytes(len));
+            let frames = bench.line.counters.frames;
+            while let Some(first) = bench.take() {
+                if first.is_empty() {
+                    continue;
+                }
+                let mut whole = first;
+                let count = u16::from_le_bytes([whole[10], whole[11]]);
+                prop_assert!(merge || count == 1);
+                for _ in 1..count {
+                    whole.extend(bench.take().unwrap());
+                }
+                prop_assert_eq!(&whole[HEADER..], &bytes(len)[..]);
+                delivered += 1;
+            }
+            prop_assert_eq!(frames, delivered);
+        }
+    }
+}

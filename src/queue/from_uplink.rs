@@ -1,0 +1,100 @@
+//! From the uplink into the switch: what the parent has received.
+//!
+//! The kernel has written the frames into a ring that we share with it (`uplink/packet`). A turn takes
+//! batches: the frames stay where they are, the table decides who gets each, they are copied into the
+//! receivers' rings, and their place goes back to the kernel. A receiver that has no room loses the frame:
+//! the ring is everybody's, and one guest must not hold it up.
+
+use super::deliver::Frame;
+use super::plug::View;
+use super::spread::Parcels;
+use super::vnet::HEADER;
+use super::{BATCH, TURN_FRAMES, Turn};
+use crate::queue::from_guest::Scratch;
+use crate::switch::{self, Head, Receivers};
+use crate::uplink::packet::{Head as Front, PacketQueue, Received};
+
+/// A frame that has arrived, still where the kernel put it.
+struct Arrival {
+    header: [u8; HEADER],
+    front: Front,
+    head: Head,
+    body: [libc::iovec; 1],
+    flow: u32,
+    to: Receivers,
+}
+
+/// A batch of them.
+pub struct Arrivals(Vec<Arrival>);
+
+impl Default for Arrivals {
+    fn default() -> Arrivals {
+        Arrivals(Vec::with_capacity(BATCH))
+    }
+}
+
+impl Parcels for Arrivals {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn receivers(&self, index: usize) -> Receivers {
+        self.0.get(index).map_or(Receivers::None, |arrival| arrival.to)
+    }
+
+    fn head(&self, index: usize) -> Head {
+        self.0.get(index).map(|arrival| arrival.head).unwrap_or_default()
+    }
+
+    fn flow(&self, index: usize) -> u32 {
+        self.0.get(index).map_or(0, |arrival| arrival.flow)
+    }
+
+    fn frame(&self, index: usize) -> Option<Frame<'_>> {
+        let Arrival { header, front, body, .. } = self.0.get(index)?;
+        let len = front.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
+        Some(Frame { header, head: front, body, len })
+    }
+}
+
+impl Arrival {
+    fn new(received: &Received<'_>, view: &View) -> Option<Arrival> {
+        let head = Head::of(received.head.first_chunk()?);
+        let verdict = switch::from_wire(&view.table, &head);
+        Some(Arrival {
+            header: received.header,
+            front: received.head,
+            head,
+            body: [libc::iovec {
+                iov_base: received.body.as_ptr().cast_mut().cast(),
+                iov_len: received.body.len(),
+            }],
+            flow: received.hash,
+            to: verdict.to,
+        })
+    }
+}
+
+/// Runs one turn over what has arrived at a socket.
+pub fn turn(queue: &mut PacketQueue, view: &View, scratch: &mut Scratch) -> Turn {
+    let Scratch { arrivals, spread, .. } = scratch;
+    for _ in 0..TURN_FRAMES / BATCH {
+        arrivals.0.clear();
+        let progress = queue.receive(BATCH, &mut |received| {
+            // What is for nobody, most of it on a busy LAN, is not carried any further.
+            if let Some(arrival) = Arrival::new(&received, view)
+                && arrival.to != Receivers::None
+            {
+                arrivals.0.push(arrival);
+            }
+        });
+        spread.deliver(view, arrivals);
+        // Their memory is the kernel's again from here on.
+        arrivals.0.clear();
+        queue.release();
+        if !progress.more {
+            return Turn::Idle;
+        }
+    }
+    Turn::More
+}

@@ -1,0 +1,148 @@
+//! A port's place in its parent's switch, as the data path sees it.
+//!
+//! All userspace ports of one parent share a [`Lan`]. What the workers need of it is a snapshot
+//! ([`View`]): the forwarding table and, for every port of the table, where its frames are delivered. The
+//! control side makes a new snapshot when anything changes and swaps it in whole; a turn works with the
+//! one that it took at its beginning, and takes the lock for just that. A frame may thus be forwarded by
+//! a table that was replaced an instant ago, never by half of one.
+//!
+//! A view refers to queue pairs, and their lines refer to the `Lan` through their [`Plug`]: the circle
+//! is opened when the control side takes the plug away.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::deliver::Frame;
+use super::lane::Lane;
+use super::pair::QueuePair;
+use super::spread::{Parcels, Spread};
+use super::vnet::HEADER;
+use crate::mac::Mac;
+use crate::port::PortData;
+use crate::switch::{self, Groups, Head, ParentFacts, PortId, Receivers, Table};
+
+/// A port of a view.
+#[derive(Clone, Debug, Default)]
+pub struct Jack {
+    /// The port's facts; none where a port has left.
+    pub port: Option<Arc<PortData>>,
+    /// Its queue pairs.
+    pub pairs: Vec<Arc<QueuePair>>,
+}
+
+impl Jack {
+    /// Which queue pair a flow goes to: one that can receive, if there is any. With none, the first
+    /// counts why the frame was dropped.
+    pub fn pair(&self, flow: u32) -> usize {
+        let mut mask = self.port.as_ref().map_or(0, |port| port.receiving());
+        let count = mask.count_ones();
+        if count == 0 {
+            return 0;
+        }
+        for _ in 0..flow % count {
+            mask &= mask - 1;
+        }
+        mask.trailing_zeros() as usize
+    }
+}
+
+/// A snapshot of a parent's ports.
+#[derive(Debug)]
+pub struct View {
+    /// Who gets what.
+    pub table: Table,
+    /// The ports of the table, by their number.
+    pub jacks: Vec<Jack>,
+}
+
+impl Default for View {
+    /// No ports, no wire.
+    fn default() -> View {
+        let nowhere = ParentFacts { mac: Mac::default(), up: false };
+        View { table: Table::new(Vec::new(), nowhere), jacks: Vec::new() }
+    }
+}
+
+/// The userspace ports of one parent.
+#[derive(Debug, Default)]
+pub struct Lan(Mutex<Arc<View>>);
+
+impl Lan {
+    /// The present snapshot.
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Control: swaps in another snapshot.
+    pub fn show(&self, view: View) {
+        let old = {
+            let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *present, Arc::new(view))
+        };
+        // Outside the lock: this may be the last reference to a queue pair.
+        drop(old);
+    }
+}
+
+/// Where a queue pair is plugged in.
+#[derive(Clone, Debug)]
+pub struct Plug {
+    /// The parent's ports.
+    pub lan: Arc<Lan>,
+    /// Which of them this is.
+    pub port: PortId,
+    /// The way out, at the pair's own worker.
+    pub lane: Arc<Lane>,
+    /// The multicast groups that the guest has joined, where they matter.
+    pub groups: Option<Arc<Groups>>,
+}
+
+impl Plug {
+    /// Sends one frame (without header) as if the guest had, from the control side.
+    ///
+    /// # Errors
+    /// The parent is not there or does not take it; siblings got it all the same.
+    pub fn inject(&self, frame: &[u8]) -> io::Result<()> {
+        let Some(ethernet) = frame.first_chunk() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let view = self.lan.view();
+        let head = Head::of(ethernet);
+        let verdict = switch::from_guest(&view.table, self.port, &head, frame.len(), false);
+        Spread::default().deliver(&view, &Single { frame, head, to: verdict.to });
+        if !verdict.wire {
+            return Ok(());
+        }
+        let sent = self.lane.with(|queue| queue.send_one(frame));
+        sent.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+    }
+}
+
+/// One frame in our own memory.
+struct Single<'a> {
+    frame: &'a [u8],
+    head: Head,
+    to: Receivers,
+}
+
+impl Parcels for Single<'_> {
+    fn count(&self) -> usize {
+        1
+    }
+
+    fn receivers(&self, _index: usize) -> Receivers {
+        self.to
+    }
+
+    fn head(&self, _index: usize) -> Head {
+        self.head
+    }
+
+    fn flow(&self, _index: usize) -> u32 {
+        0
+    }
+
+    fn frame(&self, _index: usize) -> Option<Frame<'_>> {
+        Some(Frame { header: &[0; HEADER], head: self.frame, body: &[], len: self.frame.len() })
+    }
+}

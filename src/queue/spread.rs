@@ -1,0 +1,84 @@
+//! Handing a batch of frames to their receivers, receiver by receiver.
+//!
+//! Frames of a batch may be for different ports. They are grouped first, so that every receiver is
+//! locked, published and called once for all that it gets; within a receiver they keep their order. A
+//! frame for many ends a group: what came before it is delivered before it, so a broadcast never
+//! overtakes or falls behind (the kernel's does: it goes through a work queue).
+//!
+//! Only one receiver is locked at a time, so no two senders can wait for each other.
+
+use super::deliver::{Carry, Frame};
+use super::plug::View;
+use crate::switch::{Head, Receivers};
+
+/// Frames that were decided upon.
+pub trait Parcels {
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// Who gets frame `index`.
+    fn receivers(&self, index: usize) -> Receivers;
+    /// The addresses of frame `index`.
+    fn head(&self, index: usize) -> Head;
+    /// What decides which of a receiver's queue pairs frame `index` is for.
+    fn flow(&self, index: usize) -> u32;
+    /// Frame `index`.
+    fn frame(&self, index: usize) -> Option<Frame<'_>>;
+}
+
+/// A frame for one receiver: port and queue pair, then the frame's place in the batch.
+type Leg = (usize, usize, usize);
+
+/// Working memory.
+#[derive(Default)]
+pub struct Spread {
+    legs: Vec<Leg>,
+    carry: Carry,
+}
+
+impl Spread {
+    /// The copying half, for whoever needs its memory between two batches.
+    pub fn carry(&mut self) -> &mut Carry {
+        &mut self.carry
+    }
+
+    /// Delivers all frames.
+    pub fn deliver(&mut self, view: &View, parcels: &impl Parcels) {
+        self.legs.clear();
+        for index in 0..parcels.count() {
+            match parcels.receivers(index) {
+                Receivers::None => {}
+                Receivers::One(port) => {
+                    let port = usize::from(port);
+                    let Some(jack) = view.jacks.get(port) else { continue };
+                    self.legs.push((port, jack.pair(parcels.flow(index)), index));
+                }
+                Receivers::Many(selection) => {
+                    self.flush(view, parcels);
+                    let head = parcels.head(index);
+                    for port in view.table.select(selection, &head) {
+                        let Some(jack) = view.jacks.get(usize::from(port)) else { continue };
+                        let Some(pair) = jack.pairs.get(jack.pair(parcels.flow(index))) else {
+                            continue;
+                        };
+                        pair.deliver(parcels.frame(index).into_iter(), &mut self.carry);
+                    }
+                }
+            }
+        }
+        self.flush(view, parcels);
+    }
+
+    /// Delivers what was collected for single receivers.
+    fn flush(&mut self, view: &View, parcels: &impl Parcels) {
+        self.legs.sort_unstable();
+        for group in self.legs.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let Some(&(port, pair, _)) = group.first() else { continue };
+            let Some(pair) = view.jacks.get(port).and_then(|jack| jack.pairs.get(pair)) else {
+                continue;
+            };
+            let frames = group.iter().filter_map(|&(_, _, index)| parcels.frame(index));
+            pair.deliver(frames, &mut self.carry);
+        }
+        self.legs.clear();
+    }
+}

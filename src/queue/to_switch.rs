@@ -1,0 +1,144 @@
+//! From the guest into the switch: the guest's transmit ring, where we forward.
+//!
+//! A turn takes batches: all frames are looked at and decided upon (`batch.rs`), then what is for the
+//! wire goes out in one `sendmmsg`, then what is for siblings is copied into their rings
+//! (`spread.rs`), then the chains are given back and the index published once.
+//!
+//! The wire comes first because it may push back: the batch is then cut before the first frame that it
+//! did not take, and the rest, siblings' frames included, goes back into the ring as if it had never been
+//! looked at. So no frame leaves twice, none is lost for want of room, and chains complete in order.
+
+use std::fmt::Display;
+
+use super::batch::{Batch, End, Fate};
+use super::copy::get;
+use super::deliver::Frame;
+use super::line::Line;
+use super::plug::Plug;
+use super::ring::Ring;
+use super::spread::Parcels;
+use super::{TURN_BYTES, TURN_FRAMES, Turn};
+use crate::port::PortData;
+use crate::queue::from_guest::Scratch;
+use crate::stats::Drop;
+use crate::switch::{self, Groups, Head, Membership, Receivers};
+
+/// What is looked at of a membership report, in bytes: a frame of the usual MTU.
+const REPORT: usize = 1518;
+
+/// The frames of a batch that go their way, and the queue pair that they come from.
+struct Sent<'a> {
+    batch: &'a Batch,
+    count: usize,
+    flow: u32,
+}
+
+impl Parcels for Sent<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn receivers(&self, index: usize) -> Receivers {
+        match self.batch.entries.get(index).map(|entry| entry.fate) {
+            Some(Fate::Go(verdict)) => verdict.to,
+            _ => Receivers::None,
+        }
+    }
+
+    fn head(&self, index: usize) -> Head {
+        self.batch.entries.get(index).map(|entry| entry.head).unwrap_or_default()
+    }
+
+    /// A guest keeps a flow on one of its queues, and so do we.
+    fn flow(&self, _index: usize) -> u32 {
+        self.flow
+    }
+
+    fn frame(&self, index: usize) -> Option<Frame<'_>> {
+        self.batch.entries.get(index).and_then(|entry| self.batch.frame(entry))
+    }
+}
+
+/// Notes which multicast groups a guest joins and leaves by this frame, if it is a report.
+fn note_groups(groups: &Groups, frame: &Frame<'_>, whole: &mut [u8]) {
+    let Some(copy) = whole.get_mut(..frame.len.min(REPORT)) else { return };
+    let Some((head, rest)) = copy.split_at_mut_checked(frame.head.len()) else { return };
+    head.copy_from_slice(frame.head);
+    get(frame.body, rest);
+    switch::memberships(copy, |membership| match membership {
+        Membership::Join(group) => groups.join(group),
+        Membership::Leave(group) => groups.leave(group),
+    });
+}
+
+/// Runs one turn of queue pair `index`'s transmit ring. The line is enabled and has a ring.
+pub fn turn(
+    line: &mut Line,
+    plug: &Plug,
+    port: &PortData,
+    index: u16,
+    scratch: &mut Scratch,
+    name: &dyn Display,
+) -> Turn {
+    let view = plug.lan.view();
+    let (mut frames, mut bytes) = (0, 0);
+    if let Some(ring) = &mut line.ring {
+        ring.no_kicks();
+    }
+    loop {
+        if frames >= TURN_FRAMES || bytes >= TURN_BYTES {
+            return Turn::More;
+        }
+        let Line { ring: Some(ring), counters, features, .. } = &mut *line else {
+            return Turn::Idle;
+        };
+        let Scratch { batch, spread, .. } = scratch;
+        let (end, taken) = batch.fill(ring, *features, TURN_FRAMES - frames);
+        batch.judge(port, plug.port, &view.table, *features);
+        let cut = plug.lane.send(batch);
+        let all = batch.entries.len();
+        frames += all;
+        bytes += taken;
+        if let Some(groups) = &plug.groups {
+            let whole = &mut spread.carry().whole;
+            for entry in batch.entries.iter().take(cut) {
+                if matches!(entry.fate, Fate::Go(_)) && switch::worth_a_look(&entry.head) {
+                    batch.frame(entry).iter().for_each(|frame| note_groups(groups, frame, whole));
+                }
+            }
+        }
+        spread.deliver(&view, &Sent { batch, count: cut, flow: u32::from(index) });
+        for entry in batch.entries.iter().take(cut) {
+            match (entry.fate, entry.lost) {
+                (Fate::Go(_), Some(reason)) => counters.drop(reason),
+                (Fate::Go(verdict), _) if verdict.why.is_some() => {
+                    counters.drop(Drop::NotForwarded);
+                }
+                (Fate::Go(_), _) => counters.frame(entry.len),
+                (Fate::Drop(reason), _) => counters.drop(reason),
+                (Fate::Undecided, _) => {}
+            }
+            ring.give_back(entry.chain, 0);
+        }
+        ring.unpop((all - cut) as u16);
+        line.publish();
+        if cut < all {
+            return Turn::Full;
+        }
+        match end {
+            End::Full => {}
+            End::Empty => match line.ring.as_mut().map_or(Ok(false), Ring::ask_for_kicks) {
+                Ok(true) => {}
+                Ok(false) => return Turn::Idle,
+                Err(fault) => {
+                    line.break_ring(fault, name);
+                    return Turn::Idle;
+                }
+            },
+            End::Broken(fault) => {
+                line.break_ring(fault, name);
+                return Turn::Idle;
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A port among its siblings: what the forwarding table and the filters of the parent need of it.
+
+use std::io;
+use std::sync::Arc;
+
+use log::info;
+
+use super::core::Core;
+use crate::config::PortConfig;
+use crate::mac::Mac;
+use crate::mode::Mode;
+use crate::port::PortData;
+use crate::queue::pair::QueuePair;
+use crate::queue::plug::Jack;
+use crate::switch::{Groups, Rules};
+use crate::uplink::LinkInfo;
+use crate::uplink::packet::PacketQueue;
+
+/// A port of a parent.
+pub struct Member {
+    config: PortConfig,
+    data: Arc<PortData>,
+    pairs: Vec<Arc<QueuePair>>,
+    groups: Arc<Groups>,
+    own_mac: Mac,
+    /// State and address as the table has them.
+    shown: Option<(bool, Mac)>,
+    /// The address that the NIC lets through for it.
+    filter: Option<Mac>,
+}
+
+impl Member {
+    /// The port with this address.
+    pub fn new(core: &Core, mac: Mac) -> Member {
+        let groups = if core.config.compat { Groups::only() } else { Groups::all() };
+        Member {
+            config: core.config.clone(),
+            data: Arc::clone(&core.data),
+            pairs: core.pairs.clone(),
+            groups: Arc::new(groups),
+            own_mac: mac,
+            shown: None,
+            filter: None,
+        }
+    }
+
+    /// The port in the words of a message.
+    pub fn object(&self) -> String {
+        format!("port {}", self.config.name)
+    }
+
+    /// How it shares the parent.
+    pub fn mode(&self) -> Mode {
+        self.config.mode
+    }
+
+    /// Its address now.
+    pub fn mac(&self) -> Mac {
+        self.data.mac()
+    }
+
+    /// The address that was printed for it.
+    pub fn own_mac(&self) -> Mac {
+        self.own_mac
+    }
+
+    /// Its guest is there to receive.
+    pub fn is_up(&self) -> bool {
+        self.data.receiving() != 0
+    }
+
+    /// It has another address.
+    pub fn set_mac(&self, mac: Mac) {
+        self.data.set_device(mac, self.data.mtu());
+    }
+
+    /// Its MTU on a parent with this one, in bytes.
+    pub fn mtu_on(&self, parent: u32) -> u32 {
+        self.config.mtu.map_or(parent, |own| own.min(parent))
+    }
+
+    /// The groups that the guest's reports are to be noted in, where somebody asks for them.
+    pub fn snooped(&self) -> Option<Arc<Groups>> {
+        self.config.compat.then(|| Arc::clone(&self.groups))
+    }
+
+    /// The senders whose frames nobody else gets.
+    pub fn taken_away(&self) -> &[Mac] {
+        if self.config.nodst { &self.config.sources } else { &[] }
+    }
+
+    /// The guest has gone, and with it what it had joined.
+    pub fn forget_guest(&self) {
+        self.groups.clear();
+    }
+
+    /// Follows the parent's MTU, and in passthru mode its address.
+    pub fn parent_changed(&self, link: &LinkInfo) {
+        let mac = if self.mode() == Mode::Passthru { link.mac } else { self.mac() };
+        let mtu = self.mtu_on(link.mtu);
+        if (mac, mtu) != (self.mac(), self.data.mtu()) {
+            self.data.set_device(mac, mtu);
+            info!("{}: now has MAC {mac}, MTU {mtu}", self.object());
+        }
+    }
+
+    /// Whether the table is behind; it is taken to be made anew then.
+    pub fn has_changed(&mut self) -> bool {
+        let now = Some((self.is_up(), self.mac()));
+        std::mem::replace(&mut self.shown, now) != now
+    }
+
+    /// What the switch must know.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            mode: self.mode(),
+            mac: self.mac(),
+            up: self.is_up(),
+            compat: self.config.compat,
+            sources: self.config.sources.clone(),
+            nodst: self.config.nodst,
+            mtu: self.data.mtu(),
+            groups: Arc::clone(&self.groups),
+        }
+    }
+
+    /// Where its frames are delivered.
+    pub fn jack(&self) -> Jack {
+        Jack { port: Some(Arc::clone(&self.data)), pairs: self.pairs.clone() }
+    }
+
+    /// What stands in the table where a port has left.
+    pub fn nobody() -> Rules {
+        Rules {
+            mode: Mode::Bridge,
+            mac: Mac::default(),
+            up: false,
+            compat: false,
+            sources: Vec::new(),
+            nodst: false,
+            mtu: 0,
+            groups: Arc::new(Groups::only()),
+        }
+    }
+
+    /// Where nobody's frames are delivered.
+    pub fn no_jack() -> Jack {
+        Jack::default()
+    }
+
+    /// Lets the NIC pass the port's address while the port is up. A passthru port hears everything.
+    pub fn set_filter(&mut self, queue: &mut PacketQueue) -> io::Result<()> {
+        let wanted = (self.is_up() && self.mode() != Mode::Passthru).then(|| self.mac());
+        if wanted == self.filter {
+            return Ok(());
+        }
+        if let Some(old) = self.filter.take() {
+            queue.drop_unicast(old)?;
+        }
+        if let Some(new) = wanted {
+            queue.add_unicast(new)?;
+        }
+        self.filter = wanted;
+        Ok(())
+    }
+
+    /// The port has left: the NIC need not pass its address any more.
+    pub fn drop_filter(&self, queue: &mut PacketQueue) {
+        if let Some(mac) = self.filter {
+            let _ = queue.drop_unicast(mac);
+        }
+    }
+
+    /// The socket that held the filter is closed.
+    pub fn filter_gone(&mut self) {
+        self.filter = None;
+    }
+}

@@ -1,0 +1,394 @@
+//! Frames through an AF_PACKET queue on the parent: both ways, large, tagged, filtered, counted.
+//!
+//! The other end of the veth pair is a queue of the same kind where a frame needs a header to be sent,
+//! and a plain socket (`frames::Wire`) where it matters what really was on the wire.
+
+use std::time::{Duration, Instant};
+
+use vhost_user_macvtap::mac::Mac;
+use vhost_user_macvtap::uplink::Netlink;
+use vhost_user_macvtap::uplink::packet::{Admit, PacketQueue, Progress, SEND_HEADER};
+
+use crate::common::driver::VnetHdr;
+use crate::common::frames::{self as craft, End};
+use crate::frames::{TYPE, Wire};
+use crate::world::{MAC, World, frame, poll_until};
+
+/// The guest of these tests has the usual address.
+pub const GUEST: End = End { mac: MAC.0, ip: [192, 0, 2, 9], port: 4000 };
+/// A machine on the wire.
+pub const FAR: End = End { mac: [2, 0, 0, 0, 0, 0x42], ip: [192, 0, 2, 2], port: 5000 };
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A frame as it was received, in one piece.
+#[derive(Clone, Debug)]
+pub struct Got {
+    pub header: VnetHdr,
+    pub frame: Vec<u8>,
+    pub hash: u32,
+}
+
+/// A queue on a device of the calling thread's namespace.
+pub fn open(device: &str, admit: Admit, fanout: Option<u16>) -> PacketQueue {
+    PacketQueue::open(index(device), admit, fanout).unwrap()
+}
+
+pub fn index(device: &str) -> u32 {
+    Netlink::open().unwrap().link_by_name(device).unwrap().unwrap().index
+}
+
+/// Takes what waits, at most `budget` frames.
+pub fn take(queue: &PacketQueue, budget: usize) -> (Vec<Got>, Progress) {
+    let mut all = Vec::new();
+    let progress = queue.receive(budget, &mut |got| {
+        let header = VnetHdr::parse(&got.header);
+        all.push(Got { header, frame: [&*got.head, got.body].concat(), hash: got.hash });
+    });
+    (all, progress)
+}
+
+/// Receives for up to `time`, until `wanted` likes a frame.
+pub fn wait_for(
+    queue: &PacketQueue,
+    time: Duration,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Option<Got> {
+    poll_until(time, || take(queue, 10_000).0.into_iter().find(|got| wanted(&got.frame)))
+}
+
+pub fn send(queue: &PacketQueue, (header, frame): &(VnetHdr, Vec<u8>)) {
+    let header = header.bytes();
+    let short: &[u8; SEND_HEADER] = header.first_chunk().unwrap();
+    queue.send_with_header(short, frame).unwrap();
+}
+
+fn is_test_frame(frame: &[u8]) -> bool {
+    frame[12..14] == TYPE.to_be_bytes()
+}
+
+#[test]
+fn frames_pass_both_ways() {
+    let world = World::new();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let wire = Wire::open(&mut Netlink::open().unwrap());
+        let out = frame(Mac(FAR.mac), MAC, TYPE, b"out");
+        queue.send_one(&out).unwrap();
+        assert!(wire.receive(SECOND, |found| found == out).is_some());
+
+        let back = frame(MAC, Mac(FAR.mac), TYPE, b"back");
+        wire.send(&back);
+        let got = wait_for(&queue, SECOND, |found| found == back).unwrap();
+        assert_eq!(got.header, VnetHdr::default());
+        // IP has a hash.
+        wire.send(&craft::udp4(FAR, GUEST, b"hash me"));
+        let got = wait_for(&queue, SECOND, |found| found.ends_with(b"hash me")).unwrap();
+        assert_ne!(got.hash, 0);
+        assert_eq!(queue.losses().unwrap(), Default::default());
+    });
+}
+
+#[test]
+fn messages_in_pieces_and_their_refusals() {
+    let world = World::new();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let wire = Wire::open(&mut Netlink::open().unwrap());
+        let frames: Vec<_> = (0..3).map(|n| frame(Mac(FAR.mac), MAC, TYPE, &[n; 200])).collect();
+        let header = [0u8; SEND_HEADER];
+        let piece = |bytes: &[u8]| libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
+        let mut pieces: Vec<[libc::iovec; 3]> = frames
+            .iter()
+            .map(|frame| [piece(&header), piece(&frame[..20]), piece(&frame[20..])])
+            .collect();
+        let mut messages: Vec<libc::mmsghdr> = pieces
+            .iter_mut()
+            .map(|pieces| {
+                // SAFETY: numbers and pointers: all zero is a valid one.
+                let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+                message.msg_hdr.msg_iov = pieces.as_mut_ptr();
+                message.msg_hdr.msg_iovlen = pieces.len();
+                message
+            })
+            .collect();
+        // SAFETY: headers and frames outlive the call.
+        assert_eq!(unsafe { queue.send(&mut messages) }.unwrap(), 3);
+        for wanted in &frames {
+            assert!(wire.receive(SECOND, |found| found == *wanted).is_some());
+        }
+        let refusal = |header: &[u8; SEND_HEADER], frame: &[u8]| {
+            queue.send_with_header(header, frame).unwrap_err().raw_os_error()
+        };
+        let long = frame(Mac(FAR.mac), MAC, TYPE, &[0; 1501]);
+        assert_eq!(refusal(&header, &long), Some(libc::EMSGSIZE));
+        assert_eq!(refusal(&header, &long[..13]), Some(libc::EINVAL));
+        // A kind of segmentation that does not exist.
+        let nonsense = [0, 2, 0, 0, 1, 0, 0, 0, 0, 0];
+        assert_eq!(refusal(&nonsense, &long[..1000]), Some(libc::EINVAL));
+    });
+}
+
+#[test]
+fn a_large_segment_leaves_whole_and_is_cut_by_the_device() {
+    let world = World::new();
+    // Nothing that the device could do itself: the kernel cuts and completes before it.
+    world.ethtool("-K p0 tso off gso off tx off");
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let wire = Wire::open(&mut Netlink::open().unwrap());
+        let data: Vec<u8> = (0..65_000u32).map(|n| (n % 251) as u8).collect();
+        send(&queue, &craft::tcp4_gso(GUEST, FAR, 1000, 1448, &data));
+        let mut found = vec![0u8; data.len()];
+        let mut bytes = 0;
+        while bytes < data.len() {
+            let segment = wire.receive(SECOND, |found| craft::segment(found).is_some()).unwrap();
+            assert!(segment.len() <= 1514);
+            let segment = craft::segment(&segment).unwrap();
+            assert!(segment.sums_right);
+            let at = segment.seq as usize - 1000;
+            found[at..at + segment.data.len()].copy_from_slice(&segment.data);
+            bytes += segment.data.len();
+        }
+        assert_eq!(found, data);
+    });
+}
+
+#[test]
+fn a_large_segment_arrives_whole_with_its_header() {
+    let world = World::new();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let far = open("w0", Admit::Everything, None);
+        for size in [4000, 65_000] {
+            let (header, sent) = craft::tcp4_gso(FAR, GUEST, 1, 1448, &vec![7; size]);
+            send(&far, &(header, sent.clone()));
+            let got = wait_for(&queue, SECOND, |found| found == sent).unwrap();
+            assert_eq!((got.header.flags, got.header.gso_type), (1, craft::GSO_TCPV4));
+            assert_eq!((got.header.csum_start, got.header.csum_offset), (34, 16));
+            assert_eq!((got.header.gso_size, got.header.num_buffers), (1448, 0));
+        }
+        assert_eq!(queue.losses().unwrap(), Default::default());
+    });
+}
+
+#[test]
+fn tags_return_and_the_checksum_is_found_behind_them() {
+    let world = World::new();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let far = open("w0", Admit::Everything, None);
+        let (partial, plain) = craft::udp4_partial(FAR, GUEST, b"tagged");
+        for tags in [&[5][..], &[0], &[0x6000 | 5], &[5, 7]] {
+            let sent = tags.iter().rev().fold(plain.clone(), |frame, id| craft::vlan(&frame, *id));
+            let start = 34 + 4 * tags.len() as u16;
+            // Sent behind the tags, since the sender counts from the frame's start as well.
+            send(&far, &(VnetHdr { csum_start: start, ..partial }, sent.clone()));
+            let got = wait_for(&queue, SECOND, |found| found.ends_with(b"tagged")).unwrap();
+            assert_eq!(got.frame, sent, "{tags:?}");
+            assert_eq!((got.header.flags, got.header.csum_start), (1, start), "{tags:?}");
+            assert_eq!(got.header.csum_offset, 6);
+        }
+        // A service tag (802.1ad) outside.
+        let mut sent = craft::vlan(&craft::vlan(&plain, 7), 5);
+        sent[12..14].copy_from_slice(&[0x88, 0xa8]);
+        send(&far, &(VnetHdr { csum_start: 42, ..partial }, sent.clone()));
+        let got = wait_for(&queue, SECOND, |found| found.ends_with(b"tagged")).unwrap();
+        assert_eq!((got.frame, got.header.csum_start), (sent, 42));
+        // A large one: the header's length moves too.
+        let (header, plain) = craft::tcp4_gso(FAR, GUEST, 1, 1448, &[7; 4000]);
+        let sent = craft::vlan(&plain, 5);
+        send(&far, &(VnetHdr { csum_start: 38, hdr_len: 58, ..header }, sent.clone()));
+        let got = wait_for(&queue, SECOND, |found| found == sent).unwrap();
+        assert_eq!((got.header.csum_start, got.header.gso_size), (38, 1448));
+        assert!(got.header.hdr_len >= 58, "{:?}", got.header);
+    });
+}
+
+#[test]
+fn what_is_the_hosts_is_not_copied() {
+    let world = World::new();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let wire = Wire::open(&mut Netlink::open().unwrap());
+        let host: Mac = world.mac_of("p0").parse().unwrap();
+        let to = |mac, text: &[u8]| frame(mac, Mac(FAR.mac), TYPE, text);
+        let all = [
+            to(host, b"host"),
+            to(MAC, b"other"),
+            to(Mac::BROADCAST, b"all"),
+            to(Mac([1, 0, 0x5e, 1, 2, 3]), b"group"),
+        ];
+        // Frames that leave by the parent: another socket's.
+        let other = open("p0", Admit::Guests, None);
+        let outgoing = frame(Mac::BROADCAST, host, TYPE, b"outgoing");
+        let last = to(Mac::BROADCAST, b"last");
+        for (admit, from) in [(Admit::Guests, 1), (Admit::Everything, 0), (Admit::Guests, 1)] {
+            queue.set_admit(admit).unwrap();
+            other.send_one(&outgoing).unwrap();
+            all.iter().chain([&last]).for_each(|sent| wire.send(sent));
+            let mut found = Vec::new();
+            let end = poll_until(SECOND, || {
+                let got = take(&queue, 1000).0.into_iter().map(|got| got.frame);
+                found.extend(got.filter(|frame| is_test_frame(frame)));
+                found.contains(&last).then_some(())
+            });
+            assert!(end.is_some());
+            assert_eq!(found[..found.len() - 1], all[from..], "{admit:?}");
+        }
+    });
+}
+
+#[test]
+fn a_budget_ends_a_call_and_the_next_goes_on() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let wire = Wire::open(&mut Netlink::open().unwrap());
+        assert_eq!(take(&queue, 10).1, Progress { frames: 0, more: false });
+        for n in 0..100u8 {
+            wire.send(&frame(MAC, Mac(FAR.mac), TYPE, &[n]));
+        }
+        let mut found: Vec<u8> = Vec::new();
+        poll_until(SECOND, || {
+            let (got, progress) = take(&queue, 7);
+            assert!(got.len() <= 7 && got.len() == progress.frames);
+            // A call from within gets nothing, and does no harm.
+            found.extend(got.iter().map(|got| got.frame[14]));
+            (found.len() == 100).then_some(())
+        });
+        assert_eq!(found, (0..100).collect::<Vec<u8>>());
+        wire.send(&frame(MAC, Mac(FAR.mac), TYPE, b"nested"));
+        let nested = poll_until(SECOND, || {
+            let mut inner = None;
+            queue.receive(1, &mut |_| inner = Some(queue.receive(1, &mut |_| unreachable!())));
+            inner
+        });
+        assert_eq!(nested, Some(Progress { frames: 0, more: true }));
+        assert_eq!(queue.losses().unwrap(), Default::default());
+    });
+}
+
+#[test]
+fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let far = open("w0", Admit::Everything, None);
+        let count = 20_000u32;
+        let numbered = |n: u32| frame(MAC, Mac(FAR.mac), TYPE, &n.to_be_bytes());
+        let mut next = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..count).for_each(|n| far.send_one(&numbered(n)).unwrap()));
+            let end = Instant::now() + 10 * SECOND;
+            while next < count && Instant::now() < end {
+                queue.receive(256, &mut |got| {
+                    assert_eq!(got.body[..4], next.to_be_bytes());
+                    next += 1;
+                });
+            }
+        });
+        assert_eq!((next, queue.losses().unwrap().dropped), (count, 0));
+        // Nobody reads: the ring takes what it holds, the rest is counted, and nothing in between.
+        let sent = 100_000u32;
+        (0..sent).for_each(|n| far.send_one(&numbered(n)).unwrap());
+        let mut found = 0u32;
+        poll_until(SECOND / 4, || {
+            queue.receive(usize::MAX, &mut |_| found += 1);
+            None::<()>
+        });
+        let dropped = queue.losses().unwrap().dropped;
+        assert!(dropped > 0 && found > 0, "{found} and {dropped}");
+        assert_eq!(u64::from(found) + dropped, u64::from(sent));
+    });
+}
+
+/// Every tick uses up a block, however few frames are in it.
+#[test]
+fn a_reader_may_sleep_while_frames_trickle_in() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let far = open("w0", Admit::Everything, None);
+        for n in 0..50u8 {
+            far.send_one(&frame(MAC, Mac(FAR.mac), TYPE, &[n])).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut found = Vec::new();
+        poll_until(SECOND, || {
+            found.extend(take(&queue, 1000).0.iter().map(|got| got.frame[14]));
+            (found.len() == 50).then_some(())
+        });
+        assert_eq!(found, (0..50).collect::<Vec<u8>>());
+        assert_eq!(queue.losses().unwrap(), Default::default());
+    });
+}
+
+#[test]
+fn two_queues_share_the_flows() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let group = Some(std::process::id() as u16);
+        let queues = [open("p0", Admit::Guests, group), open("p0", Admit::Guests, group)];
+        let far = open("w0", Admit::Everything, None);
+        for round in 0..2u8 {
+            for port in 0..60 {
+                far.send_one(&craft::udp4(End { port, ..FAR }, GUEST, &[round; 20])).unwrap();
+            }
+        }
+        let mut flows = [Vec::new(), Vec::new()];
+        poll_until(SECOND, || {
+            for (queue, flows) in queues.iter().zip(&mut flows) {
+                let got = take(queue, 1000).0;
+                flows.extend(got.iter().map(|got| craft::segment(&got.frame).unwrap().ports.0));
+            }
+            (flows.iter().map(Vec::len).sum::<usize>() >= 120).then_some(())
+        });
+        let [one, two] = &flows;
+        assert_eq!(one.len() + two.len(), 120);
+        assert!(one.len() > 20 && two.len() > 20, "{} and {}", one.len(), two.len());
+        assert!(one.iter().all(|port| !two.contains(port)), "a flow is in both");
+    });
+}
+
+/// Not a bound that a busy machine could keep: it says what the retire timer costs.
+#[test]
+fn a_lone_frame_waits_for_a_tick_at_most() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let (near, far) = (open("p0", Admit::Guests, None), open("w0", Admit::Everything, None));
+        let (ping, pong) =
+            (frame(MAC, Mac(FAR.mac), TYPE, b"ping"), frame(Mac(FAR.mac), MAC, TYPE, b"pong"));
+        let mut times: Vec<Duration> = (0..200)
+            .map(|n| {
+                // Out of step with the timer.
+                std::thread::sleep(Duration::from_micros(100 + 37 * (n % 29)));
+                let start = Instant::now();
+                far.send_one(&ping).unwrap();
+                readable(&near);
+                assert!(wait_for(&near, SECOND, |found| found == ping).is_some());
+                near.send_one(&pong).unwrap();
+                readable(&far);
+                assert!(wait_for(&far, SECOND, |found| found == pong).is_some());
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("round trip of two rings: median {:?}, 99 % {:?}", times[100], times[197]);
+        assert!(times[100] < Duration::from_millis(20), "{times:?}");
+    });
+}
+
+fn readable(queue: &PacketQueue) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+    let mut fds = [PollFd::new(queue.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(2000u16)).unwrap(), 1);
+}

@@ -1,0 +1,139 @@
+//! An AF_PACKET queue and its parent: what it asks of the NIC, and what befalls the NIC.
+
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use vhost_user_macvtap::mac::Mac;
+use vhost_user_macvtap::uplink::packet::{Admit, PacketQueue};
+
+use crate::frames::TYPE;
+use crate::packet::{FAR, open, wait_for};
+use crate::world::{MAC, World, frame, poll_until};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// (promiscuity, allmulti) of the parent.
+fn counts(world: &World) -> (u32, u32) {
+    let text = world.show("p0").unwrap();
+    let number = |name: &str| {
+        let at = text.find(name).unwrap() + name.len();
+        text[at..].split_whitespace().next().unwrap().parse().unwrap()
+    };
+    (number(" promiscuity "), number(" allmulti "))
+}
+
+fn events(queue: &PacketQueue) -> PollFlags {
+    let mut fds = [PollFd::new(queue.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).unwrap();
+    fds[0].revents().unwrap()
+}
+
+fn refusal(queue: &PacketQueue) -> Option<i32> {
+    queue.send_one(&frame(Mac(FAR.mac), MAC, TYPE, b"x")).unwrap_err().raw_os_error()
+}
+
+#[test]
+fn memberships_count_and_end_with_the_queue() {
+    let world = World::new();
+    world.enter(|| {
+        assert_eq!(counts(&world), (0, 0));
+        let queue = open("p0", Admit::Guests, None);
+        // A veth cannot filter by several addresses, so the first one makes it promiscuous.
+        queue.add_unicast(MAC).unwrap();
+        queue.add_unicast(Mac(FAR.mac)).unwrap();
+        assert_eq!(counts(&world), (1, 0));
+        queue.drop_unicast(MAC).unwrap();
+        assert_eq!(counts(&world), (1, 0));
+        queue.drop_unicast(Mac(FAR.mac)).unwrap();
+        queue.drop_unicast(Mac(FAR.mac)).unwrap();
+        assert_eq!(counts(&world), (0, 0));
+        // Switches are switches: twice on is once on.
+        for _ in 0..2 {
+            queue.set_all_multicast(true).unwrap();
+            queue.set_promiscuous(true).unwrap();
+        }
+        assert_eq!(counts(&world), (1, 1));
+        queue.set_promiscuous(false).unwrap();
+        queue.set_all_multicast(false).unwrap();
+        queue.set_all_multicast(false).unwrap();
+        assert_eq!(counts(&world), (0, 0));
+        queue.add_unicast(MAC).unwrap();
+        queue.set_all_multicast(true).unwrap();
+        queue.set_promiscuous(true).unwrap();
+        assert_eq!(counts(&world), (2, 1));
+        drop(queue);
+        assert_eq!(counts(&world), (0, 0));
+    });
+}
+
+#[test]
+fn a_parent_that_was_down_says_so_once_and_goes_on() {
+    let world = World::new();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let far = open("w0", Admit::Everything, None);
+        assert!(!events(&queue).contains(PollFlags::POLLERR));
+        world.ip("link set p0 down");
+        assert!(events(&queue).contains(PollFlags::POLLERR));
+        assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
+        assert_eq!((queue.take_error(), events(&queue)), (None, PollFlags::POLLOUT));
+        assert_eq!(refusal(&queue), Some(libc::ENETDOWN));
+        world.ip("link set p0 up");
+        let back = frame(MAC, Mac(FAR.mac), TYPE, b"back");
+        let found = poll_until(5 * SECOND, || {
+            far.send_one(&back).ok()?;
+            wait_for(&queue, Duration::from_millis(20), |found| found == back)
+        });
+        assert!(found.is_some());
+        assert_eq!(queue.take_error(), None);
+        // Opened while it is down, alone or in a group: heard once it is up.
+        world.ip("link set p0 down");
+        let late = [open("p0", Admit::Guests, None), open("p0", Admit::Guests, Some(77))];
+        for queue in &late {
+            assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
+        }
+        world.ip("link set p0 up");
+        for queue in &late {
+            let found = poll_until(5 * SECOND, || {
+                far.send_one(&back).ok()?;
+                wait_for(queue, Duration::from_millis(20), |found| found == back)
+            });
+            assert!(found.is_some());
+        }
+    });
+}
+
+#[test]
+fn a_parent_that_is_deleted_is_gone_for_good() {
+    let world = World::new();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        queue.add_unicast(MAC).unwrap();
+        world.ip("link del p0");
+        assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
+        assert_eq!(refusal(&queue), Some(libc::ENXIO));
+        let errno = queue.add_unicast(MAC).unwrap_err().raw_os_error();
+        assert_eq!(errno, Some(libc::ENODEV));
+        // What failed is not remembered as done.
+        assert!(queue.set_promiscuous(true).is_err() && queue.set_promiscuous(true).is_err());
+        assert!(!queue.receive(10, &mut |_| ()).more);
+        world.ip("link add w0 type veth peer name p0");
+        world.ip("link set p0 up");
+        assert_eq!(refusal(&queue), Some(libc::ENXIO));
+    });
+}
+
+#[test]
+fn there_is_no_queue_without_a_device() {
+    let world = World::new();
+    world.enter(|| {
+        for index in [0, 1 << 20, u32::MAX] {
+            let error = PacketQueue::open(index, Admit::Guests, None).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{index}");
+        }
+        let queue = open("p0", Admit::Guests, None);
+        assert!(queue.as_raw_fd() > 2);
+    });
+}
