@@ -32,6 +32,8 @@ pub trait Topology {
     fn send(&mut self, from: From, frame: &[u8]);
     /// What has come out since the last call, without waiting.
     fn received(&mut self) -> Vec<(To, Vec<u8>)>;
+    /// The guests join their groups; afterwards they are members. Once, when all ports can send.
+    fn join(&mut self);
     /// The namespace and the parent's ends.
     fn lan(&self) -> &Lan;
     /// Whether it has noticed that the cable is out.
@@ -44,6 +46,7 @@ pub type Copies = BTreeMap<u64, Vec<(To, Vec<u8>)>>;
 /// Sends all stimuli, one after the other, and collects what comes out until it is silent.
 pub fn ask(topology: &mut dyn Topology, world: &World, stimuli: &[Stimulus]) -> Copies {
     warm_up(topology, world);
+    topology.join();
     if !world.cable {
         topology.lan().netns.ip("link set w0 down");
         let known = wait_until(Duration::from_secs(5), || topology.knows_the_cable());

@@ -11,12 +11,21 @@ use vhost_user_macvtap::mode::Mode;
 use crate::common::backend::Backend;
 use crate::common::driver::Driver;
 use crate::common::frames;
+use crate::common::rig::SECOND;
 use crate::common::vmm::{QemuOptions, Vmm};
 use crate::lan::{From, Lan, To, Topology};
 use crate::world::{Port, World};
 
+/// A connected guest.
+struct Guest {
+    driver: Driver,
+    /// What it says when it joins its groups.
+    reports: Vec<Vec<u8>>,
+    _vmm: Vmm,
+}
+
 pub struct Program {
-    guests: Vec<Option<(Vmm, Driver)>>,
+    guests: Vec<Option<Guest>>,
     _backend: Backend,
     _sockets: TempDir,
     lan: Lan,
@@ -37,10 +46,8 @@ impl Program {
             let mut vmm = port.up.then(|| Vmm::connect(&socket(id)))?;
             let mut driver = vmm.start_like_qemu72(&QemuOptions::default());
             driver.post_rx(0, 200, 2048);
-            if port.joined {
-                driver.send(0, &reports(port));
-            }
-            Some((vmm, driver))
+            let reports = if port.joined { reports(port).to_vec() } else { Vec::new() };
+            Some(Guest { driver, reports, _vmm: vmm })
         };
         let guests = world.ports.iter().enumerate().map(guest).collect();
         Program { guests, _backend: backend, _sockets: sockets, lan }
@@ -87,8 +94,8 @@ impl Topology for Program {
         match from {
             From::Wire => self.lan.send(frame),
             From::Port(id) => {
-                let (_, driver) = self.guests[id].as_mut().expect("a port that is up");
-                driver.send(0, &[frame]);
+                let guest = self.guests[id].as_mut().expect("a port that is up");
+                guest.driver.send(0, &[frame]);
             }
         }
     }
@@ -96,12 +103,21 @@ impl Topology for Program {
     fn received(&mut self) -> Vec<(To, Vec<u8>)> {
         let mut all = self.lan.received();
         for (id, guest) in self.guests.iter_mut().enumerate() {
-            let Some((_, driver)) = guest else { continue };
-            while let Some(frame) = driver.recv(0, Duration::ZERO) {
+            let Some(guest) = guest else { continue };
+            while let Some(frame) = guest.driver.recv(0, Duration::ZERO) {
                 all.push((To::Port(id), frame.bytes));
             }
         }
         all
+    }
+
+    fn join(&mut self) {
+        for guest in self.guests.iter_mut().flatten() {
+            guest.driver.send(0, &guest.reports);
+        }
+        for guest in self.guests.iter_mut().flatten() {
+            assert!(guest.driver.drain_tx(0, SECOND), "the reports are taken");
+        }
     }
 
     fn lan(&self) -> &Lan {

@@ -17,7 +17,9 @@ pub const PARENT: Mac = port(0xf0);
 /// The machine on the LAN that source ports list, and one that they do not.
 pub const EXT: Mac = port(0xe1);
 pub const EXT2: Mac = port(0xe2);
-/// Nobody's.
+/// A sender that never sends: a source port has to list somebody.
+const NOBODY: Mac = port(0xe3);
+/// No station's.
 pub const UNKNOWN: Mac = port(0xdd);
 /// 239.1.2.3, and the solicited-node group of an address that ends in 12:3456: joined.
 pub const JOINED: [Mac; 2] =
@@ -56,7 +58,7 @@ impl World {
             "vepa vepa",
             "bridge bridge",
             "passthru",
-            "source:ext source",
+            "source:ext source:nobody",
             "source:ext! bridge",
             "bridge bridge bridge",
             "vepa bridge private",
@@ -146,6 +148,7 @@ impl Port {
         let source = |name: &str| match name {
             "ext" => EXT,
             "a" => PORTS[0],
+            "nobody" => NOBODY,
             _ => panic!("no sender {name}"),
         };
         let mode: Mode = mode.parse().unwrap();
