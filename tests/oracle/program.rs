@@ -37,8 +37,8 @@ impl Program {
         let sockets = TempDir::new().unwrap();
         let socket = |id: usize| sockets.path().join(format!("{id}.sock"));
         let ports = world.ports.iter().enumerate();
-        let ports =
-            ports.map(|(id, port)| format!("socket={},{}", socket(id).display(), keys(port)));
+        let ports = ports
+            .map(|(id, port)| format!("socket={},{}", socket(id).display(), keys(world, port)));
         let args: Vec<String> = ports.flat_map(|port| ["--port".to_owned(), port]).collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let backend = Backend::start(&lan.netns, &args);
@@ -54,9 +54,12 @@ impl Program {
     }
 }
 
-fn keys(port: &Port) -> String {
+fn keys(world: &World, port: &Port) -> String {
     let mut keys = format!("parent=p0,type=macvlan,mode={},mac-changes=deny", port.mode);
-    keys += &format!(",compat=on,mtu={}", port.mtu);
+    keys += &format!(",mtu={}", port.mtu);
+    if world.compat {
+        keys += ",compat=on";
+    }
     if port.mode != Mode::Passthru {
         keys += &format!(",mac={}", port.mac);
     }

@@ -83,9 +83,10 @@ fn from_wire(world: &World, all: &mut Vec<Stimulus>) {
     let macs: Vec<Mac> = world.ports.iter().map(|port| port.mac).collect();
     let mut stations = [&macs[..], &[PARENT, UNKNOWN]].concat();
     stations.dedup();
-    // Strangers, reflected frames of every port (also of one that is down), and the host's own.
-    for &src in [EXT, EXT2].iter().chain(&stations) {
-        for &dst in stations.iter().chain(&GROUPS) {
+    // Strangers, what nobody may be called, reflected frames of every port (also of one that is down),
+    // and the host's own.
+    for &src in [EXT, EXT2, Mac::default(), JOINED[0]].iter().chain(&stations) {
+        for &dst in stations.iter().chain(&GROUPS).chain(&[Mac::default()]) {
             all.push(frame(From::Wire, dst, src, TYPE, 64));
         }
         all.push(frame(From::Wire, PAUSE, src, PAUSE_TYPE, 64));

@@ -49,6 +49,8 @@ pub struct World {
     pub ports: Vec<Port>,
     /// Whether the cable is plugged when the stimuli come.
     pub cable: bool,
+    /// Whether the ports behave as the kernel's, or better.
+    pub compat: bool,
 }
 
 impl World {
@@ -86,7 +88,12 @@ impl World {
 
     fn of(name: &'static str, cable: bool) -> World {
         let ports = name.split(' ').enumerate().map(|(id, word)| Port::of(id, word)).collect();
-        World { name, ports, cable }
+        World { name, ports, cable, compat: true }
+    }
+
+    /// The same with ports that are not compat.
+    pub fn improved(self) -> World {
+        World { compat: false, ..self }
     }
 
     /// The numbers of the ports that are up.
@@ -94,7 +101,7 @@ impl World {
         (0..self.ports.len()).filter(|&id| self.ports[id].up)
     }
 
-    /// The switch's table. With `all_joined` every port has joined this group too.
+    /// The switch's table.
     pub fn table(&self) -> Table {
         let rules = self.ports.iter().map(|port| {
             let groups = Groups::only();
@@ -103,7 +110,7 @@ impl World {
                 mode: port.mode,
                 mac: port.mac,
                 up: port.up,
-                compat: true,
+                compat: self.compat,
                 sources: port.sources.clone(),
                 nodst: port.nodst,
                 mtu: port.mtu,
@@ -123,7 +130,7 @@ impl World {
             mode: port.mode.name(),
             mac: port.mac.0,
             up: port.up,
-            compat: true,
+            compat: self.compat,
             sources: port.sources.iter().map(|mac| mac.0).collect(),
             nodst: port.nodst,
             mtu: port.mtu as usize,
