@@ -172,6 +172,29 @@ mod tests {
         assert!(!groups.wants(group(3)));
     }
 
+    /// The workers of a port with several queue pairs, each joining and leaving what passes it.
+    #[test]
+    fn workers_side_by_side_lose_nothing() {
+        let groups = Groups::only();
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let groups = &groups;
+                scope.spawn(move || {
+                    for round in 0..2000 {
+                        let own = group(worker * 10 + (round % 10) as u8);
+                        groups.join(own);
+                        assert!(groups.wants(own));
+                        groups.leave(own);
+                        assert!(!groups.wants(own));
+                    }
+                    (0..10).for_each(|n| groups.join(group(worker * 10 + n)));
+                });
+            }
+        });
+        assert!((0..40).all(|n| groups.wants(group(n))));
+        assert!(!groups.wants(group(40)));
+    }
+
     #[test]
     fn all_stays_all() {
         let groups = Groups::all();

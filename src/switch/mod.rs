@@ -79,7 +79,6 @@ mod table;
 pub use decide::{Selection, from_guest, from_wire};
 pub use groups::Groups;
 pub use head::Head;
-pub use lookup::Lookup;
 pub use snoop::{Membership, memberships, worth_a_look};
 pub use table::{ParentFacts, Rules, Table};
 

@@ -1,0 +1,134 @@
+//! Our topology: the program with ports of type macvlan, each with a guest of the tests' own VMM.
+//!
+//! A port that is down is one that no front-end is connected to. Groups are joined as a guest does it:
+//! by an IGMP and an MLD report.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+use vhost_user_macvtap::mode::Mode;
+
+use crate::common::backend::Backend;
+use crate::common::driver::Driver;
+use crate::common::frames;
+use crate::common::rig::SECOND;
+use crate::common::vmm::{QemuOptions, Vmm};
+use crate::lan::{From, Lan, To, Topology};
+use crate::world::{Port, World};
+
+/// A connected guest.
+struct Guest {
+    driver: Driver,
+    /// What it says when it joins its groups.
+    reports: Vec<Vec<u8>>,
+    _vmm: Vmm,
+}
+
+pub struct Program {
+    guests: Vec<Option<Guest>>,
+    _backend: Backend,
+    _sockets: TempDir,
+    lan: Lan,
+}
+
+impl Program {
+    pub fn new(world: &World) -> Program {
+        let lan = Lan::new();
+        let sockets = TempDir::new().unwrap();
+        let socket = |id: usize| sockets.path().join(format!("{id}.sock"));
+        let ports = world.ports.iter().enumerate();
+        let ports = ports
+            .map(|(id, port)| format!("socket={},{}", socket(id).display(), keys(world, port)));
+        let args: Vec<String> = ports.flat_map(|port| ["--port".to_owned(), port]).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let backend = Backend::start(&lan.netns, &args);
+        let guest = |(id, port): (usize, &Port)| {
+            let mut vmm = port.up.then(|| Vmm::connect(&socket(id)))?;
+            let mut driver = vmm.start_like_qemu72(&QemuOptions::default());
+            driver.post_rx(0, 200, 2048);
+            let reports = if port.joined { reports(port).to_vec() } else { Vec::new() };
+            Some(Guest { driver, reports, _vmm: vmm })
+        };
+        let guests = world.ports.iter().enumerate().map(guest).collect();
+        Program { guests, _backend: backend, _sockets: sockets, lan }
+    }
+}
+
+fn keys(world: &World, port: &Port) -> String {
+    let mut keys = format!("parent=p0,type=macvlan,mode={},mac-changes=deny", port.mode);
+    keys += &format!(",mtu={}", port.mtu);
+    if world.compat {
+        keys += ",compat=on";
+    }
+    if port.mode != Mode::Passthru {
+        keys += &format!(",mac={}", port.mac);
+    }
+    if !port.sources.is_empty() {
+        let sources: Vec<String> = port.sources.iter().map(ToString::to_string).collect();
+        keys += &format!(",source={}", sources.join("+"));
+    }
+    if port.nodst {
+        keys += ",nodst=on";
+    }
+    keys
+}
+
+/// The reports by which a guest joins [`JOINED`](crate::world::JOINED).
+fn reports(port: &Port) -> [Vec<u8>; 2] {
+    let group = [239, 1, 2, 3];
+    let igmp = [&[0x16, 0, 0xf9, 0xfa][..], &group].concat();
+    let packet = frames::ipv4([192, 0, 2, 7], group, 2, &igmp);
+    let to = [0x01, 0x00, 0x5e, 1, 2, 3];
+    let v4 = frames::ethernet(to, port.mac.0, frames::ETH_IPV4, &packet);
+
+    let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0x12, 0x34, 0x56];
+    let report = [&[143, 0, 0, 0, 0, 0, 0, 1, 4, 0, 0, 0][..], &group].concat();
+    let router_alert = [58, 0, 5, 2, 0, 0, 1, 0];
+    let all_routers = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16];
+    let body = [&router_alert[..], &report].concat();
+    let source = frames::link_local(port.mac.0);
+    let packet = frames::ipv6(source, all_routers, 0, 1, &body);
+    let to = [0x33, 0x33, 0, 0, 0, 0x16];
+    [v4, frames::ethernet(to, port.mac.0, frames::ETH_IPV6, &packet)]
+}
+
+impl Topology for Program {
+    fn send(&mut self, from: From, frame: &[u8]) {
+        match from {
+            From::Wire => self.lan.send(frame),
+            From::Port(id) => {
+                let guest = self.guests[id].as_mut().expect("a port that is up");
+                guest.driver.send(0, &[frame]);
+            }
+        }
+    }
+
+    fn received(&mut self) -> Vec<(To, Vec<u8>)> {
+        let mut all = self.lan.received();
+        for (id, guest) in self.guests.iter_mut().enumerate() {
+            let Some(guest) = guest else { continue };
+            while let Some(frame) = guest.driver.recv(0, Duration::ZERO) {
+                all.push((To::Port(id), frame.bytes));
+            }
+        }
+        all
+    }
+
+    fn join(&mut self) {
+        for guest in self.guests.iter_mut().flatten() {
+            guest.driver.send(0, &guest.reports);
+        }
+        for guest in self.guests.iter_mut().flatten() {
+            assert!(guest.driver.drain_tx(0, SECOND), "the reports are taken");
+        }
+    }
+
+    fn lan(&self) -> &Lan {
+        &self.lan
+    }
+
+    /// The program says nothing of it; the kernel's news is under way as soon as the state has changed.
+    fn knows_the_cable(&self) -> bool {
+        self.lan.netns.attribute("p0", "operstate") == "lowerlayerdown"
+    }
+}

@@ -1,0 +1,137 @@
+//! The stimuli: every kind of frame that the truth tables name, for one world.
+//!
+//! A frame is Ethernet header, at times one VLAN tag, type, and then a 64-bit tag that no other frame
+//! of this process has, followed by a pattern. The tag tells copies of one frame from copies of
+//! another wherever they come out.
+
+use vhost_user_macvtap::mac::Mac;
+
+use crate::common::{frames, rig};
+use crate::lan::From;
+use crate::world::{EXT, EXT2, JOINED, PARENT, UNKNOWN, World};
+
+/// The type of most frames: for local experiments, no stack answers it.
+pub const TYPE: u16 = 0x88b5;
+pub const PAUSE_TYPE: u16 = 0x8808;
+
+const UNJOINED: Mac = Mac([0x01, 0x00, 0x5e, 0x0a, 0x0b, 0x0c]);
+const ALL_HOSTS: Mac = Mac([0x01, 0x00, 0x5e, 0, 0, 1]);
+const STP: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 0]);
+const PAUSE: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 1]);
+const LLDP: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
+
+const GROUPS: [Mac; 7] = [Mac::BROADCAST, JOINED[0], JOINED[1], UNJOINED, ALL_HOSTS, STP, LLDP];
+
+/// One frame to be sent.
+#[derive(Clone, Debug)]
+pub struct Stimulus {
+    pub from: From,
+    pub bytes: Vec<u8>,
+}
+
+impl Stimulus {
+    pub fn tag(&self) -> u64 {
+        tag_of(&self.bytes).expect("its own tag")
+    }
+
+    pub fn dst(&self) -> Mac {
+        Mac(frames::dst(&self.bytes))
+    }
+
+    pub fn src(&self) -> Mac {
+        Mac(frames::src(&self.bytes))
+    }
+
+    /// The outermost type.
+    pub fn ethertype(&self) -> u16 {
+        frames::ethertype(&self.bytes)
+    }
+
+    /// The VLAN it is tagged with.
+    pub fn vlan(&self) -> Option<u16> {
+        let tagged = self.ethertype() == frames::ETH_VLAN;
+        tagged.then(|| u16::from_be_bytes([self.bytes[14], self.bytes[15]]) & 0xfff)
+    }
+}
+
+/// The tag of one of our frames, with a VLAN tag or without.
+pub fn tag_of(frame: &[u8]) -> Option<u64> {
+    let at = if frames::ethertype(frame) == frames::ETH_VLAN { 18 } else { 14 };
+    let ethertype = u16::from_be_bytes(frame.get(at - 2..at)?.try_into().ok()?);
+    let tag = frame.get(at..at + 8)?.try_into().ok()?;
+    [TYPE, PAUSE_TYPE].contains(&ethertype).then(|| u64::from_be_bytes(tag))
+}
+
+/// A frame that every port can send and that only the wire gets.
+pub fn hello(world: &World, port: usize) -> Vec<u8> {
+    frames::tagged(UNKNOWN.0, world.ports[port].mac.0, rig::fresh_tag(), 64)
+}
+
+/// All stimuli of a world. Without a cable nothing comes from the wire, and all else is as with it.
+pub fn of(world: &World) -> Vec<Stimulus> {
+    let mut all = Vec::new();
+    if world.cable {
+        from_wire(world, &mut all);
+    }
+    for port in world.up() {
+        from_port(world, port, &mut all);
+    }
+    all
+}
+
+fn from_wire(world: &World, all: &mut Vec<Stimulus>) {
+    let macs: Vec<Mac> = world.ports.iter().map(|port| port.mac).collect();
+    let mut stations = [&macs[..], &[PARENT, UNKNOWN]].concat();
+    stations.dedup();
+    // Strangers, what nobody may be called, reflected frames of every port (also of one that is down),
+    // and the host's own.
+    for &src in [EXT, EXT2, Mac::default(), JOINED[0]].iter().chain(&stations) {
+        for &dst in stations.iter().chain(&GROUPS).chain(&[Mac::default()]) {
+            all.push(frame(From::Wire, dst, src, TYPE, 64));
+        }
+        all.push(frame(From::Wire, PAUSE, src, PAUSE_TYPE, 64));
+        for (dst, vid) in [(macs[0], 5), (macs[0], 0), (Mac::BROADCAST, 5), (Mac::BROADCAST, 0)] {
+            all.push(vlan(frame(From::Wire, dst, src, TYPE, 64), vid));
+        }
+    }
+    all.push(frame(From::Wire, macs[0], EXT, PAUSE_TYPE, 64));
+    // Neither of them is measured on its way in.
+    all.push(frame(From::Wire, macs[0], EXT, TYPE, 1514));
+    all.push(frame(From::Wire, Mac::BROADCAST, EXT, TYPE, 1514));
+}
+
+fn from_port(world: &World, port: usize, all: &mut Vec<Stimulus>) {
+    let macs: Vec<Mac> = world.ports.iter().map(|port| port.mac).collect();
+    let from = From::Port(port);
+    let own = macs[port];
+    // Itself, its siblings, the host, the LAN; then under a stranger's, a sibling's and a listed name.
+    let stations = [&macs[..], &[PARENT, EXT, UNKNOWN]].concat();
+    let sibling = macs[(port + 1) % macs.len()];
+    for src in [own, EXT, EXT2, sibling, PARENT] {
+        for &dst in stations.iter().chain(&GROUPS) {
+            all.push(frame(from, dst, src, TYPE, 64));
+        }
+    }
+    all.push(frame(from, PAUSE, own, PAUSE_TYPE, 64));
+    all.push(frame(from, sibling, own, PAUSE_TYPE, 64));
+    for (dst, vid) in [(sibling, 5), (sibling, 0), (Mac::BROADCAST, 5), (Mac::BROADCAST, 0)] {
+        all.push(vlan(frame(from, dst, own, TYPE, 64), vid));
+    }
+    // Around the MTU of a sibling that has a smaller one; of the sender's own, nothing is too long.
+    let longest = world.ports[port].mtu as usize + 14;
+    for len in [1418, 1419, 1514].into_iter().filter(|&len| len <= longest) {
+        for dst in [sibling, Mac::BROADCAST, JOINED[0]] {
+            all.push(frame(from, dst, own, TYPE, len));
+        }
+    }
+}
+
+fn frame(from: From, dst: Mac, src: Mac, ethertype: u16, len: usize) -> Stimulus {
+    let mut bytes = frames::tagged(dst.0, src.0, rig::fresh_tag(), len);
+    bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
+    Stimulus { from, bytes }
+}
+
+fn vlan(stimulus: Stimulus, vid: u16) -> Stimulus {
+    Stimulus { bytes: frames::vlan(&stimulus.bytes, vid), ..stimulus }
+}
