@@ -3,6 +3,7 @@
 //! The other end of the veth pair is a queue of the same kind where a frame needs a header to be sent,
 //! and a plain socket (`frames::Wire`) where it matters what really was on the wire.
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use vhost_user_macvtap::mac::Mac;
@@ -239,6 +240,54 @@ fn what_is_the_hosts_is_not_copied() {
             assert_eq!(found[..found.len() - 1], all[from..], "{admit:?}");
         }
     });
+}
+
+/// The kernel reserves a place for a frame, finds that no header describes it, and leaves the place as
+/// it was: with a frame of an earlier round. A tap takes old-style UDP segmentation, which is such.
+#[test]
+fn a_frame_that_the_kernel_gave_up_brings_no_old_one_back() {
+    let world = World::new();
+    world.enter(|| {
+        let tap = tap("t0");
+        std::fs::write("/proc/sys/net/ipv6/conf/t0/disable_ipv6", "1").unwrap();
+        world.ip("link set t0 up");
+        let queue = open("t0", Admit::Guests, None);
+        let write = |header: VnetHdr, frame: &[u8]| {
+            let whole = [&header.bytes()[..SEND_HEADER], frame].concat();
+            assert_eq!(nix::unistd::write(&tap, &whole).unwrap(), whole.len());
+        };
+        let (partial, large) = craft::udp4_partial(FAR, GUEST, &[7; 4000]);
+        let ufo = VnetHdr { gso_type: craft::GSO_UDP, hdr_len: 42, gso_size: 1400, ..partial };
+        let (mut sent, mut found) = (Vec::new(), Vec::new());
+        // More than once around the ring, so that there is something old in every place.
+        for n in 0..150u8 {
+            let old = frame(MAC, Mac(FAR.mac), TYPE, &[n]);
+            write(VnetHdr::default(), &old);
+            write(ufo, &large);
+            sent.push(old);
+            let got = wait_for(&queue, SECOND, |found| is_test_frame(found)).unwrap();
+            found.push(got.frame);
+        }
+        found.extend(take(&queue, 1000).0.into_iter().map(|got| got.frame));
+        assert_eq!(found, sent);
+        let losses = queue.losses().unwrap();
+        assert_eq!((losses.dropped, losses.truncated, losses.unusable), (150, 0, 0));
+    });
+}
+
+/// A tap device and its other end, with a virtio-net header of 10 bytes.
+fn tap(name: &str) -> OwnedFd {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun").unwrap();
+    // SAFETY: plain numbers in every variant of its union.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: TUNSETIFF takes an ifreq, which outlives the call.
+    assert_eq!(unsafe { libc::ioctl(file.as_raw_fd(), 0x4004_54ca, &raw mut request) }, 0);
+    file.into()
 }
 
 #[test]
