@@ -23,7 +23,7 @@
 //! * [`device`]: what a front-end negotiates with; the vhost crates' view of our rings.
 //! * [`queue`]: the data plane: guest memory, rings, the two directions, the workers.
 //! * [`port`]: the few facts of a port that the data plane needs.
-//! * [`uplink`]: macvtap devices, netlink, tap queues.
+//! * [`uplink`]: macvtap devices, netlink, tap queues; packet queues on the parent.
 //! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
 //!
 //! docs/architecture.md follows one frame out and one back.
