@@ -265,7 +265,7 @@ fn a_frame_that_the_kernel_gave_up_brings_no_old_one_back() {
             write(VnetHdr::default(), &old);
             write(ufo, &large);
             sent.push(old);
-            let got = wait_for(&queue, SECOND, |found| is_test_frame(found)).unwrap();
+            let got = wait_for(&queue, SECOND, is_test_frame).unwrap();
             found.push(got.frame);
         }
         found.extend(take(&queue, 1000).0.into_iter().map(|got| got.frame));
@@ -305,11 +305,11 @@ fn a_budget_ends_a_call_and_the_next_goes_on() {
         poll_until(SECOND, || {
             let (got, progress) = take(&queue, 7);
             assert!(got.len() <= 7 && got.len() == progress.frames);
-            // A call from within gets nothing, and does no harm.
             found.extend(got.iter().map(|got| got.frame[14]));
             (found.len() == 100).then_some(())
         });
         assert_eq!(found, (0..100).collect::<Vec<u8>>());
+        // A call from within gets nothing, and does no harm.
         wire.send(&frame(MAC, Mac(FAR.mac), TYPE, b"nested"));
         let nested = poll_until(SECOND, || {
             let mut inner = None;
