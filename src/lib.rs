@@ -25,7 +25,7 @@
 //! * [`switch`]: who gets a frame of a userspace macvlan port; pure, the kernel's rules.
 //! * [`offload`]: checksums and segments in software, for a receiver that does not take a frame as it is.
 //! * [`port`]: the few facts of a port that the data plane needs.
-//! * [`uplink`]: macvtap devices, netlink, tap queues.
+//! * [`uplink`]: macvtap devices, netlink, tap queues; packet queues on the parent.
 //! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
 //!
 //! docs/architecture.md follows one frame out and one back.

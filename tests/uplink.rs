@@ -21,6 +21,8 @@ mod owners;
 mod packet;
 #[path = "uplink/packet_life.rs"]
 mod packet_life;
+#[path = "uplink/packet_load.rs"]
+mod packet_load;
 #[path = "uplink/refusals.rs"]
 mod refusals;
 #[path = "uplink/world.rs"]

@@ -10,17 +10,14 @@
 //!
 //! What goes through the pipe: `m` and six bytes before each change, so that the guardian knows
 //! which addresses are our doing, and leaves alone one that somebody else has set since; `q` when all
-//! is well and it shall just leave.
-//!
-//! The guardian has a process group of its own and ignores SIGINT, SIGTERM and SIGHUP, for a shell or
-//! a service manager sends these to all of us at once. It keeps no descriptor but the standard ones: a
-//! socket or a tap in its hands would outlive us. It says `r` when it has done all that, and
-//! [`MacGuard::start`] waits for this.
+//! is well and it shall just leave. It says `r` when it is ready, and [`MacGuard::start`] waits for
+//! this. What it does at its end of the pipe is in `guardian.rs`.
 //!
 //! What can go wrong: whoever kills the guardian too (`systemctl kill -s KILL`, the OOM killer on the
-//! whole control group) leaves the parent with the guest's address. And a program that is started again
-//! in the very milliseconds in which the guardian works may take the guest's address for the parent's
-//! own. The program is run from /proc/self/exe, which works after its file was replaced, but not
+//! whole control group) leaves the parent with the guest's address. A program that is started again
+//! in the very milliseconds in which the guardian works must not take the guest's address for the
+//! parent's own: the guardian keeps a lock (`owner.rs`) for its life, and [`MacGuard::settle`] waits for
+//! that. The program is run from /proc/self/exe, which works after its file was replaced, but not
 //! where /proc is not mounted.
 
 use std::io::{self, Read, Write};
@@ -32,15 +29,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigHandler, Signal, signal};
 
-use super::Netlink;
+use super::{Claim, Owner};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 
-const READY: u8 = b'r';
-const CHANGE: u8 = b'm';
-const LEAVE: u8 = b'q';
+pub(super) const READY: u8 = b'r';
+pub(super) const CHANGE: u8 = b'm';
+pub(super) const LEAVE: u8 = b'q';
 
 /// How long the guardian may take to start, in milliseconds. It takes two; a host that swaps, more.
 const START: u16 = 5000;
@@ -48,8 +44,8 @@ const START: u16 = 5000;
 /// How long it may take to leave. After that it is killed, which then does no harm.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// How often it tries to put the address back, 100 ms apart.
-const ATTEMPTS: u32 = 5;
+/// How long somebody else's guardian may take to put an address back and leave.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// The guardian of one parent's address, seen from the process that it watches. Dropping it is
 /// [`MacGuard::release`].
@@ -63,9 +59,26 @@ impl MacGuard {
     /// Starts a guardian for the device with that index, in the calling thread's network namespace.
     /// `original` is the address that it shall have again.
     ///
-    /// Errors: no process can be started, or it did not get ready within five seconds.
+    /// Errors: no process can be started, or it did not get ready within five seconds, because
+    /// there is another guardian for example.
     pub fn start(ifindex: u32, original: Mac) -> Result<MacGuard> {
         MacGuard::start_as(Path::new("/proc/self/exe"), ifindex, original)
+    }
+
+    /// Waits until no guardian is at work on the device: what its address is afterwards is its own. To
+    /// be called, with the parent's lock in hand, before that address is looked at. As a rule there is
+    /// none, and this takes microseconds.
+    ///
+    /// Errors: there still is one after five seconds.
+    pub fn settle(ifindex: u32) -> Result<()> {
+        let end = Instant::now() + SETTLING;
+        loop {
+            match Owner::take(&Claim::guardian(ifindex)) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > end => return Err(error),
+                Err(_) => sleep(Duration::from_millis(5)),
+            }
+        }
     }
 
     /// As [`MacGuard::start`], for a process that is another program than vhost-user-macvtap (a test),
@@ -130,132 +143,5 @@ impl Drop for MacGuard {
             }
             sleep(Duration::from_millis(1));
         }
-    }
-}
-
-/// The guardian itself: the subcommand `guard-mac`. Returns when it has nothing more to do.
-///
-/// Errors: `mac` is none, there is no netlink, or the kernel refuses the address.
-pub fn guard_mac(ifindex: u32, mac: &str) -> Result<()> {
-    let usage = |fault| Error::Usage(vec![format!("guard-mac --mac {mac}: {fault}")]);
-    let original: Mac = mac.parse().map_err(usage)?;
-    withdraw();
-    // Opened before it is needed: later, memory or descriptors may be short.
-    let mut netlink = Netlink::open()?;
-    let mut stdout = io::stdout();
-    let _ = stdout.write_all(&[READY]).and_then(|()| stdout.flush());
-    let mut ours = Changes::default();
-    if watch(io::stdin().lock(), &mut ours) == End::Released {
-        return Ok(());
-    }
-    let mut attempts = 1;
-    loop {
-        match restore(&mut netlink, ifindex, original, &ours) {
-            Ok(()) => return Ok(()),
-            Err(error) if attempts == ATTEMPTS => {
-                return Err(Error::failed(
-                    format!("network device {ifindex}"),
-                    format!("its MAC address {original} cannot be put back: {error}"),
-                    format!("ip link set DEVICE address {original}"),
-                ));
-            }
-            Err(_) => sleep(Duration::from_millis(100)),
-        }
-        attempts += 1;
-    }
-}
-
-/// Out of reach of signals that are meant for the one who started us, with none of its descriptors.
-fn withdraw() {
-    for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: to ignore a signal installs no code of ours.
-        let _ = unsafe { signal(number, SigHandler::SigIgn) };
-    }
-    // SAFETY: nothing in this process has opened a descriptor above 2 yet.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
-    if closed != 0 {
-        // Before Linux 5.9. All that we know of are close-on-exec, so there is nothing to lose.
-        log::debug!("close_range: {}", io::Error::last_os_error());
-    }
-    let _ = nix::sys::prctl::set_name(c"vum-guard-mac");
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    /// All is well.
-    Released,
-    /// The one whom we watch has ended without a word.
-    Alone,
-}
-
-/// The last two announced addresses: a change that was announced may not have come about.
-#[derive(Debug, Default)]
-struct Changes([Option<Mac>; 2]);
-
-impl Changes {
-    fn add(&mut self, mac: Mac) {
-        let [_, last] = self.0;
-        self.0 = [last, Some(mac)];
-    }
-
-    /// Whether a device that has this address has it by our doing, as far as is known.
-    fn made(&self, mac: Mac) -> bool {
-        self.0 == [None, None] || self.0.contains(&Some(mac))
-    }
-}
-
-/// Reads until we are released or alone. What cannot be read, or is no message, counts as the end.
-fn watch(mut pipe: impl Read, ours: &mut Changes) -> End {
-    loop {
-        let mut kind = [0];
-        if pipe.read_exact(&mut kind).is_err() {
-            return End::Alone;
-        }
-        let mut mac = Mac::default();
-        match kind {
-            [LEAVE] => return End::Released,
-            [CHANGE] if pipe.read_exact(&mut mac.0).is_ok() => ours.add(mac),
-            _ => return End::Alone,
-        }
-    }
-}
-
-fn restore(netlink: &mut Netlink, ifindex: u32, original: Mac, ours: &Changes) -> io::Result<()> {
-    match netlink.link_by_index(ifindex)? {
-        Some(link) if link.mac != original && ours.made(link.mac) => {
-            netlink.set_mac(ifindex, original)?;
-            log::warn!("parent {}: given its MAC address {original} back", link.name);
-            Ok(())
-        }
-        // Deleted, moved away, in order already, or changed by somebody else.
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn end_of(bytes: &[u8]) -> (End, Changes) {
-        let mut ours = Changes::default();
-        (watch(bytes, &mut ours), ours)
-    }
-
-    #[test]
-    fn only_the_word_releases() {
-        assert_eq!(end_of(b"q").0, End::Released);
-        assert_eq!(end_of(b"m123456q").0, End::Released);
-        for bytes in [&b""[..], b"m123456", b"m12345", b"x", b"m123456xq"] {
-            assert_eq!(end_of(bytes).0, End::Alone, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn addresses_of_others_are_left_alone() {
-        let made = |bytes: &[u8], mac: &[u8; 6]| end_of(bytes).1.made(Mac(*mac));
-        assert!(made(b"", b"anyone"));
-        assert!(made(b"m111111m222222", b"111111") && made(b"m111111m222222", b"222222"));
-        assert!(!made(b"m111111m222222m333333", b"111111"));
-        assert!(!made(b"m111111", b"222222"));
     }
 }

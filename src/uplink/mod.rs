@@ -32,6 +32,7 @@
 //! | `tcx.rs`     | [`HostFilter`]: the host's stack does not hear what is the guest's alone |
 //! | `bpf.rs`     | the few BPF instructions and calls that it takes |
 //! | `guard.rs`   | [`MacGuard`]: the parent has its address back, even after `kill -9` |
+//! | `guardian.rs` | the process that sees to it |
 //!
 //! Two rules hold everywhere. A network namespace belongs to a *thread*: sockets, /proc/sys/net and
 //! the owner's lock are those of the thread that calls. And nothing is derived from an interface
@@ -42,6 +43,7 @@ mod bpf;
 mod closing;
 mod create;
 mod guard;
+mod guardian;
 mod link;
 mod macvtap;
 mod netlink;
@@ -61,7 +63,8 @@ use std::ops::BitOr;
 pub use adopt::is_leftover;
 pub use closing::close_all;
 pub use create::{MacvtapSpec, NewMacvtap};
-pub use guard::{MacGuard, guard_mac};
+pub use guard::MacGuard;
+pub use guardian::guard_mac;
 pub use link::LinkInfo;
 pub use macvtap::Macvtap;
 pub use netlink::Netlink;

@@ -69,6 +69,16 @@ impl Claim {
             instead: "serve all ports of this parent from one process",
         }
     }
+
+    /// The guardian of the address of the device with index `ifindex` (`guard.rs`).
+    pub(super) fn guardian(ifindex: u32) -> Claim {
+        Claim {
+            key: format!("vhost-user-macvtap guardian:{ifindex}"),
+            object: format!("MAC address of network device {ifindex}"),
+            again: ("another guardian", "release that one first"),
+            instead: "wait until it has left",
+        }
+    }
 }
 
 /// The right to use one thing, for as long as it is kept.

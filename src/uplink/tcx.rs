@@ -11,7 +11,8 @@
 //!
 //! Our program is the first on the device and ends with TCX_NEXT, so that others (Cilium) come after
 //! it as if it were not there. Frames that the host sends are not touched (that is egress), nor those
-//! that the kernel loops back to itself (pkt_type LOOPBACK), as in `macvlan_handle_frame`.
+//! that the kernel loops back to itself (pkt_type LOOPBACK), as in `macvlan_handle_frame`: its own
+//! multicast, which comes without an Ethernet header.
 //!
 //! What can go wrong: a kernel before 6.6 has no TCX, and a container may lack CAP_BPF; the message
 //! says so. Kernel macvlans on the same parent come after TCX as well and starve with the host:

@@ -49,6 +49,23 @@ fn the_address_is_back_after_kill_9() {
     assert!(gets(&world, &original));
 }
 
+/// Whoever comes next, at once, finds the parent's own address.
+#[test]
+fn a_successor_waits_for_the_guardian() {
+    let world = World::new();
+    let original = world.mac_of("p0");
+    let holder = holders::hold(&world, "address");
+    world.enter(|| {
+        let p0 = index("p0");
+        let second = MacGuard::start_as(Path::new(PROGRAM), p0, MAC).unwrap_err().to_string();
+        assert!(second.contains("cannot be started"), "{second}");
+        holders::kill(holder);
+        MacGuard::settle(p0).unwrap();
+        assert!(has(&world, &original));
+        MacGuard::settle(p0).unwrap();
+    });
+}
+
 #[test]
 fn an_orderly_end_leaves_the_address_and_no_process() {
     let world = World::new();

@@ -16,7 +16,7 @@
 //! `num_buffers` is the receiver's to fill in.
 //!
 //! **Entries that are no frames.** When the kernel cannot express a frame as a virtio-net header (LRO,
-//! SCTP segmentation), it has already reserved its place and counted it. What stands there is left from
+//! SCTP and old-style UDP segmentation), it has already reserved its place and counted it. What stands there is left from
 //! the block's former use: an old frame, perhaps another guest's. It is recognised by
 //! TP_STATUS_USER, which only completed entries have. (`tpacket_rcv`: the error leaves between
 //! `packet_current_rx_frame`, which writes the status anew, and the `|= status` at the end.)
@@ -110,6 +110,8 @@ impl Deref for Head {
 #[derive(Debug)]
 pub(super) enum Entry<'a> {
     Frame(Received<'a>),
+    /// A place that the kernel reserved and left: it has counted the frame as dropped.
+    Void,
     /// Only the beginning of a frame.
     Truncated,
     /// No frame, or none that could be passed on.
@@ -129,7 +131,7 @@ pub(super) fn entry(block: &mut [u8], at: usize) -> (Entry<'_>, Option<usize>) {
 fn read(entry: &mut [u8]) -> Option<Entry<'_>> {
     let status = u32_at(entry, STATUS)?;
     if status & libc::TP_STATUS_USER == 0 {
-        return None;
+        return Some(Entry::Void);
     }
     let snapped = u32_at(entry, SNAPPED)?;
     if snapped < u32_at(entry, LENGTH)? {

@@ -78,7 +78,7 @@ fn the_tag_returns_and_what_counts_from_the_start_moves() {
 fn what_is_no_whole_frame_is_not_passed() {
     // Reserved, but never completed: the rest is an old frame.
     let mut stale = block(0, [0; 10], &frame());
-    assert!(matches!(entry(&mut stale, 0).0, Entry::Unusable));
+    assert!(matches!(entry(&mut stale, 0).0, Entry::Void));
     let mut snapped = block(USER, [0; 10], &frame());
     put(&mut snapped, LENGTH, &5000u32.to_ne_bytes());
     assert!(matches!(entry(&mut snapped, 0).0, Entry::Truncated));

@@ -65,7 +65,7 @@ pub struct PacketQueue {
     // Unmapped before the socket is closed, though the kernel would not mind the other order.
     ring: Mutex<Ring>,
     memberships: Memberships,
-    ring_full: AtomicU64,
+    dropped: AtomicU64,
     socket: Socket,
 }
 
@@ -109,7 +109,7 @@ impl PacketQueue {
         Ok(PacketQueue {
             ring: Mutex::new(ring),
             memberships: Memberships::new(ifindex),
-            ring_full: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             socket,
         })
     }
@@ -196,7 +196,8 @@ impl PacketQueue {
     pub fn losses(&self) -> io::Result<Losses> {
         // The kernel forgets its count by telling it.
         let dropped = u64::from(self.socket.kernel_drops()?);
-        let dropped = self.ring_full.fetch_add(dropped, Ordering::Relaxed).wrapping_add(dropped);
+        let before = self.dropped.fetch_add(dropped, Ordering::Relaxed);
+        let dropped = before.wrapping_add(dropped);
         let ring = self.lock();
         Ok(Losses { dropped, truncated: ring.truncated, unusable: ring.unusable })
     }

@@ -102,17 +102,14 @@ impl Ring {
                 looked += 1;
                 left -= 1;
                 let (entry, step) = frame::entry(self.bytes(), at);
-                let good = match entry {
+                match entry {
                     Entry::Frame(received) => {
                         each(received);
                         frames += 1;
-                        Ok(())
                     }
-                    Entry::Truncated => Err(&mut self.truncated),
-                    Entry::Unusable => Err(&mut self.unusable),
-                };
-                if let Err(count) = good {
-                    *count = count.wrapping_add(1);
+                    Entry::Void => {}
+                    Entry::Truncated => self.truncated = self.truncated.wrapping_add(1),
+                    Entry::Unusable => self.unusable = self.unusable.wrapping_add(1),
                 }
                 match step.and_then(|step| at.checked_add(step)) {
                     Some(next) => at = next,

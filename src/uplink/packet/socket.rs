@@ -182,7 +182,7 @@ pub(super) fn message(pieces: &mut [libc::iovec]) -> libc::mmsghdr {
     message
 }
 
-/// Values of socket options: plain numbers without padding, any bytes of which are a valid value.
+/// Values of socket options: numbers (and one pointer), of which any bytes are a valid value.
 trait Plain {}
 impl Plain for c_int {}
 impl Plain for c_uint {}

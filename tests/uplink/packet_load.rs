@@ -1,0 +1,135 @@
+//! An AF_PACKET queue under load and without: bursts, sleeping readers, shared flows, lone frames.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use vhost_user_macvtap::mac::Mac;
+use vhost_user_macvtap::uplink::PacketQueue;
+use vhost_user_macvtap::uplink::packet::Admit;
+
+use crate::common::frames::{self as craft, End};
+use crate::frames::TYPE;
+use crate::packet::{FAR, GUEST, open, take, wait_for};
+use crate::world::{MAC, World, frame, poll_until};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let far = open("w0", Admit::Everything, None);
+        let count = 20_000u32;
+        let numbered = |n: u32| frame(MAC, Mac(FAR.mac), TYPE, &n.to_be_bytes());
+        let mut next = 0;
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..count).for_each(|n| far.send_one(&numbered(n)).unwrap()));
+            let end = Instant::now() + 10 * SECOND;
+            while next < count && Instant::now() < end {
+                queue.receive(256, &mut |got| {
+                    assert_eq!(got.body[..4], next.to_be_bytes());
+                    next += 1;
+                });
+            }
+        });
+        assert_eq!((next, queue.losses().unwrap().dropped), (count, 0));
+        // Nobody reads: the ring takes what it holds, the rest is counted, and nothing in between.
+        let sent = 100_000u32;
+        (0..sent).for_each(|n| far.send_one(&numbered(n)).unwrap());
+        let mut found = 0u32;
+        poll_until(SECOND / 4, || {
+            queue.receive(usize::MAX, &mut |_| found += 1);
+            None::<()>
+        });
+        let dropped = queue.losses().unwrap().dropped;
+        assert!(dropped > 0 && found > 0, "{found} and {dropped}");
+        assert_eq!(u64::from(found) + dropped, u64::from(sent));
+    });
+}
+
+/// Every tick uses up a block, however few frames are in it.
+#[test]
+fn a_reader_may_sleep_while_frames_trickle_in() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests, None);
+        let far = open("w0", Admit::Everything, None);
+        for n in 0..50u8 {
+            far.send_one(&frame(MAC, Mac(FAR.mac), TYPE, &[n])).unwrap();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let mut found = Vec::new();
+        poll_until(SECOND, || {
+            found.extend(take(&queue, 1000).0.iter().map(|got| got.frame[14]));
+            (found.len() == 50).then_some(())
+        });
+        assert_eq!(found, (0..50).collect::<Vec<u8>>());
+        assert_eq!(queue.losses().unwrap(), Default::default());
+    });
+}
+
+#[test]
+fn two_queues_share_the_flows() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let group = Some(std::process::id() as u16);
+        let queues = [open("p0", Admit::Guests, group), open("p0", Admit::Guests, group)];
+        let far = open("w0", Admit::Everything, None);
+        for round in 0..2u8 {
+            for port in 0..60 {
+                far.send_one(&craft::udp4(End { port, ..FAR }, GUEST, &[round; 20])).unwrap();
+            }
+        }
+        let mut flows = [Vec::new(), Vec::new()];
+        poll_until(SECOND, || {
+            for (queue, flows) in queues.iter().zip(&mut flows) {
+                let got = take(queue, 1000).0;
+                flows.extend(got.iter().map(|got| craft::segment(&got.frame).unwrap().ports.0));
+            }
+            (flows.iter().map(Vec::len).sum::<usize>() >= 120).then_some(())
+        });
+        let [one, two] = &flows;
+        assert_eq!(one.len() + two.len(), 120);
+        assert!(one.len() > 20 && two.len() > 20, "{} and {}", one.len(), two.len());
+        assert!(one.iter().all(|port| !two.contains(port)), "a flow is in both");
+    });
+}
+
+/// Not a bound that a busy machine could keep: it says what the retire timer costs.
+#[test]
+fn a_lone_frame_waits_for_a_tick_at_most() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let (near, far) = (open("p0", Admit::Guests, None), open("w0", Admit::Everything, None));
+        let (ping, pong) =
+            (frame(MAC, Mac(FAR.mac), TYPE, b"ping"), frame(Mac(FAR.mac), MAC, TYPE, b"pong"));
+        let mut times: Vec<Duration> = (0..200)
+            .map(|n| {
+                // Out of step with the timer.
+                std::thread::sleep(Duration::from_micros(100 + 37 * (n % 29)));
+                let start = Instant::now();
+                far.send_one(&ping).unwrap();
+                readable(&near);
+                assert!(wait_for(&near, SECOND, |found| found == ping).is_some());
+                near.send_one(&pong).unwrap();
+                readable(&far);
+                assert!(wait_for(&far, SECOND, |found| found == pong).is_some());
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("round trip of two rings: median {:?}, 99 % {:?}", times[100], times[197]);
+        assert!(times[100] < Duration::from_millis(20), "{times:?}");
+    });
+}
+
+fn readable(queue: &PacketQueue) {
+    let mut fds = [PollFd::new(queue.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(2000u16)).unwrap(), 1);
+}
