@@ -16,7 +16,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::core::{Core, stable_mac};
 use super::member::Member;
@@ -36,19 +36,26 @@ use crate::uplink::{
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What the host's own stack does not hear while our ports are there.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Deaf {
     /// Any unicast: the passthru port has it.
     ToUnicast,
     /// These senders: a source port keeps them for itself.
     To(Vec<Mac>),
+    /// Broadcasts of these ports that a switch has sent back.
+    ToReflected(Vec<Mac>),
 }
 
 impl Deaf {
+    fn is_comfort(&self) -> bool {
+        matches!(self, Deaf::ToReflected(_))
+    }
+
     fn impose(&self, parent: &LinkInfo) -> Result<HostFilter> {
         let rule = match self {
             Deaf::ToUnicast => Starve::Unicast,
             Deaf::To(sources) => Starve::Sources(sources),
+            Deaf::ToReflected(ports) => Starve::Reflected(ports),
         };
         HostFilter::attach(parent.index, rule).map_err(|error| {
             Error::failed(
@@ -64,8 +71,8 @@ impl Deaf {
 struct Open {
     link: LinkInfo,
     _owner: Owner,
-    /// What keeps the host's own stack from hearing what it must not, and which rule that is.
-    deaf: Option<(HostFilter, Deaf)>,
+    /// What keeps the host's own stack from hearing what it must not, by rule.
+    deaf: Vec<(Deaf, HostFilter)>,
     /// The parent's own address, while it has a guest's.
     borrowed: Option<(Mac, MacGuard)>,
 }
@@ -131,9 +138,13 @@ impl LanKeeper {
 
     /// Opens the parent: the right to it, and a socket for every lane.
     fn take_parent(&mut self, netlink: &mut Netlink) -> Result<()> {
+        let found = Parent::find(netlink, &self.name, "")?.link;
+        let owner = Owner::take(&Claim::parent(&found.name, found.index))?;
+        // A predecessor that was killed may have left the parent with its guest's address: its guardian
+        // puts that right, and only then is the address the parent's own.
+        MacGuard::settle(found.index)?;
         let parent = Parent::find(netlink, &self.name, "")?;
         let link = parent.link.clone();
-        let owner = Owner::take(&Claim::parent(&link.name, link.index))?;
         parent.check(&Wanted {
             object: "userspace ports",
             mode: Mode::Bridge,
@@ -150,7 +161,7 @@ impl LanKeeper {
         for (lane, queue) in self.lanes.iter().zip(queues) {
             lane.replace(Some(queue));
         }
-        self.open = Some(Open { link, _owner: owner, deaf: None, borrowed: None });
+        self.open = Some(Open { link, _owner: owner, deaf: Vec::new(), borrowed: None });
         self.retry = None;
         self.stale = true;
         Ok(())
@@ -372,26 +383,43 @@ impl LanKeeper {
             };
             lane.with(set).unwrap_or(Ok(())).map_err(failed)?;
         }
-        if open.deaf.as_ref().map(|(_, rule)| rule) != deaf.as_ref() {
-            // The new one first: in between, what is for a guest must not reach the host.
-            open.deaf = match deaf {
-                Some(rule) => Some((rule.impose(&open.link)?, rule)),
-                None => None,
-            };
+        // The new ones first: in between, what is for a guest must not reach the host.
+        for rule in &deaf {
+            if open.deaf.iter().any(|(imposed, _)| imposed == rule) {
+                continue;
+            }
+            match rule.impose(&open.link) {
+                Ok(filter) => open.deaf.push((rule.clone(), filter)),
+                // A comfort, not a promise of the mode: the host hears an echo more.
+                Err(error) if rule.is_comfort() => debug!("{error}"),
+                Err(error) => return Err(error),
+            }
         }
+        open.deaf.retain(|(imposed, _)| deaf.contains(imposed));
         Ok(())
     }
 
     /// What the host's own stack must not hear.
-    fn deaf(&self) -> Option<Deaf> {
-        if self.members.iter().flatten().any(|m| m.mode() == Mode::Passthru) {
-            return Some(Deaf::ToUnicast);
+    fn deaf(&self) -> Vec<Deaf> {
+        let members = || self.members.iter().flatten();
+        let mut rules = Vec::new();
+        if members().any(|member| member.mode() == Mode::Passthru) {
+            rules.push(Deaf::ToUnicast);
         }
         let mut sources: Vec<Mac> =
-            self.members.iter().flatten().flat_map(|m| m.taken_away().iter().copied()).collect();
+            members().flat_map(|member| member.taken_away().iter().copied()).collect();
         sources.sort_unstable();
         sources.dedup();
-        (!sources.is_empty()).then_some(Deaf::To(sources))
+        if !sources.is_empty() {
+            rules.push(Deaf::To(sources));
+        }
+        let alone = |m: &&Member| matches!(m.mode(), Mode::Private | Mode::Passthru | Mode::Source);
+        let echoes: Vec<Mac> =
+            members().filter(alone).filter(|m| m.is_up()).map(Member::mac).collect();
+        if !echoes.is_empty() {
+            rules.push(Deaf::ToReflected(echoes));
+        }
+        rules
     }
 
     /// Takes note of a change among the kernel's devices.

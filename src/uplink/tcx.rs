@@ -2,7 +2,8 @@
 //!
 //! In passthru mode the guest is the parent's only station: the kernel's macvlan takes every unicast
 //! frame and leaves the host none. In source mode with NODST the same holds for frames from certain
-//! senders. An AF_PACKET socket only gets copies, so the host has to be kept from its own: by a small
+//! senders; and what a private, passthru or source port has broadcast itself, and a switch has sent back,
+//! is not for the host either. An AF_PACKET socket only gets copies, so the host has to be kept from its own: by a small
 //! BPF program on the parent's ingress (TCX), which drops frames *after* AF_PACKET has seen them
 //! (`__netif_receive_skb_core`: taps, then tc, then the stack).
 //!
@@ -34,6 +35,8 @@ pub enum Starve<'a> {
     Unicast,
     /// All frames with these source addresses, at most [`MAX_SOURCES`]: source mode with NODST.
     Sources(&'a [Mac]),
+    /// Group frames with these source addresses, at most [`MAX_SOURCES`]: reflected ones.
+    Reflected(&'a [Mac]),
 }
 
 /// A filter before the host's stack, for as long as it is kept.
@@ -51,7 +54,7 @@ impl HostFilter {
     /// Errors: EPERM without CAP_BPF and CAP_NET_ADMIN; Unsupported where the kernel has no TCX;
     /// ENODEV; InvalidInput for more sources than there may be. The text says what is missing.
     pub fn attach(ifindex: u32, starve: Starve<'_>) -> io::Result<HostFilter> {
-        if let Starve::Sources(sources) = starve
+        if let Starve::Sources(sources) | Starve::Reflected(sources) = starve
             && sources.len() > MAX_SOURCES
         {
             let text = format!("{} source addresses; at most {MAX_SOURCES}", sources.len());
@@ -97,7 +100,7 @@ const SOURCE: Reg = Reg(5);
 fn assemble(starve: Starve<'_>) -> Option<Vec<Instruction>> {
     let mut program = Program::default();
     // The verifier does not like code that is never reached.
-    if matches!(starve, Starve::Sources([])) {
+    if matches!(starve, Starve::Sources([]) | Starve::Reflected([])) {
         program.set(RESULT, TCX_NEXT);
         program.end();
         return program.finish();
@@ -116,7 +119,14 @@ fn assemble(starve: Starve<'_>) -> Option<Vec<Instruction>> {
             program.load(Size::Byte, SCRATCH, FRAME, 0);
             program.jump_if(SCRATCH, Is::AnyBit, 1, pass);
         }
-        Starve::Sources(sources) => {
+        Starve::Sources(sources) | Starve::Reflected(sources) => {
+            if let Starve::Reflected(_) = starve {
+                let group = program.label();
+                program.load(Size::Byte, SCRATCH, FRAME, 0);
+                program.jump_if(SCRATCH, Is::AnyBit, 1, group);
+                program.jump(pass);
+                program.here(group);
+            }
             program.load(Size::Word, SOURCE, FRAME, 6);
             program.load(Size::Half, SCRATCH, FRAME, 10);
             program.shift_left(SOURCE, 16);
@@ -169,6 +179,7 @@ mod tests {
         // Four for each address, one for each place between two, and what is around.
         assert!(code.len() < 256 * 4 + 257 + 20, "{}", code.len());
         assert!(assemble(Starve::Sources(&[])).is_some());
+        assert_eq!(assemble(Starve::Reflected(&sources)).unwrap().len(), code.len() + 3);
     }
 
     #[test]

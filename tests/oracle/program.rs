@@ -55,10 +55,12 @@ impl Program {
 }
 
 fn keys(world: &World, port: &Port) -> String {
-    let mut keys = format!("parent=p0,type=macvlan,mode={},mac-changes=deny", port.mode);
+    let mut keys = format!("parent=p0,type=macvlan,mode={}", port.mode);
     keys += &format!(",mtu={}", port.mtu);
     if world.compat {
         keys += ",compat=on";
+    } else {
+        keys += ",mac-changes=deny";
     }
     if port.mode != Mode::Passthru {
         keys += &format!(",mac={}", port.mac);
