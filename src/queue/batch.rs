@@ -17,7 +17,7 @@ use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
 use super::{BATCH, deliver};
 use crate::port::{MacJudgement, PortData};
 use crate::stats::Drop;
-use crate::switch::{self, Head, PortId, Table, Verdict};
+use crate::switch::{self, Head, PortId, Receivers, Table, Verdict};
 use crate::uplink::packet::SEND_HEADER;
 
 /// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.
@@ -182,6 +182,24 @@ impl Batch {
                 entry.fate = entry.judge(port, id, table, features, longest);
             }
         }
+    }
+
+    /// Leaves so many frames in the batch that no more than about `copies` are made of them, but at
+    /// least one; a flood counts as `flood`. Returns how many were put out, to go back into the ring.
+    pub fn limit(&mut self, copies: usize, flood: usize) -> usize {
+        let mut sum = 0;
+        let fits = self.entries.iter().take_while(|entry| {
+            let before = sum;
+            sum += match entry.fate {
+                Fate::Go(Verdict { to: Receivers::Many(_), .. }) => flood.max(1),
+                _ => 1,
+            };
+            before < copies
+        });
+        let keep = fits.count().max(1).min(self.entries.len());
+        let out = self.entries.len() - keep;
+        self.entries.truncate(keep);
+        out
     }
 
     /// Sends what is for the wire, by `send`, which takes messages and returns how many it took.
