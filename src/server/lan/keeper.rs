@@ -1,24 +1,20 @@
 //! A parent with ports in userspace, as the control side keeps it.
 //!
-//! The keeper owns what the ports share: the right to the parent, a socket per worker, the filters of the
-//! NIC, and in passthru mode what keeps the host's stack out. From its members' state it makes the
-//! forwarding table that the workers use, anew and as a whole after every change.
-//!
-//! Everything that it changes on the host hangs on a descriptor of this process and ends with it, however
-//! it ends: filters and promiscuity with the sockets, the host's exclusion with the link of its program,
-//! the right to the parent with a listening socket. The one exception is the MAC address of a passthru
-//! parent that followed its guest; a guardian process puts that back ([`MacGuard`]).
+//! The keeper owns what the ports share: the parent ([`Held`]), a lane per worker, and the list of the
+//! ports. From the ports' state it makes the forwarding table that the workers use, anew and as a whole
+//! after every change, and the filters of the NIC.
 //!
 //! The parent may be set down, removed, made again, renamed, moved away. The sockets of one that has gone
 //! are closed; when a device of the configured name is there again, it is taken anew. Between siblings in
 //! bridge mode nothing of this is felt.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::{info, warn};
 
-use super::core::{Core, stable_mac};
+use super::held::Held;
 use super::member::Member;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
@@ -26,56 +22,13 @@ use crate::mode::Mode;
 use crate::queue::lane::Lane;
 use crate::queue::plug::{Lan, Plug, View};
 use crate::queue::pool::{Pool, Seat, Sitter};
+use crate::server::core::{Core, stable_mac};
 use crate::switch::{ParentFacts, PortId, Table};
 use crate::uplink::packet::{Admit, PacketQueue};
-use crate::uplink::{
-    Claim, HostFilter, LinkEvent, LinkInfo, MacGuard, Netlink, Owner, Parent, Starve, Wanted,
-};
+use crate::uplink::{LinkEvent, LinkInfo, Netlink};
 
 /// Pause between two attempts to open a lost parent again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// What the host's own stack does not hear while our ports are there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Deaf {
-    /// Any unicast: the passthru port has it.
-    ToUnicast,
-    /// These senders: a source port keeps them for itself.
-    To(Vec<Mac>),
-    /// Broadcasts of these ports that a switch has sent back.
-    ToReflected(Vec<Mac>),
-}
-
-impl Deaf {
-    fn is_comfort(&self) -> bool {
-        matches!(self, Deaf::ToReflected(_))
-    }
-
-    fn impose(&self, parent: &LinkInfo) -> Result<HostFilter> {
-        let rule = match self {
-            Deaf::ToUnicast => Starve::Unicast,
-            Deaf::To(sources) => Starve::Sources(sources),
-            Deaf::ToReflected(ports) => Starve::Reflected(ports),
-        };
-        HostFilter::attach(parent.index, rule).map_err(|error| {
-            Error::failed(
-                format!("parent {}", parent.name),
-                format!("its frames cannot be kept from the host's stack: {error}"),
-                "Linux 6.6 and CAP_BPF or root are needed; or use another mode",
-            )
-        })
-    }
-}
-
-/// A parent that is there.
-struct Open {
-    link: LinkInfo,
-    _owner: Owner,
-    /// What keeps the host's own stack from hearing what it must not, by rule.
-    deaf: Vec<(Deaf, HostFilter)>,
-    /// The parent's own address, while it has a guest's.
-    borrowed: Option<(Mac, MacGuard)>,
-}
 
 /// A parent with its ports.
 pub struct LanKeeper {
@@ -85,9 +38,10 @@ pub struct LanKeeper {
     seats: Vec<Seat>,
     /// The worker of the first lane.
     home: usize,
-    open: Option<Open>,
+    held: Option<Held>,
     retry: Option<Instant>,
     members: Vec<Option<Member>>,
+    /// The table is behind for another reason than a member's.
     stale: bool,
 }
 
@@ -102,21 +56,19 @@ impl LanKeeper {
         netlink: &mut Netlink,
         pool: &mut Pool,
     ) -> Result<LanKeeper> {
-        let home = pool.next_worker();
-        let lan = Arc::new(Lan::default());
         let mut keeper = LanKeeper {
             name: name.to_owned(),
-            lan,
+            lan: Arc::default(),
             lanes: Vec::new(),
             seats: Vec::new(),
-            home,
-            open: None,
+            home: pool.next_worker(),
+            held: None,
             retry: None,
             members: Vec::new(),
             stale: true,
         };
         for index in 0..pairs.clamp(1, pool.workers()) {
-            let seat = pool.seat_at(home + index);
+            let seat = pool.seat_at(keeper.home + index);
             let lane = Arc::new(Lane::new(name, Arc::clone(&keeper.lan), seat.clone()));
             seat.take(Sitter::Lane(Arc::clone(&lane)));
             keeper.lanes.push(lane);
@@ -136,32 +88,27 @@ impl LanKeeper {
         pool.seat_at(self.home + index % self.lanes.len())
     }
 
+    fn members(&self) -> impl Iterator<Item = &Member> + Clone {
+        self.members.iter().flatten()
+    }
+
+    fn member(&self, id: PortId) -> Option<&Member> {
+        self.members.get(usize::from(id)).and_then(Option::as_ref)
+    }
+
     /// Opens the parent: the right to it, and a socket for every lane.
     fn take_parent(&mut self, netlink: &mut Netlink) -> Result<()> {
-        let found = Parent::find(netlink, &self.name, "")?.link;
-        let owner = Owner::take(&Claim::parent(&found.name, found.index))?;
-        // A predecessor that was killed may have left the parent with its guest's address: its guardian
-        // puts that right, and only then is the address the parent's own.
-        MacGuard::settle(found.index)?;
-        let parent = Parent::find(netlink, &self.name, "")?;
-        let link = parent.link.clone();
-        parent.check(&Wanted {
-            object: "userspace ports",
-            mode: Mode::Bridge,
-            mac: None,
-            mtu: None,
-        })?;
-        parent.warn();
-        let failed = |error: std::io::Error| socket_failed(&link.name, &error);
-        let group = (self.lanes.len() > 1).then_some(link.index as u16);
-        let mut queues = Vec::new();
-        for _ in &self.lanes {
-            queues.push(PacketQueue::open(link.index, self.admit(), group).map_err(failed)?);
-        }
+        let objects: Vec<String> = self.members().map(Member::object).collect();
+        let wanted: Vec<_> =
+            self.members().zip(&objects).map(|(member, object)| member.wants(object)).collect();
+        let held = Held::take(&self.name, &wanted, netlink)?;
+        let queues = PacketQueue::open_all(held.link.index, self.admit(), self.lanes.len())
+            .map_err(|error| socket_failed(&held.link.name, &error))?;
         for (lane, queue) in self.lanes.iter().zip(queues) {
             lane.replace(Some(queue));
         }
-        self.open = Some(Open { link, _owner: owner, deaf: Vec::new(), borrowed: None });
+        self.members().for_each(|member| member.parent_changed(&held.link, true));
+        self.held = Some(held);
         self.retry = None;
         self.stale = true;
         Ok(())
@@ -170,10 +117,7 @@ impl LanKeeper {
     /// What the sockets have to let through.
     fn admit(&self) -> Admit {
         let host = |member: &Member| matches!(member.mode(), Mode::Passthru | Mode::Source);
-        match self.members.iter().flatten().any(host) {
-            true => Admit::Everything,
-            false => Admit::Guests,
-        }
+        if self.members().any(host) { Admit::Everything } else { Admit::Guests }
     }
 
     /// Adds a port.
@@ -181,11 +125,11 @@ impl LanKeeper {
     /// # Errors
     /// Its address, mode or MTU cannot be had here.
     pub fn join(&mut self, core: &Core, netlink: &mut Netlink) -> Result<PortId> {
-        let Some(open) = &self.open else { return Err(self.gone()) };
+        let Some(held) = &self.held else { return Err(self.gone()) };
         let object = format!("port {}", core.name());
         let mode = core.config.mode;
         let mac = match mode {
-            Mode::Passthru => Some(open.link.mac),
+            Mode::Passthru => Some(held.link.mac),
             _ => stable_mac(&core.config, netlink),
         };
         let Some(mac) = mac else {
@@ -196,24 +140,18 @@ impl LanKeeper {
             ));
         };
         self.check_mac(&object, mac)?;
-        let wanted = Wanted { object: &object, mode, mac: Some(mac), mtu: core.config.mtu };
-        Parent::find(netlink, &self.name, "")?.check(&wanted)?;
         let member = Member::new(core, mac);
-        let free = self.members.iter().position(Option::is_none);
-        let index = free.unwrap_or(self.members.len());
-        if index == self.members.len() {
-            self.members.push(None);
-        }
-        let id = PortId::try_from(index).map_err(|_| {
-            Error::failed(&object, "the parent has 65534 ports already", "use another parent")
+        held.check(&member.wants(&object), netlink)?;
+        let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
+        let id = PortId::try_from(index).ok().filter(|&id| id < PortId::MAX).ok_or_else(|| {
+            Error::failed(&object, "its parent has 65535 ports already", "use another parent")
         })?;
-        let mtu = member.mtu_on(open.link.mtu);
-        core.data.set_device(mac, mtu);
+        member.parent_changed(&held.link, true);
         info!(
-            "port {}: on {} in userspace, {mode} mode{}, MAC {mac}, MTU {mtu}",
-            core.name(),
-            open.link.name,
+            "{object}: on {} in userspace, {mode} mode{}, MAC {mac}, MTU {}",
+            held.link.name,
             if core.config.compat { " as the kernel's" } else { "" },
+            core.data.mtu(),
         );
         let plugs: Vec<Plug> = (0..core.pairs.len())
             .filter_map(|pair| self.lanes.get(pair % self.lanes.len()))
@@ -224,9 +162,10 @@ impl LanKeeper {
                 groups: member.snooped(),
             })
             .collect();
-        if let Some(place) = self.members.get_mut(index) {
-            *place = Some(member);
+        if index == self.members.len() {
+            self.members.push(None);
         }
+        self.members[index] = Some(member);
         // Before the port is in the table nothing is sent to it; afterwards it must be plugged in.
         core.attachment.set_plugs(&plugs, &core.pairs);
         self.stale = true;
@@ -239,9 +178,7 @@ impl LanKeeper {
 
     /// Refuses an address that a sibling in this process has.
     fn check_mac(&self, object: &str, mac: Mac) -> Result<()> {
-        let sibling =
-            self.members.iter().flatten().find(|m| m.mac() == mac && m.object() != object);
-        match sibling {
+        match self.members().find(|member| member.mac() == mac && member.object() != object) {
             Some(sibling) => Err(Error::failed(
                 object,
                 format!("MAC address {mac} is that of {} on the same parent", sibling.object()),
@@ -249,10 +186,6 @@ impl LanKeeper {
             )),
             None => Ok(()),
         }
-    }
-
-    fn member(&self, id: PortId) -> Option<&Member> {
-        self.members.get(usize::from(id)).and_then(Option::as_ref)
     }
 
     /// The address that was printed for the port.
@@ -267,51 +200,19 @@ impl LanKeeper {
     pub fn set_mac(&mut self, id: PortId, netlink: &mut Netlink, mac: Mac) -> Result<()> {
         let Some(member) = self.member(id) else { return Ok(()) };
         let object = member.object();
+        let wanted = crate::uplink::Wanted { mac: Some(mac), mtu: None, ..member.wants(&object) };
         self.check_mac(&object, mac)?;
-        let passthru = member.mode() == Mode::Passthru;
-        if passthru {
-            self.set_parent_mac(netlink, mac)?;
-        } else if self.open.is_some() {
-            let wanted = Wanted { object: &object, mode: member.mode(), mac: Some(mac), mtu: None };
-            Parent::find(netlink, &self.name, "")?.check(&wanted)?;
+        if let Some(held) = &mut self.held {
+            match wanted.mode {
+                Mode::Passthru => held.set_mac(netlink, mac)?,
+                _ => held.check(&wanted, netlink)?,
+            }
         }
         if let Some(member) = self.member(id) {
             member.set_mac(mac);
         }
         self.stale = true;
         self.refresh();
-        Ok(())
-    }
-
-    /// The parent takes a passthru guest's address, or its own back.
-    fn set_parent_mac(&mut self, netlink: &mut Netlink, mac: Mac) -> Result<()> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        let own = open.borrowed.as_ref().map_or(open.link.mac, |(own, _)| *own);
-        if open.borrowed.is_none() && mac != own {
-            // Before the change: whatever happens to us then, it is undone.
-            open.borrowed = Some((own, MacGuard::start(open.link.index, own)?));
-        }
-        let parent = format!("parent {}", open.link.name);
-        if let Some((_, guard)) = &mut open.borrowed {
-            guard.announce(mac).map_err(|error| {
-                Error::failed(
-                    &parent,
-                    format!("the guardian of its address: {error}"),
-                    "see ip link",
-                )
-            })?;
-        }
-        netlink.set_mac(open.link.index, mac).map_err(|error| {
-            Error::failed(
-                parent,
-                format!("does not take the address {mac}: {error}"),
-                "see ip link",
-            )
-        })?;
-        open.link.mac = mac;
-        if mac == own {
-            open.borrowed = None;
-        }
         Ok(())
     }
 
@@ -343,37 +244,35 @@ impl LanKeeper {
     fn try_refresh(&mut self) -> Result<()> {
         let members = self.members.iter_mut().flatten();
         let changed = members.fold(false, |any, member| member.has_changed() | any);
-        if !changed && !std::mem::take(&mut self.stale) {
+        if !std::mem::take(&mut self.stale) && !changed {
             return Ok(());
         }
-        self.stale = false;
-        let facts = match &self.open {
-            Some(Open { link, .. }) => ParentFacts { mac: link.mac, up: link.up && link.running },
+        let facts = match &self.held {
+            Some(held) => ParentFacts { mac: held.link.mac, up: held.is_up() },
             None => ParentFacts { mac: Mac::default(), up: false },
         };
-        let rules =
-            self.members.iter().map(|m| m.as_ref().map_or_else(Member::nobody, Member::rules));
-        let jacks =
-            self.members.iter().map(|m| m.as_ref().map_or_else(Member::no_jack, Member::jack));
+        let members = || self.members.iter().map(Option::as_ref);
+        let rules = members().map(|member| member.map_or_else(Member::nobody, Member::rules));
+        let jacks = members().map(|member| member.map(Member::jack).unwrap_or_default());
         let table = Table::new(rules.collect(), facts);
         self.lan.show(View { table, jacks: jacks.collect() });
         self.set_filters()
     }
 
-    /// The NIC and the kernel let through what the ports are to hear.
+    /// The NIC and the kernel let through what the ports are to hear, and keep from the host what it is
+    /// not to hear.
     fn set_filters(&mut self) -> Result<()> {
         let admit = self.admit();
-        let deaf = self.deaf();
-        let any = self.members.iter().flatten().any(Member::is_up);
-        let passthru = self.members.iter().flatten().any(|m| m.mode() == Mode::Passthru);
-        let Some(open) = &mut self.open else { return Ok(()) };
-        let failed = |error: std::io::Error| socket_failed(&open.link.name, &error);
+        let any = self.members().any(Member::is_up);
+        let passthru = self.members().any(|member| member.mode() == Mode::Passthru);
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let failed = |error: io::Error| socket_failed(&held.link.name, &error);
         for lane in &self.lanes {
             lane.with(|queue| queue.set_admit(admit)).unwrap_or(Ok(())).map_err(failed)?;
         }
         if let Some(lane) = self.lanes.first() {
             let members = self.members.iter_mut().flatten();
-            let set = |queue: &mut PacketQueue| -> std::io::Result<()> {
+            let set = |queue: &mut PacketQueue| -> io::Result<()> {
                 queue.set_promiscuous(passthru)?;
                 queue.set_all_multicast(any)?;
                 for member in members {
@@ -383,48 +282,12 @@ impl LanKeeper {
             };
             lane.with(set).unwrap_or(Ok(())).map_err(failed)?;
         }
-        // The new ones first: in between, what is for a guest must not reach the host.
-        for rule in &deaf {
-            if open.deaf.iter().any(|(imposed, _)| imposed == rule) {
-                continue;
-            }
-            match rule.impose(&open.link) {
-                Ok(filter) => open.deaf.push((rule.clone(), filter)),
-                // A comfort, not a promise of the mode: the host hears an echo more.
-                Err(error) if rule.is_comfort() => debug!("{error}"),
-                Err(error) => return Err(error),
-            }
-        }
-        open.deaf.retain(|(imposed, _)| deaf.contains(imposed));
-        Ok(())
-    }
-
-    /// What the host's own stack must not hear.
-    fn deaf(&self) -> Vec<Deaf> {
-        let members = || self.members.iter().flatten();
-        let mut rules = Vec::new();
-        if members().any(|member| member.mode() == Mode::Passthru) {
-            rules.push(Deaf::ToUnicast);
-        }
-        let mut sources: Vec<Mac> =
-            members().flat_map(|member| member.taken_away().iter().copied()).collect();
-        sources.sort_unstable();
-        sources.dedup();
-        if !sources.is_empty() {
-            rules.push(Deaf::To(sources));
-        }
-        let alone = |m: &&Member| matches!(m.mode(), Mode::Private | Mode::Passthru | Mode::Source);
-        let echoes: Vec<Mac> =
-            members().filter(alone).filter(|m| m.is_up()).map(Member::mac).collect();
-        if !echoes.is_empty() {
-            rules.push(Deaf::ToReflected(echoes));
-        }
-        rules
+        held.deafness.follow(&held.link, self.members.iter().flatten())
     }
 
     /// Takes note of a change among the kernel's devices.
     pub fn note(&mut self, event: &LinkEvent, netlink: &mut Netlink) {
-        let index = self.open.as_ref().map(|open| open.link.index);
+        let index = self.held.as_ref().map(|held| held.link.index);
         match event {
             LinkEvent::Gone { index: gone, .. } if Some(*gone) == index => self.lose(),
             LinkEvent::Changed(link) if Some(link.index) == index => self.parent_changed(link),
@@ -442,31 +305,30 @@ impl LanKeeper {
     }
 
     fn parent_changed(&mut self, link: &LinkInfo) {
-        let Some(open) = &mut self.open else { return };
-        let was = std::mem::replace(&mut open.link, link.clone());
+        let Some(held) = &mut self.held else { return };
+        let was_up = held.is_up();
+        let was = held.update(link);
+        let (own, up) = (held.has_own_mac(), held.is_up());
         let name = &self.name;
         if was.name != link.name {
             info!("parent {name}: is called {} now", link.name);
         }
-        let (before, up) = (was.up && was.running, link.up && link.running);
-        if before != up {
-            let ports = self.members.iter().flatten().count();
+        if was_up != up {
+            let ports = self.members().count();
             let word =
                 if up { "is up again" } else { "is down; siblings in bridge mode still talk" };
             info!("parent {name}: {word} ({ports} port(s))");
         }
-        if was.mtu == link.mtu && was.mac == link.mac && before == up {
+        if (was.mtu, was.mac, was_up) == (link.mtu, link.mac, up) {
             return;
         }
-        for member in self.members.iter().flatten() {
-            member.parent_changed(link);
-        }
+        self.members().for_each(|member| member.parent_changed(link, own));
         self.stale = true;
         self.refresh();
     }
 
     fn lose(&mut self) {
-        let ports = self.members.iter().flatten().count();
+        let ports = self.members().count();
         warn!(
             "parent {}: has vanished; its {ports} port(s) are on the wire again when it is back",
             self.name
@@ -485,10 +347,8 @@ impl LanKeeper {
                 scope.spawn(move || drop(queue));
             }
         });
-        for member in self.members.iter_mut().flatten() {
-            member.filter_gone();
-        }
-        self.open = None;
+        self.members.iter_mut().flatten().for_each(Member::filter_gone);
+        self.held = None;
     }
 
     /// Finds a lost parent again, if that is due. Returns when to ask again.
@@ -498,28 +358,22 @@ impl LanKeeper {
             return Some(due);
         }
         self.retry = Some(now + RETRY);
-        if !matches!(netlink.link_by_name(&self.name), Ok(Some(_))) {
-            return self.retry;
-        }
-        match self.take_parent(netlink) {
-            Ok(()) => {
-                info!("parent {}: is there again", self.name);
-                if let Some(open) = &self.open {
-                    let link = open.link.clone();
-                    self.members.iter().flatten().for_each(|member| member.parent_changed(&link));
+        if matches!(netlink.link_by_name(&self.name), Ok(Some(_))) {
+            match self.take_parent(netlink) {
+                Ok(()) => {
+                    info!("parent {}: is there again", self.name);
+                    self.refresh();
                 }
-                self.refresh();
+                Err(error) => warn!("{error}"),
             }
-            Err(error) => warn!("{error}"),
         }
         self.retry
     }
 
     /// Gives the parent back as it was.
     pub fn close(mut self, netlink: &mut Netlink) {
-        let own = self.open.as_ref().and_then(|open| open.borrowed.as_ref()).map(|(own, _)| *own);
-        if let Some(own) = own
-            && let Err(error) = self.set_parent_mac(netlink, own)
+        if let Some(held) = &mut self.held
+            && let Err(error) = held.give_back_mac(netlink)
         {
             warn!("{error}");
         }
@@ -537,11 +391,11 @@ impl LanKeeper {
     }
 }
 
-fn socket_failed(parent: &str, error: &std::io::Error) -> Error {
+fn socket_failed(parent: &str, error: &io::Error) -> Error {
     let remedy = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => "run as root, or with CAP_NET_RAW and CAP_NET_ADMIN",
         Some(libc::ENOMEM | libc::ENOBUFS | libc::EMFILE) => "see the limits of the process",
-        _ => "the kernel needs CONFIG_PACKET; Linux 6.6 or later",
+        _ => "the kernel needs CONFIG_PACKET",
     };
     Error::failed(format!("parent {parent}"), format!("its packet socket: {error}"), remedy)
 }
