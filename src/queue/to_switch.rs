@@ -147,3 +147,7 @@ pub fn turn(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "to_switch_tests.rs"]
+mod tests;
