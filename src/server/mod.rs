@@ -137,7 +137,7 @@ impl Server {
             let port = Port::open(config, &mut self.ground)?;
             self.ports.push(port);
         }
-        Ok(())
+        self.ground.lans.refresh()
     }
 
     /// Serves until a signal, or with `--one-off` a front-end's leaving, ends it; then takes
@@ -169,7 +169,9 @@ impl Server {
             Token::Bell => {
                 // The ports are asked for addresses by the timers, which run next.
                 let _ = self.ground.bell.read();
-                self.ground.lans.refresh();
+                if let Err(error) = self.ground.lans.refresh() {
+                    warn!("{error}");
+                }
             }
             Token::Listener(index) => self.accept(index),
             Token::FrontEnd(index) | Token::BackEnd(index) => return self.session(index),

@@ -120,7 +120,8 @@ impl LanKeeper {
         if self.members().any(host) { Admit::Everything } else { Admit::Guests }
     }
 
-    /// Adds a port.
+    /// Adds a port. It has a part in the traffic from the next [`LanKeeper::refresh`] on: many ports are
+    /// added for the price of one table.
     ///
     /// # Errors
     /// Its address, mode or MTU cannot be had here.
@@ -169,10 +170,6 @@ impl LanKeeper {
         // Before the port is in the table nothing is sent to it; afterwards it must be plugged in.
         core.attachment.set_plugs(&plugs, &core.pairs);
         self.stale = true;
-        if let Err(error) = self.try_refresh() {
-            self.leave(id, core);
-            return Err(error);
-        }
         Ok(id)
     }
 
@@ -212,7 +209,7 @@ impl LanKeeper {
             member.set_mac(mac);
         }
         self.stale = true;
-        self.refresh();
+        self.follow();
         Ok(())
     }
 
@@ -223,7 +220,7 @@ impl LanKeeper {
         }
     }
 
-    /// Takes a port out.
+    /// Takes a port out; the table follows at the next [`LanKeeper::refresh`].
     pub fn leave(&mut self, id: PortId, core: &Core) {
         core.attachment.set_plugs(&[], &core.pairs);
         let left = self.members.get_mut(usize::from(id)).and_then(Option::take);
@@ -231,17 +228,20 @@ impl LanKeeper {
             lane.with(|queue| member.drop_filter(queue));
         }
         self.stale = true;
-        self.refresh();
     }
 
-    /// Makes table and filters follow the members, where something has changed.
-    pub fn refresh(&mut self) {
-        if let Err(error) = self.try_refresh() {
+    /// Makes table and filters follow the members, where something has changed; a failure is told.
+    fn follow(&mut self) {
+        if let Err(error) = self.refresh() {
             warn!("{error}");
         }
     }
 
-    fn try_refresh(&mut self) -> Result<()> {
+    /// Makes table and filters follow the members, where something has changed.
+    ///
+    /// # Errors
+    /// The kernel cannot do what a port's mode promises.
+    pub fn refresh(&mut self) -> Result<()> {
         let members = self.members.iter_mut().flatten();
         let changed = members.fold(false, |any, member| member.has_changed() | any);
         if !std::mem::take(&mut self.stale) && !changed {
@@ -324,7 +324,7 @@ impl LanKeeper {
         }
         self.members().for_each(|member| member.parent_changed(link, own));
         self.stale = true;
-        self.refresh();
+        self.follow();
     }
 
     fn lose(&mut self) {
@@ -336,7 +336,7 @@ impl LanKeeper {
         self.let_go();
         self.retry = Some(Instant::now());
         self.stale = true;
-        self.refresh();
+        self.follow();
     }
 
     /// Closes the sockets; side by side, since the kernel waits some 17 ms for each.
@@ -362,7 +362,7 @@ impl LanKeeper {
             match self.take_parent(netlink) {
                 Ok(()) => {
                     info!("parent {}: is there again", self.name);
-                    self.refresh();
+                    self.follow();
                 }
                 Err(error) => warn!("{error}"),
             }

@@ -113,9 +113,12 @@ impl Lans {
         }
     }
 
-    /// Lets the tables follow what the workers have noticed.
-    pub fn refresh(&mut self) {
-        self.lans.values_mut().for_each(LanKeeper::refresh);
+    /// Lets tables and filters follow what has changed: ports that joined, left, came up or went down.
+    ///
+    /// # Errors
+    /// The kernel cannot do what a port's mode promises.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.lans.values_mut().try_for_each(LanKeeper::refresh)
     }
 
     /// Takes note of a change among the kernel's devices.
