@@ -94,7 +94,7 @@ pub fn turn(
             return Turn::Idle;
         };
         let Scratch { batch, spread, .. } = scratch;
-        let (end, taken) = batch.fill(ring, *features, TURN_FRAMES - frames);
+        let (end, taken) = batch.fill(ring, *features, TURN_FRAMES - frames, TURN_BYTES - bytes);
         batch.judge(port, plug.port, &view.table, *features);
         let late = batch.limit(TURN_FRAMES - frames, view.table.len());
         let cut = plug.lane.send(batch);

@@ -242,7 +242,7 @@ fn a_frame_in_more_pieces_than_a_message_holds_arrives_whole() {
     let mut ring = Ring::start(&setup).unwrap();
     // The second one has to wait: there is one place for such.
     for expected in [End::Full, End::Empty] {
-        let (end, _) = batch.fill(&mut ring, FEATURES, 64);
+        let (end, _) = batch.fill(&mut ring, FEATURES, 64, TURN_BYTES);
         assert_eq!((end, batch.entries.len()), (expected, 1));
         let frame = batch.frame(&batch.entries[0]).unwrap();
         assert_eq!((frame.len, frame.body.len()), (1024 - HEADER, 1));
