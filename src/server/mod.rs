@@ -183,6 +183,7 @@ impl Server {
         match self.signals.read_signal() {
             Ok(Some(info)) if info.ssi_signo == Signal::SIGUSR1 as u32 => {
                 self.ports.iter().for_each(Port::tell_counters);
+                self.ground.lans.tell_losses();
                 Next::GoOn
             }
             Ok(Some(signal)) => {

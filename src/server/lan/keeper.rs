@@ -24,7 +24,7 @@ use crate::queue::plug::{Lan, Plug, View};
 use crate::queue::pool::{Pool, Seat, Sitter};
 use crate::server::core::{Core, stable_mac};
 use crate::switch::{ParentFacts, PortId, Table};
-use crate::uplink::packet::{Admit, PacketQueue};
+use crate::uplink::packet::{Admit, Losses, PacketQueue};
 use crate::uplink::{LinkEvent, LinkInfo, Netlink};
 
 /// Pause between two attempts to open a lost parent again.
@@ -380,6 +380,18 @@ impl LanKeeper {
         self.lan.show(View::default());
         self.seats.iter().for_each(Seat::leave);
         self.let_go();
+    }
+
+    /// Logs what was lost on the way from the wire to the switch.
+    pub fn tell_losses(&self) {
+        let mut sum = Losses::default();
+        for losses in self.lanes.iter().filter_map(|lane| lane.with(|queue| queue.losses())) {
+            match losses {
+                Ok(losses) => sum += losses,
+                Err(error) => warn!("parent {}: its losses: {error}", self.name),
+            }
+        }
+        info!("parent {}: lost on the way in: {sum}", self.name);
     }
 
     fn gone(&self) -> Error {

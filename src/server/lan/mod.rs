@@ -121,6 +121,11 @@ impl Lans {
         self.lans.values_mut().try_for_each(LanKeeper::refresh)
     }
 
+    /// Logs what was lost on the way from each wire.
+    pub fn tell_losses(&self) {
+        self.lans.values().for_each(LanKeeper::tell_losses);
+    }
+
     /// Takes note of a change among the kernel's devices.
     pub fn note(&mut self, event: &LinkEvent, netlink: &mut Netlink) {
         for lan in self.lans.values_mut() {

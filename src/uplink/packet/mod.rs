@@ -38,7 +38,9 @@ mod ring;
 mod sctp;
 mod socket;
 
+use std::fmt;
 use std::io;
+use std::ops::AddAssign;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, TryLockError};
@@ -78,6 +80,21 @@ pub struct Losses {
     pub truncated: u64,
     /// No whole Ethernet frame, or one whose description contradicts itself.
     pub unusable: u64,
+}
+
+impl AddAssign for Losses {
+    fn add_assign(&mut self, other: Losses) {
+        self.dropped += other.dropped;
+        self.truncated += other.truncated;
+        self.unusable += other.unusable;
+    }
+}
+
+impl fmt::Display for Losses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Losses { dropped, truncated, unusable } = self;
+        write!(f, "{dropped} ring full, {truncated} truncated, {unusable} unusable")
+    }
 }
 
 impl PacketQueue {
