@@ -271,9 +271,10 @@ impl LanKeeper {
         let passthru = member.mode() == Mode::Passthru;
         if passthru {
             self.set_parent_mac(netlink, mac)?;
-        } else if self.open.is_some() {
+        } else if let Some(open) = &self.open {
             let wanted = Wanted { object: &object, mode: member.mode(), mac: Some(mac), mtu: None };
-            Parent::find(netlink, &self.name, "")?.check(&wanted)?;
+            // By its present name: a parent may be renamed under us.
+            Parent::find(netlink, &open.link.name, "")?.check(&wanted)?;
         }
         if let Some(member) = self.member(id) {
             member.set_mac(mac);
