@@ -255,9 +255,16 @@ impl LanKeeper {
         self.members.get(usize::from(id)).and_then(Option::as_ref)
     }
 
-    /// The address that was printed for the port.
+    /// The address that was printed for the port. A passthru port has its parent's own, and that may be
+    /// another parent by now.
     pub fn own_mac(&self, id: PortId) -> Mac {
-        self.member(id).map(Member::own_mac).unwrap_or_default()
+        let Some(member) = self.member(id) else { return Mac::default() };
+        match &self.open {
+            Some(open) if member.mode() == Mode::Passthru => {
+                open.borrowed.as_ref().map_or(open.link.mac, |(own, _)| *own)
+            }
+            _ => member.own_mac(),
+        }
     }
 
     /// Gives a port another address; in passthru mode the parent with it.
