@@ -514,7 +514,7 @@ impl LanKeeper {
                 info!("parent {}: is there again", self.name);
                 if let Some(open) = &self.open {
                     let link = open.link.clone();
-                    self.members.iter().flatten().for_each(|member| member.parent_changed(&link));
+                    self.members.iter().flatten().for_each(|member| member.moved_to(&link));
                 }
                 self.refresh();
             }

@@ -94,6 +94,12 @@ impl Member {
         self.groups.clear();
     }
 
+    /// On another parent: what was refused on the one before need not be here.
+    pub fn moved_to(&self, link: &LinkInfo) {
+        self.data.deny(None);
+        self.parent_changed(link);
+    }
+
     /// Follows the parent's MTU, and in passthru mode its address.
     pub fn parent_changed(&self, link: &LinkInfo) {
         let mac = if self.mode() == Mode::Passthru { link.mac } else { self.mac() };
