@@ -87,6 +87,8 @@ pub struct LanKeeper {
     home: usize,
     open: Option<Open>,
     retry: Option<Instant>,
+    /// Why a parent that is there again could not be taken, as it was told last.
+    complaint: Option<String>,
     members: Vec<Option<Member>>,
     stale: bool,
 }
@@ -112,6 +114,7 @@ impl LanKeeper {
             home,
             open: None,
             retry: None,
+            complaint: None,
             members: Vec::new(),
             stale: true,
         };
@@ -163,6 +166,7 @@ impl LanKeeper {
         }
         self.open = Some(Open { link, _owner: owner, deaf: Vec::new(), borrowed: None });
         self.retry = None;
+        self.complaint = None;
         self.stale = true;
         Ok(())
     }
@@ -518,7 +522,14 @@ impl LanKeeper {
                 }
                 self.refresh();
             }
-            Err(error) => warn!("{error}"),
+            // Once a second for as long as it stays so: not worth a line each time.
+            Err(error) => {
+                let complaint = Some(error.to_string());
+                if self.complaint != complaint {
+                    warn!("{error}");
+                    self.complaint = complaint;
+                }
+            }
         }
         self.retry
     }
