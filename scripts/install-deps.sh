@@ -35,6 +35,7 @@ virsh libvirt-clients
 xmllint libxml2-utils
 /boot/vmlinuz-*-cloud-amd64 linux-image-cloud-amd64
 /usr/lib/*/dpdk/pmds-*/librte_net_virtio.so* librte-net-virtio23
+/usr/lib/*/dpdk/pmds-*/librte_net_vhost.so* librte-net-vhost23
 "
 
 PATH=$PATH:/usr/sbin:/sbin

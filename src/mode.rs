@@ -1,7 +1,7 @@
 //! The five ways in which a port shares its parent with its siblings.
 //!
 //! The names and meanings are the kernel's (`ip link add ... type macvtap mode NAME`): what differs
-//! is who hears whom. `docs/architecture.md` has the table.
+//! is who hears whom. `docs/modes.md` has the tables.
 
 use std::fmt;
 use std::str::FromStr;

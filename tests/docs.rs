@@ -4,7 +4,7 @@
 //! every flag that exists must be in the manual; commands that are shown must pass `--check`; a block of
 //! the form `$ vhost-user-macvtap ...` must be followed by exactly what the program prints; configuration
 //! files must be valid, drop reasons and quoted messages those of the source, links lead somewhere; and
-//! the privileges that the manual and the systemd unit name, and the host's way to its guests, must suffice.
+//! the privileges that the manual and the systemd unit name, and the host's ways to its guests, must suffice.
 //!
 //! The conventions that make this possible: in running text, a flag of ours is alone in its backticks
 //! (`--mac`), a flag of another program comes after that program's name; what is to be typed stands in
@@ -27,6 +27,8 @@ use std::time::Duration;
 use common::backend::{Backend, program};
 use common::guest::{Guest, GuestConfig};
 use common::netns::{World, assert_nothing_left, die_with_us, require, wait_until};
+use common::vmm::{QemuOptions, Vmm};
+use vhost_user_macvtap::mode::Mode;
 use vhost_user_macvtap::stats::Drop as DropReason;
 
 const NAME: &str = "vhost-user-macvtap";
@@ -245,7 +247,7 @@ fn slug(heading: &str) -> String {
 #[test]
 fn the_source_refers_to_documents_that_exist() {
     let names: Vec<String> = documents().iter().map(Document::name).collect();
-    for name in ["docs/architecture.md", "docs/operations.md", "README.md"] {
+    for name in ["docs/architecture.md", "docs/modes.md", "docs/operations.md", "README.md"] {
         assert!(names.iter().any(|other| other == name), "{name}");
     }
     assert!(document("docs/architecture.md").text.contains("\n## What is trusted\n"));
@@ -311,7 +313,27 @@ fn the_whole_qemu_command_ends_with_what_is_printed() {
     assert!(flat(whole).ends_with(&printed), "{whole}");
 }
 
-/// The systemd unit's capabilities, and no others, let root serve a port.
+/// Every mode has a chapter, a drawing, a table, and a command for each type of port that has it.
+#[test]
+fn every_mode_is_drawn_tabled_and_shown() {
+    let modes = document("docs/modes.md");
+    let drawings = modes.blocks("text").count();
+    assert!(drawings >= Mode::ALL.len(), "{drawings} drawings");
+    for mode in Mode::ALL.map(Mode::name) {
+        let (_, chapter) = modes.text.split_once(&format!("\n## {mode}\n")).expect(mode);
+        let chapter = chapter.split("\n## ").next().unwrap();
+        assert!(chapter.lines().filter(|line| line.starts_with("| ")).count() > 4, "{mode}");
+        for kind in ["macvtap", "macvlan"] {
+            let shown = modes.commands().iter().any(|words| {
+                let has = |flag: &str, value: &str| words.windows(2).any(|w| w == [flag, value]);
+                has("--mode", mode) && has("--type", kind)
+            });
+            assert!(shown, "no command for mode {mode} and type {kind}");
+        }
+    }
+}
+
+/// The systemd unit's capabilities, and no others, let root serve a port of either type.
 #[test]
 fn the_units_capabilities_suffice() {
     require(&[("setpriv", "util-linux")]);
@@ -322,7 +344,15 @@ fn the_units_capabilities_suffice() {
         .map(|name| format!("+{}", name.strip_prefix("CAP_").unwrap().to_lowercase()))
         .collect();
     let set = format!("-all,{}", kept.join(","));
-    serve_as(&["--bounding-set", &set], |_, _| {});
+    serve_as(&["--bounding-set", &set], &[], |_, _| {});
+    serve_as(&["--bounding-set", &set], &["--type=macvlan", "--mode=passthru"], |_, _| {});
+}
+
+/// A userspace port takes one capability, where neither the host nor the parent's address is concerned.
+#[test]
+fn a_userspace_port_needs_raw_sockets_only() {
+    require(&[("setpriv", "util-linux")]);
+    serve_as(&["--bounding-set", "-all,+net_raw"], &["--type=macvlan"], |_, _| {});
 }
 
 /// A device prepared as the manual says is served by a user without any capability.
@@ -330,7 +360,7 @@ fn the_units_capabilities_suffice() {
 fn a_prepared_device_needs_no_capability() {
     require(&[("setpriv", "util-linux"), ("sysctl", "procps")]);
     let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
-    serve_as(&nobody, |world, dir| {
+    serve_as(&nobody, &[], |world, dir| {
         let manual = document("docs/operations.md");
         let recipe = manual.blocks("sh").find(|block| block.contains("type macvtap")).unwrap();
         // /dev does not know namespaces, so in one of several the index has to be nobody else's.
@@ -342,7 +372,7 @@ fn a_prepared_device_needs_no_capability() {
 }
 
 /// Serves a port named vm1 under what `setpriv` makes of root, after some preparation.
-fn serve_as(setpriv: &[&str], prepare: impl FnOnce(&World, &Path)) {
+fn serve_as(setpriv: &[&str], flags: &[&str], prepare: impl FnOnce(&World, &Path)) {
     let world = World::new();
     let dir = tempfile::Builder::new().prefix("vum-docs-").tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -355,6 +385,7 @@ fn serve_as(setpriv: &[&str], prepare: impl FnOnce(&World, &Path)) {
     let mut command = world.host.command("setpriv");
     command.args(setpriv).args(["--pdeathsig", "KILL"]).arg(copy);
     command.args(["--parent", World::PARENT, "--name", "vm1", "--socket-path"]).arg(&socket);
+    command.args(flags);
     let mut child = die_with_us(command.stdin(Stdio::null()).stderr(log)).spawn().unwrap();
     let serves = wait_until(Duration::from_secs(5), || socket.exists());
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
@@ -365,11 +396,45 @@ fn serve_as(setpriv: &[&str], prepare: impl FnOnce(&World, &Path)) {
     assert_nothing_left();
 }
 
+/// The second port on a veth pair, by which the host reaches a guest of either type.
+#[test]
+fn the_host_answers_on_the_veth_pair() {
+    let modes = document("docs/modes.md");
+    let recipe = modes.blocks("sh").find(|block| block.contains("type veth")).unwrap();
+    let setup: String =
+        recipe.lines().filter(|line| !line.contains(NAME)).map(|l| format!("{l}\n")).collect();
+    for kind in ["macvlan", "macvtap"] {
+        let world = World::new();
+        world.host.sh(&setup.replace("sudo ", ""));
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("vm1.sock");
+        let path = socket.to_str().unwrap();
+        let mac = [0x52, 0x54, 0, 0xcc, 0, 1];
+        let flags = ["--parent", "guests0", "--socket-path", path, "--mac", "52:54:00:cc:00:01"];
+        let backend = Backend::start(&world.host, &[&flags[..], &["--type", kind]].concat());
+        let mut vmm = Vmm::connect(&socket);
+        let mut driver = vmm.start_like_qemu72(&QemuOptions::default());
+        driver.post_rx(0, 64, 2048);
+        // Who has 192.0.2.129? Tell 192.0.2.130.
+        let mut question = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac].concat();
+        question.extend([192, 0, 2, 130, 0, 0, 0, 0, 0, 0, 192, 0, 2, 129]);
+        question.resize(60, 0);
+        let answer = |f: &[u8]| f.get(12..14) == Some(&[8, 6]) && f.get(20..22) == Some(&[0, 2]);
+        let answered = (0..20).any(|_| {
+            driver.send(0, &[&question]);
+            driver.recv_where(0, Duration::from_millis(250), answer).is_some()
+        });
+        assert!(answered, "{kind}: the host does not answer");
+        drop((driver, vmm, backend, world));
+        assert_nothing_left();
+    }
+}
+
 /// README's way for the host to reach its own guests is one, and without it there is none.
 #[test]
 fn qemu_the_host_reaches_its_guest_as_the_readme_says() {
     let readme = document("README.md");
-    let recipe = readme.blocks("sh").find(|block| block.contains("type macvlan")).unwrap();
+    let recipe = readme.blocks("sh").find(|block| block.contains("type macvlan mode")).unwrap();
     let world = World::new();
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("vm1.sock");

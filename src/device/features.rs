@@ -3,16 +3,16 @@
 //! The table depends on the port's configuration and on nothing else: QEMU refuses a back-end that
 //! after a restart offers less than the guest already has, and so does the destination of a migration.
 //!
-//! Offered because macvtap carries it: checksums and segmentation both ways. To the guest, UFO is not
-//! offered (the kernel fragments such frames before they reach the tap); from the guest it is taken and
-//! the kernel fragments. USO to the guest is offered although Linux 6.18 still segments before the tap:
+//! Offered because macvtap and our own switch carry it: checksums and segmentation both ways. UFO to the
+//! guest is offered by the switch only (the kernel fragments such frames before they reach a tap); from the
+//! guest it is taken everywhere, and fragmented for whoever does not take it. USO to the guest is offered although Linux 6.18 still segments before the tap:
 //! it is accepted, harmless, and gains when the kernel does. CTRL_VQ and GUEST_ANNOUNCE are never served
 //! here, QEMU and cloud-hypervisor do that themselves; cloud-hypervisor gives its guest a control queue
 //! (and so multi-queue) only if the back-end offers it. See virtio 1.2, section 5.1.3.
 
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 
-use crate::config::{MacChoice, PortConfig};
+use crate::config::{Kind, MacChoice, PortConfig};
 use crate::queue::vnet::{bit, has};
 use crate::uplink::TapOffload;
 
@@ -49,6 +49,9 @@ pub fn offered(config: &PortConfig) -> u64 {
     }
     if config.mtu.is_some() {
         features |= 1 << bit::MTU;
+    }
+    if config.kind == Kind::Macvlan {
+        features |= 1 << bit::GUEST_UFO;
     }
     features
 }
@@ -105,6 +108,8 @@ mod tests {
         full.mac = MacChoice::Given(Mac([2, 0, 0, 0, 0, 1]));
         let more = 1 << bit::MQ | 1 << bit::MTU | 1 << bit::MAC;
         assert_eq!(offered(&full), 0x01c0_0009_7022_fb83 | more);
+        let switched = PortConfig { kind: Kind::Macvlan, ..PortConfig::sample() };
+        assert_eq!(offered(&switched), 0x01c0_0009_7022_fb83 | 1 << bit::GUEST_UFO);
         assert_eq!(protocol(&PortConfig::sample()).bits(), 1 | 1 << 3 | 1 << 15);
         assert_eq!(protocol(&full).bits(), 1 | 1 << 3 | 1 << 9 | 1 << 15);
     }

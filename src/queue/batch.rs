@@ -7,7 +7,6 @@
 //! the guest may change its own memory as often as it likes, what was judged is what leaves. Chains
 //! complete in order, so an entry stays in the batch even when its frame is dropped.
 
-use std::io;
 use std::ops::Range;
 
 use super::chain::{Access, Chain};
@@ -17,7 +16,7 @@ use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
 use super::{BATCH, deliver};
 use crate::port::{MacJudgement, PortData};
 use crate::stats::Drop;
-use crate::switch::{self, Head, PortId, Table, Verdict};
+use crate::switch::{self, Head, PortId, Receivers, Table, Verdict};
 use crate::uplink::packet::SEND_HEADER;
 
 /// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.
@@ -44,9 +43,9 @@ pub struct Entry {
     /// What happens to it.
     pub fate: Fate,
     /// The checked virtio-net header.
-    header: [u8; HEADER],
+    pub(super) header: [u8; HEADER],
     /// Room for the header as the kernel wants it, then the Ethernet header.
-    front: [u8; SEND_HEADER + ETHERNET],
+    pub(super) front: [u8; SEND_HEADER + ETHERNET],
     /// Length of the frame without the virtio-net header, in bytes.
     pub len: usize,
     /// Its addresses.
@@ -54,7 +53,7 @@ pub struct Entry {
     /// The wire did not take it, for this reason.
     pub lost: Option<Drop>,
     /// Its pieces: one place for `front`, then what follows it in the guest's memory.
-    pieces: Range<usize>,
+    pub(super) pieces: Range<usize>,
 }
 
 /// Why a batch ended.
@@ -72,10 +71,10 @@ pub enum End {
 pub struct Batch {
     /// The frames, in the order in which they were sent.
     pub entries: Vec<Entry>,
-    pieces: Vec<libc::iovec>,
-    /// Which entries are for the wire, and the kernel's view of each.
-    wire: Vec<usize>,
-    messages: Vec<libc::mmsghdr>,
+    pub(super) pieces: Vec<libc::iovec>,
+    /// Which entries are for the wire, and the kernel's view of each (`to_wire.rs`).
+    pub(super) wire: Vec<usize>,
+    pub(super) messages: Vec<libc::mmsghdr>,
     /// For the one frame of a batch that lies in more pieces than the kernel takes.
     spill: Vec<u8>,
     spilt: bool,
@@ -95,15 +94,21 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Takes up to `most` frames from the ring and copies the front of each. Returns why it ended, and
-    /// the bytes of the chains.
-    pub fn fill(&mut self, ring: &mut Ring, features: u64, most: usize) -> (End, usize) {
+    /// Takes up to `most` frames from the ring, until they have `room` bytes, and copies the front of
+    /// each. Returns why it ended, and the bytes of the chains.
+    pub fn fill(
+        &mut self,
+        ring: &mut Ring,
+        features: u64,
+        most: usize,
+        room: usize,
+    ) -> (End, usize) {
         self.entries.clear();
         self.pieces.clear();
         self.spilt = false;
         let longest = 2 * usize::from(ring.size()) + 1;
         let mut bytes = 0;
-        while self.entries.len() < most.min(BATCH) {
+        while self.entries.len() < most.min(BATCH) && bytes < room {
             if self.pieces.capacity() - self.pieces.len() < longest {
                 break;
             }
@@ -184,64 +189,22 @@ impl Batch {
         }
     }
 
-    /// Sends what is for the wire, by `send`, which takes messages and returns how many it took.
-    /// Returns how many entries of the batch are done: all, unless the wire pushes back.
-    pub fn send(
-        &mut self,
-        mut send: impl FnMut(&mut [libc::mmsghdr]) -> io::Result<usize>,
-    ) -> usize {
-        self.address();
-        let mut at = 0;
-        while let Some(rest) = self.messages.get_mut(at..).filter(|rest| !rest.is_empty()) {
-            let index = self.wire.get(at).copied().unwrap_or_default();
-            match send(rest) {
-                Ok(count) => at += count.max(1),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return index,
-                Err(error) => {
-                    if let Some(entry) = self.entries.get_mut(index) {
-                        entry.lost = Some(reason(&error));
-                    }
-                    at += 1;
-                }
-            }
-        }
-        self.entries.len()
-    }
-
-    /// Whether anything is for the wire.
-    pub fn has_wire(&self) -> bool {
-        self.entries.iter().any(Entry::is_for_the_wire)
-    }
-
-    /// There is no wire: what is for it is lost.
-    pub fn lose(&mut self, reason: Drop) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.is_for_the_wire()) {
-            entry.lost = Some(reason);
-        }
-    }
-
-    /// Makes a message of every entry that is for the wire.
-    fn address(&mut self) {
-        self.wire.clear();
-        self.messages.clear();
-        for (index, entry) in self.entries.iter_mut().enumerate() {
-            if !entry.is_for_the_wire() {
-                continue;
-            }
-            let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { continue };
-            let (header, _) = entry.header.split_at(SEND_HEADER);
-            entry.front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
-            if let Some(place) = pieces.first_mut() {
-                let front = &mut entry.front;
-                *place = libc::iovec { iov_base: front.as_mut_ptr().cast(), iov_len: front.len() };
-            }
-            // SAFETY: a mmsghdr is plain numbers and pointers; all zero is an empty message.
-            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            message.msg_hdr.msg_iov = pieces.as_mut_ptr();
-            message.msg_hdr.msg_iovlen = pieces.len();
-            self.wire.push(index);
-            self.messages.push(message);
-        }
+    /// Leaves so many frames in the batch that no more than about `copies` are made of them, but at
+    /// least one; a flood counts as `flood`. Returns how many were put out, to go back into the ring.
+    pub fn limit(&mut self, copies: usize, flood: usize) -> usize {
+        let mut sum = 0;
+        let fits = self.entries.iter().take_while(|entry| {
+            let before = sum;
+            sum += match entry.fate {
+                Fate::Go(Verdict { to: Receivers::Many(_), .. }) => flood.max(1),
+                _ => 1,
+            };
+            before < copies
+        });
+        let keep = fits.count().max(1).min(self.entries.len());
+        let out = self.entries.len() - keep;
+        self.entries.truncate(keep);
+        out
     }
 
     /// An entry as a frame to be delivered.
@@ -252,16 +215,9 @@ impl Batch {
     }
 }
 
-/// Why the kernel did not take a frame.
-fn reason(error: &io::Error) -> Drop {
-    match error.raw_os_error() {
-        Some(libc::EINVAL | libc::EMSGSIZE | libc::EFAULT | libc::ENOBUFS) => Drop::Refused,
-        _ => Drop::NoDevice,
-    }
-}
-
 impl Entry {
-    fn is_for_the_wire(&self) -> bool {
+    /// Whether the switch sends it out.
+    pub(super) fn is_for_the_wire(&self) -> bool {
         matches!(self.fate, Fate::Go(verdict) if verdict.wire)
     }
 

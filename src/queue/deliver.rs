@@ -15,7 +15,7 @@ use super::chain::{Access, Chain};
 use super::copy::{Cursor, get};
 use super::line::Line;
 use super::ring::{Fault, MAX_RING_SIZE, Popped, Ring};
-use super::vnet::{self, HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
+use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
 use crate::offload::{self, Accepts, Need};
 use crate::stats::{Counters, Drop};
 
@@ -142,8 +142,19 @@ impl Place<'_> {
         let mut header = *header;
         header[NUM_BUFFERS..].copy_from_slice(&(self.chains.len() as u16).to_le_bytes());
         let mut cursor = Cursor::new(self.pieces);
-        cursor.put(header.get(..header_len).unwrap_or_default());
-        cursor.put(head);
+        match <&[u8; ETHERNET]>::try_from(head) {
+            // The ordinary case in one copy: it is the small ones that cost.
+            Ok(ethernet) if header_len == HEADER => {
+                let mut front = [0; HEADER + ETHERNET];
+                front[..HEADER].copy_from_slice(&header);
+                front[HEADER..].copy_from_slice(ethernet);
+                cursor.put(&front);
+            }
+            _ => {
+                cursor.put(header.get(..header_len).unwrap_or_default());
+                cursor.put(head);
+            }
+        }
         for piece in body {
             cursor.put_piece(piece);
         }

@@ -25,6 +25,7 @@
 //! | --- | --- |
 //! | `plug` | a port's place in its parent's switch: table and ports as one snapshot |
 //! | `to_switch`, `batch` | a turn of the guest's transmit ring: look at a batch, decide, send, hand over |
+//! | `to_wire` | what of a batch leaves by the parent, in one system call |
 //! | `from_uplink` | a turn over what the parent has received |
 //! | `spread` | a batch handed over receiver by receiver |
 //! | `deliver` | one frame placed in a receive ring: the one copy |
@@ -57,6 +58,7 @@ pub mod spread;
 pub mod tap_watch;
 pub mod to_guest;
 pub mod to_switch;
+pub mod to_wire;
 pub mod vnet;
 pub mod worker;
 

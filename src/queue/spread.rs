@@ -41,9 +41,10 @@ impl Spread {
         &mut self.carry
     }
 
-    /// Delivers all frames.
-    pub fn deliver(&mut self, view: &View, parcels: &impl Parcels) {
+    /// Delivers all frames. Returns how many copies were made of them, or tried.
+    pub fn deliver(&mut self, view: &View, parcels: &impl Parcels) -> usize {
         self.legs.clear();
+        let mut copies = 0;
         for index in 0..parcels.count() {
             match parcels.receivers(index) {
                 Receivers::None => {}
@@ -51,6 +52,7 @@ impl Spread {
                     let port = usize::from(port);
                     let Some(jack) = view.jacks.get(port) else { continue };
                     self.legs.push((port, jack.pair(parcels.flow(index)), index));
+                    copies += 1;
                 }
                 Receivers::Many(selection) => {
                     self.flush(view, parcels);
@@ -61,11 +63,13 @@ impl Spread {
                             continue;
                         };
                         pair.deliver(parcels.frame(index).into_iter(), &mut self.carry);
+                        copies += 1;
                     }
                 }
             }
         }
         self.flush(view, parcels);
+        copies
     }
 
     /// Delivers what was collected for single receivers.

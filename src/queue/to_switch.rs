@@ -6,7 +6,8 @@
 //!
 //! The wire comes first because it may push back: the batch is then cut before the first frame that it
 //! did not take, and the rest, siblings' frames included, goes back into the ring as if it had never been
-//! looked at. So no frame leaves twice, none is lost for want of room, and chains complete in order.
+//! looked at; likewise what would make the turn too long: a broadcast counts as many frames as there are
+//! ports, so that a guest that floods gets no more of the worker's time than one that does not. So no frame leaves twice, none is lost for want of room, and chains complete in order.
 
 use std::fmt::Display;
 
@@ -93,11 +94,11 @@ pub fn turn(
             return Turn::Idle;
         };
         let Scratch { batch, spread, .. } = scratch;
-        let (end, taken) = batch.fill(ring, *features, TURN_FRAMES - frames);
+        let (end, taken) = batch.fill(ring, *features, TURN_FRAMES - frames, TURN_BYTES - bytes);
         batch.judge(port, plug.port, &view.table, *features);
+        let late = batch.limit(TURN_FRAMES - frames, view.table.len());
         let cut = plug.lane.send(batch);
         let all = batch.entries.len();
-        frames += all;
         bytes += taken;
         if let Some(groups) = &plug.groups {
             let whole = &mut spread.carry().whole;
@@ -107,7 +108,7 @@ pub fn turn(
                 }
             }
         }
-        spread.deliver(&view, &Sent { batch, count: cut, flow: u32::from(index) });
+        let copies = spread.deliver(&view, &Sent { batch, count: cut, flow: u32::from(index) });
         for entry in batch.entries.iter().take(cut) {
             match (entry.fate, entry.lost) {
                 (Fate::Go(_), Some(reason)) => counters.drop(reason),
@@ -120,10 +121,14 @@ pub fn turn(
             }
             ring.give_back(entry.chain, 0);
         }
-        ring.unpop((all - cut) as u16);
+        ring.unpop((all - cut + late) as u16);
+        frames += all.max(copies);
         line.publish();
         if cut < all {
             return Turn::Full;
+        }
+        if late > 0 {
+            return Turn::More;
         }
         match end {
             End::Full => {}
@@ -142,3 +147,7 @@ pub fn turn(
         }
     }
 }
+
+#[cfg(test)]
+#[path = "to_switch_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use nix::sys::eventfd::EventFd;
 
-use super::lans::Lans;
+use super::lan::Lans;
 use crate::config::{self, MacChoice, PortConfig};
 use crate::device::attachment::Attachment;
 use crate::mac::Mac;

@@ -9,7 +9,7 @@
 //! | `listen`, `inherited` | a listening socket: stale, busy, ours; a connection that came with the process |
 //! | `port`, `core` | what a port is made of |
 //! | `macvtap` | a port's kernel device, lost and made again |
-//! | `lans`, `lan`, `member` | a parent with ports in userspace: what they share, their table and filters |
+//! | `lan/` | a parent with ports in userspace: what they share, their table and filters |
 //! | `doors` | how front-ends come in and go |
 //! | `wake` | everything that can wake the loop |
 //!
@@ -21,10 +21,8 @@ mod doors;
 pub mod front;
 mod inherited;
 mod lan;
-mod lans;
 pub mod listen;
 mod macvtap;
-mod member;
 pub mod message;
 pub mod port;
 pub mod rarp;
@@ -53,7 +51,7 @@ use crate::queue::fault;
 use crate::queue::pool::Pool;
 use crate::uplink::{LinkEvent, LinkWatch, Netlink, close_all};
 use inherited::take_inherited;
-use lans::Lans;
+use lan::Lans;
 use port::Port;
 use wake::{Token, borrowed, catch_signals};
 
@@ -139,7 +137,7 @@ impl Server {
             let port = Port::open(config, &mut self.ground)?;
             self.ports.push(port);
         }
-        Ok(())
+        self.ground.lans.refresh()
     }
 
     /// Serves until a signal, or with `--one-off` a front-end's leaving, ends it; then takes
@@ -169,8 +167,11 @@ impl Server {
             Token::Signal => return self.signal(),
             Token::Links => self.links(),
             Token::Bell => {
-                // The ports are asked by the timers, which run next.
+                // The ports are asked for addresses by the timers, which run next.
                 let _ = self.ground.bell.read();
+                if let Err(error) = self.ground.lans.refresh() {
+                    warn!("{error}");
+                }
             }
             Token::Listener(index) => self.accept(index),
             Token::FrontEnd(index) | Token::BackEnd(index) => return self.session(index),
@@ -217,7 +218,6 @@ impl Server {
         }
         let Ground { lans, netlink, .. } = &mut self.ground;
         next = sooner(next, lans.restore(netlink, now));
-        lans.refresh();
         next = sooner(next, self.dial(now));
         next = sooner(next, self.rested(now));
         match next {

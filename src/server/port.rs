@@ -1,7 +1,7 @@
 //! A port, as the control side owns it: socket, front-end if there is one, and what carries its frames.
 //!
 //! A port outlives what it is made of. Front-ends come and go; the device or the parent may be lost and
-//! found again (`macvtap.rs`, `lans.rs`). In between the queue pairs stay, and a connected guest keeps its
+//! found again (`macvtap.rs`, `lan/`). In between the queue pairs stay, and a connected guest keeps its
 //! rings.
 
 use std::io;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::core::{Core, Ground};
-use super::lans::LanPort;
+use super::lan::LanPort;
 use super::listen::SocketFile;
 use super::macvtap::{self, KernelPort};
 use super::session::{Over, Session};

@@ -35,7 +35,7 @@ impl Far {
     fn open(world: &World) -> Far {
         Far(in_netns(&world.lan, || {
             let index = nix::net::if_::if_nametoindex("eth0").unwrap();
-            PacketQueue::open(index, Admit::Everything, None).unwrap()
+            PacketQueue::open(index, Admit::Everything).unwrap()
         }))
     }
 

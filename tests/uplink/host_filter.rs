@@ -31,8 +31,8 @@ impl Scene {
         world.ip("addr add 192.0.2.1/24 brd + dev p0");
         let socket = UdpSocket::bind("0.0.0.0:7000").unwrap();
         let host = world.mac_of("p0").parse().unwrap();
-        let queue = open("p0", Admit::Everything, None);
-        Scene { host, socket, queue, far: open("w0", Admit::Everything, None) }
+        let queue = open("p0", Admit::Everything);
+        Scene { host, socket, queue, far: open("w0", Admit::Everything) }
     }
 
     /// Whether the stack hears a datagram from that address. The queue hears it in any case.
@@ -159,7 +159,7 @@ fn a_filter_that_cannot_be_says_what_is_missing() {
         assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
         let error = HostFilter::attach(1, Starve::Unicast).unwrap_err();
         assert!(error.to_string().contains("CAP_BPF"), "{error}");
-        let error = PacketQueue::open(1, Admit::Guests, None).unwrap_err();
+        let error = PacketQueue::open(1, Admit::Guests).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     });
 }

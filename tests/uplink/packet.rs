@@ -30,8 +30,8 @@ pub struct Got {
 }
 
 /// A queue on a device of the calling thread's namespace.
-pub fn open(device: &str, admit: Admit, fanout: Option<u16>) -> PacketQueue {
-    PacketQueue::open(index(device), admit, fanout).unwrap()
+pub fn open(device: &str, admit: Admit) -> PacketQueue {
+    PacketQueue::open(index(device), admit).unwrap()
 }
 
 pub fn index(device: &str) -> u32 {
@@ -71,7 +71,7 @@ fn is_test_frame(frame: &[u8]) -> bool {
 fn frames_pass_both_ways() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
+        let queue = open("p0", Admit::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let out = frame(Mac(FAR.mac), MAC, TYPE, b"out");
         queue.send_one(&out).unwrap();
@@ -93,7 +93,7 @@ fn frames_pass_both_ways() {
 fn messages_in_pieces_and_their_refusals() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
+        let queue = open("p0", Admit::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let frames: Vec<_> = (0..3).map(|n| frame(Mac(FAR.mac), MAC, TYPE, &[n; 200])).collect();
         let header = [0u8; SEND_HEADER];
@@ -138,7 +138,7 @@ fn a_large_segment_leaves_whole_and_is_cut_by_the_device() {
     // Nothing that the device could do itself: the kernel cuts and completes before it.
     world.ethtool("-K p0 tso off gso off tx off");
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
+        let queue = open("p0", Admit::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let data: Vec<u8> = (0..65_000u32).map(|n| (n % 251) as u8).collect();
         send(&queue, &craft::tcp4_gso(GUEST, FAR, 1000, 1448, &data));
@@ -161,8 +161,8 @@ fn a_large_segment_leaves_whole_and_is_cut_by_the_device() {
 fn a_large_segment_arrives_whole_with_its_header() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
-        let far = open("w0", Admit::Everything, None);
+        let queue = open("p0", Admit::Guests);
+        let far = open("w0", Admit::Everything);
         for size in [4000, 65_000] {
             let (header, sent) = craft::tcp4_gso(FAR, GUEST, 1, 1448, &vec![7; size]);
             send(&far, &(header, sent.clone()));
@@ -179,8 +179,8 @@ fn a_large_segment_arrives_whole_with_its_header() {
 fn tags_return_and_the_checksum_is_found_behind_them() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
-        let far = open("w0", Admit::Everything, None);
+        let queue = open("p0", Admit::Guests);
+        let far = open("w0", Admit::Everything);
         let (partial, plain) = craft::udp4_partial(FAR, GUEST, b"tagged");
         for tags in [&[5][..], &[0], &[0x6000 | 5], &[5, 7]] {
             let sent = tags.iter().rev().fold(plain.clone(), |frame, id| craft::vlan(&frame, *id));
@@ -212,7 +212,7 @@ fn tags_return_and_the_checksum_is_found_behind_them() {
 fn what_is_the_hosts_is_not_copied() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
+        let queue = open("p0", Admit::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let host: Mac = world.mac_of("p0").parse().unwrap();
         let to = |mac, text: &[u8]| frame(mac, Mac(FAR.mac), TYPE, text);
@@ -223,7 +223,7 @@ fn what_is_the_hosts_is_not_copied() {
             to(Mac([1, 0, 0x5e, 1, 2, 3]), b"group"),
         ];
         // Frames that leave by the parent: another socket's.
-        let other = open("p0", Admit::Guests, None);
+        let other = open("p0", Admit::Guests);
         let outgoing = frame(Mac::BROADCAST, host, TYPE, b"outgoing");
         let last = to(Mac::BROADCAST, b"last");
         for (admit, from) in [(Admit::Guests, 1), (Admit::Everything, 0), (Admit::Guests, 1)] {
@@ -251,7 +251,7 @@ fn a_frame_that_the_kernel_gave_up_brings_no_old_one_back() {
         let tap = tap("t0");
         std::fs::write("/proc/sys/net/ipv6/conf/t0/disable_ipv6", "1").unwrap();
         world.ip("link set t0 up");
-        let queue = open("t0", Admit::Guests, None);
+        let queue = open("t0", Admit::Guests);
         let write = |header: VnetHdr, frame: &[u8]| {
             let whole = [&header.bytes()[..SEND_HEADER], frame].concat();
             assert_eq!(nix::unistd::write(&tap, &whole).unwrap(), whole.len());
@@ -295,7 +295,7 @@ fn a_budget_ends_a_call_and_the_next_goes_on() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
+        let queue = open("p0", Admit::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         assert_eq!(take(&queue, 10).1, Progress { frames: 0, more: false });
         for n in 0..100u8 {

@@ -9,7 +9,7 @@ use vhost_user_macvtap::mac::Mac;
 use vhost_user_macvtap::uplink::packet::{Admit, PacketQueue};
 
 use crate::frames::TYPE;
-use crate::packet::{FAR, open, wait_for};
+use crate::packet::{FAR, index, open, wait_for};
 use crate::world::{MAC, World, frame, poll_until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ fn memberships_count_and_end_with_the_queue() {
     let world = World::new();
     world.enter(|| {
         assert_eq!(counts(&world), (0, 0));
-        let queue = open("p0", Admit::Guests, None);
+        let queue = open("p0", Admit::Guests);
         // A veth cannot filter by several addresses, so the first one makes it promiscuous.
         queue.add_unicast(MAC).unwrap();
         queue.add_unicast(Mac(FAR.mac)).unwrap();
@@ -72,8 +72,8 @@ fn memberships_count_and_end_with_the_queue() {
 fn a_parent_that_was_down_says_so_once_and_goes_on() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
-        let far = open("w0", Admit::Everything, None);
+        let queue = open("p0", Admit::Guests);
+        let far = open("w0", Admit::Everything);
         assert!(!events(&queue).contains(PollFlags::POLLERR));
         world.ip("link set p0 down");
         assert!(events(&queue).contains(PollFlags::POLLERR));
@@ -90,15 +90,17 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
         assert_eq!(queue.take_error(), None);
         // Opened while it is down, alone or in a group: heard once it is up.
         world.ip("link set p0 down");
-        let late = [open("p0", Admit::Guests, None), open("p0", Admit::Guests, Some(77))];
-        for queue in &late {
+        let late =
+            [1, 2].map(|count| PacketQueue::open_all(index("p0"), Admit::Guests, count).unwrap());
+        for queue in late.iter().flatten() {
             assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
         }
         world.ip("link set p0 up");
-        for queue in &late {
+        for group in &late {
             let found = poll_until(5 * SECOND, || {
                 far.send_one(&back).ok()?;
-                wait_for(queue, Duration::from_millis(20), |found| found == back)
+                let wait = Duration::from_millis(20);
+                group.iter().find_map(|queue| wait_for(queue, wait, |found| found == back))
             });
             assert!(found.is_some());
         }
@@ -109,7 +111,7 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
 fn a_parent_that_is_deleted_is_gone_for_good() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
+        let queue = open("p0", Admit::Guests);
         queue.add_unicast(MAC).unwrap();
         world.ip("link del p0");
         assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
@@ -130,10 +132,10 @@ fn there_is_no_queue_without_a_device() {
     let world = World::new();
     world.enter(|| {
         for index in [0, 1 << 20, u32::MAX] {
-            let error = PacketQueue::open(index, Admit::Guests, None).unwrap_err();
+            let error = PacketQueue::open(index, Admit::Guests).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{index}");
         }
-        let queue = open("p0", Admit::Guests, None);
+        let queue = open("p0", Admit::Guests);
         assert!(queue.as_raw_fd() > 2);
     });
 }

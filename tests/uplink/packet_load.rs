@@ -10,7 +10,7 @@ use vhost_user_macvtap::uplink::packet::Admit;
 
 use crate::common::frames::{self as craft, End};
 use crate::frames::TYPE;
-use crate::packet::{FAR, GUEST, open, take, wait_for};
+use crate::packet::{FAR, GUEST, index, open, take, wait_for};
 use crate::world::{MAC, World, frame, poll_until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,8 +20,8 @@ fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
-        let far = open("w0", Admit::Everything, None);
+        let queue = open("p0", Admit::Guests);
+        let far = open("w0", Admit::Everything);
         let count = 20_000u32;
         let numbered = |n: u32| frame(MAC, Mac(FAR.mac), TYPE, &n.to_be_bytes());
         let mut next = 0;
@@ -56,8 +56,8 @@ fn a_reader_may_sleep_while_frames_trickle_in() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests, None);
-        let far = open("w0", Admit::Everything, None);
+        let queue = open("p0", Admit::Guests);
+        let far = open("w0", Admit::Everything);
         for n in 0..50u8 {
             far.send_one(&frame(MAC, Mac(FAR.mac), TYPE, &[n])).unwrap();
             std::thread::sleep(Duration::from_millis(1));
@@ -77,9 +77,8 @@ fn two_queues_share_the_flows() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let group = Some(std::process::id() as u16);
-        let queues = [open("p0", Admit::Guests, group), open("p0", Admit::Guests, group)];
-        let far = open("w0", Admit::Everything, None);
+        let queues = PacketQueue::open_all(index("p0"), Admit::Guests, 2).unwrap();
+        let far = open("w0", Admit::Everything);
         for round in 0..2u8 {
             for port in 0..60 {
                 far.send_one(&craft::udp4(End { port, ..FAR }, GUEST, &[round; 20])).unwrap();
@@ -106,7 +105,7 @@ fn a_lone_frame_waits_for_a_tick_at_most() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let (near, far) = (open("p0", Admit::Guests, None), open("w0", Admit::Everything, None));
+        let (near, far) = (open("p0", Admit::Guests), open("w0", Admit::Everything));
         let (ping, pong) =
             (frame(MAC, Mac(FAR.mac), TYPE, b"ping"), frame(Mac(FAR.mac), MAC, TYPE, b"pong"));
         let mut times: Vec<Duration> = (0..200)

@@ -83,29 +83,43 @@ pub struct Losses {
 impl PacketQueue {
     /// Opens a queue on the device with that index, in the calling thread's network namespace.
     ///
-    /// Queues with the same `fanout` number share the flows of the parent among them by flow hash; a
-    /// queue without hears everything. A queue that joins may miss frames for an instant, but no
-    /// frame comes twice.
-    ///
     /// Errors: EPERM without CAP_NET_RAW, ENODEV without such a device, ENOMEM without 8 MiB for the
-    /// ring, EINVAL for a fanout number in other use. A parent that is down is no error; before Linux
-    /// 6.13 it is one for a fanout (EINVAL).
-    pub fn open(ifindex: u32, admit: Admit, fanout: Option<u16>) -> io::Result<PacketQueue> {
-        let socket = Socket::open()?;
-        let ring = Ring::new(&socket)?;
-        match fanout {
-            None => {
-                socket.filter(admit.program())?;
-                socket.bind(ifindex)?;
-            }
-            Some(group) => {
+    /// ring. A parent that is down is no error.
+    pub fn open(ifindex: u32, admit: Admit) -> io::Result<PacketQueue> {
+        Self::prepare(ifindex, |socket| {
+            socket.filter(admit.program())?;
+            socket.bind(ifindex)
+        })
+    }
+
+    /// Opens several queues, which share the flows of the parent among them by flow hash. A single one
+    /// hears everything.
+    ///
+    /// Errors: those of [`PacketQueue::open`]; before Linux 6.13 EINVAL for a parent that is down.
+    pub fn open_all(ifindex: u32, admit: Admit, count: usize) -> io::Result<Vec<PacketQueue>> {
+        if count < 2 {
+            return Ok(vec![Self::open(ifindex, admit)?]);
+        }
+        let mut group = None;
+        let one = |_| {
+            Self::prepare(ifindex, |socket| {
                 // Between bind and join the socket is on its own, and would hear all flows.
                 socket.filter(filter::NOTHING)?;
                 socket.bind(ifindex)?;
-                socket.join(group)?;
-                socket.filter(admit.program())?;
-            }
-        }
+                group = Some(socket.join(group)?);
+                socket.filter(admit.program())
+            })
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn prepare(
+        ifindex: u32,
+        bind: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> io::Result<PacketQueue> {
+        let socket = Socket::open()?;
+        let ring = Ring::new(&socket)?;
+        bind(&socket)?;
         Ok(PacketQueue {
             ring: Mutex::new(ring),
             memberships: Memberships::new(ifindex),

@@ -90,11 +90,33 @@ impl Socket {
         Ok(())
     }
 
-    /// Step 5: shares the flows of the parent with the other members of the group, by flow hash. A
-    /// conversation's two directions have the same hash.
-    pub(super) fn join(&self, group: u16) -> io::Result<()> {
-        let how = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
-        self.packet(libc::PACKET_FANOUT, &(u32::from(group) | how << 16))
+    /// Step 5: shares the flows of the parent with the other members of a group, by flow hash; with a
+    /// new group where none is named, whose number is nobody else's. A conversation's two directions have
+    /// the same hash. Returns the group.
+    pub(super) fn join(&self, group: Option<u16>) -> io::Result<u16> {
+        let mut how = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
+        if group.is_none() {
+            how |= libc::PACKET_FANOUT_FLAG_UNIQUEID;
+        }
+        self.packet(libc::PACKET_FANOUT, &(u32::from(group.unwrap_or(0)) | how << 16))?;
+        self.group()
+    }
+
+    /// The group that the socket is in.
+    fn group(&self) -> io::Result<u16> {
+        let mut value: u32 = 0;
+        let mut size = mem::size_of::<u32>() as socklen_t;
+        // SAFETY: the kernel writes at most `size` bytes to `value`, and both live across the call.
+        let result = unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_FANOUT,
+                (&raw mut value).cast(),
+                &raw mut size,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value as u16) }
     }
 
     /// Sets the filter, or replaces it at once.

@@ -1,10 +1,21 @@
 //! The parents that have ports in userspace, by the name under which they were configured.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `keeper` | a parent with its ports: table, filters, loss and return |
+//! | `held` | the parent itself, in our hands, and how it is left |
+//! | `deaf` | what the host's own stack must not hear |
+//! | `member` | a port among its siblings |
+
+mod deaf;
+mod held;
+mod keeper;
+mod member;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::core::Core;
-use super::lan::LanKeeper;
 use super::sooner;
 use crate::config::{Config, Kind, PortConfig};
 use crate::error::Result;
@@ -12,6 +23,7 @@ use crate::mac::Mac;
 use crate::queue::pool::{Pool, Seat};
 use crate::switch::PortId;
 use crate::uplink::{LinkEvent, Netlink};
+use keeper::LanKeeper;
 
 /// A port's place: which parent, which number. Given back with [`Lans::leave`].
 #[derive(Debug)]
@@ -101,9 +113,12 @@ impl Lans {
         }
     }
 
-    /// Lets the tables follow what the workers have noticed.
-    pub fn refresh(&mut self) {
-        self.lans.values_mut().for_each(LanKeeper::refresh);
+    /// Lets tables and filters follow what has changed: ports that joined, left, came up or went down.
+    ///
+    /// # Errors
+    /// The kernel cannot do what a port's mode promises.
+    pub fn refresh(&mut self) -> Result<()> {
+        self.lans.values_mut().try_for_each(LanKeeper::refresh)
     }
 
     /// Takes note of a change among the kernel's devices.

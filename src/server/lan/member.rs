@@ -1,20 +1,21 @@
 //! A port among its siblings: what the forwarding table and the filters of the parent need of it.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
 use log::info;
 
-use super::core::Core;
 use crate::config::PortConfig;
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port::PortData;
 use crate::queue::pair::QueuePair;
 use crate::queue::plug::Jack;
+use crate::server::core::Core;
 use crate::switch::{Groups, Rules};
-use crate::uplink::LinkInfo;
 use crate::uplink::packet::PacketQueue;
+use crate::uplink::{LinkInfo, Wanted};
 
 /// A port of a parent.
 pub struct Member {
@@ -22,7 +23,8 @@ pub struct Member {
     data: Arc<PortData>,
     pairs: Vec<Arc<QueuePair>>,
     groups: Arc<Groups>,
-    own_mac: Mac,
+    /// The address that the next guest gets.
+    own_mac: Cell<Mac>,
     /// State and address as the table has them.
     shown: Option<(bool, Mac)>,
     /// The address that the NIC lets through for it.
@@ -32,13 +34,14 @@ pub struct Member {
 impl Member {
     /// The port with this address.
     pub fn new(core: &Core, mac: Mac) -> Member {
+        core.data.set_device(mac, core.data.mtu());
         let groups = if core.config.compat { Groups::only() } else { Groups::all() };
         Member {
             config: core.config.clone(),
             data: Arc::clone(&core.data),
             pairs: core.pairs.clone(),
             groups: Arc::new(groups),
-            own_mac: mac,
+            own_mac: Cell::new(mac),
             shown: None,
             filter: None,
         }
@@ -61,7 +64,7 @@ impl Member {
 
     /// The address that was printed for it.
     pub fn own_mac(&self) -> Mac {
-        self.own_mac
+        self.own_mac.get()
     }
 
     /// Its guest is there to receive.
@@ -94,15 +97,24 @@ impl Member {
         self.groups.clear();
     }
 
+    /// What it wants of a parent; `object` is the port in the words of a message.
+    pub fn wants<'a>(&self, object: &'a str) -> Wanted<'a> {
+        let mac = Some(self.mac());
+        Wanted { object, mode: self.mode(), mac, mtu: self.config.mtu }
+    }
+
     /// On another parent: what was refused on the one before need not be here.
     pub fn moved_to(&self, link: &LinkInfo) {
         self.data.deny(None);
-        self.parent_changed(link);
+        self.parent_changed(link, true);
     }
 
-    /// Follows the parent's MTU, and in passthru mode its address.
-    pub fn parent_changed(&self, link: &LinkInfo) {
+    /// Follows the parent's MTU, and in passthru mode its address; `own` says that it is not the guest's.
+    pub fn parent_changed(&self, link: &LinkInfo, own: bool) {
         let mac = if self.mode() == Mode::Passthru { link.mac } else { self.mac() };
+        if own && self.mode() == Mode::Passthru {
+            self.own_mac.set(mac);
+        }
         let mtu = self.mtu_on(link.mtu);
         if (mac, mtu) != (self.mac(), self.data.mtu()) {
             self.data.set_device(mac, mtu);
@@ -147,11 +159,6 @@ impl Member {
             mtu: 0,
             groups: Arc::new(Groups::only()),
         }
-    }
-
-    /// Where nobody's frames are delivered.
-    pub fn no_jack() -> Jack {
-        Jack::default()
     }
 
     /// Lets the NIC pass the port's address while the port is up. A passthru port hears everything.

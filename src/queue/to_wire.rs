@@ -1,0 +1,80 @@
+//! What of a batch is for the wire, as the kernel wants it: one message per frame, all in one system call.
+//!
+//! A message is the judged front of the frame, from our own memory, and the rest from the guest's: the
+//! kernel copies once. What pushes back is not lost: the batch is cut there, and goes on later.
+
+use std::io;
+
+use super::batch::{Batch, Entry};
+use crate::stats::Drop;
+use crate::uplink::packet::SEND_HEADER;
+
+impl Batch {
+    /// Sends what is for the wire, by `send`, which takes messages and returns how many it took.
+    /// Returns how many entries of the batch are done: all, unless the wire pushes back.
+    pub fn send(
+        &mut self,
+        mut send: impl FnMut(&mut [libc::mmsghdr]) -> io::Result<usize>,
+    ) -> usize {
+        self.address();
+        let mut at = 0;
+        while let Some(rest) = self.messages.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            let index = self.wire.get(at).copied().unwrap_or_default();
+            match send(rest) {
+                Ok(count) => at += count.max(1),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return index,
+                Err(error) => {
+                    if let Some(entry) = self.entries.get_mut(index) {
+                        entry.lost = Some(reason(&error));
+                    }
+                    at += 1;
+                }
+            }
+        }
+        self.entries.len()
+    }
+
+    /// Whether anything is for the wire.
+    pub fn has_wire(&self) -> bool {
+        self.entries.iter().any(Entry::is_for_the_wire)
+    }
+
+    /// There is no wire: what is for it is lost.
+    pub fn lose(&mut self, reason: Drop) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_for_the_wire()) {
+            entry.lost = Some(reason);
+        }
+    }
+
+    /// Makes a message of every entry that is for the wire.
+    fn address(&mut self) {
+        self.wire.clear();
+        self.messages.clear();
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if !entry.is_for_the_wire() {
+                continue;
+            }
+            let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { continue };
+            let (header, _) = entry.header.split_at(SEND_HEADER);
+            entry.front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
+            if let Some(place) = pieces.first_mut() {
+                let front = &mut entry.front;
+                *place = libc::iovec { iov_base: front.as_mut_ptr().cast(), iov_len: front.len() };
+            }
+            // SAFETY: a mmsghdr is plain numbers and pointers; all zero is an empty message.
+            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            message.msg_hdr.msg_iov = pieces.as_mut_ptr();
+            message.msg_hdr.msg_iovlen = pieces.len();
+            self.wire.push(index);
+            self.messages.push(message);
+        }
+    }
+}
+
+/// Why the kernel did not take a frame.
+fn reason(error: &io::Error) -> Drop {
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::EMSGSIZE | libc::EFAULT | libc::ENOBUFS) => Drop::Refused,
+        _ => Drop::NoDevice,
+    }
+}

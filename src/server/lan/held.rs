@@ -1,0 +1,118 @@
+//! A parent that is there, and that is ours.
+//!
+//! Everything that is changed on the host hangs on a descriptor of this process and ends with it, however
+//! it ends: the right to the parent with a listening socket, the host's deafness with the links of its
+//! programs, filters and promiscuity with the lanes' sockets. The one exception is the MAC address of a
+//! passthru parent that follows its guest; a guardian process puts that back ([`MacGuard`]).
+
+use std::io;
+
+use super::deaf::Deafness;
+use crate::error::{Error, Result};
+use crate::mac::Mac;
+use crate::uplink::{Claim, LinkInfo, MacGuard, Netlink, Owner, Parent, Wanted};
+
+/// The address of a guest on its parent.
+struct Borrowed {
+    own: Mac,
+    given: Mac,
+    guard: MacGuard,
+}
+
+/// A parent in our hands.
+pub struct Held {
+    /// The device, as last heard of.
+    pub link: LinkInfo,
+    /// What the host does not hear.
+    pub deafness: Deafness,
+    borrowed: Option<Borrowed>,
+    _owner: Owner,
+}
+
+impl Held {
+    /// Takes the device `name` for ports that want all this.
+    ///
+    /// # Errors
+    /// It is not there, another process has it, or it cannot have such ports.
+    pub fn take(name: &str, wanted: &[Wanted<'_>], netlink: &mut Netlink) -> Result<Held> {
+        let found = Parent::find(netlink, name, "")?.link;
+        let owner = Owner::take(&Claim::parent(&found.name, found.index))?;
+        // A predecessor that was killed may have left the parent with its guest's address: its guardian
+        // puts that right, and only then is the address the parent's own.
+        MacGuard::settle(found.index)?;
+        let parent = Parent::find(netlink, name, "")?;
+        for wanted in wanted {
+            parent.check(wanted)?;
+        }
+        parent.warn();
+        let link = parent.link;
+        Ok(Held { link, deafness: Deafness::default(), borrowed: None, _owner: owner })
+    }
+
+    /// Refuses what cannot be had beside the parent and the kernel's own ports.
+    pub fn check(&self, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<()> {
+        Parent::find(netlink, &self.link.name, "")?.check(wanted)
+    }
+
+    /// True when the parent is up and has carrier.
+    pub fn is_up(&self) -> bool {
+        self.link.up && self.link.running
+    }
+
+    /// News about the device. Returns what it was before.
+    pub fn update(&mut self, link: &LinkInfo) -> LinkInfo {
+        // Somebody else has given it an address: that one stays.
+        self.borrowed.take_if(|borrowed| borrowed.given != link.mac);
+        std::mem::replace(&mut self.link, link.clone())
+    }
+
+    /// Whether the device has its own address, not a guest's.
+    pub fn has_own_mac(&self) -> bool {
+        self.borrowed.is_none()
+    }
+
+    /// Gives the parent a guest's address, or its own back.
+    ///
+    /// # Errors
+    /// The guardian cannot be started, or the device does not take the address.
+    pub fn set_mac(&mut self, netlink: &mut Netlink, mac: Mac) -> Result<()> {
+        let own = self.borrowed.as_ref().map_or(self.link.mac, |borrowed| borrowed.own);
+        if let Some(borrowed) = &mut self.borrowed {
+            borrowed.guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
+        } else if mac != own {
+            // Before the change: whatever happens to us then, it is undone.
+            let mut guard = MacGuard::start(self.link.index, own)?;
+            guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
+            self.borrowed = Some(Borrowed { own, given: own, guard });
+        }
+        netlink.set_mac(self.link.index, mac).map_err(|error| self.refused(mac, &error))?;
+        self.link.mac = mac;
+        match &mut self.borrowed {
+            Some(borrowed) if mac != own => borrowed.given = mac,
+            _ => self.borrowed = None,
+        }
+        Ok(())
+    }
+
+    /// Gives the parent its own address back, if it has a guest's.
+    ///
+    /// # Errors
+    /// The device does not take it.
+    pub fn give_back_mac(&mut self, netlink: &mut Netlink) -> Result<()> {
+        match &self.borrowed {
+            Some(borrowed) => {
+                let own = borrowed.own;
+                self.set_mac(netlink, own)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn refused(&self, mac: Mac, error: &io::Error) -> Error {
+        Error::failed(
+            format!("parent {}", self.link.name),
+            format!("its address cannot become {mac}: {error}"),
+            "see whether its driver allows that: ip link set DEV address MAC",
+        )
+    }
+}
