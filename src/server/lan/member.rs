@@ -117,7 +117,12 @@ impl Member {
         }
         let mtu = self.mtu_on(link.mtu);
         if (mac, mtu) != (self.mac(), self.data.mtu()) {
+            let new = self.data.mtu() == 0;
             self.data.set_device(mac, mtu);
+            if new {
+                // Told with everything else about it.
+                return;
+            }
             info!("{}: now has MAC {mac}, MTU {mtu}", self.object());
         }
     }
