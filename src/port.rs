@@ -131,7 +131,10 @@ impl PortData {
         let follows = match self.policy {
             MacPolicy::Ignore => return MacJudgement::Ours,
             MacPolicy::Allow => true,
-            MacPolicy::Learn => unknown,
+            // The first one only: while that is looked into, there is no other.
+            MacPolicy::Learn => {
+                unknown && matches!(self.wanted.load(Ordering::Relaxed), n if n == 0 || n == number)
+            }
             MacPolicy::Deny => false,
         };
         let denied = self.denied.load(Ordering::Relaxed) == number;
@@ -155,6 +158,22 @@ impl PortData {
     pub fn take_wanted(&self) -> Option<Mac> {
         let number = self.wanted.swap(0, Ordering::Relaxed);
         (number != 0 && number != self.mac.load(Ordering::Relaxed)).then(|| Mac::from_u64(number))
+    }
+
+    /// Control: the port has taken the address that its guest uses. A port that learns wants no other
+    /// until [`PortData::forget_guest`].
+    pub fn followed(&self) {
+        self.deny(None);
+        if self.policy == MacPolicy::Learn {
+            self.unknown.store(false, Ordering::Relaxed);
+            self.wanted.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an address that is not the port's own needs more than [`PortData::judge_source`]: it passes
+    /// at once, before the control side has looked whether it is somebody else's.
+    pub fn is_unsettled(&self, source: Mac) -> bool {
+        self.policy != MacPolicy::Ignore && source != self.mac()
     }
 
     /// Notes whether queue pair `index` can receive. The bell tells when the first begins or the last
@@ -261,11 +280,16 @@ mod tests {
     #[test]
     fn learns_the_first_address_of_each_guest_and_no_other() {
         let port = port(MacPolicy::Learn);
+        let other = Mac([2, 0, 0, 0, 0, 3]);
         assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        assert_eq!(port.judge_source(other), MacJudgement::Foreign, "before the first is learnt");
         assert_eq!(port.take_wanted(), Some(NEW));
         port.set_device(NEW, 1500);
-        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        port.followed();
+        // Whether or not the guest has used the first one again.
         assert_eq!(port.judge_source(OWN), MacJudgement::Foreign, "one address per guest");
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        assert!(!port.has_wanted());
         port.set_device(OWN, 1500);
         port.forget_guest();
         assert_eq!(port.judge_source(OWN), MacJudgement::Ours, "the printed address");

@@ -235,7 +235,11 @@ impl Entry {
             Checked::Plain => false,
             Checked::Segmented => true,
         };
-        if port.judge_source(self.head.src) == MacJudgement::Foreign {
+        let source = self.head.src;
+        // Judged first, so that the control side is told of a guest that wants a sibling's address.
+        if port.judge_source(source) == MacJudgement::Foreign
+            || port.is_unsettled(source) && table.is_taken(source, id)
+        {
             return Fate::Drop(Drop::ForeignMac);
         }
         Fate::Go(switch::from_guest(table, id, &self.head, self.len, segmented))

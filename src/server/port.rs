@@ -187,7 +187,7 @@ impl Port {
         let old = self.core.data.mac();
         match self.set_mac(wanted, ground) {
             Ok(()) => {
-                self.core.data.deny(None);
+                self.core.data.followed();
                 info!("port {}: follows its guest from {old} to {wanted}", self.name());
             }
             Err(error) => {

@@ -117,6 +117,13 @@ impl Table {
         self.lookup.get(mac)
     }
 
+    /// Whether this address is somebody else's than port `by`'s: the parent's, or that of a port that is up.
+    pub fn is_taken(&self, mac: Mac, by: PortId) -> bool {
+        // A passthru port has its parent's address by nature, and no siblings.
+        self.passthru.is_none()
+            && (mac == self.parent.mac || self.find(mac).is_some_and(|other| other != by))
+    }
+
     /// The ports of a mode that are up.
     pub(super) fn of_mode(&self, mode: Mode) -> &[PortId] {
         // `Mode::ALL` has the modes in the order of their declaration; see the test.
@@ -187,6 +194,17 @@ mod tests {
         let down = table(vec![rules(Mode::Bridge, 1, false)]);
         assert_eq!(down.of_mode(Mode::Bridge), [0; 0]);
         assert_eq!(down.find(Mac([2, 0, 0, 0, 0, 1])), None);
+    }
+
+    #[test]
+    fn an_address_is_taken_by_the_parent_and_by_others_that_are_up() {
+        let mac = |last| Mac([2, 0, 0, 0, 0, last]);
+        let ports = vec![rules(Mode::Bridge, 1, true), rules(Mode::Bridge, 2, false)];
+        let two = table(ports);
+        assert!(two.is_taken(mac(1), 1) && !two.is_taken(mac(1), 0));
+        assert!(!two.is_taken(mac(2), 0) && !two.is_taken(mac(3), 0));
+        assert!(two.is_taken(mac(0xff), 0));
+        assert!(!table(vec![rules(Mode::Passthru, 1, true)]).is_taken(mac(0xff), 0));
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct LanKeeper {
     home: usize,
     held: Option<Held>,
     retry: Option<Instant>,
+    /// Why a parent that is there again could not be taken, as it was told last.
+    complaint: Option<String>,
     members: Vec<Option<Member>>,
     /// The table is behind for another reason than a member's.
     stale: bool,
@@ -64,6 +66,7 @@ impl LanKeeper {
             home: pool.next_worker(),
             held: None,
             retry: None,
+            complaint: None,
             members: Vec::new(),
             stale: true,
         };
@@ -107,9 +110,10 @@ impl LanKeeper {
         for (lane, queue) in self.lanes.iter().zip(queues) {
             lane.replace(Some(queue));
         }
-        self.members().for_each(|member| member.parent_changed(&held.link, true));
+        self.members().for_each(|member| member.moved_to(&held.link));
         self.held = Some(held);
         self.retry = None;
+        self.complaint = None;
         self.stale = true;
         Ok(())
     }
@@ -364,7 +368,14 @@ impl LanKeeper {
                     info!("parent {}: is there again", self.name);
                     self.follow();
                 }
-                Err(error) => warn!("{error}"),
+                // Tried once a second for as long as it stays so: not worth a line each time.
+                Err(error) => {
+                    let complaint = Some(error.to_string());
+                    if self.complaint != complaint {
+                        warn!("{error}");
+                        self.complaint = complaint;
+                    }
+                }
             }
         }
         self.retry

@@ -103,6 +103,12 @@ impl Member {
         Wanted { object, mode: self.mode(), mac, mtu: self.config.mtu }
     }
 
+    /// On another parent: what was refused on the one before need not be here.
+    pub fn moved_to(&self, link: &LinkInfo) {
+        self.data.deny(None);
+        self.parent_changed(link, true);
+    }
+
     /// Follows the parent's MTU, and in passthru mode its address; `own` says that it is not the guest's.
     pub fn parent_changed(&self, link: &LinkInfo, own: bool) {
         let mac = if self.mode() == Mode::Passthru { link.mac } else { self.mac() };
@@ -111,7 +117,12 @@ impl Member {
         }
         let mtu = self.mtu_on(link.mtu);
         if (mac, mtu) != (self.mac(), self.data.mtu()) {
+            let new = self.data.mtu() == 0;
             self.data.set_device(mac, mtu);
+            if new {
+                // Told with everything else about it.
+                return;
+            }
             info!("{}: now has MAC {mac}, MTU {mtu}", self.object());
         }
     }

@@ -1,0 +1,47 @@
+//! The life of userspace ports (`type=macvlan`): many guests, a parent that comes and goes, an end by force.
+//!
+//! `oracle.rs` asks who gets a frame, `offload.rs` whether it is right, both with everything at rest. Here things
+//! happen: a hundred ports at once, a process that is killed, a cable that is pulled, a guest that changes its
+//! address. Every test runs the real program in namespaces, with guests of the tests' own VMM, and asks as an
+//! operator would: do frames flow, is the host as it was, is it said in the log, does the process sleep meanwhile?
+//!
+//! | file | what happens |
+//! | --- | --- |
+//! | `macvlan/bench.rs` | the bench: one process on one parent, its guests, the LAN |
+//! | `macvlan/stream.rs` | traffic between two siblings, counted; the host's own |
+//! | `macvlan/hundred.rs` | a hundred ports; guests that leave, guests that take nothing |
+//! | `macvlan/ending.rs` | SIGKILL and SIGTERM, and what the host has afterwards |
+//! | `macvlan/parent.rs` | the parent goes down, away, by another name, and comes back |
+//! | `macvlan/owners.rs` | one parent, one process; addresses that are taken |
+//! | `macvlan/address.rs` | learnt, followed and refused addresses of guests |
+//! | `macvlan/hearing.rs` | what the host hears beside passthru and source ports |
+//! | `macvlan/offloads.rs` | large and unfinished frames between guests and the LAN |
+//! | `macvlan/queues.rs` | several queue pairs: flows stay together, nothing comes twice |
+//!
+//! What can go wrong with the tests: times are those that users are promised and hold for a busy machine of two
+//! processors. A stream that loses nothing is one that waits for what it has sent: it shows loss, not throughput.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
+
+mod common;
+
+#[path = "macvlan/address.rs"]
+mod address;
+#[path = "macvlan/bench.rs"]
+mod bench;
+#[path = "macvlan/ending.rs"]
+mod ending;
+#[path = "macvlan/hearing.rs"]
+mod hearing;
+#[path = "macvlan/hundred.rs"]
+mod hundred;
+#[path = "macvlan/offloads.rs"]
+mod offloads;
+#[path = "macvlan/owners.rs"]
+mod owners;
+#[path = "macvlan/parent.rs"]
+mod parent;
+#[path = "macvlan/queues.rs"]
+mod queues;
+#[path = "macvlan/stream.rs"]
+mod stream;

@@ -1,0 +1,188 @@
+//! Which address a guest has, and which it may have.
+//!
+//! A front-end does not tell. Without `mac=` the port learns the first address that its guest uses, one for each
+//! session; with it the port keeps to that, unless it may follow. Either way nobody gets a sibling's.
+
+use std::time::Duration;
+
+use crate::bench::{Bench, Guest, HostTalk, hush, mac, mac_key};
+use crate::common::frames::{self, Mac};
+use crate::common::netns::{World, wait_until};
+use crate::common::rig::{LAN_MAC, SECOND, SILENCE, fresh_tag};
+use crate::common::vmm::QemuOptions;
+
+/// Longer than the least time between two changes of a port's address.
+const PAUSE: Duration = Duration::from_millis(120);
+
+/// The address that the port has printed.
+fn printed(bench: &Bench, port: usize) -> Mac {
+    let log = bench.backend.log();
+    let start = format!("port t{port}: on eth0 in userspace");
+    let line = log.lines().find(|line| line.contains(&start)).unwrap();
+    let text = line.split_once("MAC ").unwrap().1.split(',').next().unwrap();
+    text.parse::<vhost_user_macvtap::mac::Mac>().unwrap().0
+}
+
+/// The addresses, beside its own, that the parent takes frames for.
+fn filters(world: &World) -> String {
+    world.host.sh("bridge fdb show dev eth0")
+}
+
+/// Whether a frame that claims to be from `source` gets from the guest to the LAN.
+fn sends_as(bench: &Bench, guest: &mut Guest, source: Mac) -> bool {
+    let tag = fresh_tag();
+    guest.driver.send(0, &[frames::tagged(LAN_MAC, source, tag, 60)]);
+    bench.wire.recv_tag(tag, SILENCE).is_some()
+}
+
+fn gone(bench: &Bench, port: usize, guest: Guest) {
+    let left = || bench.said(&format!("port t{port}: from the guest:"));
+    let before = left();
+    drop(guest);
+    assert!(wait_until(SECOND, || left() > before), "the front-end's leaving is not noticed");
+}
+
+#[test]
+fn without_mac_the_first_address_of_each_session_is_learnt_and_no_other() {
+    let bench = Bench::new(&["", &mac_key(1)], &[]);
+    let mut sibling = bench.guest(1);
+    let own = printed(&bench, 0);
+    for session in [mac(5), mac(6), own] {
+        let follows = bench.said("follows its guest");
+        let mut guest = bench.connect(0, session, &QemuOptions::default());
+        assert!(sends_as(&bench, &mut guest, session), "the very first frame");
+        bench.wait_for_wire(&mut guest, SECOND);
+        let tag = fresh_tag();
+        sibling.send(session, tag);
+        assert!(guest.gets(tag, SECOND), "a sibling's frame to the learnt address");
+        assert!(filters(&bench.world).contains(&frames::mac_text(session)), "the NIC's filter");
+        if session != own {
+            assert_eq!(bench.said("follows its guest"), follows + 1);
+            assert!(!bench.reached_at(&mut guest, own, SILENCE), "the printed address too");
+            assert!(!filters(&bench.world).contains(&frames::mac_text(own)));
+        }
+        // No second one.
+        let dropped = bench.dropped_for(0, "foreign MAC");
+        std::thread::sleep(PAUSE);
+        assert!(!sends_as(&bench, &mut guest, mac(9)), "a second address");
+        assert!(!bench.reached_at(&mut guest, mac(9), SILENCE));
+        assert_eq!(bench.dropped_for(0, "foreign MAC"), dropped + 1);
+        gone(&bench, 0, guest);
+    }
+    assert_eq!(bench.said("follows its guest"), 2);
+}
+
+/// The first address was the first that the guest used *twice*: one that changed it with every frame could use any.
+#[test]
+fn bug_a_guest_that_changed_its_address_with_every_frame_had_them_all_learnt() {
+    let bench = Bench::new(&[""], &[]);
+    let mut guest = bench.connect(0, mac(5), &QemuOptions::default());
+    assert!(sends_as(&bench, &mut guest, mac(5)));
+    bench.wait_said("follows its guest", 1, SECOND);
+    for n in 6..9 {
+        std::thread::sleep(PAUSE);
+        assert!(!sends_as(&bench, &mut guest, mac(n)), "address {n}");
+    }
+    assert_eq!(bench.said("follows its guest"), 1);
+    assert_eq!(bench.dropped_for(0, "foreign MAC"), 3);
+}
+
+/// While the control side was looking into an address, its frames passed: a sibling's too.
+#[test]
+fn bug_a_siblings_address_could_be_used_until_it_was_refused() {
+    let keys = ["".to_owned(), mac_key(1), mac_key(2) + ",mac-changes=allow"];
+    let bench = Bench::new(&keys, &[]);
+    let mut sibling = bench.guest(1);
+    let mut learner = bench.connect(0, mac(5), &QemuOptions::default());
+    let mut follower = bench.guest(2);
+    let parent: Mac =
+        bench.world.host.mac("eth0").parse::<vhost_user_macvtap::mac::Mac>().unwrap().0;
+    for (port, guest) in [(0, &mut learner), (2, &mut follower)] {
+        for (taken, whose) in [(mac(1), "the sibling's"), (parent, "the parent's")] {
+            std::thread::sleep(PAUSE);
+            assert!(!sends_as(&bench, guest, taken), "{whose} address passes");
+            let refusal =
+                format!("port t{port}: does not follow its guest to {}", frames::mac_text(taken));
+            bench.wait_said(&refusal, 1, SECOND);
+        }
+        assert!(bench.dropped_for(port, "foreign MAC") >= 2);
+        // An address that is free is had afterwards.
+        std::thread::sleep(PAUSE);
+        guest.mac = mac(5 + port);
+        bench.wait_for_wire(guest, SECOND);
+    }
+    bench.wait_for_wire(&mut sibling, SECOND);
+}
+
+#[test]
+fn with_changes_denied_a_foreign_address_is_dropped_and_counted() {
+    let bench = Bench::new(&[mac_key(0) + ",mac-changes=deny"], &[]);
+    let mut guest = bench.guest(0);
+    for n in 1..=5 {
+        assert!(!sends_as(&bench, &mut guest, mac(7)));
+        assert_eq!(bench.dropped_for(0, "foreign MAC"), n);
+    }
+    assert!(!bench.reached_at(&mut guest, mac(7), SILENCE));
+    assert!(bench.reaches_lan(&mut guest, SECOND) && bench.reached_from_lan(&mut guest, SECOND));
+    assert_eq!(bench.said("follow"), 0);
+}
+
+#[test]
+fn with_changes_allowed_table_and_filter_follow_the_guest() {
+    let bench = Bench::new(&[mac_key(0) + ",mac-changes=allow", mac_key(1)], &[]);
+    let (mut guest, mut sibling) = (bench.guest(0), bench.guest(1));
+    for (old, new) in [(mac(0), mac(7)), (mac(7), mac(8)), (mac(8), mac(0))] {
+        std::thread::sleep(PAUSE);
+        guest.mac = new;
+        assert!(bench.reaches_lan(&mut guest, SECOND), "the first frame with the new address");
+        bench.wait_for_wire(&mut guest, SECOND);
+        assert!(!bench.reached_at(&mut guest, old, SILENCE), "the old address");
+        for (address, wanted) in [(new, true), (old, false)] {
+            let tag = fresh_tag();
+            sibling.send(address, tag);
+            assert_eq!(guest.gets(tag, SILENCE), wanted, "a sibling's frame");
+            let known = filters(&bench.world).contains(&frames::mac_text(address));
+            assert_eq!(known, wanted, "{}", filters(&bench.world));
+        }
+    }
+    // The next guest starts with what was printed.
+    guest.mac = mac(9);
+    std::thread::sleep(PAUSE);
+    bench.wait_for_wire(&mut guest, SECOND);
+    gone(&bench, 0, guest);
+    let mut next = bench.guest(0);
+    assert!(!bench.reached_at(&mut next, mac(9), SILENCE));
+}
+
+#[test]
+fn a_passthru_parent_follows_its_guest_and_has_its_own_address_back_at_either_end() {
+    let world = World::new();
+    hush(&world);
+    let own = world.host.mac("eth0");
+    let talk = HostTalk::new(&world);
+    let mut bench = Bench::in_world(world, &["mode=passthru"], &[]);
+    let address = |bench: &Bench| bench.world.host.mac("eth0");
+    let becomes = |bench: &Bench, wanted: &str| {
+        let done = wait_until(SECOND, || address(bench) == wanted);
+        assert!(done, "the parent has {}, not {wanted}", address(bench));
+    };
+    for n in [3, 4] {
+        let mut guest = bench.connect(0, mac(n), &QemuOptions::default());
+        bench.wait_for_wire(&mut guest, SECOND);
+        becomes(&bench, &frames::mac_text(mac(n)));
+        std::thread::sleep(PAUSE);
+        guest.mac = mac(n + 10);
+        bench.wait_for_wire(&mut guest, SECOND);
+        becomes(&bench, &frames::mac_text(mac(n + 10)));
+        gone(&bench, 0, guest);
+        becomes(&bench, &own);
+        // Nobody else's business: the guardian has left with the address.
+        assert!(wait_until(SECOND, || bench.world.host.pids().len() == 1));
+    }
+    let _guest = bench.guest_with(0, mac(3), &QemuOptions::default());
+    becomes(&bench, &frames::mac_text(mac(3)));
+    assert!(bench.backend.stop(SECOND).success());
+    assert_eq!(address(&bench), own);
+    talk.wait(SECOND);
+    assert!(bench.world.host.pids().is_empty());
+}

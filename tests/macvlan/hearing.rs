@@ -1,0 +1,86 @@
+//! Who hears what beside a passthru port and a source port: the host's own stack is the witness.
+
+use crate::bench::{Bench, HostTalk, hush, mac, mac_key};
+use crate::common::frames::{self, Mac};
+use crate::common::netns::World;
+use crate::common::rig::{LAN_MAC, SECOND, SILENCE, fresh_tag};
+use crate::common::vmm::QemuOptions;
+
+fn address_of(text: &str) -> Mac {
+    text.parse::<vhost_user_macvtap::mac::Mac>().unwrap().0
+}
+
+#[test]
+fn a_passthru_guest_has_all_unicast_and_the_host_none_but_broadcasts() {
+    let world = World::new();
+    hush(&world);
+    let own = address_of(&world.host.mac("eth0"));
+    let talk = HostTalk::new(&world);
+    talk.wait(SECOND);
+    let mut bench = Bench::in_world(world, &["mode=passthru,mac-changes=deny"], &[]);
+    // From the moment when the port is there, guest or not.
+    assert!(!talk.answered() && talk.hears_broadcast(), "without a guest");
+    let mut guest = bench.guest_with(0, own, &QemuOptions::default());
+    for to in [own, mac(50), [2, 0, 0, 0, 0, 1], [0x33, 0x33, 0, 1, 2, 3]] {
+        assert!(bench.reached_at(&mut guest, to, SECOND), "to {}", frames::mac_text(to));
+    }
+    for _ in 0..3 {
+        assert!(!talk.answered(), "the host hears unicast");
+        assert!(!talk.hears(&bench.wire, LAN_MAC, own), "the host hears unicast");
+        let heard = talk.hears_broadcast();
+        assert!(heard, "the host does not hear a broadcast");
+        let udp = |f: &[u8]| f.len() > 40 && frames::dst(f) == frames::BROADCAST && f[23] == 17;
+        assert!(guest.recv_where(SECOND, udp).is_some(), "the guest does not hear a broadcast");
+    }
+    // What the guest broadcasts and a switch sends back is nobody's here.
+    bench.world.set_hairpin(true);
+    let tag = fresh_tag();
+    guest.send(frames::BROADCAST, tag);
+    assert!(bench.wire.recv_tag(tag, SECOND).is_some());
+    assert!(!guest.gets(tag, SILENCE), "its own broadcast came back to the guest");
+    drop(guest);
+    assert!(bench.backend.stop(SECOND).success());
+    talk.wait(SECOND);
+}
+
+#[test]
+fn a_source_port_with_nodst_has_its_senders_for_itself() {
+    let world = World::new();
+    hush(&world);
+    let (own, listed) = (address_of(&world.host.mac("eth0")), address_of(&world.lan.mac("eth0")));
+    let talk = HostTalk::new(&world);
+    talk.wait(SECOND);
+    let keys = format!("{},mode=source,source={},nodst=on", mac_key(0), frames::mac_text(listed));
+    let mut bench = Bench::in_world(world, &[keys, mac_key(1)], &[]);
+    let mut bridge = bench.guest(1);
+    let mut guest = bench.connect(0, mac(0), &QemuOptions::default());
+    let unicast = |from: Mac| frames::tagged(own, from, fresh_tag(), 60);
+    // The port is up when the listed sender is heard.
+    let up = crate::common::netns::wait_until(2 * SECOND, || {
+        let frame = unicast(listed);
+        bench.wire.send(&frame);
+        guest.gets(frames::tag_of(&frame).unwrap(), SILENCE)
+    });
+    assert!(up, "the listed sender is not heard by its port");
+    for _ in 0..3 {
+        assert!(!talk.answered(), "the host hears the listed sender");
+        assert!(!talk.hears(&bench.wire, listed, own), "the host hears the listed sender");
+        assert!(talk.hears(&bench.wire, LAN_MAC, own), "the host does not hear others");
+        let other = unicast(LAN_MAC);
+        bench.wire.send(&other);
+        let came = guest.gets(frames::tag_of(&other).unwrap(), SILENCE);
+        assert!(!came, "the source port hears somebody who is not listed");
+        // Nor do siblings hear the listed one, group frames included.
+        for to in [mac(1), frames::BROADCAST] {
+            let frame = frames::tagged(to, listed, fresh_tag(), 60);
+            bench.wire.send(&frame);
+            let tag = frames::tag_of(&frame).unwrap();
+            assert!(guest.gets(tag, SECOND), "the source port");
+            assert!(!bridge.gets(tag, SILENCE), "a sibling hears the listed sender");
+        }
+        assert!(bench.reached_from_lan(&mut bridge, SECOND), "a sibling does not hear others");
+    }
+    // The filter goes with the process, however that ends.
+    bench.backend.kill();
+    talk.wait(SECOND);
+}
