@@ -294,7 +294,15 @@ impl LanKeeper {
         let index = self.held.as_ref().map(|held| held.link.index);
         match event {
             LinkEvent::Gone { index: gone, .. } if Some(*gone) == index => self.lose(),
-            LinkEvent::Changed(link) if Some(link.index) == index => self.parent_changed(link),
+            LinkEvent::Changed(link) if Some(link.index) == index => {
+                // News may be older than what we have done since. An address is only somebody else's
+                // doing if it is still there.
+                let differs = self.held.as_ref().is_some_and(|held| held.link.mac != link.mac);
+                match differs.then(|| netlink.link_by_index(link.index)) {
+                    Some(Ok(Some(now))) => self.parent_changed(&now),
+                    _ => self.parent_changed(link),
+                }
+            }
             LinkEvent::Changed(link) if index.is_none() && link.name == self.name => {
                 self.retry = Some(Instant::now());
             }
