@@ -19,7 +19,7 @@ use super::spread::{Parcels, Spread};
 use super::vnet::HEADER;
 use crate::mac::Mac;
 use crate::port::PortData;
-use crate::switch::{self, Groups, Head, ParentFacts, PortId, Receivers, Table, Why};
+use crate::switch::{self, Groups, Head, ParentFacts, PortId, Receivers, Table};
 
 /// A port of a view.
 #[derive(Clone, Debug, Default)]
@@ -110,8 +110,7 @@ impl Plug {
         let head = Head::of(ethernet);
         let verdict = switch::from_guest(&view.table, self.port, &head, frame.len(), false);
         Spread::default().deliver(&view, &Single { frame, head, to: verdict.to });
-        // A front-end may announce its guest before the table knows that the rings run.
-        if !verdict.wire && verdict.why != Some(Why::Down) {
+        if !verdict.wire {
             return Ok(());
         }
         let sent = self.lane.with(|queue| queue.send_one(frame));

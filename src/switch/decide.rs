@@ -60,13 +60,10 @@ impl Modes {
 ///
 /// `len` is its length in bytes from the Ethernet header on, `gso` says that it is to be segmented and
 /// therefore not measured. `head.src` is not judged: whether a guest may use that address has been
-/// decided before.
+/// decided before. Nor is it asked whether the sender is up: it sends, and the table may not know yet.
 pub fn from_guest(table: &Table, from: PortId, head: &Head, len: usize, gso: bool) -> Verdict {
     let Some(sender) = table.port(from) else { return Verdict::nobody(Why::NoPort) };
     let wire = table.parent().up;
-    if !sender.up {
-        return Verdict::nobody(Why::Down);
-    }
     // A macvlan has no carrier when its parent has none, and then not even siblings hear it.
     if !wire && sender.compat {
         return Verdict::nobody(Why::NoCarrier);
@@ -87,7 +84,8 @@ pub fn from_guest(table: &Table, from: PortId, head: &Head, len: usize, gso: boo
         return Selection { origin: from, plus, local: true, ..Selection::to_listed(listed) }
             .verdict(Why::Taken);
     }
-    let alone = table.of_mode(Mode::Bridge).len() < 2;
+    let siblings = table.of_mode(Mode::Bridge);
+    let alone = siblings.is_empty() || siblings == [from];
     if alone || head.is_pause() {
         return only_wire;
     }

@@ -112,7 +112,7 @@ pub enum Receivers {
 pub enum Why {
     /// The sender is not in this table.
     NoPort,
-    /// The sender, or the passthru port that alone could get it, is down.
+    /// The passthru port that alone could get it is down.
     Down,
     /// There is no wire to send it on, and no sibling that it is for.
     NoCarrier,

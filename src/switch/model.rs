@@ -155,10 +155,11 @@ fn queue_xmit(ports: &[Port], from: usize, frame: &Frame) -> Outcome {
     Outcome { ports: to, wire: true, host: false }
 }
 
-/// What a port sends. Ours besides the kernel: siblings without a carrier, reserved groups.
+/// What a port sends. Ours besides the kernel: siblings without a carrier, reserved groups, and a port
+/// that is not known to be up.
 pub fn from_guest(ports: &[Port], parent_up: bool, from: usize, frame: &Frame) -> Outcome {
     let sender = &ports[from];
-    if !sender.up || (sender.compat && !parent_up) {
+    if sender.compat && !parent_up {
         return Outcome::default();
     }
     let mut outcome = queue_xmit(ports, from, frame);
