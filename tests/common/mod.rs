@@ -8,5 +8,6 @@ pub mod guest;
 pub mod memory;
 pub mod netns;
 pub mod rig;
+pub mod scene;
 pub mod vmm;
 pub mod wire;
