@@ -100,14 +100,21 @@ impl Wire {
 
     /// The next frame from the LAN, None when none came in time.
     pub fn recv(&self, timeout: Duration) -> Option<Vec<u8>> {
+        let mut buf = vec![0u8; 70_000];
+        let n = self.recv_into(&mut buf, timeout)?;
+        buf.truncate(n);
+        Some(buf)
+    }
+
+    /// The same into a buffer that is used again; returns the length.
+    pub fn recv_into(&self, buf: &mut [u8], timeout: Duration) -> Option<usize> {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut fd =
                 libc::pollfd { fd: self.sock.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            let mut buf = vec![0u8; 70_000];
             // SAFETY: buffers and lengths belong together and live across the calls.
-            let n = unsafe {
+            unsafe {
                 if libc::poll(&mut fd, 1, left.as_millis().min(60_000) as i32) != 1 {
                     return None;
                 }
@@ -124,10 +131,8 @@ impl Wire {
                 if n < 0 || u32::from(from.sll_pkttype) == libc::PACKET_OUTGOING as u32 {
                     continue;
                 }
-                n as usize
-            };
-            buf.truncate(n);
-            return Some(buf);
+                return Some(n as usize);
+            }
         }
     }
 
