@@ -9,9 +9,11 @@
 //! device for each setting of the offloads (all; no segmentation; no checksums either), of which they
 //! use one at a time, so one boot serves all. The LAN's NIC has its own switch, by which super-frames
 //! arrive at the parent or finished frames do; the other direction is always a real wire, on which every
-//! frame must be whole. Everything with everything would be 120 transfers. Each of the 30 ways
-//! (machines, direction, offloads) is done once with each MTU, over IPv4 with the one and IPv6 with the
-//! other, such that every three values occur together.
+//! frame must be whole. Everything with everything would be 120 transfers and take a quarter of an hour.
+//! Each of 26 ways (machines, direction, offloads) is gone once with each MTU, over IPv4 with the one and
+//! IPv6 with the other. All settings of both sides occur between the guests and between the first guest and
+//! the LAN; the second guest and the LAN try half of them. So any two values occur together, and most
+//! sets of three.
 //!
 //! Equal checksums at both ends say little about the way there, as TCP repairs everything. So each
 //! transfer also proves its setting by the back-end's own counters: super-frames only where both sides
@@ -258,6 +260,16 @@ impl Lab {
         }
     }
 
+    /// Datagrams that no frame can hold, to the LAN and to the sibling: cut up and put together by the
+    /// guests, whatever their devices can do, and summed up by both.
+    fn fragments(&mut self) {
+        for n in 0..2 {
+            for address in [World::LAN_V4, World::LAN_V6, V4[1 - n], V6[1 - n]] {
+                self.guests[n].sh(&format!("ping -c 1 -W 5 -s 65000 {address}"));
+            }
+        }
+    }
+
     /// Nobody has met a bad checksum, and the program has refused nothing.
     fn verdict(mut self) {
         for n in 0..2 {
@@ -362,11 +374,10 @@ fn tcp_every_way(mtu: u32) {
     // From the LAN first: a guest sends what it has got from there.
     for same in [All, NoTso] {
         lab.use_devices([same; 2]);
-        for guest in [0, 1] {
-            for lan_offloads in [true, false] {
-                lab.with_lan(guest, lan_offloads);
-            }
-        }
+        lab.with_lan(0, true);
+        lab.with_lan(0, false);
+        // The second guest is the first one's like: there the LAN has what the guest has not.
+        lab.with_lan(1, same == NoTso);
         lab.between_guests();
     }
     for different in [[All, NoTso], [NoTso, All], [Nothing, All]] {
@@ -376,6 +387,7 @@ fn tcp_every_way(mtu: u32) {
     for lan_offloads in [true, false] {
         lab.with_lan(0, lan_offloads);
     }
+    lab.fragments();
     lab.verdict();
 }
 

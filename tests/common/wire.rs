@@ -71,12 +71,14 @@ impl Wire {
             if libc::setsockopt(fd, level, name, (&raw const mreq).cast(), len) < 0 {
                 return Err(io::Error::last_os_error());
             }
-            let room: i32 = 8 << 20;
+            // A test that is kept from the processor for a moment must not miss frames.
+            let room: i32 = 64 << 20;
             let (level, name) = (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
             if libc::setsockopt(fd, level, name, (&raw const room).cast(), 4) < 0 {
                 return Err(io::Error::last_os_error());
             }
             // More than a tap's queue can hold, or a full queue would make the sender wait.
+            let room: i32 = 8 << 20;
             let name = libc::SO_SNDBUFFORCE;
             if libc::setsockopt(fd, level, name, (&raw const room).cast(), 4) < 0 {
                 return Err(io::Error::last_os_error());
