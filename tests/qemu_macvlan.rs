@@ -17,8 +17,8 @@
 //!
 //! Equal checksums at both ends say little about the way there, as TCP repairs everything. So each
 //! transfer also proves its setting by the back-end's own counters: super-frames only where both sides
-//! take them, segments elsewhere. No kernel may have counted a bad checksum, and on the wire this file
-//! and tcpdump look at each frame.
+//! take them, segments elsewhere. No kernel may have counted a bad checksum, and on the wire the test
+//! looks at each frame, and tcpdump at the first thousand.
 //!
 //! **Modes.** The tables of `qemu_modes.rs`, which are the kernel's, differing only in what
 //! `src/switch/mod.rs` says: private ports do not talk through a reflecting switch either.
@@ -35,6 +35,11 @@ mod life;
 #[path = "qemu_macvlan/modes.rs"]
 mod modes;
 
+use std::net::UdpSocket;
+
+use common::exchange::in_netns;
+use common::inspector::{Inspection, set_offloads};
+use common::netns::World;
 use lab::{All, Lab, NoTso, Nothing};
 
 #[test]
@@ -67,4 +72,21 @@ fn tcp_every_way(mtu: u32) {
     }
     lab.fragments();
     lab.verdict();
+}
+
+/// Whoever looks for bad checksums must find one that is there: a veth shows unfinished frames.
+#[test]
+fn the_inspection_finds_what_is_unfinished() {
+    let world = World::new();
+    for offloads in [true, false] {
+        set_offloads(&world.lan, "eth0", offloads);
+        let inspection = Inspection::begin(&world.host, World::PARENT, 1);
+        in_netns(&world.lan, || {
+            let socket = UdpSocket::bind((World::LAN_V4, 0)).unwrap();
+            socket.send_to(b"hello", (World::HOST_V4, 9)).unwrap();
+        });
+        let seen = inspection.end();
+        assert_eq!((seen.frames, seen.wrong), (1, u64::from(offloads)), "{seen:?}");
+        assert_eq!(seen.tcpdump.1, usize::from(offloads), "{seen:?}");
+    }
 }
