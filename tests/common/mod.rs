@@ -1,12 +1,15 @@
 //! What the integration tests share; each module opens with its own essay.
 
 pub mod backend;
+pub mod bulk;
 pub mod driver;
 pub mod exchange;
 pub mod frames;
 pub mod guest;
+pub mod inspector;
 pub mod memory;
 pub mod netns;
 pub mod rig;
+pub mod scene;
 pub mod vmm;
 pub mod wire;

@@ -71,12 +71,14 @@ impl Wire {
             if libc::setsockopt(fd, level, name, (&raw const mreq).cast(), len) < 0 {
                 return Err(io::Error::last_os_error());
             }
-            let room: i32 = 8 << 20;
+            // A test that is kept from the processor for a moment must not miss frames.
+            let room: i32 = 64 << 20;
             let (level, name) = (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE);
             if libc::setsockopt(fd, level, name, (&raw const room).cast(), 4) < 0 {
                 return Err(io::Error::last_os_error());
             }
             // More than a tap's queue can hold, or a full queue would make the sender wait.
+            let room: i32 = 8 << 20;
             let name = libc::SO_SNDBUFFORCE;
             if libc::setsockopt(fd, level, name, (&raw const room).cast(), 4) < 0 {
                 return Err(io::Error::last_os_error());
@@ -100,14 +102,21 @@ impl Wire {
 
     /// The next frame from the LAN, None when none came in time.
     pub fn recv(&self, timeout: Duration) -> Option<Vec<u8>> {
+        let mut buf = vec![0u8; 70_000];
+        let n = self.recv_into(&mut buf, timeout)?;
+        buf.truncate(n);
+        Some(buf)
+    }
+
+    /// The same into a buffer that is used again; returns the length.
+    pub fn recv_into(&self, buf: &mut [u8], timeout: Duration) -> Option<usize> {
         let deadline = Instant::now() + timeout;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let mut fd =
                 libc::pollfd { fd: self.sock.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            let mut buf = vec![0u8; 70_000];
             // SAFETY: buffers and lengths belong together and live across the calls.
-            let n = unsafe {
+            unsafe {
                 if libc::poll(&mut fd, 1, left.as_millis().min(60_000) as i32) != 1 {
                     return None;
                 }
@@ -124,10 +133,8 @@ impl Wire {
                 if n < 0 || u32::from(from.sll_pkttype) == libc::PACKET_OUTGOING as u32 {
                     continue;
                 }
-                n as usize
-            };
-            buf.truncate(n);
-            return Some(buf);
+                return Some(n as usize);
+            }
         }
     }
 
