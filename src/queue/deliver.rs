@@ -5,12 +5,14 @@
 //! segmentation, the header passed through. What the receiver did not accept is repaired before the
 //! copy (`offload`), which costs a second one.
 //!
-//! A receiver that has no buffers loses the frame, and only that: nobody waits for a guest here. The
-//! guest is therefore never asked to kick its receive ring.
+//! A receiver that has no buffers loses the frame, and only that: no worker waits for a guest. What came
+//! from the wire may wait for it a while, in a queue of its own (`backlog.rs`); the guest is asked to kick
+//! its receive ring only then.
 //!
 //! With mergeable buffers a frame may take several chains. All of them are given back before any is
 //! published, and their number stands in the header (virtio 1.2, 5.1.6.4).
 
+use super::backlog::Backlog;
 use super::chain::{Access, Chain};
 use super::copy::{Cursor, get};
 use super::line::Line;
@@ -56,13 +58,51 @@ pub struct Delivery<'a> {
     line: &'a mut Line,
     carry: &'a mut Carry,
     accepts: Accepts,
+    /// Where a frame waits that finds no buffers; none if it may not.
+    backlog: Option<&'a mut Backlog>,
 }
 
 impl<'a> Delivery<'a> {
     /// Deliveries into `line`, which the caller has locked.
-    pub fn new(line: &'a mut Line, carry: &'a mut Carry) -> Delivery<'a> {
+    pub fn new(
+        line: &'a mut Line,
+        carry: &'a mut Carry,
+        backlog: Option<&'a mut Backlog>,
+    ) -> Delivery<'a> {
         let accepts = Accepts::of_guest(line.features);
-        Delivery { line, carry, accepts }
+        Delivery { line, carry, accepts, backlog }
+    }
+
+    /// Places what waits, as far as there are buffers. `expired` says that the first has waited long
+    /// enough for a guest that has some buffers, but too few for it. Returns true when something still
+    /// waits.
+    ///
+    /// # Errors
+    /// The ring cannot be used any more.
+    pub fn drain(&mut self, mut expired: bool) -> Result<bool, Fault> {
+        let Some(backlog) = self.backlog.take() else { return Ok(false) };
+        let Line { ring: Some(ring), counters, features, enabled: true, .. } = &mut *self.line
+        else {
+            return Ok(!backlog.is_empty());
+        };
+        let Carry { pieces, chains, .. } = &mut *self.carry;
+        let mut place =
+            Place { ring, counters, features: *features, pieces, chains, backlog: None };
+        while let Some(frame) = backlog.first() {
+            match place.place(frame.header, frame.head, frame.body)? {
+                Some(Drop::NoBuffers) if !std::mem::take(&mut expired) => break,
+                Some(Drop::NoBuffers) => place.counters.drop(Drop::NoRoom),
+                Some(reason) => place.counters.drop(reason),
+                None => {}
+            }
+            backlog.pop();
+        }
+        Ok(!backlog.is_empty())
+    }
+
+    /// Whether frames wait for buffers.
+    pub fn waits(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty())
     }
 
     /// Places one frame, or counts why not.
@@ -76,7 +116,8 @@ impl<'a> Delivery<'a> {
             return Ok(());
         };
         let Carry { pieces, chains, whole } = &mut *self.carry;
-        let mut place = Place { ring, counters, features: *features, pieces, chains };
+        let backlog = self.backlog.as_deref_mut();
+        let mut place = Place { ring, counters, features: *features, pieces, chains, backlog };
         if offload::need(frame.header, self.accepts) == Need::Nothing {
             return place.put(&offload::pass(frame.header, self.accepts), frame.head, frame.body);
         }
@@ -122,22 +163,45 @@ struct Place<'a> {
     features: u64,
     pieces: &'a mut Vec<libc::iovec>,
     chains: &'a mut Vec<Chain>,
+    backlog: Option<&'a mut Backlog>,
 }
 
 impl Place<'_> {
-    /// Places one frame that needs no repair.
+    /// Places one frame that needs no repair, or lets it wait, or counts why not.
     fn put(
         &mut self,
         header: &[u8; HEADER],
         head: &[u8],
         body: &[libc::iovec],
     ) -> Result<(), Fault> {
+        // Nothing overtakes what waits.
+        let waits = self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
+        let dropped = if waits { Some(Drop::NoBuffers) } else { self.place(header, head, body)? };
+        match (dropped, &mut self.backlog) {
+            (None, _) => {}
+            (Some(Drop::NoBuffers), Some(backlog)) => {
+                let len = head.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
+                if !backlog.push(&Frame { header, head, body, len }) {
+                    self.counters.drop(Drop::NoBuffers);
+                }
+            }
+            (Some(reason), _) => self.counters.drop(reason),
+        }
+        Ok(())
+    }
+
+    /// Places one frame that needs no repair, or says why not.
+    fn place(
+        &mut self,
+        header: &[u8; HEADER],
+        head: &[u8],
+        body: &[libc::iovec],
+    ) -> Result<Option<Drop>, Fault> {
         let header_len = vnet::header_len(self.features);
         let len = head.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
         let whole = header_len + len;
         if let Some(reason) = self.take(whole, header_len)? {
-            self.counters.drop(reason);
-            return Ok(());
+            return Ok(Some(reason));
         }
         let mut header = *header;
         header[NUM_BUFFERS..].copy_from_slice(&(self.chains.len() as u16).to_le_bytes());
@@ -165,7 +229,7 @@ impl Place<'_> {
             rest -= filled;
         }
         self.counters.frame(len);
-        Ok(())
+        Ok(None)
     }
 
     /// Takes chains that together hold `whole` bytes, or says why there are none: the ring is then as

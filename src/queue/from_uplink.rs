@@ -2,12 +2,12 @@
 //!
 //! The kernel has written the frames into a ring that we share with it (`uplink/packet`). A turn takes
 //! batches: the frames stay where they are, the table decides who gets each, they are copied into the
-//! receivers' rings, and their place goes back to the kernel. A receiver that has no room loses the frame:
-//! the ring is everybody's, and one guest must not hold it up.
+//! receivers' rings, and their place goes back to the kernel. The ring is everybody's, and one guest must
+//! not hold it up: what a receiver has no buffers for waits in a queue of its own, or is lost.
 
 use super::deliver::Frame;
 use super::plug::View;
-use super::spread::Parcels;
+use super::spread::{From, Parcels};
 use super::vnet::HEADER;
 use super::{BATCH, TURN_FRAMES, Turn};
 use crate::queue::from_guest::Scratch;
@@ -89,7 +89,7 @@ pub fn turn(queue: &mut PacketQueue, view: &View, scratch: &mut Scratch) -> Turn
                 arrivals.0.push(arrival);
             }
         });
-        let copies = spread.deliver(view, arrivals);
+        let copies = spread.deliver(view, arrivals, From::Wire);
         // A storm of broadcasts is taken in small bites: the guests want their turns too.
         budget = if copies > 4 * BATCH { BATCH / 16 } else { BATCH };
         done += copies.max(progress.frames);

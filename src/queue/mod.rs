@@ -29,6 +29,7 @@
 //! | `from_uplink` | a turn over what the parent has received |
 //! | `spread` | a batch handed over receiver by receiver |
 //! | `deliver` | one frame placed in a receive ring: the one copy |
+//! | `backlog` | frames from the wire that wait for a guest's buffers |
 //! | `lane` | a worker's socket on a parent |
 //!
 //! Every queue pair has exactly one worker, which alone takes frames from its guest; into a guest's receive
@@ -39,6 +40,7 @@
 //! Locks are taken in this order, never the other way: a transmit ring's, a lane's, one receive ring's.
 
 pub mod ahead;
+pub mod backlog;
 pub mod batch;
 pub mod chain;
 pub mod copy;

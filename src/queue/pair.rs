@@ -11,11 +11,13 @@ use std::sync::Arc;
 use log::warn;
 
 use super::Turn;
+use super::backlog::Backlog;
 use super::deliver::{Carry, Delivery, Frame};
 use super::from_guest::{self, Scratch};
 use super::gate::Gate;
 use super::line::{Far, Line, Wish};
 use super::pool::Seat;
+use super::spread::From;
 use super::tap_watch::TapWatch;
 use super::to_guest::Receive;
 use super::to_switch;
@@ -52,6 +54,8 @@ struct ToGuest {
     kick: Option<File>,
     /// Made when a ring starts, dropped with the front-end: an idle port holds no frame buffer.
     receive: Option<Box<Receive>>,
+    /// The same for a pair in a switch, which keeps it: what is not used of it takes no memory.
+    backlog: Option<Box<Backlog>>,
     attached: bool,
     /// No ring of the present front-end has run yet.
     fresh: bool,
@@ -126,10 +130,14 @@ impl QueuePair {
             Side::ToGuest => {
                 let mut state = self.to_guest.control();
                 let stood = state.line.position();
-                if state.line.apply(wish, &name)
-                    && let Some(receive) = &mut state.receive
-                {
-                    receive.forget_chains();
+                if state.line.apply(wish, &name) {
+                    if let Some(receive) = &mut state.receive {
+                        receive.forget_chains();
+                    }
+                    // It was for the guest that had the ring before.
+                    if let Some(backlog) = &mut state.backlog {
+                        backlog.clear();
+                    }
                 }
                 self.settle(&mut state);
                 state.line.position().or(stood)
@@ -144,6 +152,12 @@ impl QueuePair {
         let active = state.line.active();
         self.port.set_receiving(self.index, active);
         if matches!(state.line.far, Far::Switch(_)) {
+            if active && state.backlog.is_none() {
+                state.backlog = Some(Box::default());
+            }
+            if let Some(ring) = &mut state.line.ring {
+                ring.no_kicks();
+            }
             return;
         }
         if active && state.receive.is_none() {
@@ -232,6 +246,9 @@ impl QueuePair {
         let mut state = self.to_guest.control();
         state.line.reset();
         state.receive = None;
+        if let Some(backlog) = &mut state.backlog {
+            backlog.clear();
+        }
         self.settle(&mut state);
         drop(state);
         self.watch.nothing(&self.seat);
@@ -262,13 +279,57 @@ impl QueuePair {
         (self.from_guest.control().line.counters, self.to_guest.control().line.counters)
     }
 
+    /// Worker: places what waits for the guest's buffers, and asks for more where they did not do.
+    fn drain(
+        &self,
+        state: &mut ToGuest,
+        expired: bool,
+        scratch: &mut Scratch,
+        name: &dyn std::fmt::Display,
+    ) -> Turn {
+        let ToGuest { line, backlog: Some(backlog), .. } = state else { return Turn::Idle };
+        if backlog.is_empty() {
+            return Turn::Idle;
+        }
+        let drained = Delivery::new(line, scratch.spread.carry(), Some(backlog)).drain(expired);
+        line.publish();
+        let Some(ring) = &mut line.ring else { return Turn::Idle };
+        let turn = match drained {
+            Ok(false) => {
+                ring.no_kicks();
+                Ok(Turn::Idle)
+            }
+            Ok(true) => ring.ask_for_more().and_then(|more| match more {
+                true => Ok(Turn::More),
+                // Some are there, but too few for the frame: it does not wait for ever.
+                false => Ok(Turn::Starved { waiting: ring.waits()? > 0 }),
+            }),
+            Err(fault) => Err(fault),
+        };
+        turn.unwrap_or_else(|fault| {
+            line.break_ring(fault, name);
+            Turn::Idle
+        })
+    }
+
     /// Any worker: places frames in the guest's receive ring.
-    pub(super) fn deliver<'a>(&self, frames: impl Iterator<Item = Frame<'a>>, carry: &mut Carry) {
+    pub(super) fn deliver<'a>(
+        &self,
+        mut frames: impl Iterator<Item = Frame<'a>>,
+        from: From,
+        carry: &mut Carry,
+    ) {
         let name = RingName(self, Side::ToGuest);
         let mut state = self.to_guest.deliver();
-        let line = &mut state.line;
-        let mut delivery = Delivery::new(line, carry);
-        let outcome = frames.into_iter().try_for_each(|frame| delivery.frame(&frame));
+        let ToGuest { line, backlog, .. } = &mut *state;
+        let backlog = backlog.as_deref_mut().filter(|_| from == From::Wire);
+        let waited = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
+        let mut delivery = Delivery::new(line, carry, backlog);
+        let outcome = frames.try_for_each(|frame| delivery.frame(&frame));
+        if !waited && delivery.waits() {
+            // From here on the pair's own worker looks after what waits.
+            self.seat.call(Side::ToGuest);
+        }
         line.publish();
         if let Err(fault) = outcome {
             line.break_ring(fault, &name);
@@ -314,6 +375,11 @@ impl QueuePair {
             Side::ToGuest => {
                 let Some(mut guard) = self.to_guest.work() else { return Turn::More };
                 let state = &mut *guard;
+                if matches!(state.line.far, Far::Switch(_)) {
+                    let turn = self.drain(state, expired, scratch, &name);
+                    state.line.check_memory(&name);
+                    return turn;
+                }
                 let Some(receive) = &mut state.receive else { return Turn::Idle };
                 let turn = receive.turn(&mut state.line, expired, &name);
                 state.line.check_memory(&name);

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::deliver::Frame;
 use super::lane::Lane;
 use super::pair::QueuePair;
-use super::spread::{Parcels, Spread};
+use super::spread::{From, Parcels, Spread};
 use super::vnet::HEADER;
 use crate::mac::Mac;
 use crate::port::PortData;
@@ -109,7 +109,8 @@ impl Plug {
         let view = self.lan.view();
         let head = Head::of(ethernet);
         let verdict = switch::from_guest(&view.table, self.port, &head, frame.len(), false);
-        Spread::default().deliver(&view, &Single { frame, head, to: verdict.to });
+        let single = Single { frame, head, to: verdict.to };
+        Spread::default().deliver(&view, &single, From::Sibling);
         if !verdict.wire {
             return Ok(());
         }

@@ -301,6 +301,24 @@ impl Ring {
         Ok(self.waiting()? > 0)
     }
 
+    /// As [`Ring::ask_for_kicks`], for who has looked at what is there and wants more.
+    pub fn ask_for_more(&mut self) -> Result<bool, Fault> {
+        let known = u16::from_le(self.avail_word(1).load(Ordering::Acquire));
+        if self.event_idx {
+            let event = self.used_word(2 + 4 * usize::from(self.size));
+            event.store(known.to_le(), Ordering::Relaxed);
+        } else {
+            self.used_word(0).store(0, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+        Ok(u16::from_le(self.avail_word(1).load(Ordering::Acquire)) != known)
+    }
+
+    /// How many chains wait to be popped.
+    pub fn waits(&mut self) -> Result<u16, Fault> {
+        self.waiting()
+    }
+
     /// Tells the driver that kicks are not needed for now. With the event index that is said by not
     /// moving it.
     pub fn no_kicks(&mut self) {

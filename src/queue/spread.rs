@@ -25,6 +25,15 @@ pub trait Parcels {
     fn frame(&self, index: usize) -> Option<Frame<'_>>;
 }
 
+/// Where frames come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// A sibling, which learns by their loss that it is too fast.
+    Sibling,
+    /// The wire: they may wait for buffers (`backlog.rs`).
+    Wire,
+}
+
 /// A frame for one receiver: port and queue pair, then the frame's place in the batch.
 type Leg = (usize, usize, usize);
 
@@ -42,7 +51,7 @@ impl Spread {
     }
 
     /// Delivers all frames. Returns how many copies were made of them, or tried.
-    pub fn deliver(&mut self, view: &View, parcels: &impl Parcels) -> usize {
+    pub fn deliver(&mut self, view: &View, parcels: &impl Parcels, from: From) -> usize {
         self.legs.clear();
         let mut copies = 0;
         for index in 0..parcels.count() {
@@ -55,25 +64,25 @@ impl Spread {
                     copies += 1;
                 }
                 Receivers::Many(selection) => {
-                    self.flush(view, parcels);
+                    self.flush(view, parcels, from);
                     let head = parcels.head(index);
                     for port in view.table.select(selection, &head) {
                         let Some(jack) = view.jacks.get(usize::from(port)) else { continue };
                         let Some(pair) = jack.pairs.get(jack.pair(parcels.flow(index))) else {
                             continue;
                         };
-                        pair.deliver(parcels.frame(index).into_iter(), &mut self.carry);
+                        pair.deliver(parcels.frame(index).into_iter(), from, &mut self.carry);
                         copies += 1;
                     }
                 }
             }
         }
-        self.flush(view, parcels);
+        self.flush(view, parcels, from);
         copies
     }
 
     /// Delivers what was collected for single receivers.
-    fn flush(&mut self, view: &View, parcels: &impl Parcels) {
+    fn flush(&mut self, view: &View, parcels: &impl Parcels, from: From) {
         self.legs.sort_unstable();
         for group in self.legs.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let Some(&(port, pair, _)) = group.first() else { continue };
@@ -81,7 +90,7 @@ impl Spread {
                 continue;
             };
             let frames = group.iter().filter_map(|&(_, _, index)| parcels.frame(index));
-            pair.deliver(frames, &mut self.carry);
+            pair.deliver(frames, from, &mut self.carry);
         }
         self.legs.clear();
     }

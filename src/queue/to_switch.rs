@@ -17,7 +17,7 @@ use super::deliver::Frame;
 use super::line::Line;
 use super::plug::Plug;
 use super::ring::Ring;
-use super::spread::Parcels;
+use super::spread::{From, Parcels};
 use super::{TURN_BYTES, TURN_FRAMES, Turn};
 use crate::port::PortData;
 use crate::queue::from_guest::Scratch;
@@ -108,7 +108,8 @@ pub fn turn(
                 }
             }
         }
-        let copies = spread.deliver(&view, &Sent { batch, count: cut, flow: u32::from(index) });
+        let sent = Sent { batch, count: cut, flow: u32::from(index) };
+        let copies = spread.deliver(&view, &sent, From::Sibling);
         for entry in batch.entries.iter().take(cut) {
             match (entry.fate, entry.lost) {
                 (Fate::Go(_), Some(reason)) => counters.drop(reason),

@@ -123,8 +123,10 @@ fn a_guest_that_takes_nothing_loses_only_its_own_frames() {
         );
     }
     streams.iter().for_each(|stream| stream.runs_on(500));
-    let lost = 10 * 101 - posted;
-    assert_eq!(bench.dropped_for(0, "no buffers"), lost, "{}", bench.counters(0));
+    // All that found no buffer, but for those from the LAN: they wait for it.
+    let most = 10 * 101 - posted;
+    let lost = bench.dropped_for(0, "no buffers");
+    assert!((most - 10..most).contains(&lost), "{lost} of {most}: {}", bench.counters(0));
     for port in 1..8 {
         assert_eq!(bench.dropped_for(port, "no buffers"), 0, "{}", bench.counters(port));
     }
