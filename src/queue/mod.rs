@@ -71,11 +71,25 @@ const TURN_BYTES: usize = 512 * 1024;
 /// Frames between two publications of the used index within a turn: the guest may go on while we do.
 const BATCH: usize = 64;
 
+/// What a turn is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// A frame that waits for buffers has waited long enough.
+    pub expired: bool,
+    /// When there is nothing left, the guest need not be asked to kick: there will be another turn.
+    pub linger: bool,
+}
+
 /// How a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Nothing left to do until an event comes.
     Idle,
+    /// Nothing left to do, but the guest was not asked to kick: it is looked at again soon.
+    Lingering {
+        /// The turn had something to do.
+        moved: bool,
+    },
     /// The budget is used up.
     More,
     /// The tap or the socket takes no more for now.

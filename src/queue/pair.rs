@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use log::warn;
 
-use super::Turn;
 use super::backlog::Backlog;
 use super::deliver::{Carry, Delivery, Frame};
 use super::from_guest::{self, Scratch};
@@ -21,6 +20,7 @@ use super::spread::From;
 use super::tap_watch::TapWatch;
 use super::to_guest::Receive;
 use super::to_switch;
+use super::{Terms, Turn};
 use crate::poll::Interest;
 use crate::port::PortData;
 use crate::stats::Counters;
@@ -348,7 +348,7 @@ impl QueuePair {
     }
 
     /// Worker: runs one turn.
-    pub(super) fn turn(&self, side: Side, expired: bool, scratch: &mut Scratch) -> Turn {
+    pub(super) fn turn(&self, side: Side, terms: Terms, scratch: &mut Scratch) -> Turn {
         let name = RingName(self, side);
         match side {
             Side::FromGuest => {
@@ -359,9 +359,15 @@ impl QueuePair {
                     _ => None,
                 };
                 let turn = match &plug {
-                    Some(plug) => {
-                        to_switch::turn(line, plug, &self.port, self.index, scratch, &name)
-                    }
+                    Some(plug) => to_switch::turn(
+                        line,
+                        plug,
+                        &self.port,
+                        self.index,
+                        terms.linger,
+                        scratch,
+                        &name,
+                    ),
                     None => from_guest::turn(line, &self.port, scratch, &name),
                 };
                 line.check_memory(&name);
@@ -376,18 +382,18 @@ impl QueuePair {
                 let Some(mut guard) = self.to_guest.work() else { return Turn::More };
                 let state = &mut *guard;
                 if matches!(state.line.far, Far::Switch(_)) {
-                    let turn = self.drain(state, expired, scratch, &name);
+                    let turn = self.drain(state, terms.expired, scratch, &name);
                     state.line.check_memory(&name);
                     return turn;
                 }
                 let Some(receive) = &mut state.receive else { return Turn::Idle };
-                let turn = receive.turn(&mut state.line, expired, &name);
+                let turn = receive.turn(&mut state.line, terms.expired, &name);
                 state.line.check_memory(&name);
                 // Under the lock, so that a stop cannot come between the turn and what follows from it.
                 match turn {
                     Turn::Idle => self.watch.input(&self.seat, true),
                     Turn::Starved { .. } => self.watch.input(&self.seat, false),
-                    Turn::More | Turn::Full => {}
+                    Turn::More | Turn::Full | Turn::Lingering { .. } => {}
                 }
                 turn
             }

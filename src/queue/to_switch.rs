@@ -72,12 +72,14 @@ fn note_groups(groups: &Groups, frame: &Frame<'_>, whole: &mut [u8]) {
     });
 }
 
-/// Runs one turn of queue pair `index`'s transmit ring. The line is enabled and has a ring.
+/// Runs one turn of queue pair `index`'s transmit ring. The line is enabled and has a ring. With `linger` the
+/// guest is not asked to kick at the end.
 pub fn turn(
     line: &mut Line,
     plug: &Plug,
     port: &PortData,
     index: u16,
+    linger: bool,
     scratch: &mut Scratch,
     name: &dyn Display,
 ) -> Turn {
@@ -133,6 +135,7 @@ pub fn turn(
         }
         match end {
             End::Full => {}
+            End::Empty if linger => return Turn::Lingering { moved: frames > 0 },
             End::Empty => match line.ring.as_mut().map_or(Ok(false), Ring::ask_for_kicks) {
                 Ok(true) => {}
                 Ok(false) => return Turn::Idle,

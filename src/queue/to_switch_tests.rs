@@ -10,6 +10,7 @@ use super::*;
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port::MacPolicy;
+use crate::queue::Terms;
 use crate::queue::lane::Lane;
 use crate::queue::line::{Far, Wish};
 use crate::queue::memory::{GuestMap, SharedMemory};
@@ -93,7 +94,7 @@ impl Guest {
     }
 
     fn turn(&self, scratch: &mut Scratch) -> Turn {
-        self.pair.turn(Side::FromGuest, false, scratch)
+        self.pair.turn(Side::FromGuest, Terms::default(), scratch)
     }
 
     fn dropped(&self, reason: Drop) -> (u64, u64) {
@@ -208,6 +209,24 @@ fn a_turn_of_broadcasts_is_as_long_as_one_of_unicasts() {
     assert!(turns > 50, "{turns}");
     let expected: Vec<u8> = (0..200).collect();
     assert!(all[1..].iter_mut().all(|guest| guest.take() == expected), "none lost, in order");
+}
+
+/// A worker that lingers must not have asked for kicks, and one that goes to sleep must have.
+#[test]
+fn a_guest_is_asked_to_kick_when_nobody_lingers() {
+    let (_pool, mut all) = guests(2);
+    let mut scratch = Scratch::default();
+    let flag = |guest: &Guest| guest.memory.read_obj::<u16>(GuestAddress(USED)).unwrap();
+    let linger = Terms { linger: true, ..Terms::default() };
+    all[0].send(&frame(mac(1), 0, 7));
+    let turn = all[0].pair.turn(Side::FromGuest, linger, &mut scratch);
+    assert_eq!(turn, Turn::Lingering { moved: true });
+    assert_eq!(flag(&all[0]), 1, "no kicks wanted");
+    assert_eq!(all[1].take(), [7], "what was moved is published all the same");
+    let turn = all[0].pair.turn(Side::FromGuest, linger, &mut scratch);
+    assert_eq!(turn, Turn::Lingering { moved: false });
+    assert_eq!(all[0].turn(&mut scratch), Turn::Idle);
+    assert_eq!(flag(&all[0]), 0, "kicks wanted");
 }
 
 #[test]

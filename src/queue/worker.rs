@@ -4,6 +4,11 @@
 //! list, served round by round, so that all pairs of a worker get their share; between rounds the worker
 //! looks for new events without waiting. An event may be about a ring that is gone by now: the turn finds
 //! nothing to do. A worker never ends by an error.
+//!
+//! To sleep and be woken takes some seven microseconds, and a kick costs the guest a system call. So a
+//! worker that has just moved frames of a switch looks at those rings again for a moment ([`LINGER`]) before
+//! it asks for kicks and sleeps: never for longer than the wake-up that this may save, and not at all when
+//! nothing moves.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -11,11 +16,14 @@ use std::time::{Duration, Instant};
 
 use log::error;
 
-use super::Turn;
 use super::from_guest::Scratch;
 use super::pair::Side;
 use super::pool::{Event, Sitter, Worker};
+use super::{Terms, Turn};
 use crate::poll::{Interest, Ready};
+
+/// How long a worker looks at a ring again after it has moved frames.
+const LINGER: Duration = Duration::from_micros(5);
 
 /// How long a frame waits for a guest that has some buffers, but too few for it.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -25,6 +33,8 @@ const PATIENCE: Duration = Duration::from_millis(20);
 struct RunList {
     due: VecDeque<(usize, Side)>,
     queued: Vec<[bool; 2]>,
+    /// Pairs that were not asked to kick.
+    lingering: Vec<usize>,
 }
 
 impl RunList {
@@ -51,10 +61,11 @@ impl Worker {
         let mut run = RunList::default();
         let mut waiting: Vec<usize> = Vec::new();
         let mut patience_ends: Option<Instant> = None;
+        let mut linger_until = Instant::now();
         let mut ready = [Ready::new(Interest::empty(), 0); 64];
         while !self.stop.load(Ordering::Acquire) {
             let timeout = match patience_ends {
-                _ if !run.due.is_empty() => 0,
+                _ if !run.due.is_empty() || !run.lingering.is_empty() => 0,
                 Some(_) => PATIENCE.as_millis() as i32,
                 None => -1,
             };
@@ -71,8 +82,15 @@ impl Worker {
                 patience_ends = None;
                 waiting.iter().for_each(|&slot| run.push(slot, Side::ToGuest));
             }
+            // Those that linger have their turn after those that are due, and at the end of the time the
+            // one in which they are asked to kick.
+            let due = run.due.len();
+            let linger_on = !run.lingering.is_empty() && Instant::now() < linger_until;
+            while let Some(slot) = run.lingering.pop() {
+                run.push(slot, Side::FromGuest);
+            }
             // One round: what is pushed back waits for the next look at the events.
-            for _ in 0..run.due.len() {
+            for turn in 0..run.due.len() {
                 let Some((slot, side)) = run.pop() else { break };
                 let pair = match self.sitter(slot) {
                     Some(Sitter::Pair(pair)) => pair,
@@ -84,9 +102,19 @@ impl Worker {
                     }
                     None => continue,
                 };
-                let late = expired && side == Side::ToGuest && waiting.contains(&slot);
-                match pair.turn(side, late, &mut scratch) {
+                let terms = Terms {
+                    expired: expired && side == Side::ToGuest && waiting.contains(&slot),
+                    linger: turn < due || linger_on,
+                };
+                match pair.turn(side, terms, &mut scratch) {
                     Turn::More => run.push(slot, side),
+                    Turn::Lingering { moved } => {
+                        if moved {
+                            linger_until = Instant::now() + LINGER;
+                        }
+                        run.lingering.push(slot);
+                        continue;
+                    }
                     Turn::Starved { waiting: true } => {
                         if !waiting.contains(&slot) {
                             waiting.push(slot);
