@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use super::chain::{Access, Chain};
+use super::chain::Access;
 use super::copy::{get, take_front};
 use super::ring::{Fault, Popped, Ring};
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
@@ -103,6 +103,23 @@ impl Batch {
         most: usize,
         room: usize,
     ) -> (End, usize) {
+        let filled = self.take(ring, most, room);
+        // In a loop of its own: it does little but wait for lines that the guest's processor has, and the
+        // closer those loads stand the more of them are under way at a time.
+        let header = vnet::header_len(features);
+        for entry in &mut self.entries {
+            if let Fate::Undecided = entry.fate {
+                entry.open(&mut self.pieces, header);
+            }
+        }
+        if self.spilt {
+            self.join();
+        }
+        filled
+    }
+
+    /// Takes chains from the ring.
+    fn take(&mut self, ring: &mut Ring, most: usize, room: usize) -> (End, usize) {
         self.entries.clear();
         self.pieces.clear();
         self.spilt = false;
@@ -119,11 +136,13 @@ impl Batch {
                 Popped::Broken(fault) => return (End::Broken(fault), bytes),
                 Popped::Bad { head } => self.add(head, Fate::Drop(Drop::BadChain), first),
                 Popped::Chain(chain) => {
-                    self.open(&chain, features, first);
-                    if chain.pieces >= IOV_MAX && !self.join(first) {
+                    if chain.pieces >= IOV_MAX && std::mem::replace(&mut self.spilt, true) {
                         ring.unpop(1);
-                        self.entries.pop();
                         break;
+                    }
+                    self.add(chain.head, Fate::Undecided, first);
+                    if let Some(entry) = self.entries.last_mut() {
+                        entry.len = chain.bytes;
                     }
                     bytes += chain.bytes;
                 }
@@ -132,19 +151,19 @@ impl Batch {
         (End::Full, bytes)
     }
 
-    /// Joins the many pieces of the last entry in the spill buffer, unless that is taken.
-    fn join(&mut self, first: usize) -> bool {
-        let Some(entry) = self.entries.last_mut() else { return true };
-        if std::mem::replace(&mut self.spilt, true) {
-            return false;
-        }
+    /// Joins the pieces of the one entry that has too many in the spill buffer.
+    fn join(&mut self) {
+        let long = |entry: &&mut Entry| entry.pieces.len() > IOV_MAX;
+        let Some(entry) = self.entries.iter_mut().find(long) else { return };
+        let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { return };
+        let Some((_, body)) = pieces.split_first_mut() else { return };
         let rest = entry.len.saturating_sub(ETHERNET).min(self.spill.len());
-        let Some(spill) = self.spill.get_mut(..rest) else { return true };
-        get(self.pieces.get(first + 1..).unwrap_or_default(), spill);
-        self.pieces.truncate(first + 1);
-        self.pieces.push(libc::iovec { iov_base: spill.as_mut_ptr().cast(), iov_len: rest });
-        entry.pieces = first..first + 2;
-        true
+        let Some(spill) = self.spill.get_mut(..rest) else { return };
+        get(body, spill);
+        if let Some(first) = body.first_mut() {
+            *first = libc::iovec { iov_base: spill.as_mut_ptr().cast(), iov_len: rest };
+        }
+        entry.pieces = entry.pieces.start..entry.pieces.start + 2;
     }
 
     fn add(&mut self, chain: u16, fate: Fate, first: usize) {
@@ -158,25 +177,6 @@ impl Batch {
             lost: None,
             pieces: first..self.pieces.len(),
         });
-    }
-
-    /// Copies the front of a chain and checks its lengths and header.
-    fn open(&mut self, chain: &Chain, features: u64, first: usize) {
-        let header = vnet::header_len(features);
-        let len = chain.bytes.saturating_sub(header);
-        let fate = match len {
-            ..ETHERNET => Fate::Drop(Drop::Short),
-            _ if chain.bytes > MAX_FRAME => Fate::Drop(Drop::Long),
-            _ => Fate::Undecided,
-        };
-        self.add(chain.head, fate, first);
-        let (Fate::Undecided, Some(entry)) = (fate, self.entries.last_mut()) else { return };
-        let Some(pieces) = self.pieces.get_mut(first + 1..) else { return };
-        let Some(ethernet) = entry.front.last_chunk_mut() else { return };
-        take_front(pieces, entry.header.get_mut(..header).unwrap_or_default());
-        take_front(pieces, ethernet);
-        entry.len = len;
-        entry.head = Head::of(ethernet);
     }
 
     /// Decides what happens to each frame.
@@ -216,6 +216,25 @@ impl Batch {
 }
 
 impl Entry {
+    /// Copies the front of the chain and checks its lengths. `len` is that of the whole chain before.
+    fn open(&mut self, pieces: &mut [libc::iovec], header: usize) {
+        let bytes = self.len;
+        self.len = bytes.saturating_sub(header);
+        if self.len < ETHERNET {
+            self.fate = Fate::Drop(Drop::Short);
+            return;
+        }
+        if bytes > MAX_FRAME {
+            self.fate = Fate::Drop(Drop::Long);
+            return;
+        }
+        let Some(pieces) = pieces.get_mut(self.pieces.start + 1..self.pieces.end) else { return };
+        let Some(ethernet) = self.front.last_chunk_mut() else { return };
+        take_front(pieces, self.header.get_mut(..header).unwrap_or_default());
+        take_front(pieces, ethernet);
+        self.head = Head::of(ethernet);
+    }
+
     /// Whether the switch sends it out.
     pub(super) fn is_for_the_wire(&self) -> bool {
         matches!(self.fate, Fate::Go(verdict) if verdict.wire)
