@@ -6,7 +6,7 @@
 //! nothing to do. A worker never ends by an error.
 //!
 //! To sleep and be woken takes some seven microseconds, and a kick costs the guest a system call. So a
-//! worker that has just moved frames of a switch looks at those rings again for a moment ([`LINGER`]) before
+//! worker that has just moved frames of a switch looks at those rings again for a moment (`LINGER`) before
 //! it asks for kicks and sleeps: never for longer than the wake-up that this may save, and not at all when
 //! nothing moves.
 
