@@ -258,3 +258,25 @@ fn bug_a_parent_that_came_back_unfit_was_complained_of_every_second() {
     bench.world.plug(host, World::PARENT, "p-host");
     bench.wait_for_wire(&mut guest, 2 * SECOND);
 }
+
+/// One port whose MTU or address could not be had on the new device kept all of them off the wire.
+#[test]
+fn bug_a_port_unfit_for_the_new_parent_kept_its_siblings_off_the_wire() {
+    let bench = Bench::new(&[mac_key(0) + ",mtu=1400", mac_key(1)], &[]);
+    let (mut fits, mut clashes) = (bench.guest(0), bench.guest(1));
+    bench.wait_for_wire(&mut fits, SECOND);
+    bench.world.host.ip("link del eth0");
+    bench.wait_said("parent eth0: has vanished", 1, SECOND);
+    bench.world.host.ip(&format!(
+        "link add eth0 address {} mtu 1280 type veth peer name far",
+        frames::mac_text(clashes.mac)
+    ));
+    bench.world.host.ip("link set eth0 up");
+    bench.wait_said("parent eth0: is there again", 1, 2 * SECOND);
+    bench.wait_said("port t1: MAC address", 1, SECOND);
+    bench.wait_said("port t0: now has MAC", 1, SECOND);
+    // Siblings never stopped to talk.
+    let tag = fresh_tag();
+    fits.send(clashes.mac, tag);
+    assert!(clashes.gets(tag, SECOND));
+}

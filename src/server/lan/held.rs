@@ -30,20 +30,18 @@ pub struct Held {
 }
 
 impl Held {
-    /// Takes the device `name` for ports that want all this.
+    /// Takes the device `name` for ports that want this.
     ///
     /// # Errors
     /// It is not there, another process has it, or it cannot have such ports.
-    pub fn take(name: &str, wanted: &[Wanted<'_>], netlink: &mut Netlink) -> Result<Held> {
+    pub fn take(name: &str, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<Held> {
         let found = Parent::find(netlink, name, "")?.link;
         let owner = Owner::take(&Claim::parent(&found.name, found.index))?;
         // A predecessor that was killed may have left the parent with its guest's address: its guardian
         // puts that right, and only then is the address the parent's own.
         MacGuard::settle(found.index)?;
         let parent = Parent::find(netlink, name, "")?;
-        for wanted in wanted {
-            parent.check(wanted)?;
-        }
+        parent.check(wanted)?;
         parent.warn();
         let link = parent.link;
         Ok(Held { link, deafness: Deafness::default(), borrowed: None, _owner: owner })

@@ -25,7 +25,7 @@ use crate::queue::pool::{Pool, Seat, Sitter};
 use crate::server::core::{Core, stable_mac};
 use crate::switch::{ParentFacts, PortId, Table};
 use crate::uplink::packet::{Admit, Losses, PacketQueue};
-use crate::uplink::{LinkEvent, LinkInfo, Netlink};
+use crate::uplink::{LinkEvent, LinkInfo, Netlink, Wanted};
 
 /// Pause between two attempts to open a lost parent again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -99,12 +99,20 @@ impl LanKeeper {
         self.members.get(usize::from(id)).and_then(Option::as_ref)
     }
 
-    /// Opens the parent: the right to it, and a socket for every lane.
+    /// Opens the parent: the right to it, and a socket for every lane. A port that does not fit a parent
+    /// that has come back (its address is taken there, say) is told of, and does not keep the others off.
     fn take_parent(&mut self, netlink: &mut Netlink) -> Result<()> {
-        let objects: Vec<String> = self.members().map(Member::object).collect();
-        let wanted: Vec<_> =
-            self.members().zip(&objects).map(|(member, object)| member.wants(object)).collect();
+        let alone = self.members().any(|member| member.mode() == Mode::Passthru);
+        let mode = if alone { Mode::Passthru } else { Mode::Bridge };
+        let wanted = Wanted { object: "userspace ports", mode, mac: None, mtu: None };
         let held = Held::take(&self.name, &wanted, netlink)?;
+        for member in self.members() {
+            let object = member.object();
+            if let Err(error) = held.check(&Wanted { mtu: None, ..member.wants(&object) }, netlink)
+            {
+                warn!("{error}");
+            }
+        }
         let queues = PacketQueue::open_all(held.link.index, self.admit(), self.lanes.len())
             .map_err(|error| socket_failed(&held.link.name, &error))?;
         for (lane, queue) in self.lanes.iter().zip(queues) {
@@ -201,7 +209,7 @@ impl LanKeeper {
     pub fn set_mac(&mut self, id: PortId, netlink: &mut Netlink, mac: Mac) -> Result<()> {
         let Some(member) = self.member(id) else { return Ok(()) };
         let object = member.object();
-        let wanted = crate::uplink::Wanted { mac: Some(mac), mtu: None, ..member.wants(&object) };
+        let wanted = Wanted { mac: Some(mac), mtu: None, ..member.wants(&object) };
         self.check_mac(&object, mac)?;
         if let Some(held) = &mut self.held {
             match wanted.mode {
