@@ -5,18 +5,18 @@
 //! stop or change a ring, which makes it the barrier that GET_VRING_BASE needs: when the control side has
 //! it, no turn is under way, and none will begin with what it takes away.
 
+mod switched;
+
 use std::fs::File;
 use std::sync::Arc;
 
 use log::warn;
 
 use super::backlog::Backlog;
-use super::deliver::{Carry, Delivery, Frame};
 use super::from_guest::{self, Scratch};
 use super::gate::Gate;
 use super::line::{Far, Line, Wish};
 use super::pool::Seat;
-use super::spread::From;
 use super::tap_watch::TapWatch;
 use super::to_guest::Receive;
 use super::to_switch;
@@ -277,64 +277,6 @@ impl QueuePair {
     /// What was moved and dropped: from the guest, to the guest.
     pub fn counters(&self) -> (Counters, Counters) {
         (self.from_guest.control().line.counters, self.to_guest.control().line.counters)
-    }
-
-    /// Worker: places what waits for the guest's buffers, and asks for more where they did not do.
-    fn drain(
-        &self,
-        state: &mut ToGuest,
-        expired: bool,
-        scratch: &mut Scratch,
-        name: &dyn std::fmt::Display,
-    ) -> Turn {
-        let ToGuest { line, backlog: Some(backlog), .. } = state else { return Turn::Idle };
-        if backlog.is_empty() {
-            return Turn::Idle;
-        }
-        let drained = Delivery::new(line, scratch.spread.carry(), Some(backlog)).drain(expired);
-        line.publish();
-        let Some(ring) = &mut line.ring else { return Turn::Idle };
-        let turn = match drained {
-            Ok(false) => {
-                ring.no_kicks();
-                Ok(Turn::Idle)
-            }
-            Ok(true) => ring.ask_for_more().and_then(|more| match more {
-                true => Ok(Turn::More),
-                // Some are there, but too few for the frame: it does not wait for ever.
-                false => Ok(Turn::Starved { waiting: ring.waits()? > 0 }),
-            }),
-            Err(fault) => Err(fault),
-        };
-        turn.unwrap_or_else(|fault| {
-            line.break_ring(fault, name);
-            Turn::Idle
-        })
-    }
-
-    /// Any worker: places frames in the guest's receive ring.
-    pub(super) fn deliver<'a>(
-        &self,
-        mut frames: impl Iterator<Item = Frame<'a>>,
-        from: From,
-        carry: &mut Carry,
-    ) {
-        let name = RingName(self, Side::ToGuest);
-        let mut state = self.to_guest.deliver();
-        let ToGuest { line, backlog, .. } = &mut *state;
-        let backlog = backlog.as_deref_mut().filter(|_| from == From::Wire);
-        let waited = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
-        let mut delivery = Delivery::new(line, carry, backlog);
-        let outcome = frames.try_for_each(|frame| delivery.frame(&frame));
-        if !waited && delivery.waits() {
-            // From here on the pair's own worker looks after what waits.
-            self.seat.call(Side::ToGuest);
-        }
-        line.publish();
-        if let Err(fault) = outcome {
-            line.break_ring(fault, &name);
-        }
-        line.check_memory(&name);
     }
 
     /// Worker: the tap has become writable again, or reports an error for ever.

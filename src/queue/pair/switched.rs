@@ -1,0 +1,69 @@
+//! The receive side of a pair in a switch: frames come from any worker, what waits is the pair's own's.
+
+use std::fmt::Display;
+
+use super::{QueuePair, RingName, Side, ToGuest};
+use crate::queue::Turn;
+use crate::queue::deliver::{Carry, Delivery, Frame};
+use crate::queue::from_guest::Scratch;
+use crate::queue::spread::From;
+
+impl QueuePair {
+    /// Worker: places what waits for the guest's buffers, and asks for more where they did not do.
+    pub(super) fn drain(
+        &self,
+        state: &mut ToGuest,
+        expired: bool,
+        scratch: &mut Scratch,
+        name: &dyn Display,
+    ) -> Turn {
+        let ToGuest { line, backlog: Some(backlog), .. } = state else { return Turn::Idle };
+        if backlog.is_empty() {
+            return Turn::Idle;
+        }
+        let drained = Delivery::new(line, scratch.spread.carry(), Some(backlog)).drain(expired);
+        line.publish();
+        let Some(ring) = &mut line.ring else { return Turn::Idle };
+        let turn = match drained {
+            Ok(false) => {
+                ring.no_kicks();
+                Ok(Turn::Idle)
+            }
+            Ok(true) => ring.ask_for_more().and_then(|more| match more {
+                true => Ok(Turn::More),
+                // Some are there, but too few for the frame: it does not wait for ever.
+                false => Ok(Turn::Starved { waiting: ring.waits()? > 0 }),
+            }),
+            Err(fault) => Err(fault),
+        };
+        turn.unwrap_or_else(|fault| {
+            line.break_ring(fault, name);
+            Turn::Idle
+        })
+    }
+
+    /// Any worker: places frames in the guest's receive ring.
+    pub(in crate::queue) fn deliver<'a>(
+        &self,
+        mut frames: impl Iterator<Item = Frame<'a>>,
+        from: From,
+        carry: &mut Carry,
+    ) {
+        let name = RingName(self, Side::ToGuest);
+        let mut state = self.to_guest.deliver();
+        let ToGuest { line, backlog, .. } = &mut *state;
+        let backlog = backlog.as_deref_mut().filter(|_| from == From::Wire);
+        let waited = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
+        let mut delivery = Delivery::new(line, carry, backlog);
+        let outcome = frames.try_for_each(|frame| delivery.frame(&frame));
+        if !waited && delivery.waits() {
+            // From here on the pair's own worker looks after what waits.
+            self.seat.call(Side::ToGuest);
+        }
+        line.publish();
+        if let Err(fault) = outcome {
+            line.break_ring(fault, &name);
+        }
+        line.check_memory(&name);
+    }
+}

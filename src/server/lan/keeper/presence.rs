@@ -1,0 +1,149 @@
+//! A parent that comes and goes.
+//!
+//! It may be set down, removed, made again, renamed, moved away. The kernel tells so by netlink; what it has
+//! not told (news may be lost) is asked for. Without a parent there are no sockets, and the table says
+//! that there is no wire; siblings in bridge mode go on.
+
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::{LanKeeper, socket_failed};
+use crate::error::Result;
+use crate::mode::Mode;
+use crate::server::lan::held::Held;
+use crate::server::lan::member::Member;
+use crate::uplink::packet::PacketQueue;
+use crate::uplink::{LinkEvent, LinkInfo, Netlink, Wanted};
+
+/// Pause between two attempts to open a lost parent again.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl LanKeeper {
+    /// Opens the parent: the right to it, and a socket for every lane. A port that does not fit a parent
+    /// that has come back (its address is taken there, say) is told of, and does not keep the others off.
+    pub(super) fn take_parent(&mut self, netlink: &mut Netlink) -> Result<()> {
+        let alone = self.members().any(|member| member.mode() == Mode::Passthru);
+        let mode = if alone { Mode::Passthru } else { Mode::Bridge };
+        let wanted = Wanted { object: "userspace ports", mode, mac: None, mtu: None };
+        let held = Held::take(&self.name, &wanted, netlink)?;
+        for member in self.members() {
+            let object = member.object();
+            if let Err(error) = held.check(&Wanted { mtu: None, ..member.wants(&object) }, netlink)
+            {
+                warn!("{error}");
+            }
+        }
+        let queues = PacketQueue::open_all(held.link.index, self.admit(), self.lanes.len())
+            .map_err(|error| socket_failed(&held.link.name, &error))?;
+        for (lane, queue) in self.lanes.iter().zip(queues) {
+            lane.replace(Some(queue));
+        }
+        self.members().for_each(|member| member.moved_to(&held.link));
+        self.held = Some(held);
+        self.retry = None;
+        self.complaint = None;
+        self.stale = true;
+        Ok(())
+    }
+
+    /// Takes note of a change among the kernel's devices.
+    pub fn note(&mut self, event: &LinkEvent, netlink: &mut Netlink) {
+        let index = self.held.as_ref().map(|held| held.link.index);
+        match event {
+            LinkEvent::Gone { index: gone, .. } if Some(*gone) == index => self.lose(),
+            LinkEvent::Changed(link) if Some(link.index) == index => {
+                // News may be older than what we have done since. An address is only somebody else's
+                // doing if it is still there.
+                let differs = self.held.as_ref().is_some_and(|held| held.link.mac != link.mac);
+                match differs.then(|| netlink.link_by_index(link.index)) {
+                    Some(Ok(Some(now))) => self.parent_changed(&now),
+                    _ => self.parent_changed(link),
+                }
+            }
+            LinkEvent::Changed(link) if index.is_none() && link.name == self.name => {
+                self.retry = Some(Instant::now());
+            }
+            LinkEvent::Overrun => match index.map(|index| netlink.link_by_index(index)) {
+                Some(Ok(Some(link))) => self.parent_changed(&link),
+                Some(Ok(None)) => self.lose(),
+                Some(Err(error)) => warn!("parent {}: {error}", self.name),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn parent_changed(&mut self, link: &LinkInfo) {
+        let Some(held) = &mut self.held else { return };
+        let was_up = held.is_up();
+        let was = held.update(link);
+        let (own, up) = (held.has_own_mac(), held.is_up());
+        let name = &self.name;
+        if was.name != link.name {
+            info!("parent {name}: is called {} now", link.name);
+        }
+        if was_up != up {
+            let ports = self.members().count();
+            let word =
+                if up { "is up again" } else { "is down; siblings in bridge mode still talk" };
+            info!("parent {name}: {word} ({ports} port(s))");
+        }
+        if (was.mtu, was.mac, was_up) == (link.mtu, link.mac, up) {
+            return;
+        }
+        self.members().for_each(|member| member.parent_changed(link, own));
+        self.stale = true;
+        self.follow();
+    }
+
+    fn lose(&mut self) {
+        let ports = self.members().count();
+        warn!(
+            "parent {}: has vanished; its {ports} port(s) are on the wire again when it is back",
+            self.name
+        );
+        self.let_go();
+        self.retry = Some(Instant::now());
+        self.stale = true;
+        self.follow();
+    }
+
+    /// Closes the sockets; side by side, since the kernel waits some 17 ms for each.
+    pub(super) fn let_go(&mut self) {
+        let queues: Vec<_> = self.lanes.iter().filter_map(|lane| lane.replace(None)).collect();
+        std::thread::scope(|scope| {
+            for queue in queues {
+                scope.spawn(move || drop(queue));
+            }
+        });
+        self.members.iter_mut().flatten().for_each(Member::filter_gone);
+        self.held = None;
+    }
+
+    /// Finds a lost parent again, if that is due. Returns when to ask again.
+    pub fn restore(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
+        let due = self.retry?;
+        if due > now {
+            return Some(due);
+        }
+        self.retry = Some(now + RETRY);
+        if matches!(netlink.link_by_name(&self.name), Ok(Some(_))) {
+            match self.take_parent(netlink) {
+                Ok(()) => {
+                    info!("parent {}: is there again", self.name);
+                    self.follow();
+                }
+                // Tried once a second for as long as it stays so: not worth a line each time.
+                Err(error) => {
+                    let complaint = Some(error.to_string());
+                    if self.complaint != complaint {
+                        warn!("{error}");
+                        self.complaint = complaint;
+                    }
+                }
+            }
+        }
+        self.retry
+    }
+}

@@ -1,0 +1,81 @@
+//! From the ports' state to what the workers and the kernel work with: the forwarding table, the filters of
+//! the sockets and of the NIC, and what the host must not hear.
+//!
+//! All of it is made anew after a change, and as a whole: there is no sequence of small steps that could be
+//! left half done. What has not changed costs no system call.
+
+use std::io;
+
+use log::warn;
+
+use super::{LanKeeper, socket_failed};
+use crate::error::Result;
+use crate::mac::Mac;
+use crate::mode::Mode;
+use crate::queue::plug::View;
+use crate::server::lan::member::Member;
+use crate::switch::{ParentFacts, Table};
+use crate::uplink::packet::{Admit, PacketQueue};
+
+impl LanKeeper {
+    /// What the sockets have to let through.
+    pub(super) fn admit(&self) -> Admit {
+        let host = |member: &Member| matches!(member.mode(), Mode::Passthru | Mode::Source);
+        if self.members().any(host) { Admit::Everything } else { Admit::Guests }
+    }
+
+    /// Makes table and filters follow the members, where something has changed; a failure is told.
+    pub(super) fn follow(&mut self) {
+        if let Err(error) = self.refresh() {
+            warn!("{error}");
+        }
+    }
+
+    /// Makes table and filters follow the members, where something has changed.
+    ///
+    /// # Errors
+    /// The kernel cannot do what a port's mode promises.
+    pub fn refresh(&mut self) -> Result<()> {
+        let members = self.members.iter_mut().flatten();
+        let changed = members.fold(false, |any, member| member.has_changed() | any);
+        if !std::mem::take(&mut self.stale) && !changed {
+            return Ok(());
+        }
+        let facts = match &self.held {
+            Some(held) => ParentFacts { mac: held.link.mac, up: held.is_up() },
+            None => ParentFacts { mac: Mac::default(), up: false },
+        };
+        let members = || self.members.iter().map(Option::as_ref);
+        let rules = members().map(|member| member.map_or_else(Member::nobody, Member::rules));
+        let jacks = members().map(|member| member.map(Member::jack).unwrap_or_default());
+        let table = Table::new(rules.collect(), facts);
+        self.lan.show(View { table, jacks: jacks.collect() });
+        self.set_filters()
+    }
+
+    /// The NIC and the kernel let through what the ports are to hear, and keep from the host what it is
+    /// not to hear.
+    fn set_filters(&mut self) -> Result<()> {
+        let admit = self.admit();
+        let any = self.members().any(Member::is_up);
+        let passthru = self.members().any(|member| member.mode() == Mode::Passthru);
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let failed = |error: io::Error| socket_failed(&held.link.name, &error);
+        for lane in &self.lanes {
+            lane.with(|queue| queue.set_admit(admit)).unwrap_or(Ok(())).map_err(failed)?;
+        }
+        if let Some(lane) = self.lanes.first() {
+            let members = self.members.iter_mut().flatten();
+            let set = |queue: &mut PacketQueue| -> io::Result<()> {
+                queue.set_promiscuous(passthru)?;
+                queue.set_all_multicast(any)?;
+                for member in members {
+                    member.set_filter(queue)?;
+                }
+                Ok(())
+            };
+            lane.with(set).unwrap_or(Ok(())).map_err(failed)?;
+        }
+        held.deafness.follow(&held.link, self.members.iter().flatten())
+    }
+}
