@@ -31,6 +31,9 @@ use super::netns::{Netns, Output, die_with_us, require};
 /// How long a guest may take from start to prompt. It takes three seconds; a busy machine, longer.
 const BOOT: Duration = Duration::from_secs(90);
 
+/// Pause between an answer and the next request.
+const BREATH: Duration = Duration::from_millis(20);
+
 /// How long a command in the guest may take unless the test says otherwise.
 const COMMAND: Duration = Duration::from_secs(30);
 
@@ -355,6 +358,9 @@ impl Guest {
         self.requests += 1;
         let nonce = format!("r{}-{}", std::process::id(), self.requests);
         let line = format!("{nonce} {} {}\n", timeout.as_secs().max(1), base64(script.as_bytes()));
+        // A request that comes while the guest's driver is still busy with the end of its last answer may
+        // find its interrupt lost (QEMU's UART under TCG): then nobody reads it.
+        std::thread::sleep(BREATH);
         let sent = self.control.write_all(line.as_bytes());
         sent.unwrap_or_else(|error| panic!("{}: {error}", self.label));
         nonce
