@@ -17,6 +17,17 @@
 //!  guest ◄── call ────────────────────────────────────────┼── to_guest ◄── worker
 //! ```
 //!
+//! Those are ports of kernel devices. Between userspace ports (`type=macvlan`) the way is:
+//!
+//! ```text
+//!  guest ── kick ─► queue::worker ► pair ► to_switch ► batch ── switch::from_guest
+//!                                                        ├─► to_wire ► lane ► uplink::packet ──► wire
+//!                                                        └─► spread ► deliver ──► sibling's ring
+//!
+//!  wire ──► uplink::packet ► lane ► from_uplink ── switch::from_wire
+//!                                     └─► spread ► deliver (offload repairs) ──► guest's ring
+//! ```
+//!
 //! * [`cli`], [`config`]: what the user typed; what the program needs, with every fault reported.
 //! * [`print`](mod@print): what to give QEMU, libvirt and cloud-hypervisor.
 //! * [`server`]: the control loop: sockets, the front door, sessions, ports, signals.

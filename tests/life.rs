@@ -42,28 +42,8 @@ const LEAVE: Duration = Duration::from_millis(500);
 /// Processor time that a process may use in two seconds in which it has nothing to do.
 const IDLE: Duration = Duration::from_millis(10);
 
-/// The processor time of a process in nanoseconds, where /proc counts in hundredths of a second.
-fn processor(backend: &Backend) -> Duration {
-    let mut clock: libc::clockid_t = 0;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let pid = libc::pid_t::try_from(backend.pid()).unwrap();
-    // SAFETY: both calls only write to the variable given to them.
-    unsafe {
-        assert_eq!(libc::clock_getcpuclockid(pid, &mut clock), 0);
-        assert_eq!(libc::clock_gettime(clock, &mut time), 0);
-    }
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
-/// What the process uses in this time.
-fn busy(backend: &Backend, time: Duration) -> Duration {
-    let before = processor(backend);
-    thread::sleep(time);
-    processor(backend) - before
-}
-
 fn assert_idle(backend: &Backend, what: &str) {
-    let used = busy(backend, 2 * SECOND);
+    let used = backend.busy(2 * SECOND);
     assert!(used < IDLE, "{what}: {used:?} of processor time in 2 s");
 }
 
@@ -277,12 +257,12 @@ fn a_deleted_device_is_made_again_under_the_same_front_end() {
     rig.bystander();
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     for round in 2..4 {
-        let used = processor(&rig.backend);
+        let used = rig.backend.processor();
         rig.world.host.ip("link del t0");
         wait_said(&rig, "port t0: its device t0 has vanished", round - 1, SECOND);
         wait_said(&rig, "port t0: created macvtap t0 on eth0", round, 3 * SECOND);
         thread::sleep(SECOND);
-        let used = processor(&rig.backend) - used;
+        let used = rig.backend.processor() - used;
         assert!(used < Duration::from_millis(150), "{used:?} of processor time meanwhile");
         rig.link_up(&mut driver, 0);
         rig.both_ways(&mut driver, 0);
@@ -304,7 +284,7 @@ fn a_parent_that_went_away_and_came_back_carries_its_ports_again() {
     // What the guest sends now is taken and dropped, so that it does not hang.
     driver.send(0, &vec![frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 60); 200]);
     assert!(driver.drain_tx(0, SECOND), "the guest hangs on a port without a device");
-    let used = busy(&rig.backend, 3 * SECOND);
+    let used = rig.backend.busy(3 * SECOND);
     assert!(used < Duration::from_millis(30), "{used:?} in 3 s without a parent");
 
     rig.world.plug(&rig.world.host, World::PARENT, "p-host");
@@ -419,7 +399,7 @@ fn a_client_waits_for_its_vmm_and_finds_it_again() {
     backend.wait_for_log("port t0: connects to", 5 * SECOND);
     let wire = open_wire(&world);
     // ENOENT first, then ECONNREFUSED: a socket whose process has gone.
-    let used = busy(&backend, SECOND);
+    let used = backend.busy(SECOND);
     assert!(used < Duration::from_millis(20), "{used:?} in a second of retries");
     drop(UnixListener::bind(&path).unwrap());
     thread::sleep(Duration::from_millis(600));
@@ -613,7 +593,7 @@ fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
     }
     let waiting = driver.pairs[0].tx.outstanding();
     assert!(waiting > 200, "only {waiting} frames wait in the guest's ring");
-    let used = busy(&rig.backend, 2 * SECOND);
+    let used = rig.backend.busy(2 * SECOND);
     println!("{} frames sent, {waiting} wait; {used:?} of processor time in 2 s", sent.len());
     assert!(used < Duration::from_millis(20), "{used:?} in 2 s with a full tap");
     rig.unharmed();

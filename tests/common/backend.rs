@@ -111,6 +111,26 @@ impl Backend {
         self.child.id()
     }
 
+    /// The processor time that the process has used, in nanoseconds, where /proc counts in hundredths of a second.
+    pub fn processor(&self) -> Duration {
+        let mut clock: libc::clockid_t = 0;
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let pid = libc::pid_t::try_from(self.pid()).expect("a process id");
+        // SAFETY: both calls only write to the variable given to them.
+        unsafe {
+            assert_eq!(libc::clock_getcpuclockid(pid, &mut clock), 0);
+            assert_eq!(libc::clock_gettime(clock, &mut time), 0);
+        }
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    /// What it uses of the processor in this time.
+    pub fn busy(&self, time: Duration) -> Duration {
+        let before = self.processor();
+        std::thread::sleep(time);
+        self.processor() - before
+    }
+
     /// What it has logged (stderr) so far.
     pub fn log(&self) -> String {
         self.read("stderr")

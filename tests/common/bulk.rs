@@ -14,13 +14,13 @@
 //! A transfer that stalls ends with a time-out. Times are of the transfer alone, without the sums.
 #![allow(dead_code)] // Each test program uses a part of this.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv6Addr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::exchange::{in_netns, noise};
+use super::exchange::{accept, in_netns, noise};
 use super::guest::Guest;
 use super::netns::Netns;
 
@@ -55,7 +55,7 @@ impl Payload {
         let door = listen(lan);
         let bytes = Arc::clone(&self.bytes);
         let sender = thread::spawn(move || {
-            let mut stream = accept(&door);
+            let mut stream = accept(&door, 0);
             stream.write_all(&bytes).unwrap_or_else(|error| panic!("to the guest: {error}"));
         });
         let begin = Instant::now();
@@ -71,7 +71,7 @@ impl Payload {
         let door = listen(lan);
         let bytes = Arc::clone(&self.bytes);
         let receiver = thread::spawn(move || {
-            let mut stream = accept(&door);
+            let mut stream = accept(&door, 0);
             let mut seen = Vec::with_capacity(bytes.len());
             stream.read_to_end(&mut seen).unwrap_or_else(|error| panic!("from a guest: {error}"));
             let first = seen.iter().zip(bytes.iter()).position(|(a, b)| a != b);
@@ -123,26 +123,6 @@ fn listen(lan: &Netns) -> TcpListener {
     let door = door.expect("a TCP socket on the LAN");
     door.set_nonblocking(true).expect("a listener that does not block");
     door
-}
-
-/// The next connection, with time-outs; a guest that never connects ends the test.
-fn accept(door: &TcpListener) -> TcpStream {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        match door.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).expect("a connection that blocks");
-                stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
-                stream.set_write_timeout(Some(PATIENCE)).expect("a time-out");
-                return stream;
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                assert!(Instant::now() < end, "the guest does not connect");
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
 }
 
 /// The CRC of IEEE 802.3, which busybox's `crc32` prints (polynomial 0x04c11db7, reflected).

@@ -204,7 +204,7 @@ fn port(n: usize) -> u16 {
 }
 
 /// The next connection, with time-outs; a guest that never connects ends the test.
-fn accept(door: &TcpListener, n: usize) -> TcpStream {
+pub fn accept(door: &TcpListener, n: usize) -> TcpStream {
     let end = Instant::now() + PATIENCE;
     loop {
         match door.accept() {

@@ -10,7 +10,7 @@ use crate::common::frames;
 use crate::common::netns::{Netns, World, wait_until};
 use crate::common::rig::{LAN_MAC, SECOND, SILENCE, fresh_tag};
 use crate::common::vmm::QemuOptions;
-use crate::stream::{Stream, busy};
+use crate::stream::Stream;
 
 /// Processor time that the process may use in a second without a wire.
 const ASLEEP: Duration = Duration::from_millis(20);
@@ -42,7 +42,7 @@ fn endured(event: &Event) {
     }
     assert!(third.driver.drain_tx(0, SECOND), "the guest hangs");
     let (one, other) = stream.stop();
-    let used = busy(&bench.backend, SECOND);
+    let used = bench.backend.busy(SECOND);
     println!("{used:?} of processor time in a second without a wire");
     assert!(used < ASLEEP, "{used:?} in a second");
 
@@ -251,7 +251,7 @@ fn bug_a_parent_that_came_back_unfit_was_complained_of_every_second() {
     host.ip("link set w8 name eth0");
     let complaint = "parent eth0: already a port of the bridge br7";
     bench.wait_said(complaint, 1, 2 * SECOND);
-    let used = busy(&bench.backend, 3 * SECOND);
+    let used = bench.backend.busy(3 * SECOND);
     assert!(used < 2 * ASLEEP, "{used:?} in three seconds");
     assert_eq!(bench.said(complaint), 1);
     host.ip("link del eth0");

@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::bench::Guest;
-use crate::common::backend::Backend;
 use crate::common::frames;
 use crate::common::netns::wait_until;
 use crate::common::rig::{SECOND, fresh_tag};
@@ -86,24 +85,4 @@ fn window(from: &mut Guest, to: &mut Guest) -> u64 {
         }
     }
     0
-}
-
-/// What the process uses in this time.
-pub fn busy(backend: &Backend, time: Duration) -> Duration {
-    let before = processor(backend);
-    thread::sleep(time);
-    processor(backend) - before
-}
-
-/// The processor time of a process in nanoseconds, where /proc counts in hundredths of a second.
-fn processor(backend: &Backend) -> Duration {
-    let mut clock: libc::clockid_t = 0;
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let pid = libc::pid_t::try_from(backend.pid()).unwrap();
-    // SAFETY: both calls only write to the variable given to them.
-    unsafe {
-        assert_eq!(libc::clock_getcpuclockid(pid, &mut clock), 0);
-        assert_eq!(libc::clock_gettime(clock, &mut time), 0);
-    }
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -23,32 +23,27 @@ const ISOLATED: Row = Row {
     everybody: &[Lan],
 };
 
+/// Everybody reaches everybody, by a switch that sends frames back.
+const ALL_REFLECTED: Row = Row {
+    hairpin: true,
+    guest_to_guest: true,
+    guest_to_host: true,
+    host_to_guest: true,
+    everybody: &[G2, Host, Lan],
+};
+
 #[test]
 fn bridge_joins_the_guests_and_hairpin_the_host() {
     let mut scene = Scene::pair("type=macvlan,mode=bridge");
     let plain = Row { guest_to_guest: true, everybody: &[G2, Lan], ..ISOLATED };
-    let reflected = Row {
-        hairpin: true,
-        guest_to_guest: true,
-        guest_to_host: true,
-        host_to_guest: true,
-        everybody: &[G2, Host, Lan],
-    };
-    two_guests_behave_as(&mut scene, &[plain, reflected]);
+    two_guests_behave_as(&mut scene, &[plain, ALL_REFLECTED]);
     scene.verdict();
 }
 
 #[test]
 fn vepa_needs_the_switch_for_everything() {
     let mut scene = Scene::pair("type=macvlan,mode=vepa");
-    let reflected = Row {
-        hairpin: true,
-        guest_to_guest: true,
-        guest_to_host: true,
-        host_to_guest: true,
-        everybody: &[G2, Host, Lan],
-    };
-    two_guests_behave_as(&mut scene, &[ISOLATED, reflected]);
+    two_guests_behave_as(&mut scene, &[ISOLATED, ALL_REFLECTED]);
     scene.verdict();
 }
 
