@@ -32,9 +32,12 @@ impl Mac {
     }
 
     /// The address in the low 48 bits of a number, for an atomic cell.
+    #[inline]
     pub fn to_u64(self) -> u64 {
-        let b = self.0;
-        u64::from_be_bytes([0, 0, b[0], b[1], b[2], b[3], b[4], b[5]])
+        // In two words, which a compiler loads as such.
+        let [a, b, c, d, e, f] = self.0;
+        let (high, low) = (u16::from_be_bytes([a, b]), u32::from_be_bytes([c, d, e, f]));
+        u64::from(high) << 32 | u64::from(low)
     }
 
     /// The inverse of [`Mac::to_u64`]; the upper 16 bits are ignored.

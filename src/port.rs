@@ -114,8 +114,15 @@ impl PortData {
     }
 
     /// Length of the longest frame without segmentation offload, in bytes.
+    #[inline]
     pub fn longest_frame(&self) -> usize {
         self.longest.load(Ordering::Relaxed) as usize
+    }
+
+    /// Whether this is the port's own address and nothing new is learnt from it: as nearly always.
+    #[inline]
+    pub fn is_settled(&self, source: Mac) -> bool {
+        source.to_u64() == self.mac.load(Ordering::Relaxed) && !self.unknown.load(Ordering::Relaxed)
     }
 
     /// Judges a frame's source address.

@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::chain::Access;
-use super::copy::{get, take_front};
+use super::copy::{get, take_both, take_front};
 use super::ring::{Fault, Popped, Ring};
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
 use super::{BATCH, deliver};
@@ -23,6 +23,9 @@ use crate::uplink::packet::SEND_HEADER;
 const PIECES: usize = 8192;
 /// Most pieces the kernel takes in one message (`UIO_MAXIOV`).
 const IOV_MAX: usize = 1024;
+
+/// The place that is kept for a frame's front.
+const NO_PIECE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
 
 /// What happens to a frame.
 #[derive(Clone, Copy, Debug)]
@@ -124,13 +127,30 @@ impl Batch {
         self.pieces.clear();
         self.spilt = false;
         let longest = 2 * usize::from(ring.size()) + 1;
+        let most = most.min(BATCH);
         let mut bytes = 0;
-        while self.entries.len() < most.min(BATCH) && bytes < room {
-            if self.pieces.capacity() - self.pieces.len() < longest {
+        loop {
+            let Batch { entries, pieces, .. } = self;
+            ring.each_plain(Access::Readable, |chain, piece| {
+                let full = entries.len() >= most || bytes >= room;
+                if full || pieces.capacity() - pieces.len() < 2 {
+                    return false;
+                }
+                let first = pieces.len();
+                pieces.extend([NO_PIECE, piece]);
+                entries.push(Entry::new(chain, Fate::Undecided, first..first + 2));
+                if let Some(entry) = entries.last_mut() {
+                    entry.len = piece.iov_len;
+                }
+                bytes += piece.iov_len;
+                true
+            });
+            if entries.len() >= most || bytes >= room || pieces.capacity() - pieces.len() < longest
+            {
                 break;
             }
             let first = self.pieces.len();
-            self.pieces.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
+            self.pieces.push(NO_PIECE);
             match ring.pop(Access::Readable, &mut self.pieces) {
                 Popped::Empty => return (End::Empty, bytes),
                 Popped::Broken(fault) => return (End::Broken(fault), bytes),
@@ -167,16 +187,7 @@ impl Batch {
     }
 
     fn add(&mut self, chain: u16, fate: Fate, first: usize) {
-        self.entries.push(Entry {
-            chain,
-            fate,
-            header: [0; HEADER],
-            front: [0; SEND_HEADER + ETHERNET],
-            len: 0,
-            head: Head::default(),
-            lost: None,
-            pieces: first..self.pieces.len(),
-        });
+        self.entries.push(Entry::new(chain, fate, first..self.pieces.len()));
     }
 
     /// Decides what happens to each frame.
@@ -216,6 +227,19 @@ impl Batch {
 }
 
 impl Entry {
+    fn new(chain: u16, fate: Fate, pieces: Range<usize>) -> Entry {
+        Entry {
+            chain,
+            fate,
+            header: [0; HEADER],
+            front: [0; SEND_HEADER + ETHERNET],
+            len: 0,
+            head: Head::default(),
+            lost: None,
+            pieces,
+        }
+    }
+
     /// Copies the front of the chain and checks its lengths. `len` is that of the whole chain before.
     fn open(&mut self, pieces: &mut [libc::iovec], header: usize) {
         let bytes = self.len;
@@ -230,8 +254,12 @@ impl Entry {
         }
         let Some(pieces) = pieces.get_mut(self.pieces.start + 1..self.pieces.end) else { return };
         let Some(ethernet) = self.front.last_chunk_mut() else { return };
-        take_front(pieces, self.header.get_mut(..header).unwrap_or_default());
-        take_front(pieces, ethernet);
+        if header == HEADER {
+            take_both(pieces, &mut self.header, ethernet);
+        } else {
+            take_front(pieces, self.header.get_mut(..header).unwrap_or_default());
+            take_front(pieces, ethernet);
+        }
         self.head = Head::of(ethernet);
     }
 
@@ -256,8 +284,9 @@ impl Entry {
         };
         let source = self.head.src;
         // Judged first, so that the control side is told of a guest that wants a sibling's address.
-        if port.judge_source(source) == MacJudgement::Foreign
-            || port.is_unsettled(source) && table.is_taken(source, id)
+        if !port.is_settled(source)
+            && (port.judge_source(source) == MacJudgement::Foreign
+                || port.is_unsettled(source) && table.is_taken(source, id))
         {
             return Fate::Drop(Drop::ForeignMac);
         }

@@ -6,7 +6,7 @@
 //! address is checked against the guest's memory. A chain that cannot be right yields no buffers at all:
 //! a corrupt chain must not look like a shorter, valid one.
 
-use super::memory::GuestMap;
+use super::memory::{GuestMap, Region};
 
 /// Descriptor flags.
 pub(super) const DESC_F_NEXT: u16 = 1;
@@ -60,6 +60,7 @@ impl Table {
     }
 
     /// Reads a descriptor once; `None` when there is no such.
+    #[inline]
     fn read(&self, index: u16) -> Option<Desc> {
         if index >= self.entries {
             return None;
@@ -92,6 +93,19 @@ impl Table {
         }
         // SAFETY: aligned, `translate` found `len` bytes there, and the map outlives the walk.
         Some(unsafe { Table::new(base, entries) })
+    }
+
+    /// The one buffer of the chain at `head`, when the chain is a single descriptor and the buffer lies in
+    /// `near`, as nearly always. `None` says nothing: [`Table::walk`] does.
+    #[inline]
+    pub fn plain(&self, head: u16, access: Access, near: &Region) -> Option<libc::iovec> {
+        let desc = self.read(head)?;
+        let alone = match access {
+            Access::Readable => desc.flags == 0,
+            Access::Writable => desc.flags == DESC_F_WRITE,
+        };
+        let host = near.holds(desc.addr, desc.len).filter(|_| alone)?;
+        Some(libc::iovec { iov_base: host.cast(), iov_len: desc.len as usize })
     }
 
     /// Follows the chain at `head` and appends its buffers to `pieces`. Returns its bytes, or `None` when

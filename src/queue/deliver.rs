@@ -15,6 +15,7 @@
 use super::backlog::Backlog;
 use super::chain::{Access, Chain};
 use super::copy::{Cursor, get};
+use super::express::{self, Slots};
 use super::line::Line;
 use super::ring::{Fault, MAX_RING_SIZE, Popped, Ring};
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
@@ -38,6 +39,7 @@ pub struct Frame<'a> {
 pub struct Carry {
     pieces: Vec<libc::iovec>,
     chains: Vec<Chain>,
+    slots: Slots,
     /// Room for a whole frame that has to be repaired.
     pub(super) whole: Vec<u8>,
 }
@@ -48,6 +50,7 @@ impl Default for Carry {
             // A ring's worth of chains, each buffer split once by a region border.
             pieces: Vec::with_capacity(2 * usize::from(MAX_RING_SIZE)),
             chains: Vec::with_capacity(usize::from(MAX_RING_SIZE)),
+            slots: Slots::default(),
             whole: vec![0; MAX_FRAME],
         }
     }
@@ -105,6 +108,31 @@ impl<'a> Delivery<'a> {
         self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty())
     }
 
+    /// Places frames in their order, or counts why not.
+    ///
+    /// # Errors
+    /// The ring cannot be used any more; the frames from there on are lost.
+    pub fn frames<'f>(
+        &mut self,
+        mut frames: impl Iterator<Item = Frame<'f>> + Clone,
+    ) -> Result<(), Fault> {
+        loop {
+            // Nothing overtakes what waits.
+            if !self.waits()
+                && let Line { ring: Some(ring), counters, features, enabled: true, .. } =
+                    &mut *self.line
+                && vnet::header_len(*features) == HEADER
+            {
+                let slots = &mut self.carry.slots;
+                express::run(ring, counters, self.accepts, slots, &mut frames);
+            }
+            match frames.next() {
+                Some(frame) => self.frame(&frame)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// Places one frame, or counts why not.
     ///
     /// # Errors
@@ -115,7 +143,7 @@ impl<'a> Delivery<'a> {
             counters.drop(Drop::NoGuest);
             return Ok(());
         };
-        let Carry { pieces, chains, whole } = &mut *self.carry;
+        let Carry { pieces, chains, whole, .. } = &mut *self.carry;
         let backlog = self.backlog.as_deref_mut();
         let mut place = Place { ring, counters, features: *features, pieces, chains, backlog };
         if offload::need(frame.header, self.accepts) == Need::Nothing {

@@ -27,10 +27,23 @@ pub type SharedMemory = GuestMemoryAtomic<GuestMemoryMmap>;
 
 /// One region: guest-physical addresses `start..=last` are at `host` in this process.
 #[derive(Clone, Copy, Debug)]
-struct Region {
+pub struct Region {
     start: u64,
     last: u64,
     host: *mut u8,
+}
+
+impl Region {
+    /// The host address of `len` bytes at guest address `addr`, when this region holds all of them, and at
+    /// least one.
+    #[inline]
+    pub fn holds(&self, addr: u64, len: u32) -> Option<*mut u8> {
+        // An address before the region wraps to one far behind it; so does a length of 0.
+        let offset = addr.wrapping_sub(self.start);
+        let behind = (self.last - self.start).checked_sub(offset)?;
+        let inside = u64::from(len).wrapping_sub(1) <= behind;
+        inside.then(|| self.host.wrapping_add(offset as usize))
+    }
 }
 
 /// A snapshot of the guest's memory regions, sorted by guest-physical address.
@@ -93,6 +106,12 @@ impl GuestMap {
         // A region of 2^64 bytes cannot be mapped, so the sum cannot overflow.
         let room = region.last - addr + 1;
         Some((region.host.wrapping_add(usize::try_from(offset).ok()?), room))
+    }
+
+    /// The region that was hit last.
+    #[inline]
+    pub fn near(&self, hint: usize) -> Option<Region> {
+        self.regions.get(hint).copied()
     }
 
     /// The host address of `len` bytes at guest address `addr`, when one region holds all of them.

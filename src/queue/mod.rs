@@ -28,7 +28,8 @@
 //! | `to_wire` | what of a batch leaves by the parent, in one system call |
 //! | `from_uplink` | a turn over what the parent has received |
 //! | `spread` | a batch handed over receiver by receiver |
-//! | `deliver` | one frame placed in a receive ring: the one copy |
+//! | `deliver` | a frame placed in a receive ring: the one copy |
+//! | `express` | the usual frames into the usual buffers, many at a time |
 //! | `backlog` | frames from the wire that wait for a guest's buffers |
 //! | `lane` | a worker's socket on a parent |
 //!
@@ -45,6 +46,7 @@ pub mod batch;
 pub mod chain;
 pub mod copy;
 pub mod deliver;
+pub mod express;
 pub mod fault;
 pub mod from_guest;
 pub mod from_uplink;

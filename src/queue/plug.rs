@@ -36,8 +36,9 @@ impl Jack {
     pub fn pair(&self, flow: u32) -> usize {
         let mut mask = self.port.as_ref().map_or(0, |port| port.receiving());
         let count = mask.count_ones();
-        if count == 0 {
-            return 0;
+        if count < 2 {
+            // None is 0 too.
+            return mask.trailing_zeros() as usize & 31;
         }
         for _ in 0..flow % count {
             mask &= mask - 1;

@@ -201,6 +201,7 @@ impl Ring {
     }
 
     /// How many chains wait, by a fresh look at the driver's index when none is known.
+    #[inline]
     fn waiting(&mut self) -> Result<u16, Fault> {
         if self.seen_avail == self.next_avail {
             self.seen_avail = u16::from_le(self.avail_word(1).load(Ordering::Acquire));
@@ -216,6 +217,25 @@ impl Ring {
     /// True when every descriptor chain the ring can hold has been popped and none given back.
     pub fn all_popped(&self) -> bool {
         self.next_avail.wrapping_sub(self.next_used) == self.size
+    }
+
+    /// Takes chains of one buffer for as long as `take` wants what it is shown: the chain's id and its
+    /// buffer. Ends before the first chain that is anything else, or that cannot be right, and when no more
+    /// are known to wait: [`Ring::pop`] then says what there is.
+    #[inline]
+    pub fn each_plain(&mut self, access: Access, mut take: impl FnMut(u16, libc::iovec) -> bool) {
+        let (Ok(waiting), Some(near)) = (self.waiting(), self.map.near(self.hint)) else { return };
+        let (desc, first) = (self.desc, self.next_avail);
+        let mut taken = 0;
+        while taken < waiting {
+            let slot = self.slot(first.wrapping_add(taken));
+            let head = u16::from_le(self.avail_word(2 + slot).load(Ordering::Relaxed));
+            match desc.plain(head, access, &near) {
+                Some(buffer) if take(head, buffer) => taken += 1,
+                _ => break,
+            }
+        }
+        self.next_avail = first.wrapping_add(taken);
     }
 
     /// Takes the next chain. Its buffers are appended to `pieces`.
@@ -252,6 +272,7 @@ impl Ring {
     }
 
     /// Writes a used element; the driver sees it at the next [`Ring::publish`].
+    #[inline]
     pub fn give_back(&mut self, head: u16, len: u32) {
         let element = (u64::from(len) << 32 | u64::from(head)).to_le();
         let slot = self.slot(self.next_used);

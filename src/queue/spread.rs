@@ -54,13 +54,24 @@ impl Spread {
     pub fn deliver(&mut self, view: &View, parcels: &impl Parcels, from: From) -> usize {
         self.legs.clear();
         let mut copies = 0;
+        // Frames come in runs: where the last one went is where the next one goes.
+        let mut last = None;
         for index in 0..parcels.count() {
             match parcels.receivers(index) {
                 Receivers::None => {}
                 Receivers::One(port) => {
                     let port = usize::from(port);
-                    let Some(jack) = view.jacks.get(port) else { continue };
-                    self.legs.push((port, jack.pair(parcels.flow(index)), index));
+                    let way = (port, parcels.flow(index));
+                    let pair = match last {
+                        Some((same, pair)) if same == way => pair,
+                        _ => {
+                            let Some(jack) = view.jacks.get(port) else { continue };
+                            let pair = jack.pair(way.1);
+                            last = Some((way, pair));
+                            pair
+                        }
+                    };
+                    self.legs.push((port, pair, index));
                     copies += 1;
                 }
                 Receivers::Many(selection) => {
@@ -83,7 +94,10 @@ impl Spread {
 
     /// Delivers what was collected for single receivers.
     fn flush(&mut self, view: &View, parcels: &impl Parcels, from: From) {
-        self.legs.sort_unstable();
+        let same = |pair: &[Leg]| matches!(pair, [a, b] if (a.0, a.1) == (b.0, b.1));
+        if !self.legs.windows(2).all(same) {
+            self.legs.sort_unstable();
+        }
         for group in self.legs.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
             let Some(&(port, pair, _)) = group.first() else { continue };
             let Some(pair) = view.jacks.get(port).and_then(|jack| jack.pairs.get(pair)) else {

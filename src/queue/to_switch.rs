@@ -51,6 +51,7 @@ impl Parcels for Sent<'_> {
     }
 
     /// A guest keeps a flow on one of its queues, and so do we.
+    #[inline]
     fn flow(&self, _index: usize) -> u32 {
         self.flow
     }

@@ -80,6 +80,9 @@ pub fn from_guest(table: &Table, from: PortId, head: &Head, len: usize, gso: boo
         // The kernel hands this frame to the parent as if it had come from the wire, so that source
         // ports that list the sender hear it too, or keep it for themselves.
         let listed = table.sender(head.src);
+        if listed.is_none() {
+            return Verdict { wire: false, to: Receivers::One(to), why: None };
+        }
         let plus = if listed.is_some_and(|sender| sender.nodst) { NOBODY } else { to };
         return Selection { origin: from, plus, local: true, ..Selection::to_listed(listed) }
             .verdict(Why::Taken);

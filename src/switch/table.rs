@@ -102,11 +102,13 @@ impl Table {
     }
 
     /// One port's rules.
+    #[inline]
     pub fn port(&self, id: PortId) -> Option<&Rules> {
         self.ports.get(usize::from(id))
     }
 
     /// The parent's facts.
+    #[inline]
     pub fn parent(&self) -> ParentFacts {
         self.parent
     }
@@ -138,6 +140,9 @@ impl Table {
     /// What source ports say of this sender.
     #[inline]
     pub(super) fn sender(&self, mac: Mac) -> Option<Sender> {
+        if self.senders.is_empty() {
+            return None;
+        }
         let at = self.senders.binary_search_by_key(&mac, |sender| sender.mac).ok()?;
         self.senders.get(at).copied()
     }

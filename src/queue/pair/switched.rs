@@ -45,7 +45,7 @@ impl QueuePair {
     /// Any worker: places frames in the guest's receive ring.
     pub(in crate::queue) fn deliver<'a>(
         &self,
-        mut frames: impl Iterator<Item = Frame<'a>>,
+        frames: impl Iterator<Item = Frame<'a>> + Clone,
         from: From,
         carry: &mut Carry,
     ) {
@@ -55,7 +55,7 @@ impl QueuePair {
         let backlog = backlog.as_deref_mut().filter(|_| from == From::Wire);
         let waited = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
         let mut delivery = Delivery::new(line, carry, backlog);
-        let outcome = frames.try_for_each(|frame| delivery.frame(&frame));
+        let outcome = delivery.frames(frames);
         if !waited && delivery.waits() {
             // From here on the pair's own worker looks after what waits.
             self.seat.call(Side::ToGuest);
