@@ -60,6 +60,17 @@ pub struct Args {
     )]
     pub workers: Option<String>,
 
+    /// For how long a worker looks for more frames before it sleeps, after some have moved; takes
+    /// processor time [default: 5]
+    #[arg(
+        long,
+        global = true,
+        value_name = "MICROSECONDS",
+        allow_negative_numbers = true,
+        help_heading = "Process"
+    )]
+    pub busy_poll: Option<String>,
+
     /// End when the front-end of any port has gone
     #[arg(long, global = true, help_heading = "Process")]
     pub one_off: bool,

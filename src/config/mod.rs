@@ -24,6 +24,7 @@ pub use resolve::resolve;
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::mac::Mac;
 use crate::mode::Mode;
@@ -119,6 +120,8 @@ pub struct Config {
     pub ports: Vec<PortConfig>,
     /// How many threads carry the queue pairs.
     pub workers: Workers,
+    /// How long a worker looks for more frames before it sleeps, after some have moved.
+    pub busy_poll: Duration,
     /// End when the front-end of any port has gone.
     pub one_off: bool,
 }

@@ -5,6 +5,8 @@
 //! beside those of `--port` and `--config`. What can go wrong is the user's to correct, so every
 //! fault that can be found is found before we give up.
 
+use std::time::Duration;
+
 use super::check::{self, Candidate};
 use super::given::Given;
 use super::layer::Layer;
@@ -13,6 +15,7 @@ use super::{Config, Workers, file, port_key};
 use crate::cli::{Args, LOG_LEVELS, PortFlags};
 use crate::error::{Error, Result};
 use crate::mode::Mode;
+use crate::queue::worker::LINGER;
 
 /// The configuration that the arguments (and the file they name) ask for.
 pub fn resolve(args: &Args) -> Result<Config> {
@@ -54,13 +57,14 @@ pub fn resolve(args: &Args) -> Result<Config> {
     }
     check::together(&candidates, &mut faults);
     let workers = workers(args.workers.as_deref(), &mut faults);
+    let busy_poll = busy_poll(args.busy_poll.as_deref(), &mut faults);
     log_level(args.log_level.as_deref(), &mut faults);
 
     if !faults.is_empty() {
         return Err(Error::Usage(faults.iter().map(|fault| one_line(fault)).collect()));
     }
     // An inherited connection that has ended cannot come back.
-    Ok(Config { ports, workers, one_off: args.one_off || flags.fd.is_some() })
+    Ok(Config { ports, workers, busy_poll, one_off: args.one_off || flags.fd.is_some() })
 }
 
 /// A fault is one line, also when it quotes a value with a line break or a terminal's escapes.
@@ -163,6 +167,20 @@ fn workers(text: Option<&str>, faults: &mut Vec<String>) -> Workers {
         }
     }
     Workers::Auto
+}
+
+/// The longest busy poll, in microseconds: what is longer is a polling process, and no pause between frames.
+const LONGEST_POLL: u64 = 1000;
+
+fn busy_poll(text: Option<&str>, faults: &mut Vec<String>) -> Duration {
+    let Some(text) = text else { return LINGER };
+    match text.parse() {
+        Ok(micros @ 0..=LONGEST_POLL) => return Duration::from_micros(micros),
+        _ => faults.push(format!(
+            "--busy-poll {text}: not a number of microseconds from 0 to {LONGEST_POLL}"
+        )),
+    }
+    LINGER
 }
 
 fn log_level(text: Option<&str>, faults: &mut Vec<String>) {

@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -62,6 +63,8 @@ pub(super) struct Worker {
     inbox: Mutex<Vec<(usize, Side)>>,
     places: Mutex<Vec<Place>>,
     pub(super) stop: AtomicBool,
+    /// How long it looks at a ring again after it has moved frames of it.
+    pub(super) linger: Duration,
 }
 
 #[derive(Default, Clone)]
@@ -163,8 +166,9 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts `count` workers (at least one).
-    pub fn start(count: usize) -> io::Result<Pool> {
+    /// Starts `count` workers (at least one). After frames have moved, each looks for more for as long as
+    /// `linger` before it sleeps.
+    pub fn start(count: usize, linger: Duration) -> io::Result<Pool> {
         let mut pool = Pool { workers: Vec::new(), threads: Vec::new(), next: 0 };
         for index in 0..count.max(1) {
             let worker = Arc::new(Worker {
@@ -173,6 +177,7 @@ impl Pool {
                 inbox: Mutex::default(),
                 places: Mutex::default(),
                 stop: AtomicBool::new(false),
+                linger,
             });
             let events = Interest::EPOLLIN | Interest::EPOLLET;
             worker.poller.add(&WakeFd(&worker.wake), events, Event::Call.token())?;

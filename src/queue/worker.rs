@@ -6,9 +6,10 @@
 //! nothing to do. A worker never ends by an error.
 //!
 //! To sleep and be woken takes some seven microseconds, and a kick costs the guest a system call. So a
-//! worker that has just moved frames of a switch looks at those rings again for a moment (`LINGER`) before
+//! worker that has just moved frames of a switch looks at those rings again for a moment ([`LINGER`]) before
 //! it asks for kicks and sleeps: never for longer than the wake-up that this may save, and not at all when
-//! nothing moves.
+//! nothing moves. Who wants answers in two microseconds and has processor time to give for them says for how
+//! long (`--busy-poll`). Each ring has its own moment: one that is busy does not keep the others looked at.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -22,8 +23,11 @@ use super::pool::{Event, Sitter, Worker};
 use super::{Terms, Turn};
 use crate::poll::{Interest, Ready};
 
-/// How long a worker looks at a ring again after it has moved frames.
-const LINGER: Duration = Duration::from_micros(5);
+/// How long a worker looks at a ring again after it has moved frames, where nothing else is asked for.
+pub const LINGER: Duration = Duration::from_micros(5);
+
+/// Rounds of looking at rings for each look at the events: the latter is a system call.
+const BLIND_ROUNDS: u32 = 4;
 
 /// How long a frame waits for a guest that has some buffers, but too few for it.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -33,8 +37,8 @@ const PATIENCE: Duration = Duration::from_millis(20);
 struct RunList {
     due: VecDeque<(usize, Side)>,
     queued: Vec<[bool; 2]>,
-    /// Pairs that were not asked to kick.
-    lingering: Vec<usize>,
+    /// Pairs that were not asked to kick, and until when they are not.
+    lingering: Vec<(usize, Instant)>,
 }
 
 impl RunList {
@@ -60,8 +64,9 @@ impl Worker {
         let mut scratch = Scratch::default();
         let mut run = RunList::default();
         let mut waiting: Vec<usize> = Vec::new();
+        let mut lingered: Vec<Instant> = Vec::new();
         let mut patience_ends: Option<Instant> = None;
-        let mut linger_until = Instant::now();
+        let mut blind = 0;
         let mut ready = [Ready::new(Interest::empty(), 0); 64];
         while !self.stop.load(Ordering::Acquire) {
             let timeout = match patience_ends {
@@ -69,12 +74,18 @@ impl Worker {
                 Some(_) => PATIENCE.as_millis() as i32,
                 None => -1,
             };
-            match self.poller.wait(timeout, &mut ready) {
-                Ok(events) => events.iter().for_each(|event| self.note(event, &mut run)),
-                Err(error) => {
-                    // Cannot happen to a valid instance; if it does, do not spin.
-                    error!("worker: epoll_wait: {error}");
-                    std::thread::sleep(Duration::from_millis(100));
+            // Between two looks at a ring that may have something any moment, not every time.
+            if run.due.is_empty() && !run.lingering.is_empty() && blind < BLIND_ROUNDS {
+                blind += 1;
+            } else {
+                blind = 0;
+                match self.poller.wait(timeout, &mut ready) {
+                    Ok(events) => events.iter().for_each(|event| self.note(event, &mut run)),
+                    Err(error) => {
+                        // Cannot happen to a valid instance; if it does, do not spin.
+                        error!("worker: epoll_wait: {error}");
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
                 }
             }
             let expired = patience_ends.is_some_and(|end| Instant::now() >= end);
@@ -82,12 +93,17 @@ impl Worker {
                 patience_ends = None;
                 waiting.iter().for_each(|&slot| run.push(slot, Side::ToGuest));
             }
-            // Those that linger have their turn after those that are due, and at the end of the time the
+            // Those that linger have their turn after those that are due, and at the end of their time the
             // one in which they are asked to kick.
             let due = run.due.len();
-            let linger_on = !run.lingering.is_empty() && Instant::now() < linger_until;
-            while let Some(slot) = run.lingering.pop() {
+            let now = Instant::now();
+            lingered.clear();
+            while let Some((slot, until)) = run.lingering.pop() {
+                let before = run.due.len();
                 run.push(slot, Side::FromGuest);
+                if run.due.len() > before {
+                    lingered.push(until);
+                }
             }
             // One round: what is pushed back waits for the next look at the events.
             for turn in 0..run.due.len() {
@@ -102,17 +118,20 @@ impl Worker {
                     }
                     None => continue,
                 };
+                let until = turn.checked_sub(due).and_then(|at| lingered.get(at)).copied();
                 let terms = Terms {
                     expired: expired && side == Side::ToGuest && waiting.contains(&slot),
-                    linger: turn < due || linger_on,
+                    linger: until.is_none_or(|until| now < until),
                 };
                 match pair.turn(side, terms, &mut scratch) {
                     Turn::More => run.push(slot, side),
                     Turn::Lingering { moved } => {
-                        if moved {
-                            linger_until = Instant::now() + LINGER;
-                        }
-                        run.lingering.push(slot);
+                        let until = match until {
+                            Some(until) if !moved => until,
+                            None if !moved => now,
+                            _ => Instant::now() + self.linger,
+                        };
+                        run.lingering.push((slot, until));
                         continue;
                     }
                     Turn::Starved { waiting: true } => {

@@ -111,7 +111,7 @@ impl Server {
             .and_then(|()| poller.add(&borrowed(watch.as_fd()), input, Token::Links.number()))
             .and_then(|()| poller.add(&borrowed(bell.as_fd()), input, Token::Bell.number()))
             .map_err(os("epoll"))?;
-        let pool = Pool::start(config.threads()).map_err(os("worker threads"))?;
+        let pool = Pool::start(config.threads(), config.busy_poll).map_err(os("worker threads"))?;
         let lans = Lans::new(&config);
         let mut server = Server {
             config,

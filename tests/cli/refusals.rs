@@ -84,6 +84,7 @@ refusals! {
     compat_without_macvlan: "--parent eth0 --socket-path /s --compat" =>
         ["--compat: needs type=macvlan"];
     workers_none: "--parent eth0 --socket-path /s --workers 0" => ["--workers 0: nobody would"];
+    poll_long: "--parent eth0 --socket-path /s --busy-poll 1001" => ["--busy-poll 1001: not a number of microseconds from 0 to 1000"];
     workers_word: "--parent eth0 --socket-path /s --workers all" => ["neither a number", "per-queue"];
     log_level_unknown: "--parent eth0 --socket-path /s --log-level loud" => ["--log-level loud:"];
     neither_on_nor_off: format!("{TWO},client=1") => ["client=1: '1' is neither on nor off"];

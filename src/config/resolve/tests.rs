@@ -42,9 +42,10 @@ fn every_flag_arrives() {
     let config = good(
         "--parent eth0 --socket-path /s --type macvtap --mode source --mac 52:54:0:0:0:1 \
          --mtu 1400 --queue-pairs 32 --source 02:0:0:0:0:1 --source 02:0:0:0:0:2 --name vm1 \
-         --mac-changes allow --client --workers 3 --one-off --log-level trace",
+         --mac-changes allow --client --workers 3 --busy-poll 50 --one-off --log-level trace",
     );
     assert_eq!((config.workers, config.one_off), (Workers::Count(3), true));
+    assert_eq!(config.busy_poll, Duration::from_micros(50));
     let port = &config.ports[0];
     assert_eq!(port.socket, Socket::Connect("/s".into()));
     assert_eq!(port.mac.to_owned(), MacChoice::Given("52:54:00:00:00:01".parse().unwrap()));
@@ -133,7 +134,7 @@ fn one_mistake_is_one_message() {
 fn all_faults_are_told_at_once() {
     assert_eq!(
         faults(
-            "--mode brigde --workers 0 --log-level loud --port socket=/run/a.sock,mtu=12 \
+            "--mode brigde --workers 0 --busy-poll 1001 --log-level loud --port socket=/run/a.sock,mtu=12 \
              --port socket=/run/a.sock,parent=eth0,queue-pairs=33,foo=1"
         ),
         [
@@ -147,6 +148,7 @@ fn all_faults_are_told_at_once() {
             "--port 1 (socket=/run/a.sock) and --port 2 (socket=/run/a.sock): both have the socket \
              path /run/a.sock; give each its own",
             "--workers 0: nobody would carry a frame; use 1 or more",
+            "--busy-poll 1001: not a number of microseconds from 0 to 1000",
             "--log-level loud: not a level; the levels are error, warn, info, debug, trace",
         ]
     );
