@@ -8,7 +8,7 @@
 CARGO ?= cargo
 PROFILE ?= default
 
-.PHONY: help build install-deps guest test lint demo clean
+.PHONY: help build install-deps guest test budget lint demo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,11 +26,17 @@ guest: install-deps ## the kernel and initramfs that test guests boot
 # limit and its share of the machine (.config/nextest.toml); without it, one test at a time.
 test: guest ## every test, guests included
 	$(CARGO) test --locked --doc --quiet
+	@# What one of the tests builds too (tests/budget.rs): not while others measure times.
+	$(CARGO) build --locked --release --quiet --example turns
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --locked --profile $(PROFILE); \
 	else \
 		$(CARGO) test --locked --lib --bins --tests -- --test-threads=1; \
 	fi
+
+budget: install-deps ## takes new figures for the instruction budget (tests/budget.toml)
+	VUM_BUDGET=take $(CARGO) test --locked --quiet --test budget -- --nocapture --exact \
+		no_path_takes_more_instructions_than_it_did
 
 lint: ## formatting, clippy, documentation; dependencies where cargo-deny is installed
 	$(CARGO) fmt --check

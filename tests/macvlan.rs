@@ -10,6 +10,7 @@
 //! | `macvlan/bench.rs` | the bench: one process on one parent, its guests, the LAN |
 //! | `macvlan/stream.rs` | traffic between two siblings, counted; the host's own |
 //! | `macvlan/hundred.rs` | a hundred ports; guests that leave, guests that take nothing |
+//! | `macvlan/idle.rs` | a thousand guests that do nothing, and what that costs |
 //! | `macvlan/ending.rs` | SIGKILL and SIGTERM, and what the host has afterwards |
 //! | `macvlan/parent.rs` | the parent goes down, away, by another name, and comes back |
 //! | `macvlan/owners.rs` | one parent, one process; addresses that are taken |
@@ -35,6 +36,8 @@ mod ending;
 mod hearing;
 #[path = "macvlan/hundred.rs"]
 mod hundred;
+#[path = "macvlan/idle.rs"]
+mod idle;
 #[path = "macvlan/offloads.rs"]
 mod offloads;
 #[path = "macvlan/owners.rs"]

@@ -9,6 +9,7 @@
 
 use std::hash::Hasher;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use siphasher::sip::SipHasher24;
 
@@ -57,12 +58,18 @@ pub fn auto_mac(machine_id: &str, port_name: &str) -> Mac {
     Mac([a & 0xfc | 0x02, b, c, d, e, f])
 }
 
-/// The machine's id, where it has one (systemd's or D-Bus's file).
+/// The machine's id, where it has one (systemd's or D-Bus's file). Once found it is not read again: every
+/// port without an address asks for it.
 pub fn machine_id() -> Option<String> {
-    ["/etc/machine-id", "/var/lib/dbus/machine-id"]
+    static FOUND: OnceLock<String> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Some(found.clone());
+    }
+    let found = ["/etc/machine-id", "/var/lib/dbus/machine-id"]
         .into_iter()
         .filter_map(|path| std::fs::read_to_string(path).ok())
-        .find_map(|text| valid_id(&text))
+        .find_map(|text| valid_id(&text))?;
+    Some(FOUND.get_or_init(|| found).clone())
 }
 
 /// The file may be empty or say "uninitialized" early at boot: addresses from that would change at

@@ -36,7 +36,7 @@ pub fn read(path: &Path, faults: &mut Vec<String>) -> Document {
 /// Reads a file's text; `file` is its name for messages.
 pub fn parse(file: &str, text: &str, faults: &mut Vec<String>) -> Document {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let walk = Walk { file, text };
+    let walk = Walk::new(file, text);
     let mut errors: Vec<_> =
         errors.iter().map(|error| (error.span().unwrap_or_default().start, error)).collect();
     errors.sort_by_key(|(start, _)| *start);
@@ -55,13 +55,17 @@ pub fn parse(file: &str, text: &str, faults: &mut Vec<String>) -> Document {
 
 struct Walk<'a> {
     file: &'a str,
-    text: &'a str,
+    /// Where each line ends. Every word is asked for its line, and a file may hold thousands of ports.
+    ends: Vec<usize>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(file: &'a str, text: &str) -> Walk<'a> {
+        Walk { file, ends: text.match_indices('\n').map(|(end, _)| end).collect() }
+    }
+
     fn line(&self, offset: usize) -> usize {
-        let before = self.text.as_bytes().get(..offset).unwrap_or_default();
-        1 + before.iter().filter(|b| **b == b'\n').count()
+        1 + self.ends.partition_point(|&end| end < offset)
     }
 
     fn document(&self, table: &DeTable, faults: &mut Vec<String>) -> Document {

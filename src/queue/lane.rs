@@ -125,7 +125,7 @@ impl Lane {
     }
 
     /// Worker: runs one turn over what has arrived.
-    pub(super) fn turn(&self, scratch: &mut Scratch) -> Turn {
+    pub fn turn(&self, scratch: &mut Scratch) -> Turn {
         let mut state = self.state.deliver();
         let view = self.lan.view();
         match &mut state.queue {

@@ -290,7 +290,7 @@ impl QueuePair {
     }
 
     /// Worker: runs one turn.
-    pub(super) fn turn(&self, side: Side, terms: Terms, scratch: &mut Scratch) -> Turn {
+    pub fn turn(&self, side: Side, terms: Terms, scratch: &mut Scratch) -> Turn {
         let name = RingName(self, side);
         match side {
             Side::FromGuest => {

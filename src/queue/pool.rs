@@ -152,9 +152,15 @@ impl Seat {
 
     /// Asks for a turn of who sits at `slot` of the same worker.
     pub fn call_neighbour(&self, slot: usize, side: Side) {
-        lock(&self.worker.inbox).push((slot, side));
-        // A full counter means that the worker is awake anyway.
-        let _ = self.worker.wake.write(1);
+        let mut inbox = lock(&self.worker.inbox);
+        // Whoever put the first request there wakes the worker, which then takes all.
+        let first = inbox.is_empty();
+        inbox.push((slot, side));
+        drop(inbox);
+        if first {
+            // A full counter means that the worker is awake anyway.
+            let _ = self.worker.wake.write(1);
+        }
     }
 }
 

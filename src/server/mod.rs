@@ -12,11 +12,13 @@
 //! | `lan/` | a parent with ports in userspace: what they share, their table and filters |
 //! | `doors` | how front-ends come in and go |
 //! | `wake` | everything that can wake the loop |
+//! | `descriptors` | how many of them the process may open |
 //!
 //! [`Server::run`] is one loop on one thread over everything that can wake the control side. It may
 //! look things up, allocate and fail; it never waits for a front-end. Frames never pass here.
 
 mod core;
+mod descriptors;
 mod doors;
 pub mod front;
 mod inherited;
@@ -98,6 +100,7 @@ impl Server {
         };
         // Before anything is opened here: a number that was not inherited could become ours.
         let inherited = take_inherited(&config)?;
+        descriptors::allow(&config);
         let signals = catch_signals().map_err(os("signals"))?;
         fault::install().map_err(os("signals"))?;
         let netlink = Netlink::open()?;
@@ -123,7 +126,11 @@ impl Server {
             watched: BTreeMap::new(),
             resting: Vec::new(),
         };
-        match server.open_ports().and_then(|()| server.open_doors(inherited)) {
+        let opened = server
+            .open_ports()
+            .and_then(|()| server.open_doors(inherited))
+            .and_then(|()| server.ground.lans.finish());
+        match opened {
             Ok(()) => Ok(server),
             Err(error) => {
                 server.close();

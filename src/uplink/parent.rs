@@ -63,22 +63,7 @@ impl Parent {
     /// (empty for a port in userspace, which is no device).
     pub fn find(netlink: &mut Netlink, name: &str, port: &str) -> Result<Parent> {
         let failed = |error| unreadable(name, &error);
-        let named = netlink.link_by_name(name).map_err(failed)?.ok_or_else(|| {
-            Error::failed(
-                format!("parent {name}"),
-                "there is no such network device in this network namespace",
-                "name one that 'ip link' shows here",
-            )
-        })?;
-        let mut link = named;
-        if link.is_port()
-            && link.parent_netns.is_none()
-            && let Some(index) = link.parent
-            && let Some(real) = netlink.link_by_index(index).map_err(failed)?
-        {
-            log::info!("parent {name} is {}: the port joins it on {}", link.describe(), real.name);
-            link = real;
-        }
+        let link = Parent::device(netlink, name)?;
         let master = match link.master {
             Some(index) => netlink.link_by_index(index).map_err(failed)?,
             None => None,
@@ -87,6 +72,27 @@ impl Parent {
         let mut siblings = netlink.ports_of(index, netns).map_err(failed)?;
         siblings.retain(|sibling| sibling.name != port);
         Ok(Parent { link, master, siblings })
+    }
+
+    /// Looks only the device up: the real parent where a macvlan is named.
+    pub fn device(netlink: &mut Netlink, name: &str) -> Result<LinkInfo> {
+        let failed = |error| unreadable(name, &error);
+        let link = netlink.link_by_name(name).map_err(failed)?.ok_or_else(|| {
+            Error::failed(
+                format!("parent {name}"),
+                "there is no such network device in this network namespace",
+                "name one that 'ip link' shows here",
+            )
+        })?;
+        if link.is_port()
+            && link.parent_netns.is_none()
+            && let Some(index) = link.parent
+            && let Some(real) = netlink.link_by_index(index).map_err(failed)?
+        {
+            log::info!("parent {name} is {}: the port joins it on {}", link.describe(), real.name);
+            return Ok(real);
+        }
+        Ok(link)
     }
 
     /// True when `port` is a port of this parent.

@@ -25,6 +25,8 @@ pub struct Held {
     pub link: LinkInfo,
     /// What the host does not hear.
     pub deafness: Deafness,
+    /// What the kernel has said of the device and its own ports, while it is to be believed.
+    seen: Option<Parent>,
     borrowed: Option<Borrowed>,
     _owner: Owner,
 }
@@ -35,7 +37,7 @@ impl Held {
     /// # Errors
     /// It is not there, another process has it, or it cannot have such ports.
     pub fn take(name: &str, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<Held> {
-        let found = Parent::find(netlink, name, "")?.link;
+        let found = Parent::device(netlink, name)?;
         let owner = Owner::take(&Claim::parent(&found.name, found.index))?;
         // A predecessor that was killed may have left the parent with its guest's address: its guardian
         // puts that right, and only then is the address the parent's own.
@@ -43,13 +45,24 @@ impl Held {
         let parent = Parent::find(netlink, name, "")?;
         parent.check(wanted)?;
         parent.warn();
-        let link = parent.link;
-        Ok(Held { link, deafness: Deafness::default(), borrowed: None, _owner: owner })
+        let (link, seen) = (parent.link.clone(), Some(parent));
+        Ok(Held { link, deafness: Deafness::default(), seen, borrowed: None, _owner: owner })
     }
 
-    /// Refuses what cannot be had beside the parent and the kernel's own ports.
-    pub fn check(&self, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<()> {
-        Parent::find(netlink, &self.link.name, "")?.check(wanted)
+    /// Refuses what cannot be had beside the parent and the kernel's own ports. The kernel is asked for
+    /// those once, until [`Held::look_again`]: a thousand ports that come together ask three questions,
+    /// not three thousand.
+    pub fn check(&mut self, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<()> {
+        let seen = match &mut self.seen {
+            Some(seen) => seen,
+            seen => seen.insert(Parent::find(netlink, &self.link.name, "")?),
+        };
+        seen.check(wanted)
+    }
+
+    /// What was seen of the kernel's ports may not be true any more.
+    pub fn look_again(&mut self) {
+        self.seen = None;
     }
 
     /// True when the parent is up and has carrier.

@@ -2,8 +2,9 @@
 //!
 //! The keeper owns what the ports share: the parent ([`Held`]), a lane per worker, and the list of the
 //! ports. What follows from the ports' state is made in `table.rs`; how the parent comes and goes is told in
-//! `presence.rs`.
+//! `presence.rs`; its sockets are opened in `opening.rs`.
 
+mod opening;
 mod presence;
 mod table;
 
@@ -25,6 +26,7 @@ use crate::server::core::{Core, stable_mac};
 use crate::switch::PortId;
 use crate::uplink::packet::Losses;
 use crate::uplink::{Netlink, Wanted};
+use opening::Opening;
 
 /// A parent with its ports.
 pub struct LanKeeper {
@@ -35,6 +37,8 @@ pub struct LanKeeper {
     /// The worker of the first lane.
     home: usize,
     held: Option<Held>,
+    /// The lanes' sockets, until they are there.
+    opening: Option<Opening>,
     retry: Option<Instant>,
     /// Why a parent that is there again could not be taken, as it was told last.
     complaint: Option<String>,
@@ -44,7 +48,8 @@ pub struct LanKeeper {
 }
 
 impl LanKeeper {
-    /// Takes the parent `name` for ports with up to `pairs` queue pairs.
+    /// Takes the parent `name` for ports with up to `pairs` queue pairs. Its sockets are there after
+    /// [`LanKeeper::finish`].
     ///
     /// # Errors
     /// It is not there, cannot have ports, or another process has it.
@@ -61,6 +66,7 @@ impl LanKeeper {
             seats: Vec::new(),
             home: pool.next_worker(),
             held: None,
+            opening: None,
             retry: None,
             complaint: None,
             members: Vec::new(),
@@ -96,16 +102,18 @@ impl LanKeeper {
     }
 
     /// Adds a port. It has a part in the traffic from the next [`LanKeeper::refresh`] on: many ports are
-    /// added for the price of one table.
+    /// added for the price of one table, and of one look at the kernel's own ports.
     ///
     /// # Errors
     /// Its address, mode or MTU cannot be had here.
     pub fn join(&mut self, core: &Core, netlink: &mut Netlink) -> Result<PortId> {
-        let Some(held) = &self.held else { return Err(self.gone()) };
+        let Some(link) = self.held.as_ref().map(|held| held.link.clone()) else {
+            return Err(self.gone());
+        };
         let object = format!("port {}", core.name());
         let mode = core.config.mode;
         let mac = match mode {
-            Mode::Passthru => Some(held.link.mac),
+            Mode::Passthru => Some(link.mac),
             _ => stable_mac(&core.config, netlink),
         };
         let Some(mac) = mac else {
@@ -117,15 +125,17 @@ impl LanKeeper {
         };
         self.check_mac(&object, mac)?;
         let member = Member::new(core, mac);
-        held.check(&member.wants(&object), netlink)?;
+        if let Some(held) = &mut self.held {
+            held.check(&member.wants(&object), netlink)?;
+        }
         let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
         let id = PortId::try_from(index).ok().filter(|&id| id < PortId::MAX).ok_or_else(|| {
             Error::failed(&object, "its parent has 65535 ports already", "use another parent")
         })?;
-        member.parent_changed(&held.link, true);
+        member.parent_changed(&link, true);
         info!(
             "{object}: on {} in userspace, {mode} mode{}, MAC {mac}, MTU {}",
-            held.link.name,
+            link.name,
             if core.config.compat { " as the kernel's" } else { "" },
             core.data.mtu(),
         );

@@ -36,6 +36,9 @@ impl LanKeeper {
     /// # Errors
     /// The kernel cannot do what a port's mode promises.
     pub fn refresh(&mut self) -> Result<()> {
+        if let Some(held) = &mut self.held {
+            held.look_again();
+        }
         let members = self.members.iter_mut().flatten();
         let changed = members.fold(false, |any, member| member.has_changed() | any);
         if !std::mem::take(&mut self.stale) && !changed {
@@ -55,7 +58,7 @@ impl LanKeeper {
 
     /// The NIC and the kernel let through what the ports are to hear, and keep from the host what it is
     /// not to hear.
-    fn set_filters(&mut self) -> Result<()> {
+    pub(super) fn set_filters(&mut self) -> Result<()> {
         let admit = self.admit();
         let any = self.members().any(Member::is_up);
         let passthru = self.members().any(|member| member.mode() == Mode::Passthru);

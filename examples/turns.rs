@@ -1,0 +1,323 @@
+//! Turns of the data path, one after the other on one thread, for callgrind to count.
+//!
+//! `tests/budget.rs` runs this under valgrind, which counts the instructions that each packet takes. What is to be
+//! counted happens in [`measured_turn`] and nowhere else; [`case_is_over`] tells callgrind to write down what it has and
+//! to begin anew. Everything around it, guests included, may cost what it likes. No worker runs, nothing waits, so the
+//! same build counts the same.
+//!
+//! The far ends are real: two guests' rings in ordinary memory, a packet socket and a macvtap device on one end of a
+//! veth, whose other end is the wire. System calls count as what they take outside the kernel: little.
+//!
+//! ```text
+//! turns PARENT WIRE        a line for each case: its name, and how many packets were counted
+//! ```
+//!
+//! What can go wrong: needs root and a network namespace of its own, with the two ends of a veth in it, up and without
+//! IPv6. A turn that does not move what it should ends the program: a count would mean nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::eventfd::EventFd;
+use vhost_user_macvtap::mac::Mac;
+use vhost_user_macvtap::mode::Mode;
+use vhost_user_macvtap::port::{MacPolicy, PortData};
+use vhost_user_macvtap::queue::Terms;
+use vhost_user_macvtap::queue::from_guest::Scratch;
+use vhost_user_macvtap::queue::lane::Lane;
+use vhost_user_macvtap::queue::line::{Far, Wish};
+use vhost_user_macvtap::queue::memory::{GuestMap, SharedMemory};
+use vhost_user_macvtap::queue::pair::{QueuePair, Side};
+use vhost_user_macvtap::queue::plug::{Jack, Lan, Plug, View};
+use vhost_user_macvtap::queue::pool::{Pool, Seat};
+use vhost_user_macvtap::queue::ring::RingSetup;
+use vhost_user_macvtap::queue::vnet::{HEADER, bit};
+use vhost_user_macvtap::switch::{Groups, ParentFacts, Rules, Table};
+use vhost_user_macvtap::uplink::packet::Admit;
+use vhost_user_macvtap::uplink::{Macvtap, MacvtapSpec, Netlink, PacketQueue, TapQueue, close_all};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
+
+/// Packets of one turn: a batch.
+const BATCH: u16 = 64;
+/// Turns before the counted ones, in which the processor's linker and all first times are done with.
+const WARM: usize = 4;
+/// Turns that are counted.
+const TURNS: usize = 16;
+/// Descriptors of every ring.
+const RING: u16 = 256;
+/// Bytes of a guest's buffer.
+const BUFFER: u32 = 2048;
+/// A Linux guest's features, as far as they change the way.
+const FEATURES: u64 =
+    1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF | 1 << bit::INDIRECT_DESC | 1 << bit::EVENT_IDX;
+
+const A: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 1]);
+const B: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 2]);
+const LAN: Mac = Mac([0x52, 0x54, 0, 0xbb, 0, 9]);
+
+/// What is counted: all between this function's beginning and its end.
+#[inline(never)]
+fn measured_turn(turn: &mut dyn FnMut()) {
+    turn();
+}
+
+/// Callgrind writes down its counts when this is entered.
+#[inline(never)]
+fn case_is_over(name: &str) {
+    println!("{name} {}", black_box(TURNS * usize::from(BATCH)));
+}
+
+/// One ring, the driver's side of it: every descriptor has its own buffer and its own place.
+struct Ring {
+    memory: SharedMemory,
+    base: u64,
+    offered: u16,
+}
+
+impl Ring {
+    const AVAIL: u64 = 0x1000;
+    const USED: u64 = 0x2000;
+    const BUFFERS: u64 = 0x1_0000;
+    /// What a ring takes of the guest's memory.
+    const SIZE: u64 = Ring::BUFFERS + RING as u64 * BUFFER as u64;
+
+    /// A ring of buffers that hold `len` bytes; `flags` is 2 for those that are written to.
+    fn new(memory: &SharedMemory, base: u64, len: u32, flags: u16) -> Ring {
+        let ring = Ring { memory: memory.clone(), base, offered: 0 };
+        for index in 0..RING {
+            let at = base + u64::from(index) * 16;
+            ring.put(at, &ring.buffer(index).to_le_bytes());
+            ring.put(at + 8, &len.to_le_bytes());
+            ring.put(at + 12, &flags.to_le_bytes());
+            ring.put(base + Ring::AVAIL + 4 + 2 * u64::from(index), &index.to_le_bytes());
+        }
+        ring
+    }
+
+    fn buffer(&self, index: u16) -> u64 {
+        self.base + Ring::BUFFERS + u64::from(index) * u64::from(BUFFER)
+    }
+
+    fn put(&self, at: u64, bytes: &[u8]) {
+        self.memory.memory().write_slice(bytes, GuestAddress(at)).unwrap();
+    }
+
+    /// Offers so many more buffers.
+    fn offer(&mut self, count: u16) {
+        self.offered = self.offered.wrapping_add(count);
+        self.put(self.base + Ring::AVAIL + 2, &self.offered.to_le_bytes());
+    }
+
+    /// How many of the offered buffers have not come back.
+    fn out(&self) -> u16 {
+        let mut used = [0; 2];
+        let at = GuestAddress(self.base + Ring::USED + 2);
+        self.memory.memory().read_slice(&mut used, at).unwrap();
+        self.offered.wrapping_sub(u16::from_le_bytes(used))
+    }
+
+    fn wish(&self, map: &Arc<GuestMap>) -> Wish {
+        let setup = RingSetup {
+            size: RING,
+            desc: self.base,
+            avail: self.base + Ring::AVAIL,
+            used: self.base + Ring::USED,
+            features: FEATURES,
+            map: Arc::clone(map),
+        };
+        Wish { ready: true, enabled: true, setup: Some(setup) }
+    }
+}
+
+/// A guest with one queue pair.
+struct Guest {
+    mac: Mac,
+    data: Arc<PortData>,
+    pair: Arc<QueuePair>,
+    sends: Ring,
+    receives: Ring,
+}
+
+impl Guest {
+    /// A guest that will send frames of `size` bytes to `to`.
+    fn new(mac: Mac, to: Mac, size: usize, far: Far, seat: Seat) -> Guest {
+        let bell = Arc::new(EventFd::new().unwrap());
+        let data = Arc::new(PortData::new("guest", MacPolicy::Deny, bell));
+        data.set_device(mac, 1500);
+        let pair = Arc::new(QueuePair::new(0, Arc::clone(&data), seat));
+        pair.set_far(far);
+        let whole = [(GuestAddress(0), 2 * Ring::SIZE as usize)];
+        let memory = SharedMemory::new(GuestMemoryMmap::from_ranges(&whole).unwrap());
+        let map = GuestMap::new(&memory);
+        let sends = Ring::new(&memory, 0, (HEADER + size) as u32, 0);
+        let receives = Ring::new(&memory, Ring::SIZE, BUFFER, 2);
+        for index in 0..RING {
+            sends.put(sends.buffer(index) + HEADER as u64, &frame(to, mac, size));
+        }
+        pair.expect_front_end();
+        pair.apply(Side::FromGuest, &sends.wish(&map));
+        pair.apply(Side::ToGuest, &receives.wish(&map));
+        Guest { mac, data, pair, sends, receives }
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            mode: Mode::Bridge,
+            mac: self.mac,
+            up: true,
+            compat: false,
+            sources: Vec::new(),
+            nodst: false,
+            mtu: 1500,
+            groups: Arc::new(Groups::all()),
+        }
+    }
+
+    fn jack(&self) -> Jack {
+        Jack { port: Some(Arc::clone(&self.data)), pairs: vec![Arc::clone(&self.pair)] }
+    }
+}
+
+fn frame(to: Mac, from: Mac, size: usize) -> Vec<u8> {
+    // An experimental EtherType (IEEE 802): nobody answers it.
+    let mut frame = [&to.0[..], &from.0[..], &[0x88, 0xb5]].concat();
+    frame.resize(size, 0x5a);
+    frame
+}
+
+/// Both directions of one guest, counted: `feed` makes `BATCH` packets arrive at the far end.
+struct Turns {
+    scratch: Scratch,
+    /// Said in front of each case.
+    size: usize,
+}
+
+impl Turns {
+    /// Frames that the guest sends; `into` is who has them to receive, if anybody here has.
+    fn sent(&mut self, name: &str, guest: &mut Guest, mut into: Option<&mut Guest>) {
+        for turn in 0..WARM + TURNS {
+            if let Some(into) = &mut into {
+                into.receives.offer(BATCH);
+            }
+            guest.sends.offer(BATCH);
+            let mut act = || {
+                black_box(guest.pair.turn(Side::FromGuest, Terms::default(), &mut self.scratch));
+            };
+            if turn < WARM {
+                act()
+            } else {
+                measured_turn(&mut act)
+            }
+            assert_eq!(guest.sends.out(), 0, "{name}: turn {turn}: frames are left");
+            let lost = into.as_ref().map_or(0, |into| into.receives.out());
+            assert_eq!(lost, 0, "{name}: turn {turn}: frames did not arrive");
+        }
+        case_is_over(&format!("{name}-{}", self.size));
+    }
+
+    /// Frames that the guest receives: `send` puts one on the wire, `act` is one turn.
+    fn received(
+        &mut self,
+        name: &str,
+        ring: &mut Ring,
+        send: impl Fn(),
+        mut act: impl FnMut(&mut Scratch),
+    ) {
+        for turn in 0..WARM + TURNS {
+            ring.offer(BATCH);
+            (0..BATCH).for_each(|_| send());
+            // A turn that finds only a part of them is followed by another one, which adds a little.
+            for attempt in 0.. {
+                assert!(attempt < 20, "{name}: turn {turn}: {} frames do not arrive", ring.out());
+                // The kernel hands over what is not full after a millisecond or two.
+                std::thread::sleep(Duration::from_millis(10));
+                let mut act = || act(&mut self.scratch);
+                if turn < WARM {
+                    act()
+                } else {
+                    measured_turn(&mut act)
+                }
+                if ring.out() == 0 {
+                    break;
+                }
+            }
+        }
+        case_is_over(&format!("{name}-{}", self.size));
+    }
+}
+
+/// Two guests on a switch, and the parent's wire.
+fn switch(turns: &mut Turns, parent: (u32, Mac), wire: &PacketQueue, seats: [Seat; 3]) {
+    let [own, one, other] = seats;
+    let lan = Arc::new(Lan::default());
+    let lane = Arc::new(Lane::new("parent", Arc::clone(&lan), own));
+    lane.replace(Some(PacketQueue::open(parent.0, Admit::Guests).expect("a packet socket")));
+    let size = turns.size;
+    let guest = |mac, to, port, seat| {
+        let plug = Plug { lan: Arc::clone(&lan), port, lane: Arc::clone(&lane), groups: None };
+        Guest::new(mac, to, size, Far::Switch(plug), seat)
+    };
+    let (mut a, mut b) = (guest(A, B, 0, one), guest(B, LAN, 1, other));
+    let facts = ParentFacts { mac: parent.1, up: true };
+    let table = Table::new(vec![a.rules(), b.rules()], facts);
+    lan.show(View { table, jacks: vec![a.jack(), b.jack()] });
+    turns.sent("guest-to-guest", &mut a, Some(&mut b));
+    turns.sent("guest-to-packet-socket", &mut b, None);
+    let arriving = frame(A, LAN, size);
+    let send = || wire.send_one(&arriving).expect("room on the wire");
+    turns.received("packet-socket-to-guest", &mut a.receives, send, |scratch| {
+        black_box(lane.turn(scratch));
+    });
+    lan.show(View::default());
+}
+
+/// One guest on a kernel device.
+fn kernel(turns: &mut Turns, tap: &Arc<TapQueue>, mac: Mac, wire: &PacketQueue, seat: Seat) {
+    let mut guest = Guest::new(mac, LAN, turns.size, Far::Tap(Arc::clone(tap)), seat);
+    turns.sent("guest-to-macvtap", &mut guest, None);
+    let arriving = frame(mac, LAN, turns.size);
+    let send = || wire.send_one(&arriving).expect("room on the wire");
+    let pair = Arc::clone(&guest.pair);
+    turns.received("macvtap-to-guest", &mut guest.receives, send, |scratch| {
+        black_box(pair.turn(Side::ToGuest, Terms::default(), scratch));
+    });
+    pair.set_far(Far::Nothing);
+}
+
+fn main() {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    let [parent, wire] = &names[..] else { panic!("turns PARENT WIRE") };
+    let mut netlink = Netlink::open().expect("netlink");
+    let mut find = |name: &str| {
+        let link = netlink.link_by_name(name).expect("netlink").expect("a device of that name");
+        (link.index, link.mac)
+    };
+    let (index, wire) = (find(parent), find(wire));
+    let wire = PacketQueue::open(wire.0, Admit::Everything).expect("a packet socket");
+    // Seats of a worker that has ended: all turns are ours.
+    let mut pool = Pool::start(1).expect("a worker");
+    let mut seats: Vec<Seat> = (0..8).map(|_| pool.seat()).collect();
+    drop(pool);
+    let mut seat = || seats.pop().expect("a seat");
+    for size in [64, 1514] {
+        let mut turns = Turns { scratch: Scratch::default(), size };
+        switch(&mut turns, index, &wire, [seat(), seat(), seat()]);
+    }
+    let spec = MacvtapSpec {
+        name: format!("turns{}", std::process::id()),
+        parent: parent.clone(),
+        mode: Mode::Bridge,
+        mac: Some(A),
+        mtu: None,
+        queues: 1,
+        sources: Vec::new(),
+    };
+    let device = Macvtap::open(&mut netlink, &spec).expect("a macvtap device");
+    for size in [64, 1514] {
+        let mut turns = Turns { scratch: Scratch::default(), size };
+        kernel(&mut turns, &device.queues()[0], device.mac(), &wire, seat());
+    }
+    assert!(close_all([device], &mut netlink).is_empty(), "the device stays");
+}
