@@ -1,0 +1,7 @@
+//! What this machine allows: the same guests with a plain loop behind their rings.
+//!
+//! The loop copies from a guest's transmit ring straight into another one's receive ring, on the processor where
+//! back-ends run. It checks nothing, decides nothing, knows one destination and takes no lock: nobody who does more can
+//! be faster, but by touching less memory.
+
+pub mod copy;
