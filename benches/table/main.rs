@@ -45,7 +45,7 @@ mod measure;
 mod peers;
 mod report;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What was typed.
 struct Arguments {
@@ -106,7 +106,6 @@ fn work() -> Result<()> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     let terms = cases::Terms {
         time: Duration::from_secs_f64(arguments.seconds),
-        rounds: arguments.rounds,
         peer: std::env::var("PEER").ok(),
     };
     let all = cases::all(&terms);
@@ -129,6 +128,7 @@ fn work() -> Result<()> {
         Err(error) if arguments.even_if_busy => Some(error.to_string()),
         Err(error) => return Err(error),
     };
+    host::more_files()?;
     host::pin(host::GENERATOR)?;
     let mut outcomes = Vec::new();
     for case in all {

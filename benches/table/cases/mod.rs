@@ -3,23 +3,28 @@
 //! Nothing is started before a contender runs, so that to list the cases costs nothing.
 
 pub mod guests;
+pub mod latency;
+pub mod notify;
+pub mod scale;
 
 use std::time::Duration;
 
 use crate::measure::Case;
 
-/// How long and how often.
+/// What the user has asked for.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// Of a sample.
     pub time: Duration,
-    /// How often each contender runs.
-    pub rounds: usize,
     /// A back-end of the user's choice: a command line with `{socket0}` and so on.
     pub peer: Option<String>,
 }
 
 /// Every case, in the order of the report.
 pub fn all(terms: &Terms) -> Vec<Case> {
-    guests::cases(terms)
+    let mut all = guests::cases(terms);
+    all.extend(latency::cases(terms));
+    all.extend(scale::cases(terms));
+    all.extend(notify::cases(terms));
+    all
 }
