@@ -3,7 +3,7 @@
 //! A rate depends on the machine, on its neighbours and on the weather; a count of instructions depends on the program.
 //! So a change that makes the data path a little slower, which no rate on a shared machine would show, fails
 //! here. It is no measure of speed: an instruction that waits for another processor's cache line counts as
-//! much as one that does not. For that see the rates (`scripts/rates.sh`, `scripts/rates-guests.sh`).
+//! much as one that does not. For that see the rates (`make bench`).
 //!
 //! `examples/turns.rs`, built as a release is, runs the turns of one path after the other under callgrind. What callgrind
 //! writes is taken apart into our own instructions and those of the C library, which are copies of frames.

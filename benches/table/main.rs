@@ -1,0 +1,158 @@
+//! The table: this program beside its peers and beside what the machine allows.
+//!
+//! ```text
+//! cargo bench --bench table -- [CASE...] [--rounds N] [--seconds S] [--quick] [--out FILE] [--list] [--even-if-busy]
+//! ```
+//!
+//! Without a case it runs all. `--out` names the report (docs/performance.md without it); the chart stands beside it
+//! with the ending .svg. `PEER='command {socket0} {socket1}'` adds a back-end of yours to the cases between guests.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `host` | is the machine quiet; who runs where; processor time |
+//! | `measure`, `figures` | cases, contenders, rounds; medians and ratios |
+//! | `generator` | one guest for all |
+//! | `peers`, `limits` | who is measured, and what bounds them |
+//! | `cases` | the questions |
+//! | `report` | the table and the chart |
+//!
+//! What can go wrong: not root (network namespaces), one processor only, a busy machine: each ends it with a sentence
+//! and status 1. A contender that cannot run is named in the report with the reason.
+
+#![allow(missing_docs)]
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The tests' own VMM, namespaces and frames.
+#[path = "../../tests/common"]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
+mod common {
+    pub mod driver;
+    pub mod frames;
+    pub mod memory;
+    pub mod netns;
+    pub mod vmm;
+}
+
+mod cases;
+mod figures;
+mod generator;
+mod host;
+mod limits;
+mod measure;
+mod peers;
+mod report;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What was typed.
+struct Arguments {
+    cases: Vec<String>,
+    rounds: usize,
+    seconds: f64,
+    out: PathBuf,
+    list: bool,
+    even_if_busy: bool,
+}
+
+impl Arguments {
+    fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments> {
+        let mut arguments = Arguments {
+            cases: Vec::new(),
+            rounds: 5,
+            seconds: 1.5,
+            out: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")),
+            list: false,
+            even_if_busy: false,
+        };
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            match word.as_str() {
+                "--rounds" => arguments.rounds = value()?.parse()?,
+                "--seconds" => arguments.seconds = value()?.parse()?,
+                "--out" => arguments.out = value()?.into(),
+                "--quick" => (arguments.rounds, arguments.seconds) = (1, 0.3),
+                "--list" => arguments.list = true,
+                "--even-if-busy" => arguments.even_if_busy = true,
+                // What cargo adds.
+                "--bench" => {}
+                flag if flag.starts_with('-') => {
+                    return Err(format!(
+                        "unknown flag {flag}; known are --rounds N, --seconds S, --quick, --out FILE, --list, \
+                         --even-if-busy, and the names that --list tells"
+                    )
+                    .into());
+                }
+                _ => arguments.cases.push(word),
+            }
+        }
+        Ok(arguments)
+    }
+}
+
+fn main() -> ExitCode {
+    match work() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work() -> Result<()> {
+    let arguments = Arguments::parse(std::env::args().skip(1))?;
+    let terms = cases::Terms {
+        time: Duration::from_secs_f64(arguments.seconds),
+        peer: std::env::var("PEER").ok(),
+    };
+    let all = cases::all(&terms);
+    if arguments.list {
+        for case in &all {
+            println!("{:10} {}", case.id, case.title);
+        }
+        return Ok(());
+    }
+    let unknown: Vec<&String> =
+        arguments.cases.iter().filter(|name| all.iter().all(|case| case.id != **name)).collect();
+    if !unknown.is_empty() {
+        return Err(format!("no such case: {unknown:?}; --list tells which there are").into());
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Err("makes network namespaces: run it as root (sudo make bench)".into());
+    }
+    let busy = match host::quiet() {
+        Ok(_) => None,
+        Err(error) if arguments.even_if_busy => Some(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    host::more_files()?;
+    host::pin(host::GENERATOR)?;
+    let stolen = host::stolen();
+    let mut outcomes = Vec::new();
+    for case in all {
+        if !arguments.cases.is_empty() && !arguments.cases.iter().any(|name| *name == case.id) {
+            continue;
+        }
+        let noise = host::wait_quiet().err();
+        let before = limits::line::there_and_back()?;
+        let mut outcome = measure::run(case, arguments.rounds, |line| eprintln!("{line}"));
+        let after = limits::line::there_and_back()?;
+        let _ = write!(
+            outcome.conditions,
+            ". A cache line from processor to processor and back: {before} ns before, {after} ns after"
+        );
+        if let Some(noise) = noise {
+            let _ = write!(outcome.conditions, ". Not quiet: {noise}");
+        }
+        outcomes.push(outcome);
+    }
+    peers::dpdk::sweep();
+    let mut machine = host::description();
+    machine.push(("taken by the hypervisor", stolen()));
+    let run = report::Run { machine, rounds: arguments.rounds, seconds: arguments.seconds, busy };
+    report::write(&arguments.out, &run, &outcomes)
+}

@@ -1,0 +1,45 @@
+//! Back-ends that are started for a sample and ended after it: this program and those that it is compared with.
+//!
+//! | file | who |
+//! | --- | --- |
+//! | `process` | how a program is started on its processor, and ended |
+//! | `ours` | this program |
+//! | `dpdk` | DPDK's testpmd as a back-end (net_vhost) |
+//! | `testpmd` | DPDK's testpmd as a guest that is not ours (virtio-user) |
+//! | `kernel` | the kernel alone: macvtap and tap devices with a loop of system calls |
+//! | `command` | any other, as the user names it in `PEER` |
+//!
+//! A fresh process for each sample, in the same places: nobody gains by having been there longer.
+
+pub mod command;
+pub mod dpdk;
+pub mod kernel;
+pub mod ours;
+pub mod process;
+pub mod testpmd;
+
+use std::path::{Path, PathBuf};
+
+use crate::Result;
+
+/// A running back-end with a socket for each guest.
+pub trait Backend {
+    /// Where the guests connect.
+    fn sockets(&self) -> &[PathBuf];
+    /// Whose processor time counts.
+    fn pid(&self) -> u32;
+}
+
+/// Waits until all these are sockets, or says which is not.
+///
+/// # Errors
+/// One was not there in time.
+pub fn await_sockets(sockets: &[PathBuf], process: &mut process::Process) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket =
+        |path: &Path| path.metadata().is_ok_and(|metadata| metadata.file_type().is_socket());
+    for socket in sockets {
+        process.wait_until(|| is_socket(socket), &format!("no socket {}", socket.display()))?;
+    }
+    Ok(())
+}
