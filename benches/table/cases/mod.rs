@@ -2,7 +2,14 @@
 //!
 //! Nothing is started before a contender runs, so that to list the cases costs nothing.
 
+pub mod drift;
+pub mod fixed;
 pub mod guests;
+pub mod idle;
+pub mod inward;
+pub mod outward;
+pub mod start;
+pub mod tcp;
 
 use std::time::Duration;
 
@@ -21,5 +28,15 @@ pub struct Terms {
 
 /// Every case, in the order of the report.
 pub fn all(terms: &Terms) -> Vec<Case> {
-    guests::cases(terms)
+    let files = [
+        guests::cases,
+        outward::cases,
+        inward::cases,
+        fixed::cases,
+        tcp::cases,
+        idle::cases,
+        start::cases,
+        drift::cases,
+    ];
+    files.iter().flat_map(|cases| cases(terms)).collect()
 }

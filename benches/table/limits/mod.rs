@@ -5,3 +5,6 @@
 //! be faster, but by touching less memory.
 
 pub mod copy;
+pub mod sendmmsg;
+pub mod tap;
+pub mod tpacket;
