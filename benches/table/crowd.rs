@@ -21,19 +21,6 @@ pub fn connect(sockets: &[PathBuf]) -> Vec<Guest> {
     sockets.iter().map(|socket| Guest::connect(socket, &shape, None)).collect()
 }
 
-/// Lets this process, and those that it starts, have as many descriptors as the system allows.
-pub fn many_descriptors() -> Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one rlimit.
-    let done = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
-    nix::errno::Errno::result(done)?;
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the kernel reads one rlimit.
-    let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    nix::errno::Errno::result(done)?;
-    Ok(())
-}
-
 /// Resident memory of a process without what it shares with guests, in KiB.
 pub fn own_memory(pid: u32) -> Result<f64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -39,6 +39,22 @@ pub fn pin(processor: usize) -> Result<()> {
     })
 }
 
+/// As many descriptors as we may have: a thousand guests need some thousand, and so does the back-end that we start.
+///
+/// # Errors
+/// The limit cannot be read or set.
+pub fn more_files() -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get one live rlimit.
+    let done = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0
+        }
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
+}
+
 /// How many processors there are, whatever this thread is tied to.
 pub fn processors() -> usize {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();

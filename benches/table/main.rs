@@ -52,7 +52,7 @@ mod report;
 mod spinning;
 mod tcp;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What was typed.
 struct Arguments {
@@ -113,7 +113,6 @@ fn work() -> Result<()> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
     let terms = cases::Terms {
         time: Duration::from_secs_f64(arguments.seconds),
-        rounds: arguments.rounds,
         peer: std::env::var("PEER").ok(),
     };
     let all = cases::all(&terms);
@@ -136,6 +135,7 @@ fn work() -> Result<()> {
         Err(error) if arguments.even_if_busy => Some(error.to_string()),
         Err(error) => return Err(error),
     };
+    host::more_files()?;
     host::pin(host::GENERATOR)?;
     let mut outcomes = Vec::new();
     for case in all {

@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
-use crate::lan;
+use crate::{host, lan};
 
 /// A running loop. Dropping it ends it.
 #[derive(Debug)]
@@ -46,7 +46,8 @@ impl Spinning {
         let (count, end, netns) = (frames.clone(), over.clone(), netns.map(str::to_string));
         let (tell, told) = mpsc::channel();
         let thread = thread::spawn(move || {
-            let ready = pin(processor)
+            let ready = host::pin(processor)
+                .map_err(|error| io::Error::other(error.to_string()))
                 .and_then(|()| netns.map_or(Ok(()), |netns| lan::enter(&netns)))
                 .and_then(|()| make());
             let mut step = match ready {
@@ -105,17 +106,8 @@ impl Drop for Spinning {
 /// Lets the calling thread run everywhere again, as programs do that nobody pins.
 pub fn anywhere() -> io::Result<()> {
     let mut set = CpuSet::new();
-    // SAFETY: asks for a number.
-    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
-    for processor in 0..usize::try_from(processors).unwrap_or(1).min(CpuSet::count()) {
+    for processor in 0..host::processors().min(CpuSet::count()) {
         set.set(processor)?;
     }
-    Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
-}
-
-/// Binds the calling thread to one processor.
-fn pin(processor: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(processor)?;
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }

@@ -10,10 +10,11 @@
 use std::time::Duration;
 
 use super::Terms;
-use super::guests::{OURS, exchange};
+use super::fixed::exchange;
+use super::guests::{OURS, pair};
 use crate::crowd::own_memory;
 use crate::figures::Spread;
-use crate::generator::{Frame, Guest, Plan, Shape, frame::mac, run};
+use crate::generator::{Plan, Shape, run};
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
 use crate::peers::Backend;
 use crate::peers::ours::{Ours, Setup, Wire};
@@ -55,15 +56,10 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
 fn drift(slice: Duration) -> Result<Sample> {
     let wire = Wire::new(1500);
     let ours = Ours::start(&wire, &Setup::default())?;
-    let rate = exchange(&ours, 64, &Plan::flood(Duration::from_secs(1)))?.value * 1e6 * LOAD;
+    let rate = exchange(&ours, 64, &Plan::flood(Duration::from_secs(1), 64))?.value * 1e6 * LOAD;
     std::thread::sleep(Duration::from_millis(100));
-    let mut guests: Vec<Guest> = (0..2)
-        .map(|number| {
-            let frame = Frame::sized(mac(number), mac(1 - number), 64);
-            Guest::connect(&ours.sockets()[number], &Shape::default(), Some(&frame))
-        })
-        .collect();
-    let plan = Plan { rate: Some(rate), ..Plan::flood(slice) };
+    let mut guests = pair(&ours, &Shape::default(), 64);
+    let plan = Plan { rate: Some(rate), ..Plan::flood(slice, 64) };
     let (mut each, mut memory, mut lost) = (Vec::new(), Vec::new(), 0);
     for _ in 0..SLICES {
         let count = run(&mut guests, &plan, &mut || host::used(ours.pid()))?;

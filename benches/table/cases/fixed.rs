@@ -10,14 +10,15 @@
 use std::time::Duration;
 
 use super::Terms;
-use super::guests::{OURS, exchange};
+use super::guests::{OURS, pair, sample};
 use super::outward;
-use crate::Result;
-use crate::generator::Plan;
+use crate::generator::{Plan, Shape, run};
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
+use crate::peers::Backend;
 use crate::peers::dpdk::Dpdk;
 use crate::peers::dpdk_uplink::{DpdkUplink, Kind};
 use crate::peers::ours::{Ours, Setup, Wire};
+use crate::{Result, host};
 
 /// Frames at a time.
 const BURST: usize = 32;
@@ -62,13 +63,13 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
     loads.into_iter().map(case).collect()
 }
 
-fn plan(rate: f64, burst: usize, time: Duration) -> Plan {
-    Plan { rate: Some(rate), burst, ..Plan::flood(time) }
+fn plan(size: usize, rate: f64, burst: usize, time: Duration) -> Plan {
+    Plan { rate: Some(rate), burst, ..Plan::flood(time, size) }
 }
 
 fn ours(size: usize, rate: f64, burst: usize, out: bool, time: Duration) -> Result<Sample> {
     let wire = Wire::new(1500);
-    let plan = plan(rate, burst, time);
+    let plan = plan(size, rate, burst, time);
     let sample = if out {
         outward::through(&wire, &outward::start(&wire, "macvlan")?, size, &plan)?
     } else {
@@ -79,13 +80,20 @@ fn ours(size: usize, rate: f64, burst: usize, out: bool, time: Duration) -> Resu
 
 fn dpdk(size: usize, rate: f64, out: bool, time: Duration) -> Result<Sample> {
     let wire = Wire::new(1500);
-    let plan = plan(rate, BURST, time);
+    let plan = plan(size, rate, BURST, time);
     let sample = if out {
         outward::through(&wire, &DpdkUplink::start(&wire, Kind::AfPacket)?, size, &plan)?
     } else {
         exchange(&Dpdk::start(2, 1)?, size, &plan)?
     };
     share(sample, rate)
+}
+
+/// Two guests that send to each other.
+pub fn exchange(backend: &dyn Backend, size: usize, plan: &Plan) -> Result<Sample> {
+    let mut guests = pair(backend, &Shape::for_frames(size), size);
+    let pid = backend.pid();
+    sample(&run(&mut guests, plan, &mut || host::used(pid))?)
 }
 
 /// The share of a processor is what was asked for, if the rate was held.

@@ -74,7 +74,6 @@ fn watch(pid: u32, time: Duration) -> Result<Sample> {
 }
 
 fn idle(time: Duration) -> Result<Sample> {
-    crowd::many_descriptors()?;
     let wire = Wire::new(1500);
     let ours = Ours::start(&wire, &Setup { ports: CROWD, ..Setup::default() })?;
     let _guests = crowd::connect(ours.sockets());
@@ -88,7 +87,6 @@ fn dpdk(time: Duration) -> Result<Sample> {
 }
 
 fn memory() -> Result<Sample> {
-    crowd::many_descriptors()?;
     let wire = Wire::new(1500);
     let of = |ports: usize| -> Result<(f64, f64)> {
         let ours = Ours::start(&wire, &Setup { ports, ..Setup::default() })?;

@@ -7,7 +7,10 @@ pub mod fixed;
 pub mod guests;
 pub mod idle;
 pub mod inward;
+pub mod latency;
+pub mod notify;
 pub mod outward;
+pub mod scale;
 pub mod start;
 pub mod tcp;
 
@@ -15,13 +18,11 @@ use std::time::Duration;
 
 use crate::measure::Case;
 
-/// How long and how often.
+/// What the user has asked for.
 #[derive(Clone, Debug)]
 pub struct Terms {
     /// Of a sample.
     pub time: Duration,
-    /// How often each contender runs.
-    pub rounds: usize,
     /// A back-end of the user's choice: a command line with `{socket0}` and so on.
     pub peer: Option<String>,
 }
@@ -30,6 +31,9 @@ pub struct Terms {
 pub fn all(terms: &Terms) -> Vec<Case> {
     let files = [
         guests::cases,
+        latency::cases,
+        scale::cases,
+        notify::cases,
         outward::cases,
         inward::cases,
         fixed::cases,

@@ -25,7 +25,7 @@ use crate::peers::Backend;
 use crate::peers::dpdk_uplink::{DpdkUplink, Kind};
 use crate::peers::ours::{Wire, program};
 use crate::peers::process::Process;
-use crate::{Result, crowd, host};
+use crate::{Result, host};
 
 /// The program's name as the kernel cuts it.
 const COMM: &str = "vhost-user-macv";
@@ -80,7 +80,6 @@ pub fn cases(_: &Terms) -> Vec<Case> {
 }
 
 fn cold(ports: usize) -> Result<Sample> {
-    crowd::many_descriptors()?;
     let wire = Wire::new(1500);
     let dir = tempfile::Builder::new().prefix("vum-bench-").tempdir_in("/dev/shm")?;
     let sockets: Vec<PathBuf> = (0..ports).map(|n| dir.path().join(n.to_string())).collect();

@@ -85,8 +85,6 @@ pub struct Guest {
     pub pairs: Vec<Pair>,
     /// Its memory, at guest address 0.
     pub memory: Memory,
-    /// Features that it and the back-end agreed on.
-    pub features: u64,
     driver: Driver,
     _vmm: Option<Vmm>,
 }
@@ -134,10 +132,10 @@ impl Guest {
                 tx: frame.map(|frame| Transmit::new(tx, &memory, frame, shape.pieces)),
             }
         });
-        Guest { pairs: pairs.collect(), memory, features, driver, _vmm: vmm }
+        Guest { pairs: pairs.collect(), memory, driver, _vmm: vmm }
     }
 
-    /// Where its rings are, in guest addresses.
+    /// Where its rings are, in guest addresses, and what it and the back-end agreed on.
     pub fn driver(&self) -> &Driver {
         &self.driver
     }

@@ -13,6 +13,7 @@
 //! | `frame` | what is sent: a header and an Ethernet frame |
 //! | `traffic` | a loop over guests: bursts, windows, rates, and what was counted |
 //! | `pingpong` | one frame there and one back: round trips |
+//! | `probe` | one frame now and then, alone or among others that flood |
 //!
 //! The guest touches of each frame what a forwarding guest touches: it writes the header and the first bytes, and
 //! reads them at the other end. The rest of the payload is written once.
@@ -22,6 +23,8 @@
 
 pub mod frame;
 pub mod guest;
+pub mod pingpong;
+pub mod probe;
 pub mod receive;
 pub mod ring;
 pub mod traffic;

@@ -19,11 +19,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::guest::Guest;
+use super::guest::{Guest, Shape};
+use super::transmit::HEADER;
 use crate::Result;
 
 /// How long what is under way has to arrive.
 const QUIET: Duration = Duration::from_millis(30);
+
+/// Where the last byte of the sender's address stands in a frame.
+const SENDER: usize = 11;
 
 /// How guests send.
 #[derive(Clone, Debug)]
@@ -41,9 +45,24 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// As fast as they can, polling: half of a ring of 256 under way, bursts of 32.
-    pub fn flood(time: Duration) -> Plan {
-        Plan { time, window: 128, burst: 32, rate: None, sleeping: false }
+    /// As fast as they can, polling. What is under way of frames of this size fills half of a ring of 256 buffers,
+    /// and a quarter of that leaves at a time: 128 and 32 for frames that fit one buffer.
+    pub fn flood(time: Duration, size: usize) -> Plan {
+        let buffers = (HEADER + size).div_ceil(Shape::for_frames(size).buffer as usize);
+        let window = (128 / buffers).max(1);
+        Plan { time, window, burst: window.div_ceil(4), rate: None, sleeping: false }
+    }
+
+    /// The same plan in words, for the report.
+    pub fn words(&self) -> String {
+        let rate = self
+            .rate
+            .map_or("as fast as it goes".to_owned(), |rate| format!("{rate} frames a second"));
+        let guests = if self.sleeping { "sleep when idle" } else { "poll" };
+        let (window, burst) = (self.window, self.burst);
+        format!(
+            "{rate}, at most {window} frames of a queue pair under way, bursts of {burst}, guests {guests}"
+        )
     }
 }
 
@@ -64,10 +83,16 @@ pub struct Count {
     pub calls: u64,
     /// What the meter has counted: nanoseconds of somebody's processor time.
     pub cpu: u64,
-    /// Sent and never received, over the whole time.
+    /// Frames sent over the whole time.
+    pub offered: u64,
+    /// Frames received over the whole time, the quiet moment included.
+    pub arrived: u64,
+    /// Sent and never received: of frames that have one receiver.
     pub lost: u64,
     /// Frames received by each guest in the measured time.
     pub each: Vec<u64>,
+    /// Frames received over the whole time, by the last byte of the sender's address.
+    pub from: Vec<u64>,
 }
 
 impl Count {
@@ -79,6 +104,17 @@ impl Count {
     /// Nanoseconds of processor time for each frame received.
     pub fn cpu_each(&self) -> f64 {
         self.cpu as f64 / self.received.max(1) as f64
+    }
+
+    /// Gigabits per second of the frames, without the headers of the ring.
+    pub fn gigabits(&self) -> f64 {
+        let bytes = self.bytes.saturating_sub(HEADER as u64 * self.received);
+        bytes as f64 * 8.0 / 1e9 / self.seconds
+    }
+
+    /// What has arrived of each of the first guests, over the whole time.
+    pub fn senders(&self, guests: usize) -> Vec<u64> {
+        self.from.iter().take(guests).copied().collect()
     }
 
     /// The share of a processor that was used, 0 to 1.
@@ -108,6 +144,7 @@ pub fn run(guests: &mut [Guest], plan: &Plan, meter: &mut dyn FnMut() -> u64) ->
     let (warm, end) = (start + plan.time / 10, start + plan.time);
     let mut first: Option<Sums> = None;
     let mut calls = 0;
+    let mut from = vec![0; 256];
     let mut credit = 0.0;
     let mut then = start;
     loop {
@@ -129,7 +166,7 @@ pub fn run(guests: &mut [Guest], plan: &Plan, meter: &mut dyn FnMut() -> u64) ->
         let mut moved = 0;
         for guest in &mut *guests {
             for pair in &mut guest.pairs {
-                moved += pair.rx.drain(|_| ());
+                moved += pair.rx.drain(|eyes| from[usize::from(eyes[SENDER])] += 1);
                 let Some(tx) = &mut pair.tx else { continue };
                 tx.reap();
                 let room = plan.window.saturating_sub(tx.out());
@@ -160,6 +197,7 @@ pub fn run(guests: &mut [Guest], plan: &Plan, meter: &mut dyn FnMut() -> u64) ->
         }
     }
     let after = totals(guests);
+    let (arrived, offered) = (after.0 - before.0, after.1 - before.1);
     let first = first.ok_or("a sample of no length")?;
     let each: Vec<u64> = last.received.iter().zip(&first.received).map(|(l, f)| l - f).collect();
     Ok(Count {
@@ -170,8 +208,11 @@ pub fn run(guests: &mut [Guest], plan: &Plan, meter: &mut dyn FnMut() -> u64) ->
         kicks: last.kicks - first.kicks,
         calls: last.calls - first.calls,
         cpu: last.cpu.saturating_sub(first.cpu),
-        lost: (after.1 - before.1).saturating_sub(after.0 - before.0),
+        offered,
+        arrived,
+        lost: offered.saturating_sub(arrived),
         each,
+        from,
     })
 }
 

@@ -3,8 +3,11 @@
 //! The loop copies from a guest's transmit ring straight into another one's receive ring, on the processor where
 //! back-ends run. It checks nothing, decides nothing, knows one destination and takes no lock: nobody who does more can
 //! be faster, but by touching less memory.
+//!
+//! Round trips are bounded by something else: by what it takes to wake a thread (`wakes`).
 
 pub mod copy;
 pub mod sendmmsg;
 pub mod tap;
 pub mod tpacket;
+pub mod wakes;

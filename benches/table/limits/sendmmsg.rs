@@ -16,13 +16,18 @@ const ROOM: libc::c_int = 16 << 20;
 /// Bytes of a `virtio_net_hdr` without `num_buffers`.
 const HEADER: usize = 10;
 
-/// A packet socket that sends one message 64 times with each call.
+/// Different copies of the frame: as many as a guest has in its ring, so that the caches hold no more of them here.
+pub const COPIES: usize = 256;
+
+/// A packet socket that sends a frame in batches.
 pub struct Sender {
     socket: OwnedFd,
-    /// The message, which the piece points at.
-    _message: Vec<u8>,
-    _piece: Box<libc::iovec>,
-    messages: Box<[libc::mmsghdr; BATCH]>,
+    /// The copies, which the pieces point at, which the messages point at.
+    _frames: Vec<u8>,
+    _pieces: Vec<libc::iovec>,
+    messages: Vec<libc::mmsghdr>,
+    /// The next message.
+    at: usize,
 }
 
 impl Sender {
@@ -36,15 +41,23 @@ impl Sender {
         } else {
             message[12..].to_vec()
         };
-        let mut piece = Box::new(libc::iovec {
-            iov_base: message.as_ptr().cast_mut().cast(),
-            iov_len: message.len(),
+        let (frames, size) = copies(&message);
+        let mut pieces: Vec<libc::iovec> = frames
+            .chunks_exact(size)
+            .map(|frame| libc::iovec {
+                iov_base: frame.as_ptr().cast_mut().cast(),
+                iov_len: message.len(),
+            })
+            .collect();
+        let messages = pieces.iter_mut().map(|piece| {
+            // SAFETY: an mmsghdr is numbers and pointers: all zero is a valid one.
+            let mut one: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            one.msg_hdr.msg_iov = &raw mut *piece;
+            one.msg_hdr.msg_iovlen = 1;
+            one
         });
-        // SAFETY: an mmsghdr is numbers and pointers: all zero is a valid one.
-        let mut one: libc::mmsghdr = unsafe { std::mem::zeroed() };
-        one.msg_hdr.msg_iov = &raw mut *piece;
-        one.msg_hdr.msg_iovlen = 1;
-        Ok(Sender { socket, _message: message, _piece: piece, messages: Box::new([one; BATCH]) })
+        let messages = messages.collect();
+        Ok(Sender { socket, _frames: frames, _pieces: pieces, messages, at: 0 })
     }
 
     /// Sends a batch; how many frames the kernel took.
@@ -52,15 +65,26 @@ impl Sender {
         self.send_some(BATCH)
     }
 
-    /// Sends so many, at most a batch.
+    /// Sends so many, at most a batch and no more than are left until the first copy comes again.
     pub fn send_some(&mut self, count: usize) -> usize {
-        let count = count.min(BATCH) as u32;
+        let messages = &mut self.messages[self.at..];
+        let count = count.min(BATCH).min(messages.len()) as u32;
         let fd = self.socket.as_raw_fd();
-        // SAFETY: all messages point at one piece and that at the message; both live as long as we do.
-        let sent =
-            unsafe { libc::sendmmsg(fd, self.messages.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
-        usize::try_from(sent).unwrap_or(0)
+        // SAFETY: so many messages are there; each points at one piece and that at its frame, which live as long as
+        // we do and are not moved.
+        let sent = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
+        let sent = usize::try_from(sent).unwrap_or(0);
+        self.at = (self.at + sent) % COPIES;
+        sent
     }
+}
+
+/// Copies of a message one behind the other as a guest's frames lie, and the distance between two.
+pub fn copies(message: &[u8]) -> (Vec<u8>, usize) {
+    let mut slot = message.to_vec();
+    // At cache lines, and at no power of two, which would put all into the same sets of a cache.
+    slot.resize(message.len().next_multiple_of(64) + 64, 0);
+    (slot.repeat(COPIES), slot.len())
 }
 
 /// A packet socket bound to a link; protocol 0 hears nothing.

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use super::sendmmsg::copies;
+
 /// Frames between two looks at the clock.
 const BATCH: usize = 64;
 /// Bytes of the virtio-net header.
@@ -36,16 +38,19 @@ pub fn prepare(tap: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// A step that writes a batch of one message.
-pub fn write(tap: File, message: Vec<u8>) -> impl FnMut() -> usize {
+/// A step that writes a batch of the same message, from different copies of it.
+pub fn write(tap: File, message: &[u8]) -> impl FnMut() -> usize + use<> {
+    let (frames, distance) = copies(message);
+    let (size, mut at) = (message.len(), 0);
     move || {
         let mut done = 0;
         for _ in 0..BATCH {
             // A tap takes or gives a frame whole, so the length tells nothing.
-            match nix::unistd::write(&tap, &message) {
+            match nix::unistd::write(&tap, &frames[at..at + size]) {
                 Ok(_) => done += 1,
                 Err(_) => wait_for(tap.as_raw_fd(), libc::POLLOUT),
             }
+            at = (at + distance) % frames.len();
         }
         done
     }

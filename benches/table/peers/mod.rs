@@ -4,17 +4,21 @@
 //! | --- | --- |
 //! | `process` | how a program is started on its processor, and ended |
 //! | `ours` | this program |
-//! | `dpdk` | DPDK's testpmd: as a back-end (net_vhost), and as a guest that is not ours (virtio-user) |
+//! | `dpdk` | DPDK's testpmd as a back-end (net_vhost) |
 //! | `dpdk_uplink` | the same between a guest and the parent: net_af_packet, net_tap, net_af_xdp |
+//! | `testpmd` | DPDK's testpmd as a guest that is not ours (virtio-user) |
 //! | `kernel` | the kernel alone: macvtap and tap devices with a loop of system calls |
 //! | `command` | any other, as the user names it in `PEER` |
 //!
 //! A fresh process for each sample, in the same places: nobody gains by having been there longer.
 
+pub mod command;
 pub mod dpdk;
 pub mod dpdk_uplink;
+pub mod kernel;
 pub mod ours;
 pub mod process;
+pub mod testpmd;
 
 use std::path::{Path, PathBuf};
 

@@ -20,11 +20,18 @@ pub fn program() -> String {
         .unwrap_or_else(|_| env!("CARGO_BIN_EXE_vhost-user-macvtap").to_owned())
 }
 
+/// Whether the program knows this flag.
+pub fn has_flag(flag: &str) -> bool {
+    let help = std::process::Command::new(program()).arg("--help").output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(flag))
+}
+
 /// A parent and the other end of its cable, without IPv6: nobody sends anything by himself.
 pub struct Wire {
     /// Where back-ends run; the parent is `eth0`.
     pub host: Netns,
-    /// The other end, `w0`.
+    /// The other end, `w0`; there even where nobody looks at it.
+    #[allow(dead_code)]
     pub far: Netns,
 }
 

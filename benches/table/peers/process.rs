@@ -71,7 +71,8 @@ impl Process {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// Where that is written.
+    pub fn log_path(&self) -> PathBuf {
         self.dir.path().join("log")
     }
 
