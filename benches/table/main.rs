@@ -34,6 +34,7 @@ use std::time::Duration;
 mod common {
     pub mod driver;
     pub mod frames;
+    pub mod guest;
     pub mod memory;
     pub mod netns;
     pub mod vmm;

@@ -3,6 +3,7 @@
 //! Nothing is started before a contender runs, so that to list the cases costs nothing.
 
 pub mod drift;
+pub mod emulated;
 pub mod fixed;
 pub mod guests;
 pub mod idle;
@@ -38,6 +39,7 @@ pub fn all(terms: &Terms) -> Vec<Case> {
         inward::cases,
         fixed::cases,
         tcp::cases,
+        emulated::cases,
         idle::cases,
         start::cases,
         drift::cases,
