@@ -86,6 +86,8 @@ pub struct Goal {
     pub text: String,
     /// Whether it was reached.
     pub check: Check,
+    /// Whether this machine cannot reach it, as the limit shows.
+    pub beyond: Check,
 }
 
 impl Goal {
@@ -94,7 +96,13 @@ impl Goal {
         text: impl Into<String>,
         check: impl Fn(&Outcome) -> Option<bool> + 'static,
     ) -> Goal {
-        Goal { text: text.into(), check: Box::new(check) }
+        Goal { text: text.into(), check: Box::new(check), beyond: Box::new(|_| None) }
+    }
+
+    /// When it is out of reach here, whoever tries: told beside "not met".
+    pub fn beyond(mut self, limit: impl Fn(&Outcome) -> Option<bool> + 'static) -> Goal {
+        self.beyond = Box::new(limit);
+        self
     }
 
     /// Nothing to reach: told for its own sake.
@@ -166,6 +174,8 @@ pub struct Outcome {
     pub goal: String,
     /// Whether it was reached.
     pub met: Option<bool>,
+    /// Whether not even the limit reaches it.
+    pub beyond: bool,
     /// See [`Case`].
     pub conditions: String,
     /// The contenders' answers.
@@ -241,9 +251,19 @@ pub fn run(case: Case, rounds: usize, mut said: impl FnMut(&str)) -> Outcome {
         }
     }
     let goal_text = goal.text.clone();
-    let mut outcome =
-        Outcome { id, title, unit, better, goal: goal_text, met: None, conditions, rows };
+    let mut outcome = Outcome {
+        id,
+        title,
+        unit,
+        better,
+        goal: goal_text,
+        met: None,
+        beyond: false,
+        conditions,
+        rows,
+    };
     outcome.met = (goal.check)(&outcome);
+    outcome.beyond = (goal.beyond)(&outcome) == Some(true);
     outcome
 }
 

@@ -23,6 +23,8 @@ pub struct Frame {
     pub bytes: Vec<u8>,
     /// Where the payload begins.
     pub payload: usize,
+    from: End,
+    to: End,
 }
 
 /// The address of guest `n`.
@@ -37,14 +39,24 @@ fn end(mac: Mac) -> End {
 impl Frame {
     /// `size` bytes from one address to another.
     pub fn sized(from: Mac, to: Mac, size: usize) -> Frame {
-        let (from, to) = (end(from), end(to));
-        if size <= LARGEST_WHOLE {
-            let payload = 14 + 20 + 8;
-            let bytes = frames::udp4(from, to, &vec![7; size - payload]);
-            return Frame { header: VnetHdr::default(), bytes, payload };
-        }
-        let payload = 14 + 20 + 20;
-        let (header, bytes) = frames::tcp4_gso(from, to, 1, SEGMENT, &vec![7; size - payload]);
-        Frame { header, bytes, payload }
+        Frame::between(end(from), end(to), size)
+    }
+
+    /// The same frame of another flow: each queue pair sends one of its own, which receivers tell apart by its port.
+    pub fn flow(&self, number: u16) -> Frame {
+        let from = End { port: self.from.port + number, ..self.from };
+        Frame::between(from, self.to, self.bytes.len())
+    }
+
+    fn between(from: End, to: End, size: usize) -> Frame {
+        let whole = size <= LARGEST_WHOLE;
+        let payload = if whole { 14 + 20 + 8 } else { 14 + 20 + 20 };
+        let data = vec![7; size - payload];
+        let (header, bytes) = if whole {
+            (VnetHdr::default(), frames::udp4(from, to, &data))
+        } else {
+            frames::tcp4_gso(from, to, 1, SEGMENT, &data)
+        };
+        Frame { header, bytes, payload, from, to }
     }
 }

@@ -119,7 +119,7 @@ impl Guest {
         frame: Option<&Frame>,
     ) -> Guest {
         let features = driver.features;
-        let pairs = driver.pairs.iter().map(|pair| {
+        let pairs = driver.pairs.iter().zip(0..).map(|(pair, flow)| {
             let (rx, tx) = (&pair.rx, &pair.tx);
             let tx = Ring::new(&memory, tx, features);
             Pair {
@@ -129,7 +129,7 @@ impl Guest {
                     shape.buffer,
                     shape.posted,
                 ),
-                tx: frame.map(|frame| Transmit::new(tx, &memory, frame, shape.pieces)),
+                tx: frame.map(|frame| Transmit::new(tx, &memory, &frame.flow(flow), shape.pieces)),
             }
         });
         Guest { pairs: pairs.collect(), memory, driver, _vmm: vmm }

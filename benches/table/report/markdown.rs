@@ -127,6 +127,7 @@ fn verdict(outcome: &Outcome) -> &'static str {
     match outcome.met {
         _ if outcome.goal.is_empty() => "",
         Some(true) => "met",
+        Some(false) if outcome.beyond => "not met, nor by the limit",
         Some(false) => "not met",
         None => "not judged",
     }
