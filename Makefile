@@ -1,6 +1,6 @@
 # What people and machines type. Each target says in one line what it is for; the work is in cargo and
-# in the scripts beside. `test` and `demo` install what they need first (as root, with apt), and return
-# at once from that when it is there.
+# in the scripts beside. `test`, `bench` and `demo` install what they need first (as root, with apt), and
+# return at once from that when it is there.
 #
 # Tests make network namespaces and boot guests: they need root. What can go wrong is told by them: a
 # missing tool is a failure that names the package, never a test silently skipped.
@@ -8,7 +8,9 @@
 CARGO ?= cargo
 PROFILE ?= default
 
-.PHONY: help build install-deps guest test lint demo clean
+CASES ?=
+
+.PHONY: help build install-deps guest test bench lint demo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +33,10 @@ test: guest ## every test, guests included
 	else \
 		$(CARGO) test --locked --lib --bins --tests -- --test-threads=1; \
 	fi
+
+# The release build beside its peers; it refuses a busy machine. CASES="P1 P2" runs some (CASES=--list names them).
+bench: install-deps ## measures, and writes docs/performance.md and its chart: some 20 minutes
+	$(CARGO) bench --locked --bench table -- $(CASES)
 
 lint: ## formatting, clippy, documentation; dependencies where cargo-deny is installed
 	$(CARGO) fmt --check

@@ -26,6 +26,8 @@ pub const GENERATOR: usize = 0;
 pub const BACKEND: usize = 1;
 /// Idle below this share, nothing is measured.
 const IDLE: f64 = 0.95;
+/// Seconds that a case waits for quiet.
+const TRIES: usize = 5;
 
 /// Ties the calling thread, and what it starts, to a processor.
 ///
@@ -84,7 +86,7 @@ pub fn quiet() -> Result<f64> {
     let (before, tasks) = (stat()?, tasks());
     sleep(Duration::from_secs(1));
     let (after, now) = (stat()?, self::tasks());
-    let idle = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
+    let idle = (after.idle - before.idle) as f64 / (after.all - before.all).max(1) as f64;
     if idle >= IDLE {
         return Ok(idle);
     }
@@ -113,15 +115,48 @@ pub fn quiet() -> Result<f64> {
     .into())
 }
 
-/// Idle and all ticks of all processors.
-fn stat() -> Result<(u64, u64)> {
+/// Waits some seconds for a quiet second; between two cases.
+///
+/// # Errors
+/// There was none; as [`quiet`] says it.
+pub fn wait_quiet() -> Result<f64> {
+    let mut last = quiet();
+    for _ in 0..TRIES {
+        if last.is_ok() {
+            break;
+        }
+        last = quiet();
+    }
+    last
+}
+
+/// From now on: the share of the processors' time that the hypervisor gave to others, in words.
+pub fn stolen() -> impl FnOnce() -> String {
+    let ticks = || stat().map_or((0, 0), |stat| (stat.stolen, stat.all));
+    let before = ticks();
+    move || {
+        let after = ticks();
+        let share = (after.0 - before.0) as f64 / (after.1 - before.1).max(1) as f64;
+        format!("{:.1} % of the time", share * 100.0)
+    }
+}
+
+/// Ticks of all processors since the start of the machine.
+struct Ticks {
+    idle: u64,
+    stolen: u64,
+    all: u64,
+}
+
+/// The first line of /proc/stat.
+fn stat() -> Result<Ticks> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().ok_or("/proc/stat is empty")?;
     // user nice system idle iowait irq softirq steal; guest time is part of user time.
     let ticks: Vec<u64> =
         line.split_whitespace().skip(1).take(8).filter_map(|n| n.parse().ok()).collect();
-    let idle = ticks.get(3).copied().unwrap_or(0) + ticks.get(4).copied().unwrap_or(0);
-    Ok((idle, ticks.iter().sum()))
+    let of = |at: usize| ticks.get(at).copied().unwrap_or(0);
+    Ok(Ticks { idle: of(3) + of(4), stolen: of(7), all: ticks.iter().sum() })
 }
 
 /// Ticks (hundredths of a second) and name of every process.
@@ -146,7 +181,7 @@ pub fn description() -> Vec<(&'static str, String)> {
         .map_or("unknown".to_owned(), |(_, name)| name.trim().to_owned());
     let hypervisor = read("/proc/cpuinfo").contains(" hypervisor");
     vec![
-        ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
+        ("date", said("date", &["-u", "+%Y-%m-%d %H:%M UTC"], "")),
         (
             "processor",
             format!(
@@ -157,17 +192,18 @@ pub fn description() -> Vec<(&'static str, String)> {
         ),
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("pages of the guests", "4 KiB, unless a row says otherwise".to_owned()),
-        ("compiler", said("rustc", &["--version"])),
-        ("DPDK", said("pkg-config", &["--modversion", "libdpdk"])),
+        ("compiler", said("rustc", &["--version"], "")),
+        ("DPDK", said("dpdk-testpmd", &["-v", "-h"], "RTE Version")),
     ]
 }
 
-/// The last line that a program prints, or that it is missing.
-fn said(program: &str, args: &[&str]) -> String {
-    let Ok(output) = Command::new(program).args(args).output() else {
+/// What stands in quotes, or else all, of the first line that holds `word` among those that a program prints.
+fn said(program: &str, words: &[&str], word: &str) -> String {
+    let Ok(output) = Command::new(program).args(words).output() else {
         return "not installed".to_owned();
     };
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    text.lines().last().unwrap_or("says nothing").trim().to_owned()
+    let line = text.lines().find(|line| line.contains(word)).unwrap_or("says nothing");
+    line.split('\'').nth(1).unwrap_or(line).trim().to_owned()
 }

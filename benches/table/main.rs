@@ -24,6 +24,7 @@
 
 #![allow(missing_docs)]
 
+use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -70,7 +71,7 @@ impl Arguments {
         let mut arguments = Arguments {
             cases: Vec::new(),
             rounds: 5,
-            seconds: 2.0,
+            seconds: 1.5,
             out: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")),
             list: false,
             even_if_busy: false,
@@ -138,17 +139,27 @@ fn work() -> Result<()> {
     };
     host::more_files()?;
     host::pin(host::GENERATOR)?;
+    let stolen = host::stolen();
     let mut outcomes = Vec::new();
     for case in all {
-        if arguments.cases.is_empty() || arguments.cases.iter().any(|name| *name == case.id) {
-            outcomes.push(measure::run(case, arguments.rounds, |line| eprintln!("{line}")));
+        if !arguments.cases.is_empty() && !arguments.cases.iter().any(|name| *name == case.id) {
+            continue;
         }
+        let noise = host::wait_quiet().err();
+        let before = limits::line::there_and_back()?;
+        let mut outcome = measure::run(case, arguments.rounds, |line| eprintln!("{line}"));
+        let after = limits::line::there_and_back()?;
+        let _ = write!(
+            outcome.conditions,
+            ". A cache line from processor to processor and back: {before} ns before, {after} ns after"
+        );
+        if let Some(noise) = noise {
+            let _ = write!(outcome.conditions, ". Not quiet: {noise}");
+        }
+        outcomes.push(outcome);
     }
-    let run = report::Run {
-        machine: host::description(),
-        rounds: arguments.rounds,
-        seconds: arguments.seconds,
-        busy,
-    };
+    let mut machine = host::description();
+    machine.push(("taken by the hypervisor", stolen()));
+    let run = report::Run { machine, rounds: arguments.rounds, seconds: arguments.seconds, busy };
     report::write(&arguments.out, &run, &outcomes)
 }

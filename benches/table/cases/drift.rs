@@ -47,7 +47,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
         contenders: vec![Contender::new(OURS, Role::Ours, once)],
         conditions: format!(
             "Shortened: one run of {:.0} s, not of an hour. Guest to guest, 64 bytes, {SLICES} slices; medians of the \
-             last third by those of the first.",
+             last third by those of the first",
             (slice * SLICES as u32).as_secs_f64()
         ),
     }]

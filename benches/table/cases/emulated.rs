@@ -73,7 +73,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
         contenders: list.into_iter().map(contender).collect(),
         conditions: format!(
             "Linux in QEMU, {}, one processor, TSO; QEMU and back-end run on all processors; bytes that the LAN \
-             machine has read; {ROUNDS} rounds.",
+             machine has read; {ROUNDS} rounds",
             if kvm { "with KVM" } else { "without KVM (TCG)" }
         ),
     }]

@@ -56,7 +56,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
         ],
         conditions: format!(
             "Bursts of {BURST} frames at even distances; of single frames where the name says so. The guest polls. \
-             Processor time of all threads of the back-end. DPDK: net_vhost{}, which polls.",
+             Processor time of all threads of the back-end. DPDK: net_vhost{}, which polls",
             if out { " and net_af_packet" } else { "" }
         ),
     };

@@ -83,7 +83,20 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
     vec![
         rates(terms, "P1", 64, Unit::Mpps, p1),
         foreign(terms, "P1-testpmd", 64, 1.25),
-        load(terms, "P1-load", 1e6, 32),
+        load(
+            terms,
+            ("P1-load", "processor time for a frame of 64 bytes at 1 Mpps", "ns"),
+            (1e6, 32),
+            |sample| sample.cpu_each,
+            Goal::none(),
+        ),
+        load(
+            terms,
+            ("P13", "processor used at 100,000 frames of 64 bytes a second", "%"),
+            (1e5, 1),
+            |sample| sample.cpu_share.map(|share| 100.0 * share),
+            Goal::new("15 % of a processor", |o| Some(o.median(OURS)? <= 15.0)),
+        ),
         rates(terms, "P2", 1514, Unit::Mpps, p2),
         foreign(terms, "P2-testpmd", 1514, 1.8),
         rates(terms, "jumbo", 9014, Unit::Gigabits, Goal::none()),
@@ -170,26 +183,31 @@ fn foreign(terms: &Terms, id: &'static str, size: usize, times: f64) -> Case {
     }
 }
 
-/// Processor time at a rate that anybody can carry.
-fn load(terms: &Terms, id: &'static str, rate: f64, burst: usize) -> Case {
+/// What of a back-end's processor a rate costs that anybody can carry; `told` is what the case counts.
+fn load(
+    terms: &Terms,
+    (id, title, unit): (&'static str, &str, &'static str),
+    (rate, burst): (f64, usize),
+    told: fn(&Sample) -> Option<f64>,
+    goal: Goal,
+) -> Case {
     let plan = Plan { rate: Some(rate), burst, ..Plan::flood(terms.time, 64) };
     let conditions = format!("two guests, both ways summed: {}", plan.words());
-    let wire = LazyWire::default();
-    let cpu = |sample: Sample| Sample { value: sample.cpu_each.unwrap_or(f64::NAN), ..sample };
-    let p = plan.clone();
+    let (wire, p) = (LazyWire::default(), plan.clone());
+    let value = move |sample: Sample| Sample { value: told(&sample).unwrap_or(f64::NAN), ..sample };
     Case {
         id,
-        title: format!("processor time for a frame of 64 bytes at {} Mpps", rate / 1e6),
-        unit: "ns",
+        title: title.to_owned(),
+        unit,
         better: Better::Lower,
-        goal: Goal::none(),
+        goal,
         contenders: vec![
             Contender::new(OURS, Role::Ours, move || {
                 let ours = Ours::start(&wire.get(1500), &Setup::default())?;
-                exchange(&ours, 64, &p, Unit::Mpps).map(cpu)
+                exchange(&ours, 64, &p, Unit::Mpps).map(value)
             }),
             Contender::new(DPDK, Role::Peer, move || {
-                exchange(&Dpdk::start(2, 1)?, 64, &plan, Unit::Mpps).map(cpu)
+                exchange(&Dpdk::start(2, 1)?, 64, &plan, Unit::Mpps).map(value)
             }),
         ],
         conditions,

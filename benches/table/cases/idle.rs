@@ -37,7 +37,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
                 Contender::new("DPDK net_vhost, 2 guests", Role::Peer, move || dpdk(time)),
             ],
             conditions: "Processor time and voluntary context switches (wakes) of all threads, from a second after the last \
-                guest has connected. A process that polls never sleeps, and is never woken."
+                guest has connected. A process that polls never sleeps, and is never woken"
                 .to_owned(),
         },
         Case {
@@ -53,7 +53,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
             contenders: vec![Contender::new(OURS, Role::Ours, memory)],
             conditions: format!(
                 "Resident memory without what is shared with guests (RssAnon and RssFile of /proc/PID/status), one \
-                 queue pair: {CROWD} ports with connected guests less one port with one, by {}.",
+                 queue pair: {CROWD} ports with connected guests less one port with one, by {}",
                 CROWD - 1
             ),
         },

@@ -120,7 +120,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
 fn conditions(window: usize, limit: &str) -> String {
     format!(
         "Sender (sendmmsg, 64 at a time) and guest take turns in one thread on the guest's processor; at most {window} \
-         frames under way; counted in the guest's ring. Limit: {limit}."
+         frames under way; counted in the guest's ring. Limit: {limit}"
     )
 }
 

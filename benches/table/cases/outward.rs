@@ -121,7 +121,7 @@ fn conditions(terms: &Terms, size: usize, limit: &str) -> String {
     let plan = Plan::flood(terms.time / 2, size).words();
     format!(
         "One guest: {plan}; counted by the far end of the parent's veth. Limit: {limit}, on \
-         the back-end's processor."
+         the back-end's processor"
     )
 }
 

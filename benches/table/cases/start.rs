@@ -46,7 +46,7 @@ pub fn cases(_: &Terms) -> Vec<Case> {
         }),
         contenders: vec![Contender::new(OURS, Role::Ours, move || cold(ports))],
         conditions: "type=macvlan, one parent, sockets on a tmpfs, a --port for each; the program has one processor. \
-            The files are in the page cache."
+            The files are in the page cache"
             .to_owned(),
     }
     };
@@ -72,7 +72,7 @@ pub fn cases(_: &Terms) -> Vec<Case> {
             ],
             conditions: format!(
                 "The guest was connected before and has gone. It sends a frame every {} us until one arrives. The \
-                 conversation before is QEMU's and takes what the front-end takes.",
+                 conversation before is QEMU's and takes what the front-end takes",
                 AGAIN.as_micros()
             ),
         },

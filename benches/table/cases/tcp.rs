@@ -85,7 +85,7 @@ const CONDITIONS: &str = "Each guest is a network namespace with a tap (virtio-n
     rings, a macvtap, or a tap on a bridge. The back-end has processor 1; the programs run on both. Bytes count when \
     they have been read. The round trip is the median, p99 beside it. In it the kernel's devices have an advantage: \
     they are called in the carrier's own thread, while ours is a process that is woken for each frame and wakes the \
-    carrier.";
+    carrier";
 
 fn ratio(outcome: &Outcome) -> Option<f64> {
     Some(outcome.ratio(OURS, BRIDGE)?.median)

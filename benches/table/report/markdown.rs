@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 use super::Run;
 use crate::figures::Spread;
-use crate::measure::{Outcome, Role, Row};
+use crate::measure::{Better, Outcome, Role, Row};
 
 /// The whole page.
 pub fn page(run: &Run, outcomes: &[Outcome], chart: &str) -> String {
@@ -72,9 +72,10 @@ fn section(text: &mut String, outcome: &Outcome) {
     if !outcome.goal.is_empty() {
         let _ = writeln!(text, "Goal: {}: **{}**.\n", escaped(&outcome.goal), verdict(outcome));
     }
+    let way = if outcome.better == Better::Lower { ", less is better" } else { "" };
     let _ = writeln!(
         text,
-        "| | {} | ours to it | CPU ns per frame | CPU | lost | |\n| --- | --- | --- | --- | --- | --- | --- |",
+        "| | {}{way} | ours to it | CPU ns per frame | CPU | lost | |\n| --- | --- | --- | --- | --- | --- | --- |",
         escaped(outcome.unit)
     );
     for row in &outcome.rows {
