@@ -12,12 +12,16 @@ mod common;
 // The bench's files, at the root as there.
 #[path = "../benches/table/cases/mod.rs"]
 mod cases;
+#[path = "../benches/table/crowd.rs"]
+mod crowd;
 #[path = "../benches/table/figures.rs"]
 mod figures;
 #[path = "../benches/table/generator/mod.rs"]
 mod generator;
 #[path = "../benches/table/host.rs"]
 mod host;
+#[path = "../benches/table/lan.rs"]
+mod lan;
 #[path = "../benches/table/limits/mod.rs"]
 mod limits;
 #[path = "../benches/table/measure.rs"]
@@ -26,6 +30,10 @@ mod measure;
 mod peers;
 #[path = "../benches/table/report/mod.rs"]
 mod report;
+#[path = "../benches/table/spinning.rs"]
+mod spinning;
+#[path = "../benches/table/tcp/mod.rs"]
+mod tcp;
 
 use std::time::Duration;
 
