@@ -108,7 +108,7 @@ fn cold(ports: usize) -> Result<Sample> {
 }
 
 /// How many sockets below this directory listen, by the text of `/proc/net/unix`.
-fn listening(table: &str, dir: &str) -> usize {
+pub fn listening(table: &str, dir: &str) -> usize {
     // __SO_ACCEPTCON, in the column of flags.
     const LISTENS: u32 = 0x10000;
     let listens = |line: &&str| {
