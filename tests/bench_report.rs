@@ -176,7 +176,7 @@ fn figures_are_short_and_what_is_not_zero_does_not_look_like_it() {
         [short(0.0), short(123.4), short(12.34), short(1.234)],
         ["0", "123", "12.3", "1.23"]
     );
-    assert_eq!([short(0.0123), short(0.000_012)], ["0.0123", "1.2e-5"]);
+    assert_eq!([short(0.2796), short(0.0123), short(0.000_012)], ["0.280", "0.0123", "1.2e-5"]);
     assert_eq!([percent(0.0), percent(0.5), percent(0.000_01)], ["0 %", "50.0 %", "0.0010 %"]);
 }
 

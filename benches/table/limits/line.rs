@@ -1,7 +1,7 @@
 //! A cache line there and back between generator and back-end: what everything between two processors is made of.
 //!
-//! On a virtual machine the two may be neighbours in one minute and on different sockets in the next, and rates change
-//! by a factor of five with it. So it is measured beside each case, and told there.
+//! On a virtual machine the two may be neighbours or on different sockets, and nothing inside tells which. So it is
+//! measured beside each case, and told there; where somebody shares a processor with us the figure tells that, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

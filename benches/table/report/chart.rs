@@ -93,7 +93,7 @@ fn case(body: &mut String, outcome: &Outcome, mut y: f64) -> f64 {
     let far = rows.iter().map(|row| row.1).chain(limit).fold(0.0, f64::max);
     let _ = writeln!(
         body,
-        "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#1b1f24\"><tspan font-weight=\"bold\">{}</tspan>  {}</text>",
+        "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#1b1f24\"><tspan font-weight=\"bold\">{}</tspan><tspan dx=\"7\">{}</tspan></text>",
         y + 12.0,
         escaped(outcome.id),
         escaped(&outcome.title)
@@ -107,7 +107,7 @@ fn case(body: &mut String, outcome: &Outcome, mut y: f64) -> f64 {
         let _ = writeln!(
             body,
             "<rect x=\"{LEFT}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{THICK}\" rx=\"2\" fill=\"{colour}\"/>\
-             <text x=\"{:.1}\" y=\"{:.1}\" fill=\"#1b1f24\"><tspan{weight}>{value} {}</tspan>  {}</text>",
+             <text x=\"{:.1}\" y=\"{:.1}\" fill=\"#1b1f24\"><tspan{weight}>{value} {}</tspan><tspan dx=\"7\">{}</tspan></text>",
             LEFT + BAR + 14.0,
             y + 12.0,
             escaped(outcome.unit),

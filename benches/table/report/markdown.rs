@@ -153,18 +153,13 @@ fn ranged(value: Spread) -> String {
 pub fn short(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
-        "0".to_owned()
-    } else if size >= 100.0 {
-        format!("{value:.0}")
-    } else if size >= 10.0 {
-        format!("{value:.1}")
-    } else if size >= 1.0 {
-        format!("{value:.2}")
-    } else if size >= 0.001 {
-        format!("{value:.4}")
-    } else {
-        format!("{value:.1e}")
+        return "0".to_owned();
     }
+    if size < 0.001 {
+        return format!("{value:.1e}");
+    }
+    let places = (2.0 - size.log10().floor()).clamp(0.0, 5.0) as usize;
+    format!("{value:.places$}")
 }
 
 /// A share as per cent; what is not zero does not look like it.
