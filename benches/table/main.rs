@@ -158,6 +158,7 @@ fn work() -> Result<()> {
         }
         outcomes.push(outcome);
     }
+    peers::dpdk::sweep();
     let mut machine = host::description();
     machine.push(("taken by the hypervisor", stolen()));
     let run = report::Run { machine, rounds: arguments.rounds, seconds: arguments.seconds, busy };

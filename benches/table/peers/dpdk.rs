@@ -57,10 +57,28 @@ impl Backend for Dpdk {
     }
 }
 
+/// Where DPDK keeps a directory for each program, which it does not remove.
+const RUNTIME: &str = "/run/dpdk";
+/// What ours are called, with our process id behind it.
+const PREFIX: &str = "vum-bench-";
+
+/// Removes what DPDK has left of this run, and of earlier ones that nobody could tidy up after.
+pub fn sweep() {
+    for entry in std::fs::read_dir(RUNTIME).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
+        let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok()) else { continue };
+        let gone = !std::path::Path::new(&format!("/proc/{pid}")).exists();
+        if gone || pid == std::process::id() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// Words for the environment layer: no huge pages, no PCI, files of its own.
 pub fn eal(role: &str, mebibytes: usize, lcores: &str) -> Vec<String> {
     let memory = mebibytes.to_string();
-    let prefix = format!("vum-bench-{}-{role}", std::process::id());
+    let prefix = format!("{PREFIX}{}-{role}", std::process::id());
     ["--lcores", lcores, "--no-huge", "-m", &memory, "--no-pci", "--file-prefix", &prefix]
         .iter()
         .map(|word| (*word).to_owned())
