@@ -37,6 +37,9 @@ valgrind valgrind
 /boot/vmlinuz-*-cloud-amd64 linux-image-cloud-amd64
 /usr/lib/*/dpdk/pmds-*/librte_net_virtio.so* librte-net-virtio23
 /usr/lib/*/dpdk/pmds-*/librte_net_vhost.so* librte-net-vhost23
+/usr/lib/*/dpdk/pmds-*/librte_net_af_packet.so* librte-net-af-packet23
+/usr/lib/*/dpdk/pmds-*/librte_net_af_xdp.so* librte-net-af-xdp23
+/usr/lib/*/dpdk/pmds-*/librte_net_tap.so* librte-net-tap23
 "
 
 PATH=$PATH:/usr/sbin:/sbin

@@ -12,12 +12,16 @@ mod common;
 // The bench's files, at the root as there.
 #[path = "../benches/table/cases/mod.rs"]
 mod cases;
+#[path = "../benches/table/crowd.rs"]
+mod crowd;
 #[path = "../benches/table/figures.rs"]
 mod figures;
 #[path = "../benches/table/generator/mod.rs"]
 mod generator;
 #[path = "../benches/table/host.rs"]
 mod host;
+#[path = "../benches/table/lan.rs"]
+mod lan;
 #[path = "../benches/table/limits/mod.rs"]
 mod limits;
 #[path = "../benches/table/measure.rs"]
@@ -26,6 +30,10 @@ mod measure;
 mod peers;
 #[path = "../benches/table/report/mod.rs"]
 mod report;
+#[path = "../benches/table/spinning.rs"]
+mod spinning;
+#[path = "../benches/table/tcp/mod.rs"]
+mod tcp;
 
 use std::time::Duration;
 
@@ -188,4 +196,33 @@ fn one_case_runs_from_the_start_of_the_program_to_the_page() {
     let run = report::Run { machine: host::description(), rounds: 1, seconds: 0.2, busy: None };
     let page = report::markdown::page(&run, &[outcome], "chart.svg");
     assert!(page.contains("| **this program** |"), "{page}");
+}
+
+/// Through the parent, both ways, with either type of port: what leaves arrives, and the plain loops run.
+#[test]
+fn one_case_runs_each_way_through_the_parent() {
+    let terms = cases::Terms { time: Duration::from_millis(400), peer: None };
+    let through = ["P4", "P5", "P6", "P6-macvtap"];
+    for mut case in cases::all(&terms).into_iter().filter(|case| through.contains(&case.id)) {
+        case.contenders.retain(|contender| matches!(contender.role, Role::Ours | Role::Limit));
+        let outcome = measure::run(case, 1, |_| ());
+        for row in &outcome.rows {
+            let (id, name) = (outcome.id, &row.name);
+            let sample = row.samples[0].as_ref().unwrap_or_else(|| panic!("{id}: {:?}", row.error));
+            assert!(sample.value > 0.001, "{id}, {name}: {} Mpps", sample.value);
+            assert!(sample.lost.unwrap() < 0.5, "{id}, {name}: {:?} lost", sample.lost);
+            assert!(sample.cpu_each.unwrap() > 0.0, "{id}, {name}");
+        }
+    }
+}
+
+#[test]
+fn a_socket_that_is_bound_does_not_listen_yet() {
+    let row =
+        |flags: &str, path: &str| format!("0000: 00000002 00000000 {flags} 0001 01 99 {path}\n");
+    let table = "Num RefCount Protocol Flags Type St Inode Path\n".to_owned()
+        + &row("00010000", "/dev/shm/here/0")
+        + &row("00000000", "/dev/shm/here/1")
+        + &row("00010000", "/dev/shm/elsewhere/0");
+    assert_eq!(cases::start::listening(&table, "/dev/shm/here"), 1);
 }

@@ -12,6 +12,9 @@
 //! | `host` | is the machine quiet; who runs where; processor time |
 //! | `measure`, `figures` | cases, contenders, rounds; medians and ratios |
 //! | `generator` | one guest for all |
+//! | `tcp` | guests that are real kernels in namespaces, and what runs on them |
+//! | `lan`, `spinning` | the far end of the parent's cable; loops in threads of their own |
+//! | `crowd` | a thousand guests that do nothing |
 //! | `peers`, `limits` | who is measured, and what bounds them |
 //! | `cases` | the questions |
 //! | `report` | the table and the chart |
@@ -32,19 +35,24 @@ use std::time::Duration;
 mod common {
     pub mod driver;
     pub mod frames;
+    pub mod guest;
     pub mod memory;
     pub mod netns;
     pub mod vmm;
 }
 
 mod cases;
+mod crowd;
 mod figures;
 mod generator;
 mod host;
+mod lan;
 mod limits;
 mod measure;
 mod peers;
 mod report;
+mod spinning;
+mod tcp;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 

@@ -2,10 +2,18 @@
 //!
 //! Nothing is started before a contender runs, so that to list the cases costs nothing.
 
+pub mod drift;
+pub mod emulated;
+pub mod fixed;
 pub mod guests;
+pub mod idle;
+pub mod inward;
 pub mod latency;
 pub mod notify;
+pub mod outward;
 pub mod scale;
+pub mod start;
+pub mod tcp;
 
 use std::time::Duration;
 
@@ -22,9 +30,19 @@ pub struct Terms {
 
 /// Every case, in the order of the report.
 pub fn all(terms: &Terms) -> Vec<Case> {
-    let mut all = guests::cases(terms);
-    all.extend(latency::cases(terms));
-    all.extend(scale::cases(terms));
-    all.extend(notify::cases(terms));
-    all
+    let files = [
+        guests::cases,
+        latency::cases,
+        scale::cases,
+        notify::cases,
+        outward::cases,
+        inward::cases,
+        fixed::cases,
+        tcp::cases,
+        emulated::cases,
+        idle::cases,
+        start::cases,
+        drift::cases,
+    ];
+    files.iter().flat_map(|cases| cases(terms)).collect()
 }

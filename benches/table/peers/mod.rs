@@ -5,6 +5,7 @@
 //! | `process` | how a program is started on its processor, and ended |
 //! | `ours` | this program |
 //! | `dpdk` | DPDK's testpmd as a back-end (net_vhost) |
+//! | `dpdk_uplink` | the same between a guest and the parent: net_af_packet, net_tap, net_af_xdp |
 //! | `testpmd` | DPDK's testpmd as a guest that is not ours (virtio-user) |
 //! | `kernel` | the kernel alone: macvtap and tap devices with a loop of system calls |
 //! | `command` | any other, as the user names it in `PEER` |
@@ -13,6 +14,7 @@
 
 pub mod command;
 pub mod dpdk;
+pub mod dpdk_uplink;
 pub mod kernel;
 pub mod ours;
 pub mod process;
