@@ -1,9 +1,9 @@
 //! From the uplink into the switch: what the parent has received.
 //!
-//! The kernel has written the frames into a ring that we share with it (`uplink/packet`). A turn takes
-//! batches: the frames stay where they are, the table decides who gets each, they are copied into the
-//! receivers' rings, and their place goes back to the kernel. The ring is everybody's, and one guest must
-//! not hold it up: what a receiver has no buffers for waits in a queue of its own, or is lost.
+//! A turn takes batches: the kernel copies the frames into memory of ours (`uplink/packet`), where they
+//! stay until the next batch; the table decides who gets each, and they are copied into the receivers'
+//! rings. The socket is everybody's, and one guest must not hold it up: what a receiver has no buffers for
+//! waits in a queue of its own, or is lost.
 
 use super::deliver::Frame;
 use super::plug::View;
@@ -92,10 +92,9 @@ pub fn turn(queue: &mut PacketQueue, view: &View, scratch: &mut Scratch) -> Turn
         let copies = spread.deliver(view, arrivals, From::Wire);
         // A storm of broadcasts is taken in small bites: the guests want their turns too.
         budget = if copies > 4 * BATCH { BATCH / 16 } else { BATCH };
-        done += copies.max(progress.frames);
-        // Their memory is the kernel's again from here on.
+        done += copies.max(progress.frames).max(1);
+        // Their memory is the next batch's from here on.
         arrivals.0.clear();
-        queue.release();
         if !progress.more {
             return Turn::Idle;
         }

@@ -58,7 +58,6 @@ impl Far {
                     all.push((VnetHdr::parse(&received.header), frame));
                 }
             });
-            self.0.release();
         }
         all
     }

@@ -36,38 +36,61 @@ fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
             }
         });
         assert_eq!((next, queue.losses().unwrap().dropped), (count, 0));
-        // Nobody reads: the ring takes what it holds, the rest is counted, and nothing in between.
+        // Nobody reads: the socket takes what it holds, the rest is counted, and nothing in between.
         let sent = 100_000u32;
         (0..sent).for_each(|n| far.send_one(&numbered(n)).unwrap());
         let mut found = 0u32;
-        poll_until(SECOND / 4, || {
-            queue.receive(usize::MAX, &mut |_| found += 1);
-            None::<()>
-        });
+        while queue.receive(usize::MAX, &mut |_| found += 1).more {}
         let dropped = queue.losses().unwrap().dropped;
         assert!(dropped > 0 && found > 0, "{found} and {dropped}");
         assert_eq!(u64::from(found) + dropped, u64::from(sent));
     });
 }
 
-/// Every tick uses up a block, however few frames are in it.
+/// A thousand frames of the usual MTU wait for a worker that is busy elsewhere.
 #[test]
-fn a_reader_may_sleep_while_frames_trickle_in() {
+fn a_reader_may_sleep_while_a_thousand_frames_come() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
         let queue = open("p0", Admit::Guests);
         let far = open("w0", Admit::Everything);
-        for n in 0..50u8 {
-            far.send_one(&frame(MAC, Mac(FAR.mac), TYPE, &[n])).unwrap();
-            std::thread::sleep(Duration::from_millis(1));
+        let numbered = |n: u32| {
+            let payload = [&n.to_be_bytes()[..], &[7; 1496]].concat();
+            frame(MAC, Mac(FAR.mac), TYPE, &payload)
+        };
+        (0..1000).for_each(|n| far.send_one(&numbered(n)).unwrap());
+        let mut found = Vec::new();
+        poll_until(SECOND, || {
+            found.extend(take(&queue, 1000).0.into_iter().map(|got| got.frame));
+            (found.len() == 1000).then_some(())
+        });
+        assert!((0..).zip(&found).all(|(n, found)| *found == numbered(n)), "{}", found.len());
+        assert_eq!(queue.losses().unwrap(), Default::default());
+    });
+}
+
+/// Batches become short with large frames, and long again; nothing is lost or mixed up by that.
+#[test]
+fn large_and_small_frames_come_in_order() {
+    let world = World::new();
+    world.quiet();
+    world.enter(|| {
+        let queue = open("p0", Admit::Guests);
+        let far = open("w0", Admit::Everything);
+        let mut sent = Vec::new();
+        for n in 0..200u32 {
+            let size = if n / 40 % 2 == 0 { 100 } else { 30_000 + 100 * n as usize };
+            let one = craft::tcp4_gso(FAR, GUEST, n, 1448, &vec![n as u8; size]);
+            crate::packet::send(&far, &one);
+            sent.push(one.1);
         }
         let mut found = Vec::new();
         poll_until(SECOND, || {
-            found.extend(take(&queue, 1000).0.iter().map(|got| got.frame[14]));
-            (found.len() == 50).then_some(())
+            found.extend(take(&queue, 1000).0.into_iter().map(|got| got.frame));
+            (found.len() == sent.len()).then_some(())
         });
-        assert_eq!(found, (0..50).collect::<Vec<u8>>());
+        assert!(found == sent, "{} of {}", found.len(), sent.len());
         assert_eq!(queue.losses().unwrap(), Default::default());
     });
 }
@@ -99,9 +122,9 @@ fn two_queues_share_the_flows() {
     });
 }
 
-/// Not a bound that a busy machine could keep: it says what the retire timer costs.
+/// Not a bound that a busy machine could keep, but one below the tick of a ring of blocks.
 #[test]
-fn a_lone_frame_waits_for_a_tick_at_most() {
+fn a_lone_frame_waits_for_nothing() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
@@ -110,7 +133,7 @@ fn a_lone_frame_waits_for_a_tick_at_most() {
             (frame(MAC, Mac(FAR.mac), TYPE, b"ping"), frame(Mac(FAR.mac), MAC, TYPE, b"pong"));
         let mut times: Vec<Duration> = (0..200)
             .map(|n| {
-                // Out of step with the timer.
+                // Out of step with any timer.
                 std::thread::sleep(Duration::from_micros(100 + 37 * (n % 29)));
                 let start = Instant::now();
                 far.send_one(&ping).unwrap();
@@ -123,8 +146,8 @@ fn a_lone_frame_waits_for_a_tick_at_most() {
             })
             .collect();
         times.sort();
-        println!("round trip of two rings: median {:?}, 99 % {:?}", times[100], times[197]);
-        assert!(times[100] < Duration::from_millis(20), "{times:?}");
+        println!("round trip of two queues: median {:?}, 99 % {:?}", times[100], times[197]);
+        assert!(times[100] < Duration::from_millis(1), "{times:?}");
     });
 }
 

@@ -1,8 +1,7 @@
-//! One frame in a block of the ring: found, checked, and put into the shape that a guest gets.
+//! One frame from the socket: checked, and put into the shape that a guest gets.
 //!
 //! ```text
-//!   at ──► tpacket3_hdr (48) ... ┌ virtio_net_hdr (10) ┐ Ethernet (14) │ body
-//!                                              at + tp_mac ─┘
+//!   ┌ virtio_net_hdr (10) ┬ Ethernet (14) ┬ body        and beside it: the VLAN tag
 //! ```
 //!
 //! Three things have to be put right:
@@ -15,44 +14,23 @@
 //! **The header** is the legacy one in the host's byte order; a guest gets 12 bytes in little endian.
 //! `num_buffers` is the receiver's to fill in.
 //!
-//! **Entries that are no frames.** When the kernel cannot express a frame as a virtio-net header (LRO,
-//! SCTP and old-style UDP segmentation), it has already reserved its place and counted it. What stands there is left from
-//! the block's former use: an old frame, perhaps another guest's. It is recognised by
-//! TP_STATUS_USER, which only completed entries have. (`tpacket_rcv`: the error leaves between
-//! `packet_current_rx_frame`, which writes the status anew, and the `|= status` at the end.)
-//!
-//! **Checksums.** TP_STATUS_CSUMNOTREADY (ip_summed == CHECKSUM_PARTIAL) and F_NEEDS_CSUM are two
-//! views of one fact, so a frame never has the first without the second: but for a frame so large that
-//! the kernel gave up its header, which is truncated to nothing and skipped. Should it happen, the
-//! frame is not passed on, because its checksum is wrong and nothing says where. SCTP's checksum is
-//! not the one that F_NEEDS_CSUM stands for: `sctp.rs`.
+//! **SCTP's checksum** is not the one that F_NEEDS_CSUM stands for: `sctp.rs`.
 //!
 //! The kernel is trusted, but this file parses its bytes as if it were not: every offset is checked
-//! against the block, and what does not fit is [`Entry::Unusable`].
+//! against the frame, and what does not fit is [`Entry::Unusable`].
 
-use std::mem::{offset_of, size_of};
 use std::ops::Deref;
 
-use libc::{tpacket_hdr_variant1, tpacket3_hdr};
-
-use super::sctp;
+use super::{flow, sctp};
 
 const F_NEEDS_CSUM: u8 = 1;
 const ETHERNET: usize = 14;
 const ADDRESSES: usize = 12;
 const TAG: usize = 4;
-/// The virtio-net header in the ring: without `num_buffers`.
-const SHORT_HEADER: usize = 10;
-
-const NEXT: usize = offset_of!(tpacket3_hdr, tp_next_offset);
-const SNAPPED: usize = offset_of!(tpacket3_hdr, tp_snaplen);
-const LENGTH: usize = offset_of!(tpacket3_hdr, tp_len);
-const STATUS: usize = offset_of!(tpacket3_hdr, tp_status);
-const MAC: usize = offset_of!(tpacket3_hdr, tp_mac);
-const VARIANT: usize = offset_of!(tpacket3_hdr, hv1);
-const HASH: usize = VARIANT + offset_of!(tpacket_hdr_variant1, tp_rxhash);
-const TCI: usize = VARIANT + offset_of!(tpacket_hdr_variant1, tp_vlan_tci);
-const TPID: usize = VARIANT + offset_of!(tpacket_hdr_variant1, tp_vlan_tpid);
+/// The virtio-net header that the kernel puts in front: without `num_buffers`.
+pub(super) const SHORT_HEADER: usize = 10;
+/// The longest frame, in bytes: IPv6 with 64 KiB behind its header, Ethernet and two VLAN tags.
+pub(super) const LONGEST: usize = ETHERNET + 2 * TAG + 40 + 65535;
 
 /// A frame from the wire, as a guest should see it: `header`, then `head`, then `body`.
 #[derive(Debug)]
@@ -61,9 +39,9 @@ pub struct Received<'a> {
     pub header: [u8; 12],
     /// The Ethernet header, with the outermost VLAN tag if there was one.
     pub head: Head,
-    /// What follows, still in the ring.
+    /// What follows, where the kernel has put it.
     pub body: &'a [u8],
-    /// The flow hash; 0 when the kernel has none.
+    /// The flow hash (`flow.rs`).
     pub hash: u32,
 }
 
@@ -87,10 +65,10 @@ pub struct Head {
 }
 
 impl Head {
-    fn new(ethernet: &[u8; ETHERNET], tag: Option<[u8; TAG]>) -> Head {
+    fn new(ethernet: &[u8; ETHERNET], tag: Option<Tag>) -> Head {
         let mut bytes = [0; ETHERNET + TAG];
         let (addresses, kind) = ethernet.split_at(ADDRESSES);
-        let tag_bytes = tag.as_ref().map_or(&[][..], |tag| tag);
+        let tag_bytes = tag.as_ref().map_or(&[][..], |tag| &tag.0);
         for (to, from) in bytes.iter_mut().zip(addresses.iter().chain(tag_bytes).chain(kind)) {
             *to = *from;
         }
@@ -106,44 +84,37 @@ impl Deref for Head {
     }
 }
 
-/// What stands at a place of a block.
+/// A VLAN tag as it stands in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag([u8; TAG]);
+
+impl Tag {
+    pub(super) fn new(kind: u16, tci: u16) -> Tag {
+        let ([a, b], [c, d]) = (kind.to_be_bytes(), tci.to_be_bytes());
+        Tag([a, b, c, d])
+    }
+}
+
+/// What a place holds.
 #[derive(Debug)]
 pub(super) enum Entry<'a> {
     Frame(Received<'a>),
-    /// A place that the kernel reserved and left: it has counted the frame as dropped.
-    Void,
     /// Only the beginning of a frame.
     Truncated,
     /// No frame, or none that could be passed on.
     Unusable,
 }
 
-/// The entry at `at`, and how many bytes further the next one is. No way further means that there is
-/// none, or that the block contradicts itself.
-pub(super) fn entry(block: &mut [u8], at: usize) -> (Entry<'_>, Option<usize>) {
-    let Some(entry) = block.get_mut(at..) else { return (Entry::Unusable, None) };
-    let step = u32_at(entry, NEXT).map(|next| next as usize);
-    let step = step.filter(|&next| next >= size_of::<tpacket3_hdr>() && next < entry.len());
-    (read(entry).unwrap_or(Entry::Unusable), step)
+/// What the kernel has put in `place`: a header and a frame, `whole` or not, and a tag beside.
+pub(super) fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> Entry<'_> {
+    if !whole {
+        return Entry::Truncated;
+    }
+    frame(place, tag).map_or(Entry::Unusable, Entry::Frame)
 }
 
-/// Nothing: the entry is unusable.
-fn read(entry: &mut [u8]) -> Option<Entry<'_>> {
-    let status = u32_at(entry, STATUS)?;
-    if status & libc::TP_STATUS_USER == 0 {
-        return Some(Entry::Void);
-    }
-    let snapped = u32_at(entry, SNAPPED)?;
-    if snapped < u32_at(entry, LENGTH)? {
-        return Some(Entry::Truncated);
-    }
-    let hash = u32_at(entry, HASH)?;
-    let tag = (status & libc::TP_STATUS_VLAN_VALID != 0).then(|| tag(entry, status)).flatten();
-    let (front, rest) = entry.split_at_mut_checked(u16_at(entry, MAC)?.into())?;
-    let (_, front) = front.split_at_checked(size_of::<tpacket3_hdr>())?;
-    let short = front.last_chunk::<SHORT_HEADER>()?;
-    let frame = rest.get_mut(..snapped as usize)?;
-
+fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {
+    let (short, frame) = place.split_first_chunk_mut()?;
     let mut header = Header::read(short)?;
     if header.flags & F_NEEDS_CSUM != 0 {
         let end = usize::from(header.csum_start) + usize::from(header.csum_offset) + 2;
@@ -155,25 +126,14 @@ fn read(entry: &mut [u8]) -> Option<Entry<'_>> {
             header.flags &= !F_NEEDS_CSUM;
             (header.csum_start, header.csum_offset) = (0, 0);
         }
-    } else if status & libc::TP_STATUS_CSUMNOTREADY != 0 {
-        return None;
     }
     if tag.is_some() {
         header.shift(TAG as u16)?;
     }
     let (ethernet, body) = frame.split_first_chunk()?;
+    let hash = flow::hash(ethernet, body);
     let head = Head::new(ethernet, tag);
-    Some(Entry::Frame(Received { header: header.write(), head, body, hash }))
-}
-
-/// The tag that was taken out, as it stood in the frame.
-fn tag(entry: &[u8], status: u32) -> Option<[u8; TAG]> {
-    // Linux before 3.14 does not tell which kind of tag it was.
-    let told = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
-    let kind = if told { u16_at(entry, TPID)? } else { libc::ETH_P_8021Q as u16 };
-    let [a, b] = kind.to_be_bytes();
-    let [_, _, c, d] = u32_at(entry, TCI)?.to_be_bytes();
-    Some([a, b, c, d])
+    Some(Received { header: header.write(), head, body, hash })
 }
 
 /// A `virtio_net_hdr` in numbers.
@@ -225,7 +185,7 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 

@@ -7,22 +7,21 @@
 //!
 //! | file            | what it holds |
 //! |-----------------|---------------|
-//! | `socket.rs`     | the descriptor: options in the one order that works, sending |
-//! | `ring.rs`       | the receive ring: 8 MiB shared with the kernel, walked block by block |
-//! | `frame.rs`      | one frame in a block: header, VLAN tag put back, what is not fit to pass on |
+//! | `socket.rs`     | the descriptor: options in the one order that works, sending, receiving |
+//! | `inbox.rs`      | a batch of received frames and the memory that they lie in |
+//! | `frame.rs`      | one of them: header, VLAN tag put back, what is not fit to pass on |
+//! | `flow.rs`       | which conversation it belongs to |
 //! | `sctp.rs`       | the one checksum that virtio has no words for |
 //! | `filter.rs`     | which frames the kernel copies at all |
 //! | `membership.rs` | which frames the NIC lets in: addresses, all multicast, promiscuous |
 //!
-//! Inbound frames come through a ring in memory (TPACKET_V3), outbound ones by `sendmmsg`: measured,
-//! that beats the transmit ring, whose header parsing in the kernel has a race besides
-//! (CVE-2026-31700). Both carry a virtio-net header, so that 64 KiB of TCP pass in one piece.
+//! Both directions go in batches through plain system calls, `recvmmsg` and `sendmmsg`, not through rings
+//! shared with the kernel: `inbox.rs` says why for the receiving side, and the transmit ring was measured
+//! slower than `sendmmsg`, and its header parsing in the kernel has a race (CVE-2026-31700). Both carry
+//! a virtio-net header, so that 64 KiB of TCP pass in one piece. The kernel wakes us for every frame that
+//! finds us asleep: a lone one waits for nothing but that.
 //!
-//! Latency: the kernel hands over a block of 128 KiB when it is full, or one tick after it was opened.
-//! The tick is 1 ms, and Linux before 6.18 rounds it up to a jiffy. So a lone frame waits for a
-//! millisecond at most, a busy ring does not wait.
-//!
-//! What can go wrong: frames get lost when the ring is full (counted, [`PacketQueue::losses`]). A parent
+//! What can go wrong: frames get lost when too many wait (counted, [`PacketQueue::losses`]). A parent
 //! that goes down says ENETDOWN once ([`PacketQueue::take_error`]); the socket resumes by itself. One
 //! that is deleted, or moves to another network namespace, is gone for good: sends say ENXIO, and a new
 //! queue is needed. LRO makes frames that the header cannot describe; the kernel drops them: `ethtool
@@ -32,9 +31,10 @@
 //! packet_mmap.rst.
 
 mod filter;
+mod flow;
 mod frame;
+mod inbox;
 mod membership;
-mod ring;
 mod sctp;
 mod socket;
 
@@ -43,42 +43,44 @@ use std::io;
 use std::ops::AddAssign;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 use nix::errno::Errno;
 
 pub use filter::Admit;
 pub use frame::{Head, Received};
-pub use ring::Progress;
+pub use inbox::Progress;
 pub use socket::SEND_HEADER;
 
 use crate::mac::Mac;
+use inbox::Inbox;
 use membership::Memberships;
-use ring::Ring;
 use socket::Socket;
 
 /// A receiving and sending AF_PACKET socket on one parent. Dropping it closes it and takes back its
 /// memberships.
 ///
-/// Readable (EPOLLIN, level-triggered) while a block waits, writable while there is room to send, and
+/// Readable (EPOLLIN, level-triggered) while a frame waits, writable while there is room to send, and
 /// in error (EPOLLERR) until [`PacketQueue::take_error`] has been called.
 #[derive(Debug)]
 pub struct PacketQueue {
-    // Unmapped before the socket is closed, though the kernel would not mind the other order.
-    ring: Mutex<Ring>,
+    inbox: Mutex<Inbox>,
     memberships: Memberships,
     dropped: AtomicU64,
+    /// Frames without a description, of which another call than the one that receives was told.
+    told: AtomicU64,
     socket: Socket,
 }
 
 /// Frames from the wire that did not arrive, since the queue was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Dropped by the kernel: the ring was full, or the frame had no virtio-net header (LRO).
+    /// Dropped by the kernel: too many waited.
     pub dropped: u64,
-    /// Too long for a block (BIG TCP), so that only its beginning came.
+    /// Longer than 64 KiB (BIG TCP), so that only its beginning came.
     pub truncated: u64,
-    /// No whole Ethernet frame, or one whose description contradicts itself.
+    /// No whole Ethernet frame, or one that the virtio-net header cannot describe (LRO, SCTP
+    /// segmentation), or whose description contradicts itself.
     pub unusable: u64,
 }
 
@@ -93,15 +95,15 @@ impl AddAssign for Losses {
 impl fmt::Display for Losses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Losses { dropped, truncated, unusable } = self;
-        write!(f, "{dropped} ring full, {truncated} truncated, {unusable} unusable")
+        write!(f, "{dropped} buffer full, {truncated} truncated, {unusable} unusable")
     }
 }
 
 impl PacketQueue {
     /// Opens a queue on the device with that index, in the calling thread's network namespace.
     ///
-    /// Errors: EPERM without CAP_NET_RAW, ENODEV without such a device, ENOMEM without 8 MiB for the
-    /// ring. A parent that is down is no error.
+    /// Errors: EPERM without CAP_NET_RAW, ENODEV without such a device. A parent that is down is no
+    /// error.
     pub fn open(ifindex: u32, admit: Admit) -> io::Result<PacketQueue> {
         Self::prepare(ifindex, |socket| {
             socket.filter(admit.program())?;
@@ -135,12 +137,12 @@ impl PacketQueue {
         bind: impl FnOnce(&Socket) -> io::Result<()>,
     ) -> io::Result<PacketQueue> {
         let socket = Socket::open()?;
-        let ring = Ring::new(&socket)?;
         bind(&socket)?;
         Ok(PacketQueue {
-            ring: Mutex::new(ring),
+            inbox: Mutex::new(Inbox::new()),
             memberships: Memberships::new(ifindex),
             dropped: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             socket,
         })
     }
@@ -150,23 +152,19 @@ impl PacketQueue {
         self.socket.filter(admit.program())
     }
 
-    /// Hands waiting frames to `each`, oldest first, at most `budget` of them; the next call goes on
-    /// where this one ended. The frames stay where they are until the next call, or
-    /// [`PacketQueue::release`]: then the blocks that were handed over whole return to the kernel.
+    /// Hands a batch of waiting frames to `each`, oldest first: at most `budget`, and at most 32. They
+    /// stay where they are until the next call.
     ///
     /// One thread receives at a time: a second one, or a call from within `each`, gets nothing and is
     /// told that more waits. Allocates nothing, waits for nothing.
     pub fn receive(&self, budget: usize, each: &mut dyn FnMut(Received<'_>)) -> Progress {
-        match self.ring.try_lock() {
-            Ok(mut ring) => ring.walk(budget, each),
-            Err(TryLockError::Poisoned(ring)) => ring.into_inner().walk(budget, each),
+        match self.inbox.try_lock() {
+            Ok(mut inbox) => inbox.take(&self.socket, budget, each),
+            Err(TryLockError::Poisoned(inbox)) => {
+                inbox.into_inner().take(&self.socket, budget, each)
+            }
             Err(TryLockError::WouldBlock) => Progress { frames: 0, more: true },
         }
-    }
-
-    /// The frames of the last [`PacketQueue::receive`] are done with.
-    pub fn release(&self) {
-        self.lock().release();
     }
 
     /// Sends frames, each message being a header of [`SEND_HEADER`] bytes and then the frame, in any
@@ -191,7 +189,19 @@ impl PacketQueue {
     /// guest that changes a piece meanwhile changes its own frame only: the kernel copies first.
     pub unsafe fn send(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
         // SAFETY: the caller vouches for all that the messages point to.
-        unsafe { self.socket.send(messages) }
+        let sent = unsafe { self.socket.send(messages) };
+        match sent {
+            // Perhaps not about the message, but about a frame that came in without a description.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                // SAFETY: as above.
+                let again = unsafe { self.socket.send(messages) };
+                if again.is_ok() {
+                    self.told.fetch_add(1, Ordering::Relaxed);
+                }
+                again
+            }
+            sent => sent,
+        }
     }
 
     /// Sends one complete frame from ordinary memory, for the control side (RARP). Errors are those
@@ -209,7 +219,7 @@ impl PacketQueue {
         });
         let mut message = [socket::message(&mut pieces)];
         // SAFETY: the message points to two pieces, both live slices, which the kernel only reads.
-        match unsafe { self.socket.send(&mut message) } {
+        match unsafe { self.send(&mut message) } {
             Ok(0) => Err(Errno::EAGAIN.into()),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
@@ -219,7 +229,11 @@ impl PacketQueue {
     /// The error that the kernel keeps for the socket, if any, which is forgotten by that: ENETDOWN
     /// once the parent has gone down or away, or was down when the queue was opened.
     pub fn take_error(&self) -> Option<Errno> {
-        self.socket.take_error()
+        let error = self.socket.take_error();
+        if error == Some(Errno::EINVAL) {
+            self.told.fetch_add(1, Ordering::Relaxed);
+        }
+        error
     }
 
     /// What was lost since the queue was opened. For the control side: it may wait for a turn of the
@@ -229,12 +243,10 @@ impl PacketQueue {
         let dropped = u64::from(self.socket.kernel_drops()?);
         let before = self.dropped.fetch_add(dropped, Ordering::Relaxed);
         let dropped = before.wrapping_add(dropped);
-        let ring = self.lock();
-        Ok(Losses { dropped, truncated: ring.truncated, unusable: ring.unusable })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        let told = self.told.load(Ordering::Relaxed);
+        let inbox = self.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let unusable = inbox.unusable.wrapping_add(told);
+        Ok(Losses { dropped, truncated: inbox.truncated, unusable })
     }
 
     /// Makes the NIC let frames to this address in. A parent that cannot filter by several addresses

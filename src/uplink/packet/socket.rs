@@ -2,14 +2,14 @@
 //!
 //! The order, and why:
 //! 1. a socket without a protocol: it hears nothing yet;
-//! 2. TPACKET_V3 and the virtio-net header: refused (EBUSY) once there is a ring;
-//! 3. no outgoing frames, the ring, the filter: all before the first frame can come;
-//! 4. bind, which names device and protocol and starts the flow of frames;
-//! 5. fanout, which wants a bound socket.
+//! 2. the virtio-net header, the words beside a frame, no outgoing frames, the buffers, the filter: all
+//!    before the first frame can come;
+//! 3. bind, which names device and protocol and starts the flow of frames;
+//! 4. fanout, which wants a bound socket.
 //!
-//! The header before a frame to be sent has 10 bytes: `virtio_net_hdr` without `num_buffers`, which
-//! means nothing in that direction. Linux 6.6 would also take 12 (PACKET_VNET_HDR_SZ), but into a ring
-//! it writes 10 all the same, right before the frame. So 10 it is, on every kernel.
+//! The header before a frame has 10 bytes both ways: `virtio_net_hdr` without `num_buffers`, which is the
+//! receiving guest's matter. Linux 6.6 would also do 12 (PACKET_VNET_HDR_SZ). So 10 it is, on every
+//! kernel.
 //!
 //! No PACKET_QDISC_BYPASS: it skips the segmentation in software, and a large frame for a device that
 //! cannot cut it is then dropped (ENOBUFS).
@@ -24,8 +24,6 @@ use std::ptr;
 use libc::{c_int, c_uint, socklen_t};
 use nix::errno::Errno;
 
-use super::ring::{BLOCK, BLOCKS};
-
 /// Size of the virtio-net header before a frame that is sent, in bytes: without `num_buffers`.
 pub const SEND_HEADER: usize = 10;
 
@@ -33,49 +31,44 @@ pub const SEND_HEADER: usize = 10;
 /// parent share it: some forty frames of 64 KiB with their bookkeeping.
 const SEND_BUFFER: c_int = 4 << 20;
 
-/// How long the kernel keeps an unfilled block from us, in milliseconds: the least there is.
-const RETIRE: c_uint = 1;
+/// What may wait for us before the kernel drops, in bytes with the kernel's bookkeeping, which it counts
+/// twice: at least 1800 frames of 1514 bytes, 10000 of the smallest. It holds memory only while they wait.
+const RECEIVE_BUFFER: c_int = 4 << 20;
 
-/// An AF_PACKET socket with its ring, heard of by nobody until it is bound.
+/// An AF_PACKET socket, heard of by nobody until it is bound.
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: OwnedFd,
 }
 
 impl Socket {
-    /// Steps 1 to 3, but for the filter.
+    /// Steps 1 and 2, but for the filter.
     pub(super) fn open() -> io::Result<Socket> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: a system call on numbers.
         let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
         // SAFETY: the descriptor is new and nobody else's.
         let socket = Socket { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
-        socket.packet(libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V3 as c_int))?;
         socket.packet(libc::PACKET_VNET_HDR, &(1 as c_int))?;
+        socket.packet(libc::PACKET_AUXDATA, &(1 as c_int))?;
         match socket.packet(libc::PACKET_IGNORE_OUTGOING, &(1 as c_int)) {
             // Before Linux 4.20. The filter keeps them out too.
             Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
             other => other?,
         }
-        let request = libc::tpacket_req3 {
-            tp_block_size: BLOCK as c_uint,
-            tp_block_nr: BLOCKS as c_uint,
-            // Without meaning in version 3, but the four numbers have to agree.
-            tp_frame_size: 2048,
-            tp_frame_nr: (BLOCK / 2048 * BLOCKS) as c_uint,
-            tp_retire_blk_tov: RETIRE,
-            tp_sizeof_priv: 0,
-            tp_feature_req_word: libc::TP_FT_REQ_FILL_RXHASH,
-        };
-        socket.packet(libc::PACKET_RX_RING, &request)?;
-        if socket.set(libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &SEND_BUFFER).is_err() {
-            // Without CAP_NET_ADMIN. The kernel caps it at net.core.wmem_max without an error.
-            socket.set(libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER)?;
-        }
+        socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
+        socket.buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
         Ok(socket)
     }
 
-    /// Step 4.
+    /// Sets the size of a buffer.
+    fn buffer(&self, force: c_int, ask: c_int, bytes: c_int) -> io::Result<()> {
+        // Without CAP_NET_ADMIN the kernel caps it (net.core.wmem_max, rmem_max), which is no error.
+        let forced = self.set(libc::SOL_SOCKET, force, &bytes);
+        forced.or_else(|_| self.set(libc::SOL_SOCKET, ask, &bytes))
+    }
+
+    /// Step 3.
     pub(super) fn bind(&self, ifindex: u32) -> io::Result<()> {
         // SAFETY: a sockaddr_ll is plain numbers: all zero is a valid one.
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
@@ -90,7 +83,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Step 5: shares the flows of the parent with the other members of a group, by flow hash; with a
+    /// Step 4: shares the flows of the parent with the other members of a group, by flow hash; with a
     /// new group where none is named, whose number is nobody else's. A conversation's two directions have
     /// the same hash. Returns the group.
     pub(super) fn join(&self, group: Option<u16>) -> io::Result<u16> {
@@ -167,11 +160,26 @@ impl Socket {
         }
     }
 
-    /// Frames that did not get into the ring since the last call: the kernel forgets them by it.
+    /// Frames that found no room since the last call: the kernel forgets them by it.
     pub(super) fn kernel_drops(&self) -> io::Result<u32> {
         let [_frames, drops, _freezes] =
             self.get::<[c_uint; 3]>(libc::SOL_PACKET, libc::PACKET_STATISTICS)?;
         Ok(drops)
+    }
+
+    /// Takes frames that wait, one for each message, and never waits for any.
+    ///
+    /// # Safety
+    /// Every message must point to `msg_iovlen` pieces, and pieces and control buffer must be writable
+    /// for their whole length, until the call returns; the name pointer must be null.
+    pub(super) unsafe fn receive(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
+        let count = messages.len().min(libc::UIO_MAXIOV as usize) as c_uint;
+        let (fd, how) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT as _);
+        // SAFETY: the slice holds as many messages as are announced; the caller vouches for what
+        // they point to. Without a timeout there is nothing else to point to.
+        let taken =
+            unsafe { libc::recvmmsg(fd, messages.as_mut_ptr(), count, how, ptr::null_mut()) };
+        Ok(Errno::result(taken)? as usize)
     }
 
     /// See [`super::PacketQueue::send`].
@@ -209,6 +217,5 @@ trait Plain {}
 impl Plain for c_int {}
 impl Plain for c_uint {}
 impl Plain for [c_uint; 3] {}
-impl Plain for libc::tpacket_req3 {}
 impl Plain for libc::packet_mreq {}
 impl Plain for libc::sock_fprog {}
