@@ -297,7 +297,7 @@ fn main() {
     let (index, wire) = (find(parent), find(wire));
     let wire = PacketQueue::open(wire.0, Admit::Everything).expect("a packet socket");
     // Seats of a worker that has ended: all turns are ours.
-    let mut pool = Pool::start(1).expect("a worker");
+    let mut pool = Pool::start(1, Duration::ZERO).expect("a worker");
     let mut seats: Vec<Seat> = (0..8).map(|_| pool.seat()).collect();
     drop(pool);
     let mut seat = || seats.pop().expect("a seat");

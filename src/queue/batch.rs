@@ -12,6 +12,7 @@ use std::ops::Range;
 use super::chain::Access;
 use super::copy::{get, take_both, take_front};
 use super::ring::{Fault, Popped, Ring};
+use super::to_wire::{SMALL, Small};
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
 use super::{BATCH, deliver};
 use crate::port::{MacJudgement, PortData};
@@ -75,9 +76,11 @@ pub struct Batch {
     /// The frames, in the order in which they were sent.
     pub entries: Vec<Entry>,
     pub(super) pieces: Vec<libc::iovec>,
-    /// Which entries are for the wire, and the kernel's view of each (`to_wire.rs`).
+    /// Which entries are for the wire, the kernel's view of each, and copies of the small ones
+    /// (`to_wire.rs`).
     pub(super) wire: Vec<usize>,
     pub(super) messages: Vec<libc::mmsghdr>,
+    pub(super) small: Vec<Small>,
     /// For the one frame of a batch that lies in more pieces than the kernel takes.
     spill: Vec<u8>,
     spilt: bool,
@@ -90,6 +93,7 @@ impl Default for Batch {
             pieces: Vec::with_capacity(PIECES),
             wire: Vec::with_capacity(BATCH),
             messages: Vec::with_capacity(BATCH),
+            small: vec![[0; SMALL]; BATCH],
             spill: vec![0; MAX_FRAME],
             spilt: false,
         }

@@ -1,11 +1,12 @@
 //! One worker's way to and from a parent.
 //!
-//! A parent has a lane at every worker that carries queue pairs of its ports: one AF_PACKET socket, for
-//! both directions. The kernel spreads what arrives over the lanes (PACKET_FANOUT, by flow), and each
+//! A parent has a lane at every worker that carries queue pairs of its ports: AF_PACKET sockets for both
+//! directions. The kernel spreads what arrives over the lanes (PACKET_FANOUT, by flow), and each
 //! guest sends by the lane of its own worker. A lane sits at its worker as queue pairs do.
 //!
-//! The parent may go down, or go away and come back: the lane stays, with or without a socket. A full
-//! socket is not watched for ever but while somebody waits for it, or the worker would spin.
+//! The parent may go down, or go away and come back: the lane stays, with or without sockets. The
+//! sending one is not watched but while somebody waits for it: the worker would spin, and the kernel call
+//! it for every frame that has left.
 
 use std::sync::Arc;
 
@@ -50,6 +51,7 @@ impl Lane {
         let old = state.queue.take();
         if let Some(old) = &old {
             self.seat.poller().remove(old);
+            self.seat.poller().remove(&old.outlet());
         }
         if let Some(new) = &queue
             && let Err(error) =
@@ -95,15 +97,10 @@ impl Lane {
         if !state.waiting.contains(&slot) {
             state.waiting.push(slot);
         }
-        self.watch(&state);
-    }
-
-    fn watch(&self, state: &State) {
-        let mut events = Interest::EPOLLIN;
-        events.set(Interest::EPOLLOUT, !state.waiting.is_empty());
         if let Some(queue) = &state.queue {
-            // Fails only for one that was given up.
-            let _ = self.seat.poller().modify(queue, events, self.seat.far_token());
+            // Fails only if it is watched already, for somebody else.
+            let token = self.seat.far_token();
+            let _ = self.seat.poller().add(&queue.outlet(), Interest::EPOLLOUT, token);
         }
     }
 
@@ -118,9 +115,11 @@ impl Lane {
                 None => self.seat.poller().remove(queue),
             }
         }
-        if writable || failed {
+        if (writable || failed) && !state.waiting.is_empty() {
+            if let Some(queue) = &state.queue {
+                self.seat.poller().remove(&queue.outlet());
+            }
             state.waiting.drain(..).for_each(call);
-            self.watch(&state);
         }
     }
 

@@ -1,13 +1,23 @@
 //! What of a batch is for the wire, as the kernel wants it: one message per frame, all in one system call.
 //!
 //! A message is the judged front of the frame, from our own memory, and the rest from the guest's: the
-//! kernel copies once. What pushes back is not lost: the batch is cut there, and goes on later.
+//! kernel copies once. A small frame is copied here first, and is one piece in our memory: the kernel
+//! takes one piece faster than two, and the reads of all small frames, whose lines the guest's processor
+//! has, wait for each other no longer. What pushes back is not lost: the batch is cut there, and goes on
+//! later.
 
 use std::io;
 
 use super::batch::{Batch, Entry};
+use super::copy::get;
+use super::vnet::ETHERNET;
 use crate::stats::Drop;
 use crate::uplink::packet::SEND_HEADER;
+
+/// Bytes of a message that is copied here, header included: four cache lines.
+pub(super) const SMALL: usize = 256;
+/// Room for one.
+pub(super) type Small = [u8; SMALL];
 
 impl Batch {
     /// Sends what is for the wire, by `send`, which takes messages and returns how many it took.
@@ -50,25 +60,37 @@ impl Batch {
     fn address(&mut self) {
         self.wire.clear();
         self.messages.clear();
-        for (index, entry) in self.entries.iter_mut().enumerate() {
+        for ((index, entry), small) in self.entries.iter_mut().enumerate().zip(&mut self.small) {
             if !entry.is_for_the_wire() {
                 continue;
             }
             let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { continue };
             let (header, _) = entry.header.split_at(SEND_HEADER);
             entry.front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
-            if let Some(place) = pieces.first_mut() {
-                let front = &mut entry.front;
-                *place = libc::iovec { iov_base: front.as_mut_ptr().cast(), iov_len: front.len() };
-            }
+            let Some((place, body)) = pieces.split_first_mut() else { continue };
+            let small = small.get_mut(..SEND_HEADER + entry.len);
+            let count = if small.is_some() { 1 } else { 1 + body.len() };
+            *place = match small {
+                Some(whole) => {
+                    let (front, rest) = whole.split_at_mut(SEND_HEADER + ETHERNET);
+                    front.copy_from_slice(&entry.front);
+                    get(body, rest);
+                    piece(whole)
+                }
+                None => piece(&mut entry.front),
+            };
             // SAFETY: a mmsghdr is plain numbers and pointers; all zero is an empty message.
             let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
             message.msg_hdr.msg_iov = pieces.as_mut_ptr();
-            message.msg_hdr.msg_iovlen = pieces.len();
+            message.msg_hdr.msg_iovlen = count;
             self.wire.push(index);
             self.messages.push(message);
         }
     }
+}
+
+fn piece(bytes: &mut [u8]) -> libc::iovec {
+    libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }
 }
 
 /// Why the kernel did not take a frame.

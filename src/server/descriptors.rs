@@ -56,7 +56,12 @@ mod tests {
     fn counts_every_queue_pair() {
         let port = PortConfig { queue_pairs: 4, ..PortConfig::sample() };
         let ports = vec![PortConfig::sample(), port];
-        let config = Config { ports, workers: Workers::Auto, one_off: false };
+        let config = Config {
+            ports,
+            workers: Workers::Auto,
+            busy_poll: std::time::Duration::ZERO,
+            one_off: false,
+        };
         assert_eq!(wanted(&config), OWN + 2 * PORT + 5 * PAIR);
     }
 }

@@ -16,7 +16,7 @@
 //!
 //! What can go wrong: the queue is full (counted by the kernel). A frame that cannot be described is
 //! told as EINVAL, to this call or, if there were frames before it, to the next call on the socket,
-//! whichever that is (`sk_err`, see `do_recvmmsg`); [`super::PacketQueue`] has to expect it everywhere.
+//! whichever that is (`sk_err`, see `do_recvmmsg`): it may be [`super::PacketQueue::take_error`].
 
 use std::io;
 use std::mem::{offset_of, size_of};

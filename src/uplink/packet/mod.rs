@@ -1,4 +1,4 @@
-//! A port on the parent itself: one AF_PACKET socket that hears and sends whole Ethernet frames.
+//! A port on the parent itself: AF_PACKET sockets that hear and send whole Ethernet frames.
 //!
 //! The userspace switch has no macvtap device below it. It listens on the parent, before the host's
 //! stack and before kernel macvlans, and sends as the parent would. Nobody loses anything by that: the
@@ -7,7 +7,7 @@
 //!
 //! | file            | what it holds |
 //! |-----------------|---------------|
-//! | `socket.rs`     | the descriptor: options in the one order that works, sending, receiving |
+//! | `socket.rs`     | the two descriptors: options in the one order that works, sending, receiving |
 //! | `inbox.rs`      | a batch of received frames and the memory that they lie in |
 //! | `frame.rs`      | one of them: header, VLAN tag put back, what is not fit to pass on |
 //! | `flow.rs`       | which conversation it belongs to |
@@ -57,11 +57,12 @@ use inbox::Inbox;
 use membership::Memberships;
 use socket::Socket;
 
-/// A receiving and sending AF_PACKET socket on one parent. Dropping it closes it and takes back its
+/// A receiving and a sending AF_PACKET socket on one parent. Dropping it closes them and takes back its
 /// memberships.
 ///
-/// Readable (EPOLLIN, level-triggered) while a frame waits, writable while there is room to send, and
-/// in error (EPOLLERR) until [`PacketQueue::take_error`] has been called.
+/// Readable (EPOLLIN, level-triggered) while a frame waits, and in error (EPOLLERR) until
+/// [`PacketQueue::take_error`] has been called. [`PacketQueue::outlet`] is writable while there is
+/// room to send.
 #[derive(Debug)]
 pub struct PacketQueue {
     inbox: Mutex<Inbox>,
@@ -70,6 +71,7 @@ pub struct PacketQueue {
     /// Frames without a description, of which another call than the one that receives was told.
     told: AtomicU64,
     socket: Socket,
+    outlet: Socket,
 }
 
 /// Frames from the wire that did not arrive, since the queue was opened.
@@ -107,7 +109,7 @@ impl PacketQueue {
     pub fn open(ifindex: u32, admit: Admit) -> io::Result<PacketQueue> {
         Self::prepare(ifindex, |socket| {
             socket.filter(admit.program())?;
-            socket.bind(ifindex)
+            socket.listen(ifindex)
         })
     }
 
@@ -124,7 +126,7 @@ impl PacketQueue {
             Self::prepare(ifindex, |socket| {
                 // Between bind and join the socket is on its own, and would hear all flows.
                 socket.filter(filter::NOTHING)?;
-                socket.bind(ifindex)?;
+                socket.listen(ifindex)?;
                 group = Some(socket.join(group)?);
                 socket.filter(admit.program())
             })
@@ -136,7 +138,8 @@ impl PacketQueue {
         ifindex: u32,
         bind: impl FnOnce(&Socket) -> io::Result<()>,
     ) -> io::Result<PacketQueue> {
-        let socket = Socket::open()?;
+        let outlet = Socket::sending(ifindex)?;
+        let socket = Socket::receiving()?;
         bind(&socket)?;
         Ok(PacketQueue {
             inbox: Mutex::new(Inbox::new()),
@@ -144,6 +147,7 @@ impl PacketQueue {
             dropped: AtomicU64::new(0),
             told: AtomicU64::new(0),
             socket,
+            outlet,
         })
     }
 
@@ -180,7 +184,7 @@ impl PacketQueue {
     /// - EMSGSIZE: longer than the MTU allows (14 bytes more, 18 with a VLAN tag), and no
     ///   segmentation is asked for.
     /// - EINVAL: shorter than an Ethernet header, or the virtio-net header does not fit the frame.
-    /// - ENETDOWN: the parent is down, *or* was meanwhile: a pending error is told here once.
+    /// - ENETDOWN: the parent is down.
     /// - ENXIO: the parent has been deleted or has left the network namespace.
     ///
     /// # Safety
@@ -189,19 +193,13 @@ impl PacketQueue {
     /// guest that changes a piece meanwhile changes its own frame only: the kernel copies first.
     pub unsafe fn send(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
         // SAFETY: the caller vouches for all that the messages point to.
-        let sent = unsafe { self.socket.send(messages) };
-        match sent {
-            // Perhaps not about the message, but about a frame that came in without a description.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                // SAFETY: as above.
-                let again = unsafe { self.socket.send(messages) };
-                if again.is_ok() {
-                    self.told.fetch_add(1, Ordering::Relaxed);
-                }
-                again
-            }
-            sent => sent,
-        }
+        unsafe { self.outlet.send(messages) }
+    }
+
+    /// The descriptor that is writable when there is room to send. To be watched only while somebody
+    /// waits for that: see `socket.rs`.
+    pub fn outlet(&self) -> BorrowedFd<'_> {
+        self.outlet.as_fd()
     }
 
     /// Sends one complete frame from ordinary memory, for the control side (RARP). Errors are those
