@@ -3,7 +3,8 @@
 //! A turn takes up to a budget of chains and writes each to the tap in one `writev`, straight from
 //! guest memory. Only the first 26 bytes (virtio_net_hdr and Ethernet header) are copied: they are
 //! what we judge (`vnet.rs`, the source address), and the kernel must get what was judged, not what
-//! the guest may have put there since.
+//! the guest may have put there since. A small frame is copied whole: the kernel takes one piece of our
+//! memory faster than two of which one is the guest's.
 //!
 //! The tap pushes back when its socket buffer is full: then the chain goes back into the ring and
 //! the turn ends; writability of the tap starts the next one. Nothing is ever dropped for that reason.
@@ -14,11 +15,12 @@ use std::fmt::Display;
 use std::io;
 
 use super::batch::Batch;
-use super::copy::{gather, split_off};
+use super::copy::{gather, get, split_off};
 use super::from_uplink::Arrivals;
 use super::line::{Far, Line};
 use super::ring::{Access, Chain, Popped, Ring};
 use super::spread::Spread;
+use super::to_wire::SMALL;
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict};
 use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
 use crate::mac::Mac;
@@ -161,6 +163,14 @@ fn send(
         return Sent::Dropped(Drop::ForeignMac);
     }
 
+    if chain.bytes <= SMALL
+        && let Some(whole) = scratch.bytes.get_mut(..chain.bytes)
+        && let Some((front, rest)) = whole.split_at_mut_checked(judged)
+    {
+        front.copy_from_slice(head);
+        get(scratch.out.get(1..).unwrap_or_default(), rest);
+        return sent(tap.write(whole), frame);
+    }
     if let Some(first) = scratch.out.first_mut() {
         *first = libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: head.len() };
     }
@@ -169,8 +179,13 @@ fn send(
     }
     // SAFETY: the first piece is `head`, which outlives the call; the others were translated by the
     // ring, whose map keeps them mapped while the line is locked, and the kernel only reads them.
-    match unsafe { tap.write_vectored(&scratch.out) } {
-        Ok(_) => Sent::Frame(frame),
+    sent(unsafe { tap.write_vectored(&scratch.out) }, frame)
+}
+
+/// What the kernel's answer to a frame of `len` bytes means.
+fn sent(answer: io::Result<usize>, len: usize) -> Sent {
+    match answer {
+        Ok(_) => Sent::Frame(len),
         Err(error) => match (error.kind(), error.raw_os_error()) {
             (io::ErrorKind::WouldBlock, _) => Sent::Full,
             (_, Some(libc::EINVAL | libc::EMSGSIZE | libc::EFAULT | libc::ENOBUFS)) => {
