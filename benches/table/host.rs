@@ -131,7 +131,7 @@ pub fn wait_quiet() -> Result<f64> {
 }
 
 /// From now on: the share of the processors' time that the hypervisor gave to others, in words.
-pub fn stolen() -> impl FnOnce() -> String {
+pub fn stolen() -> impl Fn() -> String {
     let ticks = || stat().map_or((0, 0), |stat| (stat.stolen, stat.all));
     let before = ticks();
     move || {

@@ -157,10 +157,13 @@ fn work() -> Result<()> {
             let _ = write!(outcome.conditions, ". Not quiet: {noise}");
         }
         outcomes.push(outcome);
+        // After each case: whoever ends a long run has what was measured by then.
+        let mut machine = host::description();
+        machine.push(("taken by the hypervisor", stolen()));
+        let (rounds, seconds, busy) = (arguments.rounds, arguments.seconds, busy.clone());
+        let run = report::Run { machine, rounds, seconds, busy };
+        report::write(&arguments.out, &run, &outcomes)?;
     }
     peers::dpdk::sweep();
-    let mut machine = host::description();
-    machine.push(("taken by the hypervisor", stolen()));
-    let run = report::Run { machine, rounds: arguments.rounds, seconds: arguments.seconds, busy };
-    report::write(&arguments.out, &run, &outcomes)
+    Ok(())
 }

@@ -90,13 +90,6 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
             |sample| sample.cpu_each,
             Goal::none(),
         ),
-        load(
-            terms,
-            ("P13", "processor used at 100,000 frames of 64 bytes a second", "%"),
-            (1e5, 1),
-            |sample| sample.cpu_share.map(|share| 100.0 * share),
-            Goal::new("15 % of a processor", |o| Some(o.median(OURS)? <= 15.0)),
-        ),
         rates(terms, "P2", 1514, Unit::Mpps, p2),
         foreign(terms, "P2-testpmd", 1514, 1.8),
         rates(terms, "jumbo", 9014, Unit::Gigabits, Goal::none()),
