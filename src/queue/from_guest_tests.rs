@@ -183,6 +183,16 @@ fn the_kernel_gets_the_address_that_was_judged() {
     let mut bench = Bench::new();
     bench.offer(0, DATA, &message(OWN, 60));
     assert_eq!(bench.turn(), Turn::Idle);
+    let small = message(OWN, 60);
+    assert_eq!(
+        bench.scratch.bytes[..small.len()],
+        small,
+        "a small frame leaves from our copy whole"
+    );
+
+    let mut bench = Bench::new();
+    bench.offer(0, DATA, &message(OWN, SMALL));
+    assert_eq!(bench.turn(), Turn::Idle);
     let first = bench.scratch.out.first().copied().unwrap();
     assert_eq!(first.iov_len, HEADER + ETHERNET, "header and addresses leave as one piece");
     let guest = bench.memory.get_host_address(GuestAddress(DATA)).unwrap();
