@@ -169,6 +169,21 @@ fn the_chart_scales_to_the_limit_and_escapes() {
     assert!(!chart.contains("a_<b>"), "who has no figure has no bar");
 }
 
+/// An idle process that took no time at all had no bar, and only its peer was seen.
+#[test]
+fn who_needs_nothing_where_less_is_better_has_the_longest_bar() {
+    let contenders = vec![
+        Contender::new("ours", Role::Ours, constant(0.0)),
+        Contender::new("slow", Role::Peer, constant(99.0)),
+    ];
+    let chart = report::chart::draw(&[measure::run(case(Better::Lower, contenders), 3, |_| ())]);
+    let bars: Vec<&str> = chart.lines().filter(|line| line.contains("</text>")).collect();
+    let bar =
+        |name: &str| bars.iter().find(|line| line.contains(&format!(">{name}</tspan>"))).copied();
+    assert!(bar("ours").unwrap().contains("width=\"540.0\""), "{chart}");
+    assert!(bar("slow").unwrap().contains("width=\"2.0\""), "{chart}");
+}
+
 #[test]
 fn figures_are_short_and_what_is_not_zero_does_not_look_like_it() {
     use report::markdown::{percent, short};

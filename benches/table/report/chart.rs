@@ -75,7 +75,8 @@ fn case(body: &mut String, outcome: &Outcome, mut y: f64) -> f64 {
     let reach = |row: &Row| {
         let value = row.value()?.median;
         let far = if outcome.better == Better::Higher { value } else { 1.0 / value };
-        far.is_finite().then_some(far)
+        // Nothing at all, where less is better, reaches infinitely far.
+        (!far.is_nan()).then_some(far)
     };
     let limit = outcome.best(Role::Limit).and_then(reach);
     let mut rows: Vec<(&Row, f64, &str)> = Vec::new();
@@ -91,6 +92,7 @@ fn case(body: &mut String, outcome: &Outcome, mut y: f64) -> f64 {
     peers.sort_by(|a, b| b.1.total_cmp(&a.1));
     rows.extend(peers.into_iter().take(PEERS));
     let far = rows.iter().map(|row| row.1).chain(limit).fold(0.0, f64::max);
+    let length = |reach: f64| if reach >= far { BAR } else { (BAR * reach / far).max(2.0) };
     let _ = writeln!(
         body,
         "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#1b1f24\"><tspan font-weight=\"bold\">{}</tspan><tspan dx=\"7\">{}</tspan></text>",
@@ -101,7 +103,7 @@ fn case(body: &mut String, outcome: &Outcome, mut y: f64) -> f64 {
     y += 19.0;
     let top = y;
     for (row, reach, colour) in rows {
-        let width = BAR * reach / far;
+        let width = length(reach);
         let value = row.value().map_or(String::new(), |value| short(value.median));
         let weight = if row.role == Role::Peer { "" } else { " font-weight=\"bold\"" };
         let _ = writeln!(
@@ -116,7 +118,7 @@ fn case(body: &mut String, outcome: &Outcome, mut y: f64) -> f64 {
         y += STEP;
     }
     if let Some(limit) = limit {
-        let x = LEFT + BAR * limit / far;
+        let x = LEFT + length(limit);
         let _ = writeln!(
             body,
             "<line x1=\"{x:.1}\" y1=\"{:.1}\" x2=\"{x:.1}\" y2=\"{:.1}\" stroke=\"{LIMIT}\" stroke-width=\"2.5\"/>",
