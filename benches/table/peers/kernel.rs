@@ -20,16 +20,12 @@ use super::ours::Wire;
 use crate::common::frames::mac_text;
 use crate::generator::Frame;
 use crate::generator::frame::{LARGEST_WHOLE, mac};
-use crate::generator::transmit::HEADER;
+use crate::limits::tap;
 use crate::measure::Sample;
 use crate::{Result, host};
 
 nix::ioctl_write_ptr_bad!(set_interface, nix::request_code_write!(b'T', 202, 4), libc::ifreq);
-nix::ioctl_write_int_bad!(set_offload, nix::request_code_write!(b'T', 208, 4));
-nix::ioctl_write_ptr_bad!(set_header, nix::request_code_write!(b'T', 216, 4), libc::c_int);
 
-/// Checksums and TCP segments are taken as they are: a super-frame stays one.
-const OFFLOADS: libc::c_int = 1 | 2;
 /// Frames written before what has come is read.
 const BATCH: usize = 64;
 
@@ -60,12 +56,9 @@ impl Pair {
             links.push((wire.host.name().to_owned(), name.clone()));
             wire.host.ip(&format!("link set {name} arp off up"));
             let path = format!("/dev/tap{index}");
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-            Ok(options.open(&path).map_err(|error| format!("{path}: {error}"))?)
+            Ok(tap::open(&path).map_err(|error| format!("{path}: {error}"))?)
         };
         let ends = [end(0)?, end(1)?];
-        ready(&ends)?;
         Ok(Pair { ends, links })
     }
 
@@ -81,17 +74,17 @@ impl Pair {
         netns.ip("link set lan up");
         let mut links = vec![(name.clone(), "lan".to_owned())];
         let mut end = |number: usize| -> Result<File> {
-            let tap = format!("tap{number}");
-            let file = open_tap(&name, &tap)?;
-            links.push((name.clone(), tap.clone()));
-            netns.ip(&format!("link set {tap} mtu {mtu} master lan up"));
+            let device = format!("tap{number}");
+            let file = open_tap(&name, &device)?;
+            tap::prepare(&file)?;
+            links.push((name.clone(), device.clone()));
+            netns.ip(&format!("link set {device} mtu {mtu} master lan up"));
             // The address of the guest behind it: the bridge need not flood.
             let mac = mac_text(mac(number));
-            netns.sh(&format!("bridge fdb replace {mac} dev {tap} master static"));
+            netns.sh(&format!("bridge fdb replace {mac} dev {device} master static"));
             Ok(file)
         };
         let ends = [end(0)?, end(1)?];
-        ready(&ends)?;
         Ok(Pair { ends, links })
     }
 
@@ -228,16 +221,6 @@ fn wait(end: &File, milliseconds: i32) -> bool {
     let mut fd = libc::pollfd { fd: end.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one live pollfd.
     unsafe { libc::poll(&mut fd, 1, milliseconds) == 1 }
-}
-
-fn ready(ends: &[File; 2]) -> Result<()> {
-    for end in ends {
-        // SAFETY: TUNSETVNETHDRSZ reads the number behind the pointer, which outlives the call.
-        unsafe { set_header(end.as_raw_fd(), &(HEADER as libc::c_int)) }?;
-        // SAFETY: the request takes its argument as a number.
-        unsafe { set_offload(end.as_raw_fd(), OFFLOADS) }?;
-    }
-    Ok(())
 }
 
 fn open_tap(netns: &str, name: &str) -> Result<File> {
