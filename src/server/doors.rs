@@ -1,8 +1,6 @@
 //! How front-ends come in and go: listeners, dialling, sessions.
 //!
-//! A port's socket appears when all that the configuration asks for has been found possible. It is listened to
-//! when everything behind it serves: what the kernel still needs for that are milliseconds
-//! (`lan/keeper/opening.rs`), in which a front-end's connection waits in the queue. A front-end that listens is
+//! A port's socket appears last of all, when everything behind it can serve. A front-end that listens is
 //! dialled again and again, for ever: it may be started later than we are, and cloud-hypervisor takes its
 //! socket away and makes it anew whenever it waits for a new back-end. A listener whose connection cannot
 //! be accepted, because the process is out of descriptors, rests a moment instead of spinning.
@@ -28,7 +26,7 @@ const DIAL_RETRY: Duration = Duration::from_millis(250);
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 impl Server {
-    /// After the ports, because a socket must not appear for one that cannot be had.
+    /// Last of all, because a socket must not appear before it can be served.
     pub(super) fn open_doors(&mut self, mut inherited: BTreeMap<usize, UnixStream>) -> Result<()> {
         for index in 0..self.ports.len() {
             let Some(port) = self.ports.get_mut(index) else { break };

@@ -126,11 +126,7 @@ impl Server {
             watched: BTreeMap::new(),
             resting: Vec::new(),
         };
-        let opened = server
-            .open_ports()
-            .and_then(|()| server.open_doors(inherited))
-            .and_then(|()| server.ground.lans.finish());
-        match opened {
+        match server.open_ports().and_then(|()| server.open_doors(inherited)) {
             Ok(()) => Ok(server),
             Err(error) => {
                 server.close();

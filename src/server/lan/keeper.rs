@@ -2,9 +2,8 @@
 //!
 //! The keeper owns what the ports share: the parent ([`Held`]), a lane per worker, and the list of the
 //! ports. What follows from the ports' state is made in `table.rs`; how the parent comes and goes is told in
-//! `presence.rs`; its sockets are opened in `opening.rs`.
+//! `presence.rs`.
 
-mod opening;
 mod presence;
 mod table;
 
@@ -26,7 +25,6 @@ use crate::server::core::{Core, stable_mac};
 use crate::switch::PortId;
 use crate::uplink::packet::Losses;
 use crate::uplink::{Netlink, Wanted};
-use opening::Opening;
 
 /// A parent with its ports.
 pub struct LanKeeper {
@@ -37,8 +35,6 @@ pub struct LanKeeper {
     /// The worker of the first lane.
     home: usize,
     held: Option<Held>,
-    /// The lanes' sockets, until they are there.
-    opening: Option<Opening>,
     retry: Option<Instant>,
     /// Why a parent that is there again could not be taken, as it was told last.
     complaint: Option<String>,
@@ -48,8 +44,7 @@ pub struct LanKeeper {
 }
 
 impl LanKeeper {
-    /// Takes the parent `name` for ports with up to `pairs` queue pairs. Its sockets are there after
-    /// [`LanKeeper::finish`].
+    /// Takes the parent `name` for ports with up to `pairs` queue pairs.
     ///
     /// # Errors
     /// It is not there, cannot have ports, or another process has it.
@@ -66,7 +61,6 @@ impl LanKeeper {
             seats: Vec::new(),
             home: pool.next_worker(),
             held: None,
-            opening: None,
             retry: None,
             complaint: None,
             members: Vec::new(),

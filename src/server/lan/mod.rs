@@ -121,14 +121,6 @@ impl Lans {
         self.lans.values_mut().try_for_each(LanKeeper::refresh)
     }
 
-    /// Waits for the sockets of the parents, which were begun with their first ports.
-    ///
-    /// # Errors
-    /// The kernel refuses them.
-    pub fn finish(&mut self) -> Result<()> {
-        self.lans.values_mut().try_for_each(LanKeeper::finish)
-    }
-
     /// Logs what was lost on the way from each wire.
     pub fn tell_losses(&self) {
         self.lans.values().for_each(LanKeeper::tell_losses);

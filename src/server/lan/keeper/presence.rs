@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::LanKeeper;
-use super::opening::Opening;
+use super::{LanKeeper, socket_failed};
 use crate::error::Result;
 use crate::mode::Mode;
 use crate::server::lan::held::Held;
 use crate::server::lan::member::Member;
+use crate::uplink::packet::PacketQueue;
 use crate::uplink::{LinkEvent, LinkInfo, Netlink, Wanted};
 
 /// Pause between two attempts to open a lost parent again.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl LanKeeper {
-    /// Takes the parent: the right to it, and, begun here, a socket for every lane. A port that does not fit a
+    /// Takes the parent: the right to it, and sockets for every lane. A port that does not fit a
     /// parent that has come back (its address is taken there, say) is told of, and does not keep the others off.
     pub(super) fn take_parent(&mut self, netlink: &mut Netlink) -> Result<()> {
         let alone = self.members().any(|member| member.mode() == Mode::Passthru);
@@ -34,33 +34,17 @@ impl LanKeeper {
                 warn!("{error}");
             }
         }
-        self.opening = Some(Opening::begin(&held.link, self.admit(), self.lanes.len())?);
+        let queues = PacketQueue::open_all(held.link.index, self.admit(), self.lanes.len())
+            .map_err(|error| socket_failed(&held.link.name, &error))?;
+        for (lane, queue) in self.lanes.iter().zip(queues) {
+            lane.replace(Some(queue));
+        }
         self.members().for_each(|member| member.moved_to(&held.link));
         self.held = Some(held);
         self.retry = None;
         self.complaint = None;
         self.stale = true;
         Ok(())
-    }
-
-    /// Waits for the lanes' sockets.
-    ///
-    /// # Errors
-    /// There are none: no right to, no memory, or the parent has gone. It is then not ours any more.
-    pub fn finish(&mut self) -> Result<()> {
-        let Some(opening) = self.opening.take() else { return Ok(()) };
-        match opening.end() {
-            Ok(queues) => {
-                for (lane, queue) in self.lanes.iter().zip(queues) {
-                    lane.replace(Some(queue));
-                }
-                self.set_filters()
-            }
-            Err(error) => {
-                self.let_go();
-                Err(error)
-            }
-        }
     }
 
     /// Takes note of a change among the kernel's devices.
@@ -127,8 +111,6 @@ impl LanKeeper {
 
     /// Closes the sockets; side by side, since the kernel waits some 17 ms for each.
     pub(super) fn let_go(&mut self) {
-        // What comes of it is not wanted any more, and closed by being dropped.
-        let _ = self.opening.take().map(Opening::end);
         let queues: Vec<_> = self.lanes.iter().filter_map(|lane| lane.replace(None)).collect();
         std::thread::scope(|scope| {
             for queue in queues {
@@ -147,7 +129,7 @@ impl LanKeeper {
         }
         self.retry = Some(now + RETRY);
         if matches!(netlink.link_by_name(&self.name), Ok(Some(_))) {
-            match self.take_parent(netlink).and_then(|()| self.finish()) {
+            match self.take_parent(netlink) {
                 Ok(()) => {
                     info!("parent {}: is there again", self.name);
                     self.follow();
