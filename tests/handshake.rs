@@ -171,10 +171,10 @@ fn ring_choice(guest: Guest, style: TxStyle, buffer: u32) {
     driver.send(0, &burst);
     assert!(driver.pairs[0].tx.kicks <= before + 1, "one publication, at most one kick");
     for frame in &burst {
-        let got = rig.wire.recv_tag(frames::tag_of(frame).unwrap(), SECOND);
+        let got = rig.wire.recv_tag(frames::tag_of(frame).unwrap(), ARRIVAL);
         assert_eq!(got.as_ref(), Some(frame), "a frame of the burst, in order");
     }
-    assert!(driver.drain_tx(0, SECOND), "all transmit buffers come back");
+    assert!(driver.drain_tx(0, ARRIVAL), "all transmit buffers come back");
 }
 
 const PLAIN: TxStyle = TxStyle { indirect: false, pieces: 1 };
@@ -260,7 +260,7 @@ fn rarp_reaches_the_wire() {
     rig.wire.clear();
     vmm.send_rarp(MACS[0]);
     let rarp = |f: &[u8]| frames::ethertype(f) == frames::ETH_RARP;
-    let f = rig.wire.recv_where(SECOND, rarp).expect("a RARP frame on the wire");
+    let f = rig.wire.recv_where(ARRIVAL, rarp).expect("a RARP frame on the wire");
     assert_eq!(frames::dst(&f), frames::BROADCAST);
     assert_eq!(frames::src(&f), MACS[0]);
     assert_eq!(f[14..22], [0, 1, 8, 0, 6, 4, 0, 3], "Ethernet, IPv4, request reverse");
@@ -397,7 +397,7 @@ fn get_vring_base_is_a_barrier() {
     for round in 0..30 {
         for _ in 0..20 {
             driver.send(0, &[frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 300)]);
-            driver.recv(0, SECOND).expect("the flood comes in");
+            driver.recv(0, ARRIVAL).expect("the flood comes in");
         }
         let bases = vmm.stop_like_qemu72(&driver);
         let p = &mut driver.pairs[0];
@@ -503,9 +503,9 @@ fn buffer_across_two_regions() {
         let tag = fresh_tag();
         let frame = frames::tagged(LAN_MAC, MACS[0], tag, 1514);
         driver.send_from(0, border - before, &frame);
-        let got = rig.wire.recv_tag(tag, SECOND);
+        let got = rig.wire.recv_tag(tag, ARRIVAL);
         assert_eq!(got, Some(frame), "sent, {before} bytes before the border");
-        assert!(driver.drain_tx(0, SECOND));
+        assert!(driver.drain_tx(0, ARRIVAL));
         driver.post_rx_at(0, border - before, 1600);
         rig.frame_in(&mut driver, 0, 1514);
     }
@@ -525,9 +525,9 @@ fn memory_plugged_in_and_out() {
         rig.frame_in(&mut driver, 0, 1514);
         let frame = frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 1000);
         driver.send_from(0, region.gpa + 0x8_0000, &frame);
-        let got = rig.wire.recv_tag(frames::tag_of(&frame).unwrap(), SECOND);
+        let got = rig.wire.recv_tag(frames::tag_of(&frame).unwrap(), ARRIVAL);
         assert_eq!(got, Some(frame), "sent from the new region");
-        assert!(driver.drain_tx(0, SECOND));
+        assert!(driver.drain_tx(0, ARRIVAL));
 
         assert_eq!(vmm.rem_mem_reg(&region), 0, "round {round}");
         vmm.memory.remove(region.gpa);

@@ -324,10 +324,10 @@ fn broken_chain(
     let head = chain(driver, at, data.len() as u32);
     let tx = &mut driver.pairs[0].tx;
     tx.publish();
-    assert_eq!(tx.wait_returned(head, SECOND), Some(0), "{what}: not given back");
+    assert_eq!(tx.wait_returned(head, ARRIVAL), Some(0), "{what}: not given back");
     assert_eq!(rig.wire.recv_tag(tag, SILENCE), None, "{what}: it reached the LAN");
     rig.frame_out(driver, 0, 0, 60);
-    assert!(driver.drain_tx(0, SECOND), "{what}: the good frame after it is stuck");
+    assert!(driver.drain_tx(0, ARRIVAL), "{what}: the good frame after it is stuck");
 }
 
 const NOWHERE: u64 = 0x7f00_0000_0000;
@@ -335,7 +335,7 @@ const NOWHERE: u64 = 0x7f00_0000_0000;
 #[test]
 fn broken_transmit_chains() {
     abuse(|rig, _vmm, driver| {
-        assert!(driver.drain_tx(0, SECOND));
+        assert!(driver.drain_tx(0, ARRIVAL));
         let drops = rig.drops(0);
         let mut count = 0;
         let mut case = |what: &str, chain: &dyn Fn(&mut Queue, u64, u32) -> u16| {
@@ -386,7 +386,7 @@ fn broken_transmit_chains() {
 #[test]
 fn broken_indirect_tables() {
     abuse(|rig, _vmm, driver| {
-        assert!(driver.drain_tx(0, SECOND));
+        assert!(driver.drain_tx(0, ARRIVAL));
         let table = driver.mem.alloc(65536);
         let direct = |flags, addr, len| Desc { addr, len, flags, next: None };
         let mut case = |what: &str, entry: Desc, inner: &dyn Fn(u64, u32) -> Vec<Desc>| {
@@ -440,8 +440,8 @@ fn odd_but_legal_chains() {
             assert_eq!(from - at, 112, "{what}: the test's own arithmetic");
             let head = driver.pairs[0].tx.add(&chain);
             driver.pairs[0].tx.publish();
-            assert_eq!(rig.wire.recv_tag(tag, SECOND), Some(frame), "{what}");
-            assert_eq!(driver.pairs[0].tx.wait_returned(head, SECOND), Some(0), "{what}");
+            assert_eq!(rig.wire.recv_tag(tag, ARRIVAL), Some(frame), "{what}");
+            assert_eq!(driver.pairs[0].tx.wait_returned(head, ARRIVAL), Some(0), "{what}");
         };
         pass("plain", &[112]);
         pass("header in 12 pieces of a byte", &[&[1; 12][..], &[100]].concat());
@@ -512,7 +512,7 @@ fn available_ring_out_of_its_mind() {
     {
         abuse(|rig, _vmm, driver| {
             eprintln!("available index: {what}");
-            assert!(driver.drain_tx(0, SECOND));
+            assert!(driver.drain_tx(0, ARRIVAL));
             let tx = &mut driver.pairs[0].tx;
             let used = tx.used_idx();
             tx.set_avail_idx(tx.avail_idx().wrapping_add(jump));
@@ -523,7 +523,7 @@ fn available_ring_out_of_its_mind() {
         });
     }
     abuse(|rig, _vmm, driver| {
-        assert!(driver.drain_tx(0, SECOND));
+        assert!(driver.drain_tx(0, ARRIVAL));
         let tx = &mut driver.pairs[0].tx;
         for (i, head) in [256u16, 1000, 65535].into_iter().enumerate() {
             let idx = tx.avail_idx();
@@ -612,14 +612,14 @@ fn cve_2024_11614_checksum_place_sweep() {
 #[test]
 fn cve_2024_41090_short_frames_are_never_written() {
     abuse(|rig, _vmm, driver| {
-        assert!(driver.drain_tx(0, SECOND));
+        assert!(driver.drain_tx(0, ARRIVAL));
         let before = rig.drops(0);
         rig.wire.clear();
         let whole = frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 60);
         for len in 0..14 {
             driver.send(0, &[&whole[..len]]);
         }
-        assert!(driver.drain_tx(0, SECOND), "short frames are not given back");
+        assert!(driver.drain_tx(0, ARRIVAL), "short frames are not given back");
         let of_ours = |f: &[u8]| f.len() >= 6 && f[..6] == LAN_MAC;
         assert_eq!(rig.wire.recv_where(SILENCE, of_ours), None, "a short frame got out, padded");
         assert!(rig.drops(0) >= before + 14, "short frames are not counted");

@@ -283,7 +283,7 @@ fn a_parent_that_went_away_and_came_back_carries_its_ports_again() {
     }
     // What the guest sends now is taken and dropped, so that it does not hang.
     driver.send(0, &vec![frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 60); 200]);
-    assert!(driver.drain_tx(0, SECOND), "the guest hangs on a port without a device");
+    assert!(driver.drain_tx(0, ARRIVAL), "the guest hangs on a port without a device");
     let used = rig.backend.busy(3 * SECOND);
     assert!(used < Duration::from_millis(30), "{used:?} in 3 s without a parent");
 
@@ -305,7 +305,7 @@ fn a_parent_may_go_down_and_up() {
         rig.world.host.ip("link set eth0 down");
         wait_said(&rig, "port t0: its parent eth0 is down", round, SECOND);
         driver.send(0, &vec![frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 60); 100]);
-        assert!(driver.drain_tx(0, SECOND), "the guest hangs while the parent is down");
+        assert!(driver.drain_tx(0, ARRIVAL), "the guest hangs while the parent is down");
         rig.world.host.ip("link set eth0 up");
         wait_said(&rig, "port t0: its parent eth0 is up again", round, 2 * SECOND);
         rig.link_up(&mut driver, 0);
@@ -573,7 +573,7 @@ fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
     let mut rig = Rig::new();
     rig.bystander();
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
-    assert!(driver.drain_tx(0, SECOND));
+    assert!(driver.drain_tx(0, ARRIVAL));
     let watch = open_wire(&rig.world);
     // 100 kbit/s: a full frame takes an eighth of a second. The queue has room for all, the send buffer has not.
     rig.world.host.sh("tc qdisc add dev t0 root tbf rate 100kbit burst 2kb limit 100mb");
@@ -611,7 +611,7 @@ fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
     // The brake is served by a timer and by whoever sends, on two processors, and a veth keeps the order of each only.
     arrived.sort_unstable();
     assert!(arrived == sent, "a frame is missing, another one came twice");
-    assert!(driver.drain_tx(0, SECOND), "buffers do not come back");
+    assert!(driver.drain_tx(0, ARRIVAL), "buffers do not come back");
     rig.both_ways(&mut driver, 0);
     assert_eq!(rig.drops(0), 0, "{}", rig.counters(0));
 }

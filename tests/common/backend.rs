@@ -50,10 +50,10 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// Starts the program in `netns` and waits (five seconds at most) for its sockets.
+    /// Starts the program in `netns` and waits (ten seconds at most) for its sockets.
     pub fn start(netns: &Netns, args: &[&str]) -> Backend {
         let mut backend = Backend::spawn(netns, args);
-        backend.wait_sockets(Duration::from_secs(5));
+        backend.wait_sockets(Duration::from_secs(10));
         backend
     }
 

@@ -51,7 +51,7 @@ pub const D_WRITE: u16 = 2;
 pub const D_INDIRECT: u16 = 4;
 
 const SLOT: u64 = 2048;
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The 12 bytes before every frame (10 without VERSION_1 and MRG_RXBUF).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -405,7 +405,7 @@ impl Queue {
             } else {
                 // The index moved in the last moment: its call may still be on the way, but it must come.
                 assert!(
-                    self.poll_call(Duration::from_millis(500)),
+                    self.poll_call(PATIENCE),
                     "ring {}: lost call (buffers used, nobody called)",
                     self.index
                 );

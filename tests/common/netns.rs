@@ -198,6 +198,17 @@ impl Netns {
         self.sh(&format!("cat /sys/class/net/{link}/{name}")).trim().to_string()
     }
 
+    /// Waits until a link carries frames. The kernel tells that it has carrier at once, and gives it a queue
+    /// only when it comes to it: until then frames vanish without an error and without being counted.
+    pub fn wait_carries(&self, link: &str) {
+        let shown = || self.ip(&format!("-o link show {link}"));
+        let carries = || {
+            let shown = shown();
+            shown.contains("LOWER_UP") && !shown.contains(" qdisc noop ")
+        };
+        assert!(wait_until(Duration::from_secs(10), carries), "carries no frames: {}", shown());
+    }
+
     /// The link's MAC address.
     pub fn mac(&self, link: &str) -> String {
         self.attribute(link, "address")
@@ -413,6 +424,8 @@ impl World {
         self.switch.set_ipv6(port, false);
         self.switch.ip(&format!("link set {port} master br0 up"));
         netns.ip(&format!("link set {link} up"));
+        self.switch.wait_carries(port);
+        netns.wait_carries(link);
     }
 
     /// Reflective relay on the parent's port of the switch.

@@ -87,7 +87,7 @@ pub const VERSION: u32 = 1;
 pub const REPLY: u32 = 1 << 2;
 pub const NEED_REPLY: u32 = 1 << 3;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the guest's driver asks for; the same for every VMM.
 #[derive(Clone, Debug)]

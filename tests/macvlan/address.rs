@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::bench::{Bench, Guest, HostTalk, hush, mac, mac_key};
 use crate::common::frames::{self, Mac};
 use crate::common::netns::{World, wait_until};
-use crate::common::rig::{LAN_MAC, SECOND, SILENCE, fresh_tag};
+use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
 use crate::common::vmm::QemuOptions;
 
 /// Longer than the least time between two changes of a port's address.
@@ -53,7 +53,7 @@ fn without_mac_the_first_address_of_each_session_is_learnt_and_no_other() {
         bench.wait_for_wire(&mut guest, SECOND);
         let tag = fresh_tag();
         sibling.send(session, tag);
-        assert!(guest.gets(tag, SECOND), "a sibling's frame to the learnt address");
+        assert!(guest.gets(tag, ARRIVAL), "a sibling's frame to the learnt address");
         assert!(filters(&bench.world).contains(&frames::mac_text(session)), "the NIC's filter");
         if session != own {
             assert_eq!(bench.said("follows its guest"), follows + 1);
@@ -122,7 +122,7 @@ fn with_changes_denied_a_foreign_address_is_dropped_and_counted() {
         assert_eq!(bench.dropped_for(0, "foreign MAC"), n);
     }
     assert!(!bench.reached_at(&mut guest, mac(7), SILENCE));
-    assert!(bench.reaches_lan(&mut guest, SECOND) && bench.reached_from_lan(&mut guest, SECOND));
+    assert!(bench.reaches_lan(&mut guest, ARRIVAL) && bench.reached_from_lan(&mut guest, ARRIVAL));
     assert_eq!(bench.said("follow"), 0);
 }
 
@@ -133,7 +133,7 @@ fn with_changes_allowed_table_and_filter_follow_the_guest() {
     for (old, new) in [(mac(0), mac(7)), (mac(7), mac(8)), (mac(8), mac(0))] {
         std::thread::sleep(PAUSE);
         guest.mac = new;
-        assert!(bench.reaches_lan(&mut guest, SECOND), "the first frame with the new address");
+        assert!(bench.reaches_lan(&mut guest, ARRIVAL), "the first frame with the new address");
         bench.wait_for_wire(&mut guest, SECOND);
         assert!(!bench.reached_at(&mut guest, old, SILENCE), "the old address");
         for (address, wanted) in [(new, true), (old, false)] {

@@ -3,7 +3,7 @@
 use crate::bench::{Bench, HostTalk, hush, mac, mac_key};
 use crate::common::frames::{self, Mac};
 use crate::common::netns::World;
-use crate::common::rig::{LAN_MAC, SECOND, SILENCE, fresh_tag};
+use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
 use crate::common::vmm::QemuOptions;
 
 fn address_of(text: &str) -> Mac {
@@ -22,7 +22,7 @@ fn a_passthru_guest_has_all_unicast_and_the_host_none_but_broadcasts() {
     assert!(!talk.answered() && talk.hears_broadcast(), "without a guest");
     let mut guest = bench.guest_with(0, own, &QemuOptions::default());
     for to in [own, mac(50), [2, 0, 0, 0, 0, 1], [0x33, 0x33, 0, 1, 2, 3]] {
-        assert!(bench.reached_at(&mut guest, to, SECOND), "to {}", frames::mac_text(to));
+        assert!(bench.reached_at(&mut guest, to, ARRIVAL), "to {}", frames::mac_text(to));
     }
     for _ in 0..3 {
         assert!(!talk.answered(), "the host hears unicast");
@@ -30,13 +30,13 @@ fn a_passthru_guest_has_all_unicast_and_the_host_none_but_broadcasts() {
         let heard = talk.hears_broadcast();
         assert!(heard, "the host does not hear a broadcast");
         let udp = |f: &[u8]| f.len() > 40 && frames::dst(f) == frames::BROADCAST && f[23] == 17;
-        assert!(guest.recv_where(SECOND, udp).is_some(), "the guest does not hear a broadcast");
+        assert!(guest.recv_where(ARRIVAL, udp).is_some(), "the guest does not hear a broadcast");
     }
     // What the guest broadcasts and a switch sends back is nobody's here.
     bench.world.set_hairpin(true);
     let tag = fresh_tag();
     guest.send(frames::BROADCAST, tag);
-    assert!(bench.wire.recv_tag(tag, SECOND).is_some());
+    assert!(bench.wire.recv_tag(tag, ARRIVAL).is_some());
     assert!(!guest.gets(tag, SILENCE), "its own broadcast came back to the guest");
     drop(guest);
     assert!(bench.backend.stop(SECOND).success());
@@ -75,10 +75,10 @@ fn a_source_port_with_nodst_has_its_senders_for_itself() {
             let frame = frames::tagged(to, listed, fresh_tag(), 60);
             bench.wire.send(&frame);
             let tag = frames::tag_of(&frame).unwrap();
-            assert!(guest.gets(tag, SECOND), "the source port");
+            assert!(guest.gets(tag, ARRIVAL), "the source port");
             assert!(!bridge.gets(tag, SILENCE), "a sibling hears the listed sender");
         }
-        assert!(bench.reached_from_lan(&mut bridge, SECOND), "a sibling does not hear others");
+        assert!(bench.reached_from_lan(&mut bridge, ARRIVAL), "a sibling does not hear others");
     }
     // The filter goes with the process, however that ends.
     bench.backend.kill();

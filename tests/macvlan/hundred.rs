@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::bench::{Bench, Guest, mac};
 use crate::common::frames;
 use crate::common::netns::wait_until;
-use crate::common::rig::{LAN_MAC, SECOND, SILENCE, fresh_tag};
+use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
 use crate::common::vmm::QemuOptions;
 use crate::stream::Stream;
 
@@ -32,7 +32,7 @@ fn each_of_a_hundred_guests_reaches_every_other_one_and_the_lan() {
         let batch: Vec<_> = others.clone().map(|to| frame(from, to)).collect();
         guests[from].driver.send(0, &batch);
         for to in others {
-            let found = guests[to].driver.recv(0, SECOND);
+            let found = guests[to].driver.recv(0, ARRIVAL);
             let found = found.unwrap_or_else(|| panic!("t{from} to t{to}: nothing came"));
             assert!(found.bytes == frame(from, to), "t{from} to t{to}: another frame came");
         }
@@ -42,12 +42,12 @@ fn each_of_a_hundred_guests_reaches_every_other_one_and_the_lan() {
         let frame = frames::tagged(frames::BROADCAST, mac(from), tag, 300);
         guests[from].driver.send(0, std::slice::from_ref(&frame));
         for to in (0..PORTS).filter(|&to| to != from) {
-            let found = guests[to].driver.recv(0, SECOND);
+            let found = guests[to].driver.recv(0, ARRIVAL);
             let found = found.unwrap_or_else(|| panic!("t{from}'s broadcast did not reach t{to}"));
             assert!(found.bytes == frame, "t{from}'s broadcast to t{to}: another frame came");
         }
         // The first frame that the LAN has seen since: nothing between siblings was on the wire.
-        let on_lan = bench.wire.recv(SECOND);
+        let on_lan = bench.wire.recv(ARRIVAL);
         assert!(on_lan.as_ref() == Some(&frame), "t{from}'s broadcast on the LAN: {on_lan:?}");
     }
     std::thread::sleep(SILENCE);
@@ -112,14 +112,14 @@ fn a_guest_that_takes_nothing_loses_only_its_own_frames() {
         let frame = || frames::tagged(mac(0), sender.mac, fresh_tag(), 500);
         let batch: Vec<_> = (0..100).map(|_| frame()).collect();
         sender.driver.send(0, &batch);
-        assert!(sender.driver.drain_tx(0, SECOND), "the sender has to wait for a deaf guest");
+        assert!(sender.driver.drain_tx(0, ARRIVAL), "the sender has to wait for a deaf guest");
         bench.wire.send(&frames::tagged(mac(0), LAN_MAC, fresh_tag(), 500));
         // The sender itself goes on with everybody else.
         let tag = fresh_tag();
         sender.send(witness.mac, tag);
-        assert!(witness.gets(tag, SECOND), "a frame beside those for the deaf guest");
+        assert!(witness.gets(tag, ARRIVAL), "a frame beside those for the deaf guest");
         assert!(
-            bench.reaches_lan(&mut sender, SECOND) && bench.reached_from_lan(&mut sender, SECOND)
+            bench.reaches_lan(&mut sender, ARRIVAL) && bench.reached_from_lan(&mut sender, ARRIVAL)
         );
     }
     streams.iter().for_each(|stream| stream.runs_on(500));
@@ -134,9 +134,9 @@ fn a_guest_that_takes_nothing_loses_only_its_own_frames() {
         stream.stop();
     }
     // It can still send, and takes again when it wants to.
-    assert!(bench.reaches_lan(&mut deaf, SECOND));
+    assert!(bench.reaches_lan(&mut deaf, ARRIVAL));
     deaf.driver.refill = true;
     deaf.driver.post_rx(0, 50, 2048);
     deaf.clear();
-    assert!(bench.reached_from_lan(&mut deaf, SECOND));
+    assert!(bench.reached_from_lan(&mut deaf, ARRIVAL));
 }

@@ -16,7 +16,7 @@ use crate::common::driver::*;
 use crate::common::exchange::{in_netns, noise};
 use crate::common::frames::{self, End, Mac, Segment};
 use crate::common::netns::{World, require};
-use crate::common::rig::{LAN_MAC, SECOND, SILENCE};
+use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE};
 use crate::common::vmm::{Guest as Wishes, QemuOptions};
 
 const MSS: u16 = 1400;
@@ -138,7 +138,7 @@ fn a_large_frame_reaches_an_able_sibling_in_one_piece_with_its_header() {
         let (header, frame, _) = large(one.mac, able.mac, seed);
         one.driver.send_with(0, &header, &frame);
         let ours = |f: &[u8]| frames::src(f) == mac(0);
-        let found = able.recv_where(SECOND, ours).expect("the large frame");
+        let found = able.recv_where(ARRIVAL, ours).expect("the large frame");
         assert!(found.bytes == frame, "changed on its way");
         // 64 KiB in buffers of 2 KiB.
         assert!(found.buffers > 30, "{} buffers", found.buffers);
@@ -193,7 +193,7 @@ fn a_large_frame_of_the_lan_comes_whole_to_an_able_guest_and_in_segments_to_a_pl
         let (header, frame, data) = large(LAN_MAC, able.mac, seed);
         far.send(&header, &frame);
         let ours = |f: &[u8]| frames::src(f) == LAN_MAC && f.len() > 60;
-        let found = able.recv_where(SECOND, ours).expect("the large frame");
+        let found = able.recv_where(ARRIVAL, ours).expect("the large frame");
         assert!(found.bytes == frame, "changed on its way");
         assert_eq!((found.hdr.gso_type, found.hdr.gso_size), (header.gso_type, MSS));
         assert_eq!((found.hdr.csum_start, found.hdr.csum_offset), (34, 16));

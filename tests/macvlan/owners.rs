@@ -8,7 +8,7 @@ use crate::bench::{Bench, hush, mac, mac_key, state_of_parent, without_remarks};
 use crate::common::backend::Backend;
 use crate::common::frames;
 use crate::common::netns::World;
-use crate::common::rig::SECOND;
+use crate::common::rig::{ARRIVAL, SECOND};
 
 /// Runs the program with a port for each of `keys` (SOCK is a path), which must fail with this code and these words.
 fn refused(world: &World, keys: &[&str], code: i32, parts: &[&str]) {
@@ -50,7 +50,7 @@ fn a_second_process_on_the_parent_is_refused_until_the_first_has_gone() {
     bench.world.host.ip("link set eth0 name lan7");
     refused_there(&bench, "lan7", &pid);
     bench.world.host.ip("link set lan7 name eth0");
-    assert!(bench.reaches_lan(&mut guest, SECOND), "the first one was disturbed");
+    assert!(bench.reaches_lan(&mut guest, ARRIVAL), "the first one was disturbed");
     // Another parent is another matter.
     bench.world.plug(&bench.world.host, "eth1", "p-host2");
     let dir = TempDir::new().unwrap();

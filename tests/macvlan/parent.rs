@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::bench::{Bench, Guest, mac, mac_key};
 use crate::common::frames;
 use crate::common::netns::{Netns, World, wait_until};
-use crate::common::rig::{LAN_MAC, SECOND, SILENCE, fresh_tag};
+use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
 use crate::common::vmm::QemuOptions;
 use crate::stream::Stream;
 
@@ -40,7 +40,7 @@ fn endured(event: &Event) {
         let batch = vec![frames::tagged(LAN_MAC, third.mac, fresh_tag(), 60); 100];
         third.driver.send(0, &batch);
     }
-    assert!(third.driver.drain_tx(0, SECOND), "the guest hangs");
+    assert!(third.driver.drain_tx(0, ARRIVAL), "the guest hangs");
     let (one, other) = stream.stop();
     let used = bench.backend.busy(SECOND);
     println!("{used:?} of processor time in a second without a wire");
@@ -278,5 +278,5 @@ fn bug_a_port_unfit_for_the_new_parent_kept_its_siblings_off_the_wire() {
     // Siblings never stopped to talk.
     let tag = fresh_tag();
     fits.send(clashes.mac, tag);
-    assert!(clashes.gets(tag, SECOND));
+    assert!(clashes.gets(tag, ARRIVAL));
 }

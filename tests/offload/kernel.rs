@@ -9,7 +9,7 @@
 //! complete. The asking thread stays on one processor, or the softirqs of two could swap frames.
 //!
 //! What can go wrong: the kernel refuses a question at once (EINVAL: `Err`), or drops it when it cuts
-//! (an empty answer).
+//! (an empty answer). A link that has just come up drops what it is given, silently (`wait_carries`).
 //!
 //! References: packet(7); net/packet/af_packet.c, `packet_snd`; include/linux/virtio_net.h.
 
@@ -57,6 +57,7 @@ impl Kernel {
         }
         netns.ip("link set near up");
         netns.ip("link set far up");
+        netns.wait_carries("near");
         let name = netns.name().to_string();
         let (near, far) = std::thread::spawn(move || {
             let file = File::open(format!("/run/netns/{name}")).unwrap();

@@ -11,7 +11,7 @@ use vhost_user_macvtap::mode::Mode;
 use crate::common::backend::Backend;
 use crate::common::driver::Driver;
 use crate::common::frames;
-use crate::common::rig::SECOND;
+use crate::common::rig::ARRIVAL;
 use crate::common::vmm::{QemuOptions, Vmm};
 use crate::lan::{From, Lan, To, Topology};
 use crate::world::{Port, World};
@@ -121,7 +121,7 @@ impl Topology for Program {
             guest.driver.send(0, &guest.reports);
         }
         for guest in self.guests.iter_mut().flatten() {
-            assert!(guest.driver.drain_tx(0, SECOND), "the reports are taken");
+            assert!(guest.driver.drain_tx(0, ARRIVAL), "the reports are taken");
         }
     }
 

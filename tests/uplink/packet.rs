@@ -19,7 +19,8 @@ use crate::world::{MAC, World, frame, poll_until};
 pub const GUEST: End = End { mac: MAC.0, ip: [192, 0, 2, 9], port: 4000 };
 /// A machine on the wire.
 pub const FAR: End = End { mac: [2, 0, 0, 0, 0, 0x42], ip: [192, 0, 2, 2], port: 5000 };
-const SECOND: Duration = Duration::from_secs(1);
+/// For what must come, however late.
+const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// A frame as it was received, in one piece.
 #[derive(Clone, Debug)]
@@ -75,15 +76,15 @@ fn frames_pass_both_ways() {
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let out = frame(Mac(FAR.mac), MAC, TYPE, b"out");
         queue.send_one(&out).unwrap();
-        assert!(wire.receive(SECOND, |found| found == out).is_some());
+        assert!(wire.receive(ARRIVAL, |found| found == out).is_some());
 
         let back = frame(MAC, Mac(FAR.mac), TYPE, b"back");
         wire.send(&back);
-        let got = wait_for(&queue, SECOND, |found| found == back).unwrap();
+        let got = wait_for(&queue, ARRIVAL, |found| found == back).unwrap();
         assert_eq!(got.header, VnetHdr::default());
         // IP has a hash.
         wire.send(&craft::udp4(FAR, GUEST, b"hash me"));
-        let got = wait_for(&queue, SECOND, |found| found.ends_with(b"hash me")).unwrap();
+        let got = wait_for(&queue, ARRIVAL, |found| found.ends_with(b"hash me")).unwrap();
         assert_ne!(got.hash, 0);
         assert_eq!(queue.losses().unwrap(), Default::default());
     });
@@ -118,7 +119,7 @@ fn messages_in_pieces_and_their_refusals() {
         // SAFETY: headers and frames outlive the call.
         assert_eq!(unsafe { queue.send(&mut messages) }.unwrap(), 3);
         for wanted in &frames {
-            assert!(wire.receive(SECOND, |found| found == *wanted).is_some());
+            assert!(wire.receive(ARRIVAL, |found| found == *wanted).is_some());
         }
         let refusal = |header: &[u8; SEND_HEADER], frame: &[u8]| {
             queue.send_with_header(header, frame).unwrap_err().raw_os_error()
@@ -145,7 +146,7 @@ fn a_large_segment_leaves_whole_and_is_cut_by_the_device() {
         let mut found = vec![0u8; data.len()];
         let mut bytes = 0;
         while bytes < data.len() {
-            let segment = wire.receive(SECOND, |found| craft::segment(found).is_some()).unwrap();
+            let segment = wire.receive(ARRIVAL, |found| craft::segment(found).is_some()).unwrap();
             assert!(segment.len() <= 1514);
             let segment = craft::segment(&segment).unwrap();
             assert!(segment.sums_right);
@@ -166,7 +167,7 @@ fn a_large_segment_arrives_whole_with_its_header() {
         for size in [4000, 65_000] {
             let (header, sent) = craft::tcp4_gso(FAR, GUEST, 1, 1448, &vec![7; size]);
             send(&far, &(header, sent.clone()));
-            let got = wait_for(&queue, SECOND, |found| found == sent).unwrap();
+            let got = wait_for(&queue, ARRIVAL, |found| found == sent).unwrap();
             assert_eq!((got.header.flags, got.header.gso_type), (1, craft::GSO_TCPV4));
             assert_eq!((got.header.csum_start, got.header.csum_offset), (34, 16));
             assert_eq!((got.header.gso_size, got.header.num_buffers), (1448, 0));
@@ -187,7 +188,7 @@ fn tags_return_and_the_checksum_is_found_behind_them() {
             let start = 34 + 4 * tags.len() as u16;
             // Sent behind the tags, since the sender counts from the frame's start as well.
             send(&far, &(VnetHdr { csum_start: start, ..partial }, sent.clone()));
-            let got = wait_for(&queue, SECOND, |found| found.ends_with(b"tagged")).unwrap();
+            let got = wait_for(&queue, ARRIVAL, |found| found.ends_with(b"tagged")).unwrap();
             assert_eq!(got.frame, sent, "{tags:?}");
             assert_eq!((got.header.flags, got.header.csum_start), (1, start), "{tags:?}");
             assert_eq!(got.header.csum_offset, 6);
@@ -196,13 +197,13 @@ fn tags_return_and_the_checksum_is_found_behind_them() {
         let mut sent = craft::vlan(&craft::vlan(&plain, 7), 5);
         sent[12..14].copy_from_slice(&[0x88, 0xa8]);
         send(&far, &(VnetHdr { csum_start: 42, ..partial }, sent.clone()));
-        let got = wait_for(&queue, SECOND, |found| found.ends_with(b"tagged")).unwrap();
+        let got = wait_for(&queue, ARRIVAL, |found| found.ends_with(b"tagged")).unwrap();
         assert_eq!((got.frame, got.header.csum_start), (sent, 42));
         // A large one: the header's length moves too.
         let (header, plain) = craft::tcp4_gso(FAR, GUEST, 1, 1448, &[7; 4000]);
         let sent = craft::vlan(&plain, 5);
         send(&far, &(VnetHdr { csum_start: 38, hdr_len: 58, ..header }, sent.clone()));
-        let got = wait_for(&queue, SECOND, |found| found == sent).unwrap();
+        let got = wait_for(&queue, ARRIVAL, |found| found == sent).unwrap();
         assert_eq!((got.header.csum_start, got.header.gso_size), (38, 1448));
         assert!(got.header.hdr_len >= 58, "{:?}", got.header);
     });
@@ -231,7 +232,7 @@ fn what_is_the_hosts_is_not_copied() {
             other.send_one(&outgoing).unwrap();
             all.iter().chain([&last]).for_each(|sent| wire.send(sent));
             let mut found = Vec::new();
-            let end = poll_until(SECOND, || {
+            let end = poll_until(ARRIVAL, || {
                 let got = take(&queue, 1000).0.into_iter().map(|got| got.frame);
                 found.extend(got.filter(|frame| is_test_frame(frame)));
                 found.contains(&last).then_some(())
@@ -316,7 +317,7 @@ fn a_budget_ends_a_call_and_the_next_goes_on() {
             wire.send(&frame(MAC, Mac(FAR.mac), TYPE, &[n]));
         }
         let mut found: Vec<u8> = Vec::new();
-        poll_until(SECOND, || {
+        poll_until(ARRIVAL, || {
             let (got, progress) = take(&queue, 7);
             assert!(got.len() <= 7 && got.len() == progress.frames);
             found.extend(got.iter().map(|got| got.frame[14]));
@@ -325,7 +326,7 @@ fn a_budget_ends_a_call_and_the_next_goes_on() {
         assert_eq!(found, (0..100).collect::<Vec<u8>>());
         // A call from within gets nothing, and does no harm.
         wire.send(&frame(MAC, Mac(FAR.mac), TYPE, b"nested"));
-        let nested = poll_until(SECOND, || {
+        let nested = poll_until(ARRIVAL, || {
             let mut inner = None;
             queue.receive(1, &mut |_| inner = Some(queue.receive(1, &mut |_| unreachable!())));
             inner

@@ -12,7 +12,8 @@ use crate::frames::TYPE;
 use crate::packet::{FAR, index, open, wait_for};
 use crate::world::{MAC, World, frame, poll_until};
 
-const SECOND: Duration = Duration::from_secs(1);
+/// For what must come, however late.
+const ARRIVAL: Duration = Duration::from_secs(10);
 
 /// (promiscuity, allmulti) of the parent.
 fn counts(world: &World) -> (u32, u32) {
@@ -82,7 +83,7 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
         assert_eq!(refusal(&queue), Some(libc::ENETDOWN));
         world.ip("link set p0 up");
         let back = frame(MAC, Mac(FAR.mac), TYPE, b"back");
-        let found = poll_until(5 * SECOND, || {
+        let found = poll_until(ARRIVAL, || {
             far.send_one(&back).ok()?;
             wait_for(&queue, Duration::from_millis(20), |found| found == back)
         });
@@ -97,7 +98,7 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
         }
         world.ip("link set p0 up");
         for group in &late {
-            let found = poll_until(5 * SECOND, || {
+            let found = poll_until(ARRIVAL, || {
                 far.send_one(&back).ok()?;
                 let wait = Duration::from_millis(20);
                 group.iter().find_map(|queue| wait_for(queue, wait, |found| found == back))

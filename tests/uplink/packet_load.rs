@@ -13,7 +13,8 @@ use crate::frames::TYPE;
 use crate::packet::{FAR, GUEST, index, open, take, wait_for};
 use crate::world::{MAC, World, frame, poll_until};
 
-const SECOND: Duration = Duration::from_secs(1);
+/// For what must come, however late.
+const ARRIVAL: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
@@ -27,7 +28,7 @@ fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
         let mut next = 0;
         std::thread::scope(|scope| {
             scope.spawn(|| (0..count).for_each(|n| far.send_one(&numbered(n)).unwrap()));
-            let end = Instant::now() + 10 * SECOND;
+            let end = Instant::now() + ARRIVAL;
             while next < count && Instant::now() < end {
                 queue.receive(256, &mut |got| {
                     assert_eq!(got.body[..4], next.to_be_bytes());
@@ -61,7 +62,7 @@ fn a_reader_may_sleep_while_a_thousand_frames_come() {
         };
         (0..1000).for_each(|n| far.send_one(&numbered(n)).unwrap());
         let mut found = Vec::new();
-        poll_until(SECOND, || {
+        poll_until(ARRIVAL, || {
             found.extend(take(&queue, 1000).0.into_iter().map(|got| got.frame));
             (found.len() == 1000).then_some(())
         });
@@ -86,7 +87,7 @@ fn large_and_small_frames_come_in_order() {
             sent.push(one.1);
         }
         let mut found = Vec::new();
-        poll_until(SECOND, || {
+        poll_until(ARRIVAL, || {
             found.extend(take(&queue, 1000).0.into_iter().map(|got| got.frame));
             (found.len() == sent.len()).then_some(())
         });
@@ -108,7 +109,7 @@ fn two_queues_share_the_flows() {
             }
         }
         let mut flows = [Vec::new(), Vec::new()];
-        poll_until(SECOND, || {
+        poll_until(ARRIVAL, || {
             for (queue, flows) in queues.iter().zip(&mut flows) {
                 let got = take(queue, 1000).0;
                 flows.extend(got.iter().map(|got| craft::segment(&got.frame).unwrap().ports.0));
@@ -138,10 +139,10 @@ fn a_lone_frame_waits_for_nothing() {
                 let start = Instant::now();
                 far.send_one(&ping).unwrap();
                 readable(&near);
-                assert!(wait_for(&near, SECOND, |found| found == ping).is_some());
+                assert!(wait_for(&near, ARRIVAL, |found| found == ping).is_some());
                 near.send_one(&pong).unwrap();
                 readable(&far);
-                assert!(wait_for(&far, SECOND, |found| found == pong).is_some());
+                assert!(wait_for(&far, ARRIVAL, |found| found == pong).is_some());
                 start.elapsed()
             })
             .collect();
