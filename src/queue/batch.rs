@@ -10,7 +10,7 @@
 use std::ops::Range;
 
 use super::chain::Access;
-use super::copy::{get, take_both, take_front};
+use super::copy::{fetch, get, take_both, take_front};
 use super::ring::{Fault, Popped, Ring};
 use super::to_wire::{SMALL, Small};
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
@@ -141,6 +141,7 @@ impl Batch {
                     return false;
                 }
                 let first = pieces.len();
+                fetch(&piece);
                 pieces.extend([NO_PIECE, piece]);
                 entries.push(Entry::new(chain, Fate::Undecided, first..first + 2));
                 if let Some(entry) = entries.last_mut() {

@@ -7,6 +7,9 @@
 
 use std::sync::atomic::{Ordering, compiler_fence};
 
+/// Bytes that come into a cache together.
+const LINE: usize = 64;
+
 /// Copies `len` bytes, whatever the two places are to each other. Small frames are most of the traffic
 /// where speed counts, and to call the library for one costs as much as to move its bytes; so these are
 /// moved here, in a few overlapping words that are all read before one is written.
@@ -42,6 +45,24 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
             _ => from.copy_to(to, len),
         }
     }
+}
+
+/// Asks the processor for the front of a piece that will be read or written soon: header and small frame, two
+/// lines. Of few guests they are a neighbour's and come as late as without; of a thousand they are in nobody's
+/// cache, nor are their pages in the table of pages, and come side by side.
+#[inline(always)]
+pub fn fetch(piece: &libc::iovec) {
+    let front = piece.iov_base.cast::<i8>();
+    // SAFETY: a hint reads nothing and faults on no address, also none behind the piece's end.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(front);
+        _mm_prefetch::<_MM_HINT_T0>(front.wrapping_add(LINE));
+    }
+    // Elsewhere there is no such hint in the language yet.
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (front, LINE);
 }
 
 /// Writes `bytes` at offset `at` of what `pieces` make up.

@@ -5,13 +5,13 @@
 //! guests' processors have: the receiver's descriptor and its buffer, which the receiver has just read. One
 //! after the other, each takes as long as a hundred instructions; the shorter the code between two of them,
 //! the more of them are under way at a time. So a run of frames goes in two tight loops: the first takes a
-//! buffer for each, the second copies.
+//! buffer for each and asks the processor for it, the second copies.
 //!
 //! A frame or a buffer that is anything else ends the run, and `deliver.rs` does that frame in the general
 //! way. So nothing is decided here that is not decided the same way there.
 
 use super::chain::Access;
-use super::copy::copy;
+use super::copy::{copy, fetch};
 use super::deliver::Frame;
 use super::ring::Ring;
 use super::vnet::{ETHERNET, HEADER};
@@ -83,6 +83,7 @@ pub fn run<'a>(
     ring.each_plain(Access::Writable, |chain, buffer| {
         match ahead.next().and_then(|frame| Slot::of(&frame, accepts)) {
             Some(slot) if FRONT + slot.len <= buffer.iov_len => {
+                fetch(&buffer);
                 slots.push(Slot { chain, to: buffer.iov_base.cast(), ..slot });
                 true
             }
