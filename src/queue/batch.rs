@@ -3,22 +3,19 @@
 //! Looking at all frames first and copying afterwards lets the misses of one frame's descriptor, header
 //! and buffer overlap with the next one's, and lets a receiver be locked once for all that is for it.
 //!
-//! Every frame's virtio-net header and Ethernet header are copied here, judged here, and used from here:
-//! the guest may change its own memory as often as it likes, what was judged is what leaves. Chains
-//! complete in order, so an entry stays in the batch even when its frame is dropped.
-
-use std::ops::Range;
+//! Every frame's virtio-net header and Ethernet header are copied and judged (`entry.rs`), and used from there.
+//! Chains complete in order, so an entry stays in the batch even when its frame is dropped.
 
 use super::chain::Access;
-use super::copy::{fetch, get, take_both, take_front};
+use super::copy::{fetch, get};
+use super::entry::{Entry, Fate};
 use super::ring::{Fault, Popped, Ring};
 use super::to_wire::{SMALL, Small};
-use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
+use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME};
 use super::{BATCH, deliver};
-use crate::port::{MacJudgement, PortData};
+use crate::port::PortData;
 use crate::stats::Drop;
-use crate::switch::{self, Head, PortId, Receivers, Table, Verdict};
-use crate::uplink::packet::SEND_HEADER;
+use crate::switch::{PortId, Receivers, Table, Verdict};
 
 /// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.
 const PIECES: usize = 8192;
@@ -27,38 +24,6 @@ const IOV_MAX: usize = 1024;
 
 /// The place that is kept for a frame's front.
 const NO_PIECE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-
-/// What happens to a frame.
-#[derive(Clone, Copy, Debug)]
-pub enum Fate {
-    /// Not known yet.
-    Undecided,
-    /// It goes where the switch says.
-    Go(Verdict),
-    /// It is dropped.
-    Drop(Drop),
-}
-
-/// One frame of a batch.
-#[derive(Debug)]
-pub struct Entry {
-    /// The chain's id for the used ring.
-    pub chain: u16,
-    /// What happens to it.
-    pub fate: Fate,
-    /// The checked virtio-net header.
-    pub(super) header: [u8; HEADER],
-    /// Room for the header as the kernel wants it, then the Ethernet header.
-    pub(super) front: [u8; SEND_HEADER + ETHERNET],
-    /// Length of the frame without the virtio-net header, in bytes.
-    pub len: usize,
-    /// Its addresses.
-    pub head: Head,
-    /// The wire did not take it, for this reason.
-    pub lost: Option<Drop>,
-    /// Its pieces: one place for `front`, then what follows it in the guest's memory.
-    pub(super) pieces: Range<usize>,
-}
 
 /// Why a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,12 +160,28 @@ impl Batch {
         self.entries.push(Entry::new(chain, fate, first..self.pieces.len()));
     }
 
-    /// Decides what happens to each frame.
+    /// Decides what happens to each frame where the kernel forwards.
+    pub fn admit(&mut self, port: &PortData, features: u64) {
+        let longest = port.longest_frame();
+        self.decide(|entry| entry.admit(port, features, longest));
+    }
+
+    /// Decides what happens to each frame where we forward.
     pub fn judge(&mut self, port: &PortData, id: PortId, table: &Table, features: u64) {
         let longest = port.longest_frame();
+        self.decide(|entry| entry.judge(port, id, table, features, longest));
+    }
+
+    /// Drops what is not dropped already.
+    pub fn discard(&mut self, reason: Drop) {
+        self.decide(|_| Fate::Drop(reason));
+    }
+
+    #[inline]
+    fn decide(&mut self, mut fate: impl FnMut(&mut Entry) -> Fate) {
         for entry in &mut self.entries {
             if let Fate::Undecided = entry.fate {
-                entry.fate = entry.judge(port, id, table, features, longest);
+                entry.fate = fate(entry);
             }
         }
     }
@@ -225,76 +206,8 @@ impl Batch {
 
     /// An entry as a frame to be delivered.
     pub fn frame<'a>(&'a self, entry: &'a Entry) -> Option<deliver::Frame<'a>> {
-        let head = entry.front.get(SEND_HEADER..)?;
+        let head = entry.front.get(HEADER..)?;
         let body = self.pieces.get(entry.pieces.start + 1..entry.pieces.end)?;
         Some(deliver::Frame { header: &entry.header, head, body, len: entry.len })
-    }
-}
-
-impl Entry {
-    fn new(chain: u16, fate: Fate, pieces: Range<usize>) -> Entry {
-        Entry {
-            chain,
-            fate,
-            header: [0; HEADER],
-            front: [0; SEND_HEADER + ETHERNET],
-            len: 0,
-            head: Head::default(),
-            lost: None,
-            pieces,
-        }
-    }
-
-    /// Copies the front of the chain and checks its lengths. `len` is that of the whole chain before.
-    fn open(&mut self, pieces: &mut [libc::iovec], header: usize) {
-        let bytes = self.len;
-        self.len = bytes.saturating_sub(header);
-        if self.len < ETHERNET {
-            self.fate = Fate::Drop(Drop::Short);
-            return;
-        }
-        if bytes > MAX_FRAME {
-            self.fate = Fate::Drop(Drop::Long);
-            return;
-        }
-        let Some(pieces) = pieces.get_mut(self.pieces.start + 1..self.pieces.end) else { return };
-        let Some(ethernet) = self.front.last_chunk_mut() else { return };
-        if header == HEADER {
-            take_both(pieces, &mut self.header, ethernet);
-        } else {
-            take_front(pieces, self.header.get_mut(..header).unwrap_or_default());
-            take_front(pieces, ethernet);
-        }
-        self.head = Head::of(ethernet);
-    }
-
-    /// Whether the switch sends it out.
-    pub(super) fn is_for_the_wire(&self) -> bool {
-        matches!(self.fate, Fate::Go(verdict) if verdict.wire)
-    }
-
-    fn judge(
-        &mut self,
-        port: &PortData,
-        id: PortId,
-        table: &Table,
-        features: u64,
-        longest: usize,
-    ) -> Fate {
-        let segmented = match vnet::check(&mut self.header, self.len, features) {
-            Checked::Bad => return Fate::Drop(Drop::BadHeader),
-            Checked::Plain if self.len > longest => return Fate::Drop(Drop::Long),
-            Checked::Plain => false,
-            Checked::Segmented => true,
-        };
-        let source = self.head.src;
-        // Judged first, so that the control side is told of a guest that wants a sibling's address.
-        if !port.is_settled(source)
-            && (port.judge_source(source) == MacJudgement::Foreign
-                || port.is_unsettled(source) && table.is_taken(source, id))
-        {
-            return Fate::Drop(Drop::ForeignMac);
-        }
-        Fate::Go(switch::from_guest(table, id, &self.head, self.len, segmented))
     }
 }

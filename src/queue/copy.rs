@@ -138,30 +138,6 @@ pub fn get(pieces: &[libc::iovec], into: &mut [u8]) {
     }
 }
 
-/// Copies the first `head.len()` bytes of `pieces` to `head` and lists what remains in `out`, behind
-/// one place that the caller fills. `pieces` must hold at least that many bytes.
-pub fn split_off(pieces: &[libc::iovec], head: &mut [u8], out: &mut Vec<libc::iovec>) {
-    out.clear();
-    out.push(libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
-    let mut done = 0;
-    for piece in pieces {
-        let here = piece.iov_len.min(head.len() - done);
-        let from = piece.iov_base.cast::<u8>();
-        if here > 0 {
-            // SAFETY: the ring translated the piece and keeps it mapped; `head` has room for `here`
-            // more bytes. The guest may write meanwhile: any bytes will do, they are judged after.
-            unsafe { from.copy_to_nonoverlapping(head.as_mut_ptr().add(done), here) };
-            done += here;
-        }
-        if here < piece.iov_len {
-            out.push(libc::iovec {
-                iov_base: from.wrapping_add(here).cast(),
-                iov_len: piece.iov_len - here,
-            });
-        }
-    }
-}
-
 /// Copies the first `head.len()` bytes of `pieces` to `head` and shortens the pieces by as much.
 /// `pieces` must hold at least that many bytes.
 pub fn take_front(pieces: &mut [libc::iovec], head: &mut [u8]) {
@@ -172,7 +148,8 @@ pub fn take_front(pieces: &mut [libc::iovec], head: &mut [u8]) {
         }
         let here = piece.iov_len.min(head.len() - done);
         let from = piece.iov_base.cast::<u8>();
-        // SAFETY: as in `split_off`.
+        // SAFETY: the ring translated the piece and keeps it mapped; `head` has room for `here` more bytes. The
+        // guest may write meanwhile: any bytes will do, they are judged after.
         unsafe { from.copy_to_nonoverlapping(head.as_mut_ptr().add(done), here) };
         *piece =
             libc::iovec { iov_base: from.wrapping_add(here).cast(), iov_len: piece.iov_len - here };
@@ -191,7 +168,7 @@ pub fn take_both<const A: usize, const B: usize>(
     match pieces.first_mut() {
         Some(piece) if piece.iov_len >= A + B => {
             let from = piece.iov_base.cast::<u8>();
-            // SAFETY: as in `split_off`; the piece has at least so many bytes.
+            // SAFETY: as in `take_front`; the piece has at least so many bytes.
             unsafe {
                 from.copy_to_nonoverlapping(first.as_mut_ptr(), A);
                 from.add(A).copy_to_nonoverlapping(second.as_mut_ptr(), B);
@@ -206,20 +183,4 @@ pub fn take_both<const A: usize, const B: usize>(
     }
     // From here on the copies count, and the compiler may not look at the originals instead.
     compiler_fence(Ordering::SeqCst);
-}
-
-/// Joins the pieces behind the first into `bytes`: for the rare chain of more pieces than the kernel
-/// takes in one call.
-pub fn gather(out: &mut Vec<libc::iovec>, head: usize, bytes: &mut [u8]) {
-    let mut done = 0;
-    for piece in out.iter().skip(1) {
-        let here = piece.iov_len.min(bytes.len() - head - done);
-        // SAFETY: as in `split_off`; `bytes` is MAX_FRAME long and the chain no longer than that.
-        unsafe {
-            piece.iov_base.cast::<u8>().copy_to_nonoverlapping(bytes.as_mut_ptr().add(done), here);
-        }
-        done += here;
-    }
-    out.truncate(1);
-    out.push(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: done });
 }

@@ -70,14 +70,14 @@ impl Slot {
 
 /// Places frames in a receive ring that has headers of [`HEADER`] bytes, up to the first that is not of the
 /// usual kind or finds no usual buffer; at most as many as a batch has. Those that were placed are taken from
-/// the iterator, and their number is returned.
+/// the iterator.
 pub fn run<'a>(
     ring: &mut Ring,
     counters: &mut Counters,
     accepts: Accepts,
     Slots(slots): &mut Slots,
     frames: &mut (impl Iterator<Item = Frame<'a>> + Clone),
-) -> usize {
+) {
     slots.clear();
     let mut ahead = frames.clone().take(slots.capacity());
     ring.each_plain(Access::Writable, |chain, buffer| {
@@ -108,7 +108,6 @@ pub fn run<'a>(
     if let Some(last) = slots.len().checked_sub(1) {
         frames.nth(last);
     }
-    slots.len()
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The transmit direction with a datagram socket in the tap's place.
 
 use super::*;
+use crate::mac::Mac;
 use crate::port::MacPolicy;
 use crate::queue::line::Wish;
 use crate::queue::memory::{GuestMap, SharedMemory};
 use crate::queue::ring::RingSetup;
-use crate::queue::vnet::bit;
+use crate::queue::to_wire::SMALL;
+use crate::queue::vnet::{ETHERNET, HEADER, bit};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::os::fd::OwnedFd;
@@ -185,7 +187,7 @@ fn the_kernel_gets_the_address_that_was_judged() {
     assert_eq!(bench.turn(), Turn::Idle);
     let small = message(OWN, 60);
     assert_eq!(
-        bench.scratch.bytes[..small.len()],
+        bench.scratch.batch.small[0][..small.len()],
         small,
         "a small frame leaves from our copy whole"
     );
@@ -193,7 +195,7 @@ fn the_kernel_gets_the_address_that_was_judged() {
     let mut bench = Bench::new();
     bench.offer(0, DATA, &message(OWN, SMALL));
     assert_eq!(bench.turn(), Turn::Idle);
-    let first = bench.scratch.out.first().copied().unwrap();
+    let first = bench.scratch.batch.pieces[0];
     assert_eq!(first.iov_len, HEADER + ETHERNET, "header and addresses leave as one piece");
     let guest = bench.memory.get_host_address(GuestAddress(DATA)).unwrap();
     assert_ne!(first.iov_base.cast::<u8>(), guest, "and not from guest memory");

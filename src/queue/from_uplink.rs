@@ -10,7 +10,7 @@ use super::plug::View;
 use super::spread::{From, Parcels};
 use super::vnet::HEADER;
 use super::{BATCH, TURN_FRAMES, Turn};
-use crate::queue::from_guest::Scratch;
+use crate::queue::scratch::Scratch;
 use crate::switch::{self, Head, Receivers};
 use crate::uplink::packet::{Head as Front, PacketQueue, Received};
 

@@ -13,15 +13,15 @@ use std::sync::Arc;
 use log::{debug, warn};
 
 use super::batch::Batch;
-use super::from_guest::Scratch;
 use super::gate::Gate;
 use super::pair::Side;
 use super::plug::Lan;
 use super::pool::Seat;
+use super::scratch::Scratch;
 use super::{Turn, from_uplink};
 use crate::poll::Interest;
 use crate::stats::Drop;
-use crate::uplink::packet::PacketQueue;
+use crate::uplink::packet::{PacketQueue, SEND_HEADER};
 
 #[derive(Default)]
 struct State {
@@ -83,7 +83,7 @@ impl Lane {
         match &state.queue {
             // SAFETY: the batch's messages consist of its own bytes and of guest memory that the sender's
             // ring keeps mapped while its line is locked, which it is during a turn.
-            Some(queue) => batch.send(|messages| unsafe { queue.send(messages) }),
+            Some(queue) => batch.send(SEND_HEADER, |messages| unsafe { queue.send(messages) }),
             None => {
                 batch.lose(Drop::NoDevice);
                 batch.entries.len()

@@ -10,12 +10,15 @@
 //! | `copy` | copies into and out of guest memory in pieces |
 //! | `pair`, `gate` | a queue pair: both lines and their locks |
 //! | `pool`, `worker` | the threads that carry the pairs |
+//! | `run_list`, `scratch` | which turns are due at a worker; what it works with |
+//! | `batch`, `entry` | frames from a guest: taken, looked at and judged before any of them moves |
+//! | `to_wire` | what of a batch leaves by a parent or a tap |
 //!
 //! With a macvtap device behind it, where the kernel forwards:
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `from_guest` | a turn of the guest's transmit ring: chain to `writev` |
+//! | `from_guest` | a turn of the guest's transmit ring: a `writev` for each frame |
 //! | `to_guest`, `ahead` | a turn of the guest's receive ring: `readv` to chains taken ahead of need |
 //! | `tap_watch` | what the tap is watched for |
 //!
@@ -24,8 +27,7 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `plug` | a port's place in its parent's switch: table and ports as one snapshot |
-//! | `to_switch`, `batch` | a turn of the guest's transmit ring: look at a batch, decide, send, hand over |
-//! | `to_wire` | what of a batch leaves by the parent, in one system call |
+//! | `to_switch` | a turn of the guest's transmit ring: look at a batch, decide, send, hand over |
 //! | `from_uplink` | a turn over what the parent has received |
 //! | `spread` | a batch handed over receiver by receiver |
 //! | `deliver` | a frame placed in a receive ring: the one copy |
@@ -46,6 +48,7 @@ pub mod batch;
 pub mod chain;
 pub mod copy;
 pub mod deliver;
+pub mod entry;
 pub mod express;
 pub mod fault;
 pub mod from_guest;
@@ -58,6 +61,8 @@ pub mod pair;
 pub mod plug;
 pub mod pool;
 pub mod ring;
+pub mod run_list;
+pub mod scratch;
 pub mod spread;
 pub mod tap_watch;
 pub mod to_guest;

@@ -6,21 +6,22 @@
 //! it, no turn is under way, and none will begin with what it takes away.
 
 mod switched;
+mod turns;
 
 use std::fs::File;
 use std::sync::Arc;
 
 use log::warn;
 
+use super::Turn;
 use super::backlog::Backlog;
-use super::from_guest::{self, Scratch};
+use super::from_guest;
 use super::gate::Gate;
 use super::line::{Far, Line, Wish};
 use super::pool::Seat;
+use super::scratch::Scratch;
 use super::tap_watch::TapWatch;
 use super::to_guest::Receive;
-use super::to_switch;
-use super::{Terms, Turn};
 use crate::poll::Interest;
 use crate::port::PortData;
 use crate::stats::Counters;
@@ -277,69 +278,6 @@ impl QueuePair {
     /// What was moved and dropped: from the guest, to the guest.
     pub fn counters(&self) -> (Counters, Counters) {
         (self.from_guest.control().line.counters, self.to_guest.control().line.counters)
-    }
-
-    /// Worker: the tap has become writable again, or reports an error for ever.
-    pub(super) fn tap_ready(&self, writable: bool, failed: bool) {
-        if writable {
-            self.watch.output(&self.seat, false);
-        }
-        if failed {
-            self.watch.give_up(&self.seat);
-        }
-    }
-
-    /// Worker: runs one turn.
-    pub fn turn(&self, side: Side, terms: Terms, scratch: &mut Scratch) -> Turn {
-        let name = RingName(self, side);
-        match side {
-            Side::FromGuest => {
-                let Some(mut state) = self.from_guest.work() else { return Turn::More };
-                let line = &mut state.line;
-                let plug = match &line.far {
-                    Far::Switch(plug) if line.active() => Some(plug.clone()),
-                    _ => None,
-                };
-                let turn = match &plug {
-                    Some(plug) => to_switch::turn(
-                        line,
-                        plug,
-                        &self.port,
-                        self.index,
-                        terms.linger,
-                        scratch,
-                        &name,
-                    ),
-                    None => from_guest::turn(line, &self.port, scratch, &name),
-                };
-                line.check_memory(&name);
-                match (turn, plug) {
-                    (Turn::Full, Some(plug)) => plug.lane.wait(self.seat.slot()),
-                    (Turn::Full, None) => self.watch.output(&self.seat, true),
-                    _ => {}
-                }
-                turn
-            }
-            Side::ToGuest => {
-                let Some(mut guard) = self.to_guest.work() else { return Turn::More };
-                let state = &mut *guard;
-                if matches!(state.line.far, Far::Switch(_)) {
-                    let turn = self.drain(state, terms.expired, scratch, &name);
-                    state.line.check_memory(&name);
-                    return turn;
-                }
-                let Some(receive) = &mut state.receive else { return Turn::Idle };
-                let turn = receive.turn(&mut state.line, terms.expired, &name);
-                state.line.check_memory(&name);
-                // Under the lock, so that a stop cannot come between the turn and what follows from it.
-                match turn {
-                    Turn::Idle => self.watch.input(&self.seat, true),
-                    Turn::Starved { .. } => self.watch.input(&self.seat, false),
-                    Turn::More | Turn::Full | Turn::Lingering { .. } => {}
-                }
-                turn
-            }
-        }
     }
 }
 

@@ -11,16 +11,17 @@
 
 use std::fmt::Display;
 
-use super::batch::{Batch, End, Fate};
+use super::batch::{Batch, End};
 use super::copy::get;
 use super::deliver::Frame;
+use super::entry::Fate;
 use super::line::Line;
 use super::plug::Plug;
 use super::ring::Ring;
 use super::spread::{From, Parcels};
 use super::{TURN_BYTES, TURN_FRAMES, Turn};
 use crate::port::PortData;
-use crate::queue::from_guest::Scratch;
+use crate::queue::scratch::Scratch;
 use crate::stats::Drop;
 use crate::switch::{self, Groups, Head, Membership, Receivers};
 

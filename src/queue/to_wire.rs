@@ -1,4 +1,5 @@
-//! What of a batch is for the wire, as the kernel wants it: one message per frame, all in one system call.
+//! What of a batch is for the wire, as the kernel wants it: one message per frame. A packet socket takes all of
+//! them in one system call, a tap one at a time.
 //!
 //! A message is the judged front of the frame, from our own memory, and the rest from the guest's: the
 //! kernel copies once. A small frame is copied here first, and is one piece in our memory: the kernel
@@ -8,11 +9,11 @@
 
 use std::io;
 
-use super::batch::{Batch, Entry};
+use super::batch::Batch;
 use super::copy::get;
-use super::vnet::ETHERNET;
+use super::entry::Entry;
+use super::vnet::{ETHERNET, HEADER};
 use crate::stats::Drop;
-use crate::uplink::packet::SEND_HEADER;
 
 /// Bytes of a message that is copied here, header included: four cache lines.
 pub(super) const SMALL: usize = 256;
@@ -20,13 +21,14 @@ pub(super) const SMALL: usize = 256;
 pub(super) type Small = [u8; SMALL];
 
 impl Batch {
-    /// Sends what is for the wire, by `send`, which takes messages and returns how many it took.
-    /// Returns how many entries of the batch are done: all, unless the wire pushes back.
+    /// Sends what is for the wire, by `send`, which takes messages, each with a header of `header` bytes, and
+    /// returns how many it took. Returns how many entries of the batch are done: all, unless the wire pushes back.
     pub fn send(
         &mut self,
+        header: usize,
         mut send: impl FnMut(&mut [libc::mmsghdr]) -> io::Result<usize>,
     ) -> usize {
-        self.address();
+        self.address(header);
         let mut at = 0;
         while let Some(rest) = self.messages.get_mut(at..).filter(|rest| !rest.is_empty()) {
             let index = self.wire.get(at).copied().unwrap_or_default();
@@ -57,7 +59,8 @@ impl Batch {
     }
 
     /// Makes a message of every entry that is for the wire.
-    fn address(&mut self) {
+    fn address(&mut self, header: usize) {
+        let skip = HEADER.saturating_sub(header);
         self.wire.clear();
         self.messages.clear();
         for ((index, entry), small) in self.entries.iter_mut().enumerate().zip(&mut self.small) {
@@ -65,19 +68,22 @@ impl Batch {
                 continue;
             }
             let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { continue };
-            let (header, _) = entry.header.split_at(SEND_HEADER);
-            entry.front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
+            let Some(front) = entry.front.get_mut(skip..) else { continue };
+            front
+                .iter_mut()
+                .zip(entry.header.iter().take(header))
+                .for_each(|(to, from)| *to = *from);
             let Some((place, body)) = pieces.split_first_mut() else { continue };
-            let small = small.get_mut(..SEND_HEADER + entry.len);
+            let small = small.get_mut(..front.len() - ETHERNET + entry.len);
             let count = if small.is_some() { 1 } else { 1 + body.len() };
             *place = match small {
                 Some(whole) => {
-                    let (front, rest) = whole.split_at_mut(SEND_HEADER + ETHERNET);
-                    front.copy_from_slice(&entry.front);
+                    let (to, rest) = whole.split_at_mut(front.len());
+                    to.copy_from_slice(front);
                     get(body, rest);
                     piece(whole)
                 }
-                None => piece(&mut entry.front),
+                None => piece(front),
             };
             // SAFETY: a mmsghdr is plain numbers and pointers; all zero is an empty message.
             let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };

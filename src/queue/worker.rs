@@ -11,15 +11,15 @@
 //! nothing moves. Who wants answers in two microseconds and has processor time to give for them says for how
 //! long (`--busy-poll`). Each ring has its own moment: one that is busy does not keep the others looked at.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::error;
 
-use super::from_guest::Scratch;
 use super::pair::Side;
 use super::pool::{Event, Sitter, Worker};
+use super::run_list::{Due, RunList};
+use super::scratch::Scratch;
 use super::{Terms, Turn};
 use crate::poll::{Interest, Ready};
 
@@ -32,124 +32,35 @@ const BLIND_ROUNDS: u32 = 4;
 /// How long a frame waits for a guest that has some buffers, but too few for it.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Turns that are due, each at most once.
-#[derive(Default)]
-struct RunList {
-    due: VecDeque<(usize, Side)>,
-    queued: Vec<[bool; 2]>,
-    /// Pairs that were not asked to kick, and until when they are not.
-    lingering: Vec<(usize, Instant)>,
-}
-
-impl RunList {
-    fn push(&mut self, slot: usize, side: Side) {
-        if self.queued.len() <= slot {
-            self.queued.resize(slot + 1, [false; 2]);
-        }
-        if !std::mem::replace(&mut self.queued[slot][side as usize], true) {
-            self.due.push_back((slot, side));
-        }
-    }
-
-    fn pop(&mut self) -> Option<(usize, Side)> {
-        let (slot, side) = self.due.pop_front()?;
-        self.queued[slot][side as usize] = false;
-        Some((slot, side))
-    }
+/// What a worker knows from one round to the next.
+struct Shift<'w> {
+    worker: &'w Worker,
+    scratch: Scratch,
+    run: RunList,
+    /// Pairs for whose guest a frame waits that has found too few buffers.
+    waiting: Vec<usize>,
+    /// When the first of them has waited long enough.
+    patience_ends: Option<Instant>,
+    /// Rounds since the events were last looked at.
+    blind: u32,
+    ready: [Ready; 64],
 }
 
 impl Worker {
     /// Serves the pairs until the pool ends.
     pub(super) fn run(&self) {
-        let mut scratch = Scratch::default();
-        let mut run = RunList::default();
-        let mut waiting: Vec<usize> = Vec::new();
-        let mut lingered: Vec<Instant> = Vec::new();
-        let mut patience_ends: Option<Instant> = None;
-        let mut blind = 0;
-        let mut ready = [Ready::new(Interest::empty(), 0); 64];
+        let mut shift = Shift {
+            worker: self,
+            scratch: Scratch::default(),
+            run: RunList::default(),
+            waiting: Vec::new(),
+            patience_ends: None,
+            blind: 0,
+            ready: [Ready::new(Interest::empty(), 0); 64],
+        };
         while !self.stop.load(Ordering::Acquire) {
-            let timeout = match patience_ends {
-                _ if !run.due.is_empty() || !run.lingering.is_empty() => 0,
-                Some(_) => PATIENCE.as_millis() as i32,
-                None => -1,
-            };
-            // Between two looks at a ring that may have something any moment, not every time.
-            if run.due.is_empty() && !run.lingering.is_empty() && blind < BLIND_ROUNDS {
-                blind += 1;
-            } else {
-                blind = 0;
-                match self.poller.wait(timeout, &mut ready) {
-                    Ok(events) => events.iter().for_each(|event| self.note(event, &mut run)),
-                    Err(error) => {
-                        // Cannot happen to a valid instance; if it does, do not spin.
-                        error!("worker: epoll_wait: {error}");
-                        std::thread::sleep(Duration::from_millis(100));
-                    }
-                }
-            }
-            let expired = patience_ends.is_some_and(|end| Instant::now() >= end);
-            if expired {
-                patience_ends = None;
-                waiting.iter().for_each(|&slot| run.push(slot, Side::ToGuest));
-            }
-            // Those that linger have their turn after those that are due, and at the end of their time the
-            // one in which they are asked to kick.
-            let due = run.due.len();
-            let now = Instant::now();
-            lingered.clear();
-            while let Some((slot, until)) = run.lingering.pop() {
-                let before = run.due.len();
-                run.push(slot, Side::FromGuest);
-                if run.due.len() > before {
-                    lingered.push(until);
-                }
-            }
-            // One round: what is pushed back waits for the next look at the events.
-            for turn in 0..run.due.len() {
-                let Some((slot, side)) = run.pop() else { break };
-                let pair = match self.sitter(slot) {
-                    Some(Sitter::Pair(pair)) => pair,
-                    Some(Sitter::Lane(lane)) => {
-                        if lane.turn(&mut scratch) == Turn::More {
-                            run.push(slot, side);
-                        }
-                        continue;
-                    }
-                    None => continue,
-                };
-                let until = turn.checked_sub(due).and_then(|at| lingered.get(at)).copied();
-                let terms = Terms {
-                    expired: expired && side == Side::ToGuest && waiting.contains(&slot),
-                    linger: until.is_none_or(|until| now < until),
-                };
-                match pair.turn(side, terms, &mut scratch) {
-                    Turn::More => run.push(slot, side),
-                    Turn::Lingering { moved } => {
-                        let until = match until {
-                            Some(until) if !moved => until,
-                            None if !moved => now,
-                            _ => Instant::now() + self.linger,
-                        };
-                        run.lingering.push((slot, until));
-                        continue;
-                    }
-                    Turn::Starved { waiting: true } => {
-                        if !waiting.contains(&slot) {
-                            waiting.push(slot);
-                        }
-                        patience_ends.get_or_insert_with(|| Instant::now() + PATIENCE);
-                        continue;
-                    }
-                    Turn::Idle | Turn::Full | Turn::Starved { waiting: false } => {}
-                }
-                if side == Side::ToGuest {
-                    waiting.retain(|&other| other != slot);
-                }
-            }
-            if waiting.is_empty() {
-                patience_ends = None;
-            }
+            shift.look();
+            shift.round();
         }
     }
 
@@ -178,6 +89,93 @@ impl Worker {
                     None => {}
                 }
             }
+        }
+    }
+}
+
+impl Shift<'_> {
+    /// Looks for events, and waits for them when there is nothing to do.
+    fn look(&mut self) {
+        let lingers = self.run.lingers();
+        // Between two looks at a ring that may have something any moment, not every time.
+        if self.run.due() == 0 && lingers && self.blind < BLIND_ROUNDS {
+            self.blind += 1;
+            return;
+        }
+        self.blind = 0;
+        let timeout = match self.patience_ends {
+            _ if self.run.due() > 0 || lingers => 0,
+            Some(_) => PATIENCE.as_millis() as i32,
+            None => -1,
+        };
+        match self.worker.poller.wait(timeout, &mut self.ready) {
+            Ok(events) => events.iter().for_each(|event| self.worker.note(event, &mut self.run)),
+            Err(error) => {
+                // Cannot happen to a valid instance; if it does, do not spin.
+                error!("worker: epoll_wait: {error}");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        }
+    }
+
+    /// One turn for each ring that is due, then for each that lingers. What is pushed back meanwhile waits for
+    /// the next look at the events.
+    fn round(&mut self) {
+        let now = Instant::now();
+        let expired = self.patience_ends.is_some_and(|end| now >= end);
+        if expired {
+            self.patience_ends = None;
+            self.waiting.iter().for_each(|&slot| self.run.push(slot, Side::ToGuest));
+        }
+        self.run.rouse();
+        for _ in 0..self.run.due() {
+            let Some(due) = self.run.pop() else { break };
+            self.turn(due, now, expired);
+        }
+        if self.waiting.is_empty() {
+            self.patience_ends = None;
+        }
+    }
+
+    /// One turn, and what follows from how it ended.
+    fn turn(&mut self, Due { slot, side, until }: Due, now: Instant, expired: bool) {
+        let pair = match self.worker.sitter(slot) {
+            Some(Sitter::Pair(pair)) => pair,
+            Some(Sitter::Lane(lane)) => {
+                if lane.turn(&mut self.scratch) == Turn::More {
+                    self.run.push(slot, side);
+                }
+                return;
+            }
+            None => return,
+        };
+        let terms = Terms {
+            expired: expired && side == Side::ToGuest && self.waiting.contains(&slot),
+            // At the end of its time a ring has the turn in which it is asked to kick.
+            linger: until.is_none_or(|until| now < until),
+        };
+        match pair.turn(side, terms, &mut self.scratch) {
+            Turn::More => self.run.push(slot, side),
+            Turn::Lingering { moved } => {
+                let until = match until {
+                    Some(until) if !moved => until,
+                    None if !moved => now,
+                    _ => Instant::now() + self.worker.linger,
+                };
+                self.run.linger(slot, until);
+                return;
+            }
+            Turn::Starved { waiting: true } => {
+                if !self.waiting.contains(&slot) {
+                    self.waiting.push(slot);
+                }
+                self.patience_ends.get_or_insert_with(|| Instant::now() + PATIENCE);
+                return;
+            }
+            Turn::Idle | Turn::Full | Turn::Starved { waiting: false } => {}
+        }
+        if side == Side::ToGuest {
+            self.waiting.retain(|&other| other != slot);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use super::{QueuePair, RingName, Side, ToGuest};
 use crate::queue::Turn;
 use crate::queue::deliver::{Carry, Delivery, Frame};
-use crate::queue::from_guest::Scratch;
+use crate::queue::scratch::Scratch;
 use crate::queue::spread::From;
 
 impl QueuePair {

@@ -1,0 +1,134 @@
+//! One frame of a batch: what is known of it, and what happens to it.
+//!
+//! Opened, it has a copy of the virtio-net header and of the Ethernet header; judged, it has a fate. The judged
+//! copies are what leaves, whoever the receiver is: the guest may write to its own memory meanwhile. A header that
+//! asks for the impossible (virtio 1.2, 5.1.6.2) or an address that is not the guest's costs the guest this frame.
+
+use std::ops::Range;
+
+use super::copy::{take_both, take_front};
+use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
+use crate::port::{MacJudgement, PortData};
+use crate::stats::Drop;
+use crate::switch::{self, Head, PortId, Receivers, Table, Verdict};
+
+/// What happens to a frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate {
+    /// Not known yet.
+    Undecided,
+    /// It goes where the switch says.
+    Go(Verdict),
+    /// It is dropped.
+    Drop(Drop),
+}
+
+/// One frame of a batch.
+#[derive(Debug)]
+pub struct Entry {
+    /// The chain's id for the used ring.
+    pub chain: u16,
+    /// What happens to it.
+    pub fate: Fate,
+    /// The checked virtio-net header.
+    pub(super) header: [u8; HEADER],
+    /// Room for the header as the kernel wants it, then the Ethernet header.
+    pub(super) front: [u8; HEADER + ETHERNET],
+    /// Length of the frame without the virtio-net header, in bytes.
+    pub len: usize,
+    /// Its addresses.
+    pub head: Head,
+    /// The wire did not take it, for this reason.
+    pub lost: Option<Drop>,
+    /// Its pieces: one place for `front`, then what follows it in the guest's memory.
+    pub(super) pieces: Range<usize>,
+}
+
+impl Entry {
+    pub(super) fn new(chain: u16, fate: Fate, pieces: Range<usize>) -> Entry {
+        Entry {
+            chain,
+            fate,
+            header: [0; HEADER],
+            front: [0; HEADER + ETHERNET],
+            len: 0,
+            head: Head::default(),
+            lost: None,
+            pieces,
+        }
+    }
+
+    /// Copies the front of the chain and checks its lengths. `len` is that of the whole chain before.
+    pub(super) fn open(&mut self, pieces: &mut [libc::iovec], header: usize) {
+        let bytes = self.len;
+        self.len = bytes.saturating_sub(header);
+        if self.len < ETHERNET {
+            self.fate = Fate::Drop(Drop::Short);
+            return;
+        }
+        if bytes > MAX_FRAME {
+            self.fate = Fate::Drop(Drop::Long);
+            return;
+        }
+        let Some(pieces) = pieces.get_mut(self.pieces.start + 1..self.pieces.end) else { return };
+        let Some(ethernet) = self.front.last_chunk_mut() else { return };
+        if header == HEADER {
+            take_both(pieces, &mut self.header, ethernet);
+        } else {
+            take_front(pieces, self.header.get_mut(..header).unwrap_or_default());
+            take_front(pieces, ethernet);
+        }
+        self.head = Head::of(ethernet);
+    }
+
+    /// Whether the switch sends it out.
+    pub(super) fn is_for_the_wire(&self) -> bool {
+        matches!(self.fate, Fate::Go(verdict) if verdict.wire)
+    }
+
+    /// Judges header and length: whether the frame is to be segmented, or why it is dropped.
+    #[inline]
+    fn check(&mut self, features: u64, longest: usize) -> Result<bool, Drop> {
+        match vnet::check(&mut self.header, self.len, features) {
+            Checked::Bad => Err(Drop::BadHeader),
+            Checked::Plain if self.len > longest => Err(Drop::Long),
+            Checked::Plain => Ok(false),
+            Checked::Segmented => Ok(true),
+        }
+    }
+
+    /// Decides what happens to the frame where the kernel forwards: what is in order is for the device.
+    pub(super) fn admit(&mut self, port: &PortData, features: u64, longest: usize) -> Fate {
+        match self.check(features, longest) {
+            Err(reason) => Fate::Drop(reason),
+            Ok(_) if port.judge_source(self.head.src) == MacJudgement::Foreign => {
+                Fate::Drop(Drop::ForeignMac)
+            }
+            Ok(_) => Fate::Go(Verdict { wire: true, to: Receivers::None, why: None }),
+        }
+    }
+
+    /// Decides what happens to the frame where we forward.
+    pub(super) fn judge(
+        &mut self,
+        port: &PortData,
+        id: PortId,
+        table: &Table,
+        features: u64,
+        longest: usize,
+    ) -> Fate {
+        let segmented = match self.check(features, longest) {
+            Ok(segmented) => segmented,
+            Err(reason) => return Fate::Drop(reason),
+        };
+        let source = self.head.src;
+        // Judged first, so that the control side is told of a guest that wants a sibling's address.
+        if !port.is_settled(source)
+            && (port.judge_source(source) == MacJudgement::Foreign
+                || port.is_unsettled(source) && table.is_taken(source, id))
+        {
+            return Fate::Drop(Drop::ForeignMac);
+        }
+        Fate::Go(switch::from_guest(table, id, &self.head, self.len, segmented))
+    }
+}
