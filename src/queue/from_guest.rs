@@ -16,10 +16,9 @@
 use std::fmt::Display;
 use std::io;
 
-use super::batch::{Batch, End};
+use super::batch::Batch;
 use super::entry::Fate;
 use super::line::{Far, Line};
-use super::ring::Ring;
 use super::scratch::Scratch;
 use super::vnet::header_len;
 use super::{TURN_BYTES, TURN_FRAMES, Turn};
@@ -70,20 +69,8 @@ pub fn turn(
         if cut < all {
             return Turn::Full;
         }
-        match end {
-            End::Full => {}
-            End::Empty => match line.ring.as_mut().map_or(Ok(false), Ring::ask_for_kicks) {
-                Ok(true) => {}
-                Ok(false) => return Turn::Idle,
-                Err(fault) => {
-                    line.break_ring(fault, name);
-                    return Turn::Idle;
-                }
-            },
-            End::Broken(fault) => {
-                line.break_ring(fault, name);
-                return Turn::Idle;
-            }
+        if line.rests(end, name) {
+            return Turn::Idle;
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
+use super::batch::End;
 use super::plug::Plug;
 use super::ring::{Fault, Ring, RingSetup};
 use crate::stats::Counters;
@@ -105,6 +106,22 @@ impl Line {
     /// Where the ring stands: the used index as the driver sees it.
     pub fn position(&self) -> Option<u16> {
         self.ring.as_ref().map(Ring::position)
+    }
+
+    /// After a batch from the guest that ended so: true when there is no more to take until it kicks.
+    pub fn rests(&mut self, end: End, name: &dyn std::fmt::Display) -> bool {
+        let more = match end {
+            End::Full => Ok(true),
+            End::Empty => self.ring.as_mut().map_or(Ok(false), Ring::ask_for_kicks),
+            End::Broken(fault) => Err(fault),
+        };
+        more.map_or_else(
+            |fault| {
+                self.break_ring(fault, name);
+                true
+            },
+            |more| !more,
+        )
     }
 
     /// Stops a ring that broke the rules, tells the front-end and the log, once.

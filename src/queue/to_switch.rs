@@ -17,7 +17,6 @@ use super::deliver::Frame;
 use super::entry::Fate;
 use super::line::Line;
 use super::plug::Plug;
-use super::ring::Ring;
 use super::spread::{From, Parcels};
 use super::{TURN_BYTES, TURN_FRAMES, Turn};
 use crate::port::PortData;
@@ -135,21 +134,11 @@ pub fn turn(
         if late > 0 {
             return Turn::More;
         }
-        match end {
-            End::Full => {}
-            End::Empty if linger => return Turn::Lingering { moved: frames > 0 },
-            End::Empty => match line.ring.as_mut().map_or(Ok(false), Ring::ask_for_kicks) {
-                Ok(true) => {}
-                Ok(false) => return Turn::Idle,
-                Err(fault) => {
-                    line.break_ring(fault, name);
-                    return Turn::Idle;
-                }
-            },
-            End::Broken(fault) => {
-                line.break_ring(fault, name);
-                return Turn::Idle;
-            }
+        if end == End::Empty && linger {
+            return Turn::Lingering { moved: frames > 0 };
+        }
+        if line.rests(end, name) {
+            return Turn::Idle;
         }
     }
 }

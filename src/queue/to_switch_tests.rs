@@ -17,7 +17,7 @@ use crate::queue::memory::{GuestMap, SharedMemory};
 use crate::queue::pair::{QueuePair, Side};
 use crate::queue::plug::{Jack, Lan, View};
 use crate::queue::pool::Pool;
-use crate::queue::ring::RingSetup;
+use crate::queue::ring::{Ring, RingSetup};
 use crate::queue::vnet::{HEADER, bit};
 use crate::switch::{ParentFacts, Rules, Table};
 
