@@ -235,13 +235,17 @@ fn no_path_takes_more_instructions_than_it_did() {
     let (origin, program) = (origin(), build());
     let mut costs = count(&program);
     let take = std::env::var_os("VUM_BUDGET").is_some_and(|value| value == "take");
+    for _ in 0..if take { 2 } else { 0 } {
+        costs = least(costs, &count(&program));
+    }
     let text = if take { written(&origin, &costs) } else { fs::read_to_string(FILE).unwrap() };
     let (old_origin, old) = read(&text);
     for _ in 0..2 {
         if compare((&origin, &costs), (&old_origin, &old)).0.is_empty() {
             break;
         }
-        // How the kernel's timer cuts what arrives adds a percent at times: the least is what a path takes.
+        // How the kernel's timer cuts what arrives adds a percent at times, and so do two addresses that meet in the
+        // switch's table, which is another one in each run: the least is what a path takes.
         costs = least(costs, &count(&program));
     }
     println!(

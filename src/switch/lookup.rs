@@ -2,7 +2,8 @@
 //!
 //! An open-addressing table of one 64-bit word per slot: 48 bits of address, 16 bits of port, 0 for
 //! empty. It is built once and never changed, so it needs no deletion and no lock; at most half of its
-//! slots are used, and 1000 ports fit into 16 KiB, which a first-level cache holds.
+//! slots are used, and 1000 ports fit into 16 KiB, which a first-level cache holds. A small table has room to
+//! spare, so that the few addresses of a few ports seldom meet.
 //!
 //! Addresses are chosen by users and, where a port may follow its guest, by guests. A guest that knew
 //! the hash function could pick addresses that all land in one place and make every lookup of every
@@ -17,6 +18,8 @@ use std::hash::{BuildHasher, Hasher};
 use super::PortId;
 use crate::mac::Mac;
 
+/// Slots of the smallest table: eight cache lines.
+const LEAST: usize = 64;
 /// A run of full slots that is good enough: four cache lines, walked in order.
 const GOOD_RUN: usize = 32;
 /// Tables tried before the best one is taken. With honest addresses the first is nearly always good.
@@ -69,7 +72,7 @@ impl Lookup {
     }
 
     fn build(ports: &[(Mac, PortId)], multiplier: u64) -> Lookup {
-        let size = ports.len().saturating_mul(2).next_power_of_two().max(4);
+        let size = ports.len().saturating_mul(2).next_power_of_two().max(LEAST);
         let shift = 64 - size.trailing_zeros();
         // Odd, or its lowest bits would be wasted.
         let multiplier = multiplier | 1;

@@ -52,8 +52,11 @@ impl LanKeeper {
         let rules = members().map(|member| member.map_or_else(Member::nobody, Member::rules));
         let jacks = members().map(|member| member.map(Member::jack).unwrap_or_default());
         let table = Table::new(rules.collect(), facts);
-        self.lan.show(View { table, jacks: jacks.collect() });
-        self.set_filters()
+        let view = View { table, jacks: jacks.collect() };
+        // A port that can be heard to work has all that belongs to it: what it hears, and what the host does not.
+        let filtered = self.set_filters();
+        self.lan.show(view);
+        filtered
     }
 
     /// The NIC and the kernel let through what the ports are to hear, and keep from the host what it is
