@@ -12,7 +12,7 @@ use std::io;
 use super::batch::Batch;
 use super::copy::get;
 use super::entry::Entry;
-use super::vnet::{ETHERNET, HEADER};
+use super::vnet::{ETHERNET, HEADER, LEGACY_HEADER};
 use crate::stats::Drop;
 
 /// Bytes of a message that is copied here, header included: four cache lines.
@@ -28,7 +28,11 @@ impl Batch {
         header: usize,
         mut send: impl FnMut(&mut [libc::mmsghdr]) -> io::Result<usize>,
     ) -> usize {
-        self.address(header);
+        // Of fixed length, which makes a few moves of the copies.
+        match header {
+            HEADER => self.address::<{ HEADER + ETHERNET }>(),
+            _ => self.address::<{ LEGACY_HEADER + ETHERNET }>(),
+        }
         let mut at = 0;
         while let Some(rest) = self.messages.get_mut(at..).filter(|rest| !rest.is_empty()) {
             let index = self.wire.get(at).copied().unwrap_or_default();
@@ -58,9 +62,8 @@ impl Batch {
         }
     }
 
-    /// Makes a message of every entry that is for the wire.
-    fn address(&mut self, header: usize) {
-        let skip = HEADER.saturating_sub(header);
+    /// Makes a message of every entry that is for the wire. `FRONT` is the length of header and Ethernet header.
+    fn address<const FRONT: usize>(&mut self) {
         self.wire.clear();
         self.messages.clear();
         for ((index, entry), small) in self.entries.iter_mut().enumerate().zip(&mut self.small) {
@@ -68,17 +71,15 @@ impl Batch {
                 continue;
             }
             let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { continue };
-            let Some(front) = entry.front.get_mut(skip..) else { continue };
-            front
-                .iter_mut()
-                .zip(entry.header.iter().take(header))
-                .for_each(|(to, from)| *to = *from);
+            let Some(front) = entry.front.last_chunk_mut::<FRONT>() else { continue };
+            let header = entry.header.iter().take(FRONT - ETHERNET);
+            front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
             let Some((place, body)) = pieces.split_first_mut() else { continue };
-            let small = small.get_mut(..front.len() - ETHERNET + entry.len);
+            let small = small.get_mut(..FRONT - ETHERNET + entry.len);
             let count = if small.is_some() { 1 } else { 1 + body.len() };
             *place = match small {
                 Some(whole) => {
-                    let (to, rest) = whole.split_at_mut(front.len());
+                    let (to, rest) = whole.split_at_mut(FRONT);
                     to.copy_from_slice(front);
                     get(body, rest);
                     piece(whole)
