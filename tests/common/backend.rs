@@ -152,6 +152,18 @@ impl Backend {
         assert!(found, "the log does not say '{text}' within {timeout:?}");
     }
 
+    /// Waits until the control side has done what was due before this call: it tells its counters after that.
+    /// Twice, since the first request may have been seen together with what was due.
+    pub fn wait_caught_up(&self) {
+        for _ in 0..2 {
+            let told = || self.log().matches(": from the guest: ").count();
+            let before = told();
+            self.signal(Signal::SIGUSR1);
+            let tells = wait_until(Duration::from_secs(10), || told() > before);
+            assert!(tells, "no counters at SIGUSR1");
+        }
+    }
+
     /// Whether it still runs.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -1,8 +1,10 @@
 //! Who hears what beside a passthru port and a source port: the host's own stack is the witness.
 
-use crate::bench::{Bench, HostTalk, hush, mac, mac_key};
+use std::time::Duration;
+
+use crate::bench::{Bench, Guest, HostTalk, hush, mac, mac_key};
 use crate::common::frames::{self, Mac};
-use crate::common::netns::World;
+use crate::common::netns::{World, wait_until};
 use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
 use crate::common::vmm::QemuOptions;
 
@@ -56,7 +58,7 @@ fn a_source_port_with_nodst_has_its_senders_for_itself() {
     let mut guest = bench.connect(0, mac(0), &QemuOptions::default());
     let unicast = |from: Mac| frames::tagged(own, from, fresh_tag(), 60);
     // The port is up when the listed sender is heard.
-    let up = crate::common::netns::wait_until(2 * SECOND, || {
+    let up = wait_until(2 * SECOND, || {
         let frame = unicast(listed);
         bench.wire.send(&frame);
         guest.gets(frames::tag_of(&frame).unwrap(), SILENCE)
@@ -83,4 +85,30 @@ fn a_source_port_with_nodst_has_its_senders_for_itself() {
     // The filter goes with the process, however that ends.
     bench.backend.kill();
     talk.wait(SECOND);
+}
+
+/// The table said that the port is up while the filters were still on their way to the kernel.
+#[test]
+fn bug_the_host_heard_a_ports_echo_while_it_came_up() {
+    let world = World::new();
+    hush(&world);
+    let talk = HostTalk::new(&world);
+    talk.wait(ARRIVAL);
+    let bench = Bench::in_world(world, &[format!("{},mode=private", mac_key(0))], &[]);
+    let echo = || talk.hears(&bench.wire, mac(0), frames::BROADCAST);
+    for round in 0..10 {
+        assert!(
+            wait_until(ARRIVAL, echo),
+            "round {round}: with no guest it is anybody's broadcast"
+        );
+        let mut guest = bench.connect(0, mac(0), &QemuOptions::default());
+        // The moment at which the port hears the LAN, with no pause in between. (Its guest speaks first: the LAN's
+        // switch has just heard its address elsewhere.)
+        let moment = Duration::from_millis(3);
+        let hears = |guest: &mut Guest| {
+            bench.reaches_lan(guest, moment) && bench.reached_from_lan(guest, moment)
+        };
+        assert!((0..2000).any(|_| hears(&mut guest)), "round {round}: the guest hears nothing");
+        assert!(!echo(), "round {round}: the host hears what its own port has said");
+    }
 }

@@ -26,7 +26,7 @@ struct Guest {
 
 pub struct Program {
     guests: Vec<Option<Guest>>,
-    _backend: Backend,
+    backend: Backend,
     _sockets: TempDir,
     lan: Lan,
 }
@@ -50,7 +50,7 @@ impl Program {
             Some(Guest { driver, reports, _vmm: vmm })
         };
         let guests = world.ports.iter().enumerate().map(guest).collect();
-        Program { guests, _backend: backend, _sockets: sockets, lan }
+        Program { guests, backend, _sockets: sockets, lan }
     }
 }
 
@@ -117,6 +117,8 @@ impl Topology for Program {
     }
 
     fn join(&mut self) {
+        // A guest may send before the table says that its port is up, and before the host is deaf to its echoes.
+        self.backend.wait_caught_up();
         for guest in self.guests.iter_mut().flatten() {
             guest.driver.send(0, &guest.reports);
         }
