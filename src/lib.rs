@@ -36,6 +36,7 @@
 //! * [`switch`]: who gets a frame of a userspace macvlan port; pure, the kernel's rules.
 //! * [`offload`]: checksums and segments in software, for a receiver that does not take a frame as it is.
 //! * [`port`]: the few facts of a port that the data plane needs.
+//! * [`port_log`]: the bounded log of a port, for every line that another party can cause.
 //! * [`uplink`]: macvtap devices, netlink, tap queues; packet queues on the parent.
 //! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
 //!
@@ -51,6 +52,7 @@ pub mod mode;
 pub mod offload;
 pub mod poll;
 pub mod port;
+pub mod port_log;
 pub mod print;
 pub mod queue;
 pub mod server;

@@ -17,6 +17,7 @@ use crate::config::Kind;
 use crate::config::{MacChanges, MacChoice, PortConfig};
 use crate::mac::Mac;
 use crate::mode::Mode;
+use crate::port_log::PortLog;
 
 /// Ethernet header and one VLAN tag: what the kernel allows on top of an MTU (`is_skb_forwardable`).
 const FRAME_OVERHEAD: u32 = 14 + 4;
@@ -67,6 +68,8 @@ pub enum MacJudgement {
 pub struct PortData {
     /// The port's name, for the log.
     pub name: String,
+    /// Where lines go that the guest, its front-end or the LAN can cause.
+    pub log: PortLog,
     mac: AtomicU64,
     longest: AtomicU32,
     policy: MacPolicy,
@@ -86,6 +89,7 @@ impl PortData {
     pub fn new(name: &str, policy: MacPolicy, bell: Arc<EventFd>) -> PortData {
         PortData {
             name: name.to_owned(),
+            log: PortLog::new(name),
             mac: AtomicU64::new(0),
             longest: AtomicU32::new(0),
             policy,

@@ -1,0 +1,145 @@
+//! The log of one port, bounded.
+//!
+//! A guest, a front-end, a network manager or the LAN can do in a loop whatever makes the program write a
+//! line. Each line alone is worth reading; a hundred thousand of them fill a disk, hide the neighbours'
+//! lines and keep the control thread busy. Therefore every line that another party can cause goes through
+//! a [`PortLog`]: at most [`LINES`] in each [`WINDOW`], and the next line after a pause says how many were
+//! held back. The log belongs to the port, not to the connection, so that connecting again does not open a
+//! new account.
+//!
+//! What can go wrong: a line that is held back may be the one that explains the trouble. Therefore the first
+//! lines of a window are written and the later ones are not, and [`PortLog::flush`] reports the number of
+//! missing lines when the window has ended, even if nothing happens any more.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+/// Most lines that one port may cause in a [`WINDOW`].
+pub const LINES: u32 = 10;
+/// The time in which they are counted.
+pub const WINDOW: Duration = Duration::from_secs(60);
+
+/// How many lines were written and held back in the present window. Pure: the caller brings the time.
+#[derive(Debug, Default)]
+pub struct LogLimit {
+    window: Option<Instant>,
+    written: u32,
+    held_back: u64,
+}
+
+impl LogLimit {
+    /// Whether a line may be written at `now`. `Some(n)`: yes, and `n` lines before it were held back in the
+    /// window that has ended.
+    pub fn permit(&mut self, now: Instant) -> Option<u64> {
+        let held_back = self.flush(now).unwrap_or(0);
+        self.window.get_or_insert(now);
+        if self.written >= LINES {
+            self.held_back += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(held_back)
+    }
+
+    /// Ends a window whose time is over. Returns how many lines it held back, if there were any.
+    pub fn flush(&mut self, now: Instant) -> Option<u64> {
+        if now.saturating_duration_since(self.window?) < WINDOW {
+            return None;
+        }
+        let held_back = std::mem::take(self).held_back;
+        (held_back > 0).then_some(held_back)
+    }
+
+    /// When [`LogLimit::flush`] will have something to report.
+    pub fn due(&self) -> Option<Instant> {
+        self.window.filter(|_| self.held_back > 0).map(|start| start + WINDOW)
+    }
+}
+
+/// A port's name and its account of log lines. Every thread that works for the port may use it.
+#[derive(Debug)]
+pub struct PortLog {
+    name: String,
+    limit: Mutex<LogLimit>,
+}
+
+impl PortLog {
+    /// The log of the port `name`.
+    pub fn new(name: &str) -> PortLog {
+        PortLog { name: name.to_owned(), limit: Mutex::default() }
+    }
+
+    /// Writes "port NAME: TEXT" at this level, unless the port has caused too many lines lately.
+    pub fn write(&self, level: Level, text: fmt::Arguments<'_>) {
+        if !log::log_enabled!(level) {
+            return;
+        }
+        let permit = self.with(|limit| limit.permit(Instant::now()));
+        match permit {
+            Some(0) => log::log!(level, "port {}: {text}", self.name),
+            Some(n) => {
+                log::log!(
+                    level,
+                    "port {}: {text} ({n} lines before this were held back)",
+                    self.name
+                );
+            }
+            None => {}
+        }
+    }
+
+    /// A warning; see [`PortLog::write`].
+    pub fn warn(&self, text: fmt::Arguments<'_>) {
+        self.write(Level::Warn, text);
+    }
+
+    /// A message; see [`PortLog::write`].
+    pub fn info(&self, text: fmt::Arguments<'_>) {
+        self.write(Level::Info, text);
+    }
+
+    /// Reports the lines that were held back, once their window is over. Returns when to ask again.
+    pub fn flush(&self, now: Instant) -> Option<Instant> {
+        let (held_back, due) = self.with(|limit| (limit.flush(now), limit.due()));
+        if let Some(n) = held_back {
+            log::warn!("port {}: {n} more lines in the last minute were held back", self.name);
+        }
+        due
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut LogLimit) -> T) -> T {
+        act(&mut self.limit.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_writes_ten_lines_a_minute_and_says_how_many_are_missing() {
+        let start = Instant::now();
+        let mut limit = LogLimit::default();
+        let written = (0..1000).filter(|_| limit.permit(start).is_some()).count();
+        assert_eq!(written, 10);
+        assert_eq!(limit.due(), Some(start + WINDOW));
+        assert_eq!(limit.permit(start + WINDOW), Some(990), "the next line tells");
+        assert_eq!(limit.permit(start + WINDOW), Some(0), "once");
+    }
+
+    #[test]
+    fn what_was_held_back_is_told_when_nothing_comes_any_more() {
+        let start = Instant::now();
+        let mut limit = LogLimit::default();
+        for _ in 0..12 {
+            limit.permit(start);
+        }
+        assert_eq!(limit.flush(start + WINDOW - Duration::from_millis(1)), None);
+        assert_eq!(limit.flush(start + WINDOW), Some(2));
+        assert_eq!(limit.due(), None);
+        assert_eq!(limit.flush(start + 2 * WINDOW), None);
+    }
+}

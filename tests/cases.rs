@@ -1,0 +1,21 @@
+//! Regression tests of what an audit, other people's troubles and a first-time user found; one test for each input.
+//!
+//! | file | kind |
+//! | --- | --- |
+//!
+//! A test is named `bug_` and the number of its input: `b` frames and host, `u` users, `s` harm by tenants, `f` a
+//! finding of the audit. Each fails on the program as it was before the input was mended, and its comment says
+//! what was seen then.
+//!
+//! What can go wrong with the tests: see `hostile.rs`. A claim of a time holds for a busy machine of two processors.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    dead_code,
+    unused_imports
+)]
+
+mod common;
