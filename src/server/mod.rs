@@ -13,6 +13,7 @@
 //! | `doors` | how front-ends come in and go |
 //! | `wake` | everything that can wake the loop |
 //! | `descriptors` | how many of them the process may open |
+//! | `fd_kind` | what a front-end's descriptor is, without asking the object behind it |
 //!
 //! [`Server::run`] is one loop on one thread over everything that can wake the control side. It may
 //! look things up, allocate and fail; it never waits for a front-end. Frames never pass here.
@@ -20,6 +21,7 @@
 mod core;
 mod descriptors;
 mod doors;
+pub mod fd_kind;
 pub mod front;
 mod inherited;
 mod lan;
