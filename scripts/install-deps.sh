@@ -33,6 +33,7 @@ libvirtd libvirt-daemon
 /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so libvirt-daemon-driver-qemu
 virsh libvirt-clients
 xmllint libxml2-utils
+systemd-analyze systemd
 valgrind valgrind
 /boot/vmlinuz-*-cloud-amd64 linux-image-cloud-amd64
 /usr/lib/*/dpdk/pmds-*/librte_net_virtio.so* librte-net-virtio23

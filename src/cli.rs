@@ -31,7 +31,8 @@ pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
 ///
 /// One port: --parent eth0 --socket-path /run/vm1.sock. Many ports: one --port for each, or a
 /// --config file; the flags of "One port" then give the defaults for what a port leaves out. Exit
-/// codes: 0 after SIGTERM or SIGINT, 1 could not do it, 2 bad usage.
+/// codes: 0 after SIGTERM or SIGINT, 1 could not do it, 2 bad usage, 3 a missing permission, 4 a
+/// missing parent.
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "vhost-user-macvtap", version)]
 pub struct Args {

@@ -2,6 +2,8 @@
 //!
 //! | file | kind |
 //! | --- | --- |
+//! | `signals` | signals that are sent by habit or by mistake |
+//! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //!
 //! A test is named `bug_` and the number of its input: `b` frames and host, `u` users, `s` harm by tenants, `f` a
 //! finding of the audit. Each fails on the program as it was before the input was mended, and its comment says
@@ -19,3 +21,7 @@
 )]
 
 mod common;
+#[path = "cases/signals.rs"]
+mod signals;
+#[path = "cases/unit.rs"]
+mod unit;

@@ -1,6 +1,6 @@
 //! What a person reads when it does not work: every error, through the real program.
 //!
-//! A script sees the exit code (2: bad usage, 1: could not do it), a person one line that names the object, the
+//! A script sees the exit code (2: bad usage, 3: a missing permission, 4: a missing parent, 1: else), a person one line that names the object, the
 //! reason and the remedy. Each test breaks one thing, runs the program in a namespace, reads that line, and then looks
 //! whether anything was left behind: the links and the sockets must be the same as before. A front-end's mistakes have
 //! no exit code: there the line is in the log and names the port, the connection ends or the message is refused, and
@@ -161,7 +161,11 @@ fn parents_that_cannot_be() {
     let refused = |parent: &str, parts: [&str; 3]| {
         place.refused(&format!("--parent {parent} --socket-path SOCK --name vm0"), 1, parts);
     };
-    refused("eth77", ["parent eth77: ", "no such network device", "'ip link'"]);
+    place.refused(
+        "--parent eth77 --socket-path SOCK --name vm0",
+        4,
+        ["parent eth77: ", "no such network device", "'ip link'"],
+    );
     refused("lo", ["parent lo: ", "the loopback device", "name an Ethernet device"]);
     refused("t0", ["parent t0: ", "not an Ethernet device", "name an Ethernet device"]);
     refused("p1", ["parent p1: ", "port of the bridge br0", "use br0 as the parent"]);
@@ -289,7 +293,7 @@ fn missing_capabilities_are_named() {
         let mut command = place.host.command("setpriv");
         command.args(who).arg(&copy);
         command.args(place.args("--parent eth0 --socket-path SOCK --name vm0"));
-        place.refused_command(&format!("as {who:?}"), command, 1, parts);
+        place.refused_command(&format!("as {who:?}"), command, 3, parts);
     }
     // The device is there, but its node belongs to root. Its index makes the node unique: /dev knows no namespaces.
     let index = 300_000 + std::process::id();
@@ -301,7 +305,7 @@ fn missing_capabilities_are_named() {
     let node = format!("cannot be opened (/dev/tap{index}: Permission denied");
     let told =
         ["macvtap vm0, character device ", &node, "a udev rule), or run with CAP_DAC_OVERRIDE"];
-    place.refused_command("a user with CAP_NET_ADMIN alone", command, 1, told);
+    place.refused_command("a user with CAP_NET_ADMIN alone", command, 3, told);
 }
 
 /// A container: /dev holds no taps, and none can be made.
@@ -321,7 +325,7 @@ fn tap_nodes_that_cannot_be_had() {
     place.refused_command(
         "an empty /dev and no CAP_MKNOD",
         container("-mknod"),
-        1,
+        3,
         ["macvtap vm0, character device ", "(/dev/tap", "grant CAP_MKNOD"],
     );
     // The same container with the capability makes its own node: the refusal above was about that alone.

@@ -98,7 +98,7 @@ fn parent_mac(parent: &str) -> Result<Mac> {
     let path = Path::new("/sys/class/net").join(parent).join("address");
     let object = || format!("parent {parent}");
     let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::failed(
+        std::io::ErrorKind::NotFound => Error::no_parent(
             object(),
             "there is no such network device, so its MAC address is not known",
             "run this where the parent is (`ip link` lists the devices), or give --mac",

@@ -127,6 +127,6 @@ fn the_mac_is_the_ports_own() {
 fn a_passthru_parent_that_is_not_there_is_named() {
     let error = text(Printer::Qemu, &config("--parent nonet0 --socket-path /s --mode passthru"));
     let error = error.unwrap_err();
-    assert_eq!(error.exit_code(), 1);
+    assert_eq!(error.exit_code(), 4);
     assert!(error.to_string().starts_with("parent nonet0: there is no such network device"));
 }

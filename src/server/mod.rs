@@ -11,6 +11,7 @@
 //! | `macvtap` | a port's kernel device, lost and made again |
 //! | `lan/` | a parent with ports in userspace: what they share, their table and filters |
 //! | `doors` | how front-ends come in and go |
+//! | `signals` | what a signal means |
 //! | `wake` | everything that can wake the loop |
 //! | `descriptors` | how many of them the process may open |
 //! | `fd_kind` | what a front-end's descriptor is, without asking the object behind it |
@@ -31,6 +32,7 @@ pub mod message;
 pub mod port;
 pub mod rarp;
 pub mod session;
+mod signals;
 mod wake;
 pub mod wire;
 
@@ -41,10 +43,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::Signal;
-use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use self::core::Ground;
@@ -57,7 +57,8 @@ use crate::uplink::{LinkEvent, LinkWatch, Netlink, close_all};
 use inherited::take_inherited;
 use lan::Lans;
 use port::Port;
-use wake::{Token, borrowed, catch_signals};
+use signals::{Order, Signals};
+use wake::{Token, borrowed};
 
 /// The process id behind a connected socket; 0 when the kernel does not tell.
 pub(crate) fn peer_pid(stream: &UnixStream) -> i32 {
@@ -80,7 +81,7 @@ enum Next {
 pub struct Server {
     config: Config,
     poller: Poller,
-    signals: SignalFd,
+    signals: Signals,
     watch: LinkWatch,
     ports: Vec<Port>,
     ground: Ground,
@@ -103,7 +104,7 @@ impl Server {
         // Before anything is opened here: a number that was not inherited could become ours.
         let inherited = take_inherited(&config)?;
         descriptors::allow(&config);
-        let signals = catch_signals().map_err(os("signals"))?;
+        let signals = Signals::catch().map_err(os("signals"))?;
         fault::install().map_err(os("signals"))?;
         let netlink = Netlink::open()?;
         let watch = LinkWatch::open()?;
@@ -185,17 +186,14 @@ impl Server {
     }
 
     fn signal(&mut self) -> Next {
-        match self.signals.read_signal() {
-            Ok(Some(info)) if info.ssi_signo == Signal::SIGUSR1 as u32 => {
+        match self.signals.take() {
+            Order::Counters => {
                 self.ports.iter().for_each(Port::tell_counters);
                 self.ground.lans.tell_losses();
                 Next::GoOn
             }
-            Ok(Some(signal)) => {
-                info!("ends by signal {}", signal.ssi_signo);
-                Next::Stop
-            }
-            _ => Next::GoOn,
+            Order::End => Next::Stop,
+            Order::Nothing => Next::GoOn,
         }
     }
 
@@ -226,6 +224,7 @@ impl Server {
         next = sooner(next, lans.restore(netlink, now));
         next = sooner(next, self.dial(now));
         next = sooner(next, self.rested(now));
+        next = sooner(next, self.signals.flush(now));
         match next {
             // Rounded up, so that the loop does not wake just before the time.
             Some(time) => (time.saturating_duration_since(now).as_millis() + 1).min(60_000) as i32,

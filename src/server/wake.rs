@@ -1,14 +1,10 @@
 //! What can wake the control loop.
 //!
 //! Every descriptor that the loop waits for is registered under a [`Token`], so this list is the list of
-//! everything that can happen to the control side, timers apart. Signals come through a descriptor too:
-//! they are blocked for all threads, and no code ever runs in a handler (but `queue::fault`).
+//! everything that can happen to the control side, timers apart. Signals come through a descriptor too
+//! (`signals.rs`).
 
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// Everything that can wake the control loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,14 +64,4 @@ impl AsRawFd for Borrowed {
 /// A borrowed descriptor as the poller takes it.
 pub(super) fn borrowed(fd: BorrowedFd<'_>) -> Borrowed {
     Borrowed(fd.as_raw_fd())
-}
-
-/// Blocks the signals that end the process or ask for its counters, and makes them readable.
-pub(super) fn catch_signals() -> io::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
-        set.add(signal);
-    }
-    set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }

@@ -3,8 +3,9 @@
 //! `guard.rs` says why there is one, starts it, and talks to it. Here is its other end, the hidden
 //! subcommand `guard-mac`: withdraw, read until the pipe ends, look, put back.
 //!
-//! It ignores SIGINT, SIGTERM and SIGHUP, for a shell or a service manager sends these to all of us at
-//! once; its process group of its own keeps the terminal's away. It keeps no descriptor but the standard
+//! It ignores the signals that end the program, ask it for counters or mean nothing to it: a shell or a
+//! service manager sends these to all of its processes at once (`systemctl kill -s USR1`). Its process
+//! group of its own keeps the terminal's away. It keeps no descriptor but the standard
 //! ones: a socket or a tap in its hands would outlive us. It holds a lock for its life, so that a
 //! successor can wait for it.
 //!
@@ -60,7 +61,8 @@ pub fn guard_mac(ifindex: u32, mac: &str) -> Result<()> {
 
 /// Out of reach of signals that are meant for the one who started us, with none of its descriptors.
 fn withdraw() {
-    for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    use Signal::{SIGALRM, SIGHUP, SIGINT, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+    for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGPWR] {
         // SAFETY: to ignore a signal installs no code of ours.
         let _ = unsafe { signal(number, SigHandler::SigIgn) };
     }

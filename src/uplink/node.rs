@@ -93,7 +93,7 @@ impl<'a> Node<'a> {
             |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
         let reason = format!("cannot be opened ({path}: {public}; a private node: {private})");
         if denied(public) {
-            Error::failed(
+            Error::permission(
                 self.object(),
                 reason,
                 format!(
@@ -102,7 +102,7 @@ impl<'a> Node<'a> {
                 ),
             )
         } else if denied(private) {
-            Error::failed(
+            Error::permission(
                 self.object(),
                 reason,
                 "grant CAP_MKNOD, and in a container allow the device in its device cgroup",

@@ -78,7 +78,7 @@ impl Parent {
     pub fn device(netlink: &mut Netlink, name: &str) -> Result<LinkInfo> {
         let failed = |error| unreadable(name, &error);
         let link = netlink.link_by_name(name).map_err(failed)?.ok_or_else(|| {
-            Error::failed(
+            Error::no_parent(
                 format!("parent {name}"),
                 "there is no such network device in this network namespace",
                 "name one that 'ip link' shows here",

@@ -34,7 +34,7 @@ pub(super) fn of_creation(parent: &Parent, wanted: &Wanted<'_>, error: &io::Erro
             "load it: modprobe macvtap (CONFIG_MACVTAP)",
         ),
         Some(libc::ENODEV) => {
-            Error::failed(carrier, "it has just vanished", "create it again and retry")
+            Error::no_parent(carrier, "it has just vanished", "create it again and retry")
         }
         _ => Error::failed(
             port,
@@ -76,7 +76,7 @@ pub(super) fn gone(name: &str, parent: &str) -> Error {
 }
 
 fn no_permission(object: impl fmt::Display, what: &str) -> Error {
-    Error::failed(
+    Error::permission(
         object,
         format!("{what} is not permitted"),
         "it needs CAP_NET_ADMIN in this network namespace: run as root or grant the capability",

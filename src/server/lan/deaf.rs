@@ -5,6 +5,8 @@
 //! from the ports' modes. A new rule is imposed before an old one is lifted: in between the host hears
 //! rather less than more.
 
+use std::io::ErrorKind;
+
 use log::debug;
 
 use super::member::Member;
@@ -37,11 +39,13 @@ impl Rule {
             Rule::Echoes(ports) => Starve::Reflected(ports),
         };
         HostFilter::attach(parent.index, starve).map_err(|error| {
-            Error::failed(
-                format!("parent {}", parent.name),
-                format!("its frames cannot be kept from the host's stack: {error}"),
-                "Linux 6.6 and CAP_BPF or root are needed; or use another mode",
-            )
+            let object = format!("parent {}", parent.name);
+            let reason = format!("its frames cannot be kept from the host's stack: {error}");
+            let remedy = "Linux 6.6 and CAP_BPF or root are needed; or use another mode";
+            match error.kind() {
+                ErrorKind::PermissionDenied => Error::permission(object, reason, remedy),
+                _ => Error::failed(object, reason, remedy),
+            }
         })
     }
 }

@@ -234,7 +234,7 @@ impl LanKeeper {
     }
 
     fn gone(&self) -> Error {
-        Error::failed(
+        Error::no_parent(
             format!("parent {}", self.name),
             "there is no such network device any more",
             "make it again, or name another",
@@ -244,7 +244,13 @@ impl LanKeeper {
 
 fn socket_failed(parent: &str, error: &io::Error) -> Error {
     let remedy = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => "run as root, or with CAP_NET_RAW and CAP_NET_ADMIN",
+        Some(libc::EPERM | libc::EACCES) => {
+            return Error::permission(
+                format!("parent {parent}"),
+                format!("its packet socket: {error}"),
+                "run as root, or with CAP_NET_RAW and CAP_NET_ADMIN",
+            );
+        }
         Some(libc::ENOMEM | libc::ENOBUFS | libc::EMFILE) => "see the limits of the process",
         _ => "the kernel needs CONFIG_PACKET",
     };
