@@ -16,8 +16,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::error::{Error, Result};
-use crate::print::{Printer, Qemu};
+use crate::print::Printer;
 
 /// The names that `--log-level` takes.
 pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
@@ -42,7 +41,7 @@ pub struct Args {
     pub flags: PortFlags,
 
     /// A port, repeatable: socket=PATH,parent=DEV and the keys type, mode, mac, mtu, queue-pairs,
-    /// source (MAC+MAC), nodst=on, name, mac-changes, compat=on, client=on
+    /// memory-limit, source (MAC+MAC), nodst=on, name, mac-changes, compat=on, client=on
     #[arg(long, global = true, value_name = "KEY=VALUE,...", help_heading = "Many ports")]
     pub port: Vec<String>,
 
@@ -136,6 +135,11 @@ pub struct PortFlags {
     #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
     pub queue_pairs: Option<String>,
 
+    /// The most memory that the guest may have, as 64G; more is refused [default: twice the host's
+    /// memory, at least 16G]
+    #[arg(long, global = true, value_name = "SIZE", allow_negative_numbers = true)]
+    pub memory_limit: Option<String>,
+
     /// A source address that mode source accepts; repeatable
     #[arg(long, global = true, value_name = "MAC")]
     pub source: Vec<String>,
@@ -161,19 +165,10 @@ pub struct PortFlags {
 }
 
 /// What to do instead of serving the ports.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Print what to give QEMU for these ports
-    QemuArgs {
-        /// The QEMU that shall take them, a path or a name in PATH: it is asked which words it
-        /// knows [default: the one in PATH]
-        #[arg(long, value_name = "BINARY")]
-        qemu: Option<PathBuf>,
-
-        /// The guest's memory: MiB, or with M, G or T [default: 1G]
-        #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
-        memory: Option<String>,
-    },
+    QemuArgs,
     /// Print what to put into the libvirt domain for these ports
     LibvirtXml,
     /// Print what to give cloud-hypervisor for these ports
@@ -189,18 +184,13 @@ pub enum Command {
 
 impl Command {
     /// The printer behind the subcommand, if it is one.
-    ///
-    /// Errors: [`Error::Usage`] for a flag of the printer's own.
-    pub fn printer(&self) -> Result<Option<Printer>> {
-        Ok(Some(match self {
-            Command::QemuArgs { qemu, memory } => {
-                let qemu = Qemu::new(qemu.as_deref(), memory.as_deref());
-                Printer::Qemu(qemu.map_err(|fault| Error::Usage(vec![fault]))?)
-            }
-            Command::LibvirtXml => Printer::Libvirt,
-            Command::CloudHypervisorArgs => Printer::CloudHypervisor,
-            Command::GuardMac { .. } => return Ok(None),
-        }))
+    pub fn printer(self) -> Option<Printer> {
+        match self {
+            Command::QemuArgs => Some(Printer::Qemu),
+            Command::LibvirtXml => Some(Printer::Libvirt),
+            Command::CloudHypervisorArgs => Some(Printer::CloudHypervisor),
+            Command::GuardMac { .. } => None,
+        }
     }
 }
 
@@ -238,7 +228,7 @@ mod tests {
             let args = Args::try_parse_from(line).unwrap();
             assert_eq!(args.flags.parent.as_deref(), Some("eth0"), "{line:?}");
             assert_eq!(args.flags.mtu.as_deref(), Some("1400"), "{line:?}");
-            assert!(matches!(args.command, Some(Command::QemuArgs { .. })));
+            assert_eq!(args.command, Some(Command::QemuArgs));
         }
     }
 

@@ -473,7 +473,7 @@ fn mistakes(small: RawFd, pipe: RawFd) -> Vec<Mistake> {
     vec![
         mistake(mem, table(1 << 20), &[], "1 memory regions came with 0 descriptors", "share=on"),
         mistake(mem, table(2 << 20), &[small], "its file is truncated", "larger"),
-        mistake(mem, table(1 << 20), &[pipe], "it cannot be mapped", "memfd"),
+        mistake(mem, table(1 << 20), &[pipe], "its descriptor is a pipe", "memory-backend-memfd"),
         mistake(num, pair_of(0, 0), &[], "SET_VRING_NUM: ring 0: size 0 is not a power", sizes),
         mistake(num, pair_of(1, 3), &[], "SET_VRING_NUM: ring 1: size 3 is not a power", sizes),
         mistake(

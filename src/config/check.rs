@@ -93,6 +93,7 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
         mac: layer.mac.get().copied().unwrap_or_default(),
         mtu: layer.mtu.get().copied(),
         queue_pairs: layer.queue_pairs.get().copied().unwrap_or(1),
+        memory_limit: layer.memory_limit.get().copied(),
         sources: layer.sources.get().filter(|_| mode == Mode::Source).cloned().unwrap_or_default(),
         nodst: mode == Mode::Source && layer.nodst.get() == Some(&true),
         mac_changes: layer.mac_changes.get().copied().unwrap_or(changes),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::given::Given;
+use super::size;
 use super::words::Words;
 use super::{Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice};
 use crate::mac::Mac;
@@ -17,6 +18,9 @@ use crate::mode::Mode;
 const MAX_SOCKET_PATH: usize = 107;
 /// IFNAMSIZ without the terminating zero.
 const MAX_DEVICE_NAME: usize = 15;
+
+/// Least guest memory that can be a limit, in bytes.
+const LEAST_MEMORY: u64 = 1 << 20;
 
 /// What one place says about a port, parsed; or several, one over the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,6 +32,7 @@ pub struct Layer {
     pub mac: Given<MacChoice>,
     pub mtu: Given<u32>,
     pub queue_pairs: Given<u16>,
+    pub memory_limit: Given<u64>,
     pub sources: Given<Vec<Mac>>,
     pub name: Given<String>,
     pub mac_changes: Given<MacChanges>,
@@ -48,6 +53,7 @@ impl Layer {
             mac: read.key("mac", mac),
             mtu: read.key("mtu", mtu),
             queue_pairs: read.key("queue-pairs", queue_pairs),
+            memory_limit: read.key("memory-limit", memory_limit),
             sources: read.key("source", sources),
             name: read.key("name", name),
             mac_changes: read.key("mac-changes", mac_changes),
@@ -69,6 +75,7 @@ impl Layer {
             mac: self.mac.or(lower.mac),
             mtu: self.mtu.or(lower.mtu),
             queue_pairs: self.queue_pairs.or(lower.queue_pairs),
+            memory_limit: self.memory_limit.or(lower.memory_limit),
             sources: self.sources.or(lower.sources),
             name: self.name.or(lower.name),
             mac_changes: self.mac_changes.or(lower.mac_changes),
@@ -201,6 +208,14 @@ fn queue_pairs(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(pairs) if (1..=MAX_QUEUE_PAIRS).contains(&pairs) => Ok(pairs),
         _ => Err(format!("queue pairs are a number from 1 to {MAX_QUEUE_PAIRS}")),
+    }
+}
+
+fn memory_limit(text: &str) -> Result<u64, String> {
+    match size::parse(text) {
+        Some(bytes @ LEAST_MEMORY..) => Ok(bytes),
+        Some(_) => Err(format!("below {}, which no guest can do with", size::text(LEAST_MEMORY))),
+        None => Err("not a size; write bytes, or a number with K, M, G or T, as 64G".to_owned()),
     }
 }
 

@@ -17,6 +17,7 @@ mod given;
 mod layer;
 mod port_key;
 mod resolve;
+pub mod size;
 mod words;
 
 pub use derived::{auto_mac, derived_name, machine_id};
@@ -91,6 +92,8 @@ pub struct PortConfig {
     pub mtu: Option<u32>,
     /// Queue pairs, 1 to [`MAX_QUEUE_PAIRS`].
     pub queue_pairs: u16,
+    /// Most guest memory in bytes; twice the host's memory, and at least 16 GiB, when absent.
+    pub memory_limit: Option<u64>,
     /// Source addresses accepted in source mode; empty in every other mode.
     pub sources: Vec<Mac>,
     /// The host and the siblings do not get the frames of those sources (source mode, userspace ports).
@@ -152,6 +155,7 @@ impl PortConfig {
             mac: MacChoice::Auto,
             mtu: None,
             queue_pairs: 1,
+            memory_limit: None,
             sources: Vec::new(),
             nodst: false,
             mac_changes: MacChanges::Deny,

@@ -86,6 +86,7 @@ fn flag_words(flags: &PortFlags, faults: &mut Vec<String>) -> Words {
         ("mac", flags.mac.clone()),
         ("mtu", flags.mtu.clone()),
         ("queue-pairs", flags.queue_pairs.clone()),
+        ("memory-limit", flags.memory_limit.clone()),
         ("source", sources),
         ("nodst", on(flags.nodst)),
         ("name", flags.name.clone()),

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 /// The keys of a port, in the order in which messages list them.
-pub const KEYS: [&str; 13] = [
+pub const KEYS: [&str; 14] = [
     "socket",
     "parent",
     "type",
@@ -15,6 +15,7 @@ pub const KEYS: [&str; 13] = [
     "mac",
     "mtu",
     "queue-pairs",
+    "memory-limit",
     "source",
     "nodst",
     "name",

@@ -76,7 +76,7 @@ impl Device {
         for pair in self.shared.pairs() {
             pair.reset();
         }
-        self.shared.set_memory(None);
+        let _ = self.shared.set_memory(None);
         self.shared.set_features(0);
         self.attachment.negotiate(0, &self.port);
     }
@@ -124,8 +124,9 @@ impl VhostUserBackend for Device {
     }
 
     fn update_memory(&self, memory: SharedMemory) -> io::Result<()> {
-        self.shared.set_memory(Some(&memory));
+        let before = self.shared.set_memory(Some(&memory))?;
         self.sync_all();
+        drop(before);
         Ok(())
     }
 

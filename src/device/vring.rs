@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vhost_user_backend::{VringMutex, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::{Error as VirtQueError, QueueT};
 
+use crate::queue::address_space::Account;
 use crate::queue::line::Wish;
 use crate::queue::memory::{GuestMap, SharedMemory};
 use crate::queue::pair::{QueuePair, Side};
@@ -28,13 +29,15 @@ use crate::queue::ring::RingSetup;
 pub struct Shared {
     pairs: Vec<Arc<QueuePair>>,
     map: Mutex<Option<Arc<GuestMap>>>,
+    account: Arc<Account>,
     features: AtomicU64,
 }
 
 impl Shared {
     /// Rings of these queue pairs.
     pub fn new(pairs: Vec<Arc<QueuePair>>) -> Arc<Shared> {
-        Arc::new(Shared { pairs, map: Mutex::new(None), features: AtomicU64::new(0) })
+        let account = Arc::default();
+        Arc::new(Shared { pairs, map: Mutex::new(None), account, features: AtomicU64::new(0) })
     }
 
     /// Sets the negotiated features. The rings follow at their next sync.
@@ -42,10 +45,19 @@ impl Shared {
         self.features.store(features, Ordering::Relaxed);
     }
 
-    /// Sets the guest's memory, or takes it away. The rings follow at their next sync.
-    pub fn set_memory(&self, memory: Option<&SharedMemory>) {
-        let map = memory.map(GuestMap::new).filter(|map| !map.is_empty());
-        *self.map.lock().unwrap_or_else(PoisonError::into_inner) = map;
+    /// Sets the guest's memory, or takes it away. The rings follow at their next sync. Returns what was
+    /// set before: let go of it only after that, because a ring that does so keeps its worker waiting
+    /// for as long as the kernel unmaps, which for a large guest is seconds.
+    ///
+    /// # Errors
+    /// It cannot be mapped; the rings keep what they had.
+    pub fn set_memory(&self, memory: Option<&SharedMemory>) -> io::Result<Option<Arc<GuestMap>>> {
+        let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = match memory {
+            Some(memory) => Some(GuestMap::follow(memory, map.as_deref(), &self.account)?),
+            None => None,
+        };
+        Ok(std::mem::replace(&mut *map, new.filter(|map| !map.is_empty())))
     }
 
     /// The queue pairs.
@@ -202,7 +214,9 @@ impl VringT<SharedMemory> for Vring {
     }
 
     fn queue_used_idx(&self) -> Result<u16, VirtQueError> {
-        self.0.state.queue_used_idx()
+        // The crate's own answer would read the guest's memory by the crate's mapping, which is not
+        // watched. It is for nothing: a ring starts at its used index.
+        Ok(0)
     }
 
     fn set_queue_size(&self, size: u16) {

@@ -5,21 +5,23 @@
 //! regions in a small sorted array with plain host pointers, and the caller keeps the index of the
 //! region it hit last.
 //!
-//! Why this is safe: a `GuestMap` owns a reference to the mapping it was made from. A ring that holds
-//! the map therefore holds the memory mapped, and a new memory table takes effect ring by ring: the
-//! old mapping is unmapped when the last ring has let go of it. Pointers never leave the ring's lock.
+//! Why this is safe: a `GuestMap` holds the [`Mapping`]s that its pointers lead into. A ring that holds
+//! the map therefore holds the memory mapped and watched, and a new memory table takes effect ring by
+//! ring: an old mapping goes when the last ring has let go of it. Pointers never leave the ring's lock.
 //!
 //! What can go wrong: the front-end may lie about addresses, so every translation is checked against
 //! the regions and nothing is read on the way; a buffer may cross from one region into an adjacent
 //! one (CVE-2018-1059), so buffers are translated piece by piece; the front-end may shrink the file
 //! behind our back, which no check can prevent (`fault.rs`).
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Weak};
 
-use super::fault::Watched;
+use super::address_space::Account;
+use super::mapping::Mapping;
 use vm_memory::{
     Address, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
-    GuestMemoryRegion,
+    GuestMemoryRegion, MmapRegion,
 };
 
 /// The crate's swappable memory map, as vhost-user-backend hands it out.
@@ -46,16 +48,23 @@ impl Region {
     }
 }
 
+/// A region of the crate's map, and our mapping of the same part of the same file.
+#[derive(Clone, Debug)]
+struct Mapped {
+    theirs: Weak<MmapRegion>,
+    ours: Arc<Mapping>,
+}
+
 /// A snapshot of the guest's memory regions, sorted by guest-physical address.
 #[derive(Debug)]
 pub struct GuestMap {
     regions: Vec<Region>,
-    watched: Vec<Watched>,
-    /// Keeps the regions mapped for as long as this snapshot lives.
-    _mapped: Arc<GuestMemoryMmap>,
+    mapped: Vec<Mapped>,
+    /// Memory without a file behind it.
+    _anonymous: Option<Arc<GuestMemoryMmap>>,
 }
 
-// SAFETY: the raw pointers point into shared mappings that `_mapped` keeps alive; they carry no
+// SAFETY: the raw pointers point into mappings that `mapped` or `_anonymous` keeps alive; they carry no
 // thread affinity, and whoever dereferences them does so with volatile or atomic accesses or hands
 // them to the kernel.
 unsafe impl Send for GuestMap {}
@@ -63,10 +72,42 @@ unsafe impl Send for GuestMap {}
 unsafe impl Sync for GuestMap {}
 
 impl GuestMap {
-    /// Takes a snapshot of what is mapped now.
+    /// Maps what the crate has mapped by now. Regions that `before` has are taken over from there.
+    ///
+    /// # Errors
+    /// A region cannot be mapped; `before` is as it was.
+    pub fn follow(
+        memory: &SharedMemory,
+        before: Option<&GuestMap>,
+        account: &Arc<Account>,
+    ) -> io::Result<Arc<GuestMap>> {
+        let mut map = GuestMap { regions: Vec::new(), mapped: Vec::new(), _anonymous: None };
+        for region in memory.memory().iter() {
+            let theirs = Arc::downgrade(&region.get_mmap());
+            let known = before
+                .and_then(|before| before.mapped.iter().find(|m| m.theirs.ptr_eq(&theirs)))
+                .map(|mapped| Arc::clone(&mapped.ours));
+            let ours = match (known, region.file_offset()) {
+                (Some(ours), _) => ours,
+                (None, Some(at)) => Mapping::new(at.file(), at.start(), region.len(), account)?,
+                (None, None) => return Err(io::ErrorKind::InvalidInput.into()),
+            };
+            map.regions.push(Region {
+                start: region.start_addr().raw_value(),
+                last: region.last_addr().raw_value(),
+                host: ours.host(),
+            });
+            map.mapped.push(Mapped { theirs, ours });
+        }
+        map.regions.sort_by_key(|region| region.start);
+        Ok(Arc::new(map))
+    }
+
+    /// A map of anonymous memory, which nothing can take away and which needs no watch: for tests and
+    /// measurements, which play the guest in this process.
     pub fn new(memory: &SharedMemory) -> Arc<GuestMap> {
-        let mapped = memory.memory().into_inner();
-        let mut regions: Vec<Region> = mapped
+        let memory = memory.memory().into_inner();
+        let mut regions: Vec<Region> = memory
             .iter()
             .map(|region| Region {
                 start: region.start_addr().raw_value(),
@@ -75,16 +116,12 @@ impl GuestMap {
             })
             .collect();
         regions.sort_by_key(|region| region.start);
-        let watched = mapped
-            .iter()
-            .map(|region| Watched::new(region.as_ptr(), region.len() as usize))
-            .collect();
-        Arc::new(GuestMap { regions, watched, _mapped: mapped })
+        Arc::new(GuestMap { regions, mapped: Vec::new(), _anonymous: Some(memory) })
     }
 
     /// True when the front-end has truncated a region under our hands.
     pub fn lost(&self) -> bool {
-        self.watched.iter().any(Watched::lost)
+        self.mapped.iter().any(|mapped| mapped.ours.lost())
     }
 
     /// True when the front-end has handed over no memory.

@@ -2,12 +2,12 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `memory` | the guest's memory as a sorted array of regions |
+//! | `memory`, `mapping` | the guest's memory as a sorted array of regions; one region, mapped and watched |
+//! | `address_space` | how much of it the guests of all ports may map together |
 //! | `fault` | what happens when the front-end takes that memory away |
 //! | `ring`, `chain` | a split virtqueue, device side: pop, give back, publish; descriptor chains |
 //! | `vnet` | the header in front of a frame, judged |
 //! | `line` | one ring with its eventfds, far end and counters; started and stopped by the control side |
-//! | `signaller` | a write to the front-end's eventfds that never waits |
 //! | `copy` | copies into and out of guest memory in pieces |
 //! | `pair`, `gate` | a queue pair: both lines and their locks |
 //! | `pool`, `worker` | the threads that carry the pairs |
@@ -43,6 +43,7 @@
 //!
 //! Locks are taken in this order, never the other way: a transmit ring's, a lane's, one receive ring's.
 
+pub mod address_space;
 pub mod ahead;
 pub mod backlog;
 pub mod batch;
@@ -57,6 +58,7 @@ pub mod from_uplink;
 pub mod gate;
 pub mod lane;
 pub mod line;
+pub mod mapping;
 pub mod memory;
 pub mod pair;
 pub mod plug;
@@ -64,7 +66,6 @@ pub mod pool;
 pub mod ring;
 pub mod run_list;
 pub mod scratch;
-pub mod signaller;
 pub mod spread;
 pub mod tap_watch;
 pub mod to_guest;

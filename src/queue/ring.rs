@@ -137,7 +137,10 @@ impl Ring {
         let mut hint = 0;
         let mut part = |addr: u64, len: u64, align: u64| {
             let host = setup.map.translate(addr, len, &mut hint).ok_or(Fault::Address)?;
-            if addr.is_multiple_of(align) { Ok(host) } else { Err(Fault::Address) }
+            // The driver's rule is on the guest's address, ours on the host's: an atomic access to a
+            // misaligned word is undefined, and on some machines a signal that nothing can mend.
+            let aligned = addr.is_multiple_of(align) && (host as u64).is_multiple_of(align);
+            if aligned { Ok(host) } else { Err(Fault::Address) }
         };
         // Each ring has two u16 in front and one behind (the event index), virtio 1.2, 2.7.6 and 2.7.8.
         let desc = part(setup.desc, 16 * n, 16)?;

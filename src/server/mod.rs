@@ -51,8 +51,8 @@ use self::core::Ground;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::poll::{Interest, Poller, Ready};
-use crate::queue::fault;
 use crate::queue::pool::Pool;
+use crate::queue::{address_space, fault};
 use crate::uplink::{LinkEvent, LinkWatch, Netlink, close_all};
 use inherited::take_inherited;
 use lan::Lans;
@@ -106,6 +106,7 @@ impl Server {
         descriptors::allow(&config);
         let signals = Signals::catch().map_err(os("signals"))?;
         fault::install().map_err(os("signals"))?;
+        address_space::share_among(config.ports.len());
         let netlink = Netlink::open()?;
         let watch = LinkWatch::open()?;
         let poller = Poller::new().map_err(os("epoll"))?;

@@ -28,7 +28,7 @@ use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
 use vm_memory::GuestMemoryMmap;
 
-use super::front::{Action, FrontDoor, Limits};
+use super::front::{Action, FrontDoor, Limits, usual_memory};
 use super::peer_pid;
 use super::rarp;
 use super::wire::{Inbox, Outbox, Received};
@@ -107,6 +107,7 @@ impl Session {
             rings: 2 * u32::from(config.queue_pairs),
             features: features::offered(config),
             mtu,
+            memory: config.memory_limit.unwrap_or_else(usual_memory),
         };
         Ok(Session {
             port: config.name.clone(),

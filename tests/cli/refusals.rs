@@ -67,6 +67,10 @@ refusals! {
     queue_pairs_none: "--parent eth0 --socket-path /s --queue-pairs 0" =>
         ["--queue-pairs 0: queue pairs are a number from 1 to 32"];
     queue_pairs_many: "--parent eth0 --socket-path /s --queue-pairs 33" => ["from 1 to 32"];
+    memory_limit_small: "--parent eth0 --socket-path /s --memory-limit 1023K" =>
+        ["--memory-limit 1023K: below 1M, which no guest can do with"];
+    memory_limit_word: format!("{TWO},memory-limit=64GB") =>
+        ["memory-limit=64GB: not a size; write bytes, or a number with K, M, G or T, as 64G"];
     queue_pairs_word: "--parent eth0 --socket-path /s --queue-pairs two" => ["from 1 to 32"];
     source_without_mode: "--parent eth0 --socket-path /s --source 02:00:00:00:00:01" =>
         ["--source 02:00:00:00:00:01: needs mode=source, this port's mode is bridge"];

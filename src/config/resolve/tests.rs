@@ -41,7 +41,7 @@ fn one_port_gets_every_default() {
 fn every_flag_arrives() {
     let config = good(
         "--parent eth0 --socket-path /s --type macvtap --mode source --mac 52:54:0:0:0:1 \
-         --mtu 1400 --queue-pairs 32 --source 02:0:0:0:0:1 --source 02:0:0:0:0:2 --name vm1 \
+         --mtu 1400 --queue-pairs 32 --memory-limit 3G --source 02:0:0:0:0:1 --source 02:0:0:0:0:2 --name vm1 \
          --mac-changes allow --client --workers 3 --busy-poll 50 --one-off --log-level trace",
     );
     assert_eq!((config.workers, config.one_off), (Workers::Count(3), true));
@@ -50,6 +50,7 @@ fn every_flag_arrives() {
     assert_eq!(port.socket, Socket::Connect("/s".into()));
     assert_eq!(port.mac.to_owned(), MacChoice::Given("52:54:00:00:00:01".parse().unwrap()));
     assert_eq!((port.mtu, port.queue_pairs), (Some(1400), MAX_QUEUE_PAIRS));
+    assert_eq!(port.memory_limit, Some(3 << 30));
     assert_eq!(port.sources.len(), 2);
     assert_eq!(port.name, "vm1");
     assert_eq!(port.mac_changes, MacChanges::Allow);
@@ -141,7 +142,7 @@ fn all_faults_are_told_at_once() {
             "--mode brigde: 'brigde' is not a mode: bridge, vepa, private, passthru or source",
             "--port 1 (socket=/run/a.sock): mtu=12: below 68; leave it out to use the parent's",
             "--port 2 (socket=/run/a.sock): 'foo' is not a key of a port; the keys are socket, \
-             parent, type, mode, mac, mtu, queue-pairs, source, nodst, name, mac-changes, compat, client",
+             parent, type, mode, mac, mtu, queue-pairs, memory-limit, source, nodst, name, mac-changes, compat, client",
             "--port 2 (socket=/run/a.sock): queue-pairs=33: queue pairs are a number from 1 to 32",
             "--port 1 (socket=/run/a.sock): parent: missing; name the network device to join, as \
              eth0",

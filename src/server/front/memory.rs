@@ -4,9 +4,50 @@
 //! as QEMU up to 7.2 does once per queue pair, is acknowledged and dropped; the crate would take it for an
 //! overlap and end the connection.
 
+//!
+//! A connection has at most [`MAX_REGIONS`] regions, in whatever way they came, and no more memory than
+//! its port allows (`memory-limit`). Regions cost a descriptor, mappings and time: without a bound one
+//! front-end would use up what its neighbours need.
+
 use super::region::{Region, check_region};
 use super::{Action, FrontDoor};
+use crate::config::size;
 use crate::server::message::Message;
+
+/// Most regions of a connection, which is what GET_MAX_MEM_SLOTS promises. The specification asks for 8
+/// at least; 32 are as many descriptors as come with a message, and more than QEMU's slots for DIMMs
+/// need in practice.
+pub(super) const MAX_REGIONS: usize = 32;
+
+/// The limit of a port that was given none, in bytes: twice the host's memory, since guests may have
+/// more than there is, and at least 16 GiB.
+pub fn usual_memory() -> u64 {
+    // SAFETY: two questions without side effects.
+    let (pages, page) =
+        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let host = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page).unwrap_or(0));
+    host.saturating_mul(2).max(16 << 30)
+}
+
+/// Whether a connection may have these regions.
+fn judge_sum<'a>(regions: impl Iterator<Item = &'a Region>, limit: u64) -> Result<(), String> {
+    let (mut count, mut bytes) = (0usize, 0u64);
+    for region in regions {
+        (count, bytes) = (count + 1, bytes.saturating_add(region.size));
+    }
+    if count > MAX_REGIONS {
+        return Err(format!("it makes {count} regions; at most {MAX_REGIONS} are taken"));
+    }
+    if bytes > limit {
+        return Err(format!(
+            "the guest's memory would be {}, more than the port's limit of {}; raise that \
+             (memory-limit=), or give the guest less",
+            size::text(bytes),
+            size::text(limit)
+        ));
+    }
+    Ok(())
+}
 
 impl FrontDoor {
     pub(super) fn set_mem_table(&mut self, mut message: Message) -> Vec<Action> {
@@ -21,6 +62,9 @@ impl FrontDoor {
                 message.fds.len()
             );
             return self.refuse(&message, counts);
+        }
+        if let Err(reason) = judge_sum(regions.iter(), self.limits.memory) {
+            return self.refuse(&message, reason);
         }
         for (number, (region, fd)) in regions.iter().zip(&message.fds).enumerate() {
             let clash = regions[..number].iter().any(|other| other.overlaps(region));
@@ -46,6 +90,10 @@ impl FrontDoor {
         };
         if self.regions.contains(&region) {
             return self.done(&message);
+        }
+        let all = self.regions.iter().chain([&region]);
+        if let Err(reason) = judge_sum(all, self.limits.memory) {
+            return self.refuse(&message, format!("memory region ({region}): {reason}"));
         }
         let checked = match message.fds.as_slice() {
             _ if self.regions.iter().any(|other| other.overlaps(&region)) => {

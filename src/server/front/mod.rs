@@ -9,7 +9,8 @@
 //! * ADD_MEM_REG for a region that is there already (QEMU up to 7.2, once per queue pair) is
 //!   acknowledged and dropped.
 //! * NET_SET_MTU, SEND_RARP, SET_STATUS and GET_STATUS are answered here; the protocol features that
-//!   announce them are added to the crate's answer and kept from its ears.
+//!   announce them are added to the crate's answer and kept from its ears. GET_MAX_MEM_SLOTS is
+//!   answered here, too, with what the door keeps to.
 //! * What is wrong is refused with a message that says what and why: with a negative acknowledgement
 //!   where the front-end asked for one, else by ending the connection; a request that we do not know
 //!   and that wants no answer is ignored.
@@ -23,6 +24,7 @@ mod rings;
 
 use super::message::{Message, request};
 use crate::mac::Mac;
+pub use memory::usual_memory;
 use region::Region;
 use rings::enable_request;
 
@@ -70,6 +72,8 @@ pub struct Limits {
     pub features: u64,
     /// The port's MTU, in bytes.
     pub mtu: u32,
+    /// Most guest memory, in bytes.
+    pub memory: u64,
 }
 
 /// What the door remembers of a connection.
@@ -180,7 +184,9 @@ impl FrontDoor {
                 vec![Action::ToFrontEnd(Message::reply(message.request, rings))]
             }
             request::GET_MAX_MEM_SLOTS if self.negotiated(protocol::CONFIGURE_MEM_SLOTS) => {
-                Self::ask(message)
+                // The crate would promise 509.
+                let slots = memory::MAX_REGIONS as u64;
+                vec![Action::ToFrontEnd(Message::reply(message.request, slots))]
             }
             request::SET_MEM_TABLE => self.set_mem_table(message),
             request::ADD_MEM_REG if self.negotiated(protocol::CONFIGURE_MEM_SLOTS) => {

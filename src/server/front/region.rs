@@ -1,15 +1,29 @@
 //! The guest's memory regions as the front-end describes them, checked before anything maps them.
 //!
-//! vm-memory maps what it is given: a region that is longer than its file maps well and then kills the
-//! process with SIGBUS at the first touch. So the file's length is asked first, and the mapping tried
-//! out, which tells an unmappable descriptor with its reason. What cannot be checked is that the file
-//! stays as long as it is; see docs/architecture.md, "What is trusted".
+//! A mapping takes what it is given: a region that is longer than its file maps well and then raises
+//! SIGBUS at the first touch; a part of a huge page maps well and can be neither unmapped nor covered
+//! with zeros. So three things are judged in turn: the four numbers alone, what kind of file it is, and
+//! the numbers against the file's length and pages. Then the mapping is tried out, which tells an
+//! unmappable descriptor with its reason. What cannot be checked is that the file stays as long as it
+//! is; see docs/architecture.md, "What is trusted".
+//!
+//! No real front-end is refused for its alignment. QEMU rounds every region to the pages of its memory
+//! back-end (`vhost_region_add_section`), cloud-hypervisor and DPDK map whole pages, and so does a guest
+//! page table: 4096 bytes are the smallest page of every machine that this program runs on.
+//!
+//! Two regions may have the same user addresses or the same part of a file: QEMU's malta machine has its
+//! memory at two guest addresses. A ring address then means the first of them, and nothing is confused
+//! but that guest.
 
 use std::fmt;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use nix::sys::stat::{SFlag, fstat};
+use nix::sys::stat::fstat;
 
+use crate::config::size;
+use crate::queue::mapping::{PAGE, page_size};
+use crate::server::fd_kind::{FdKind, memory_kinds};
 use crate::server::message::numbers;
 
 /// One memory region, as in SET_MEM_TABLE and ADD_MEM_REG.
@@ -81,40 +95,100 @@ impl fmt::Display for Region {
     }
 }
 
+/// What is known of the file behind a region.
+#[derive(Clone, Copy, Debug)]
+struct FileFacts {
+    /// Its length in bytes.
+    len: u64,
+    /// Size of its pages in bytes.
+    page: u64,
+}
+
+impl Region {
+    /// Judges the four numbers alone.
+    fn judge(&self) -> Result<(), String> {
+        if self.size == 0 {
+            return Err("it is empty".into());
+        }
+        // The sums are with the end, not with the last byte: the crate adds so, too.
+        if self.guest.checked_add(self.size).is_none() || self.user.checked_add(self.size).is_none()
+        {
+            return Err("it wraps around the end of the address space".into());
+        }
+        if self.end().is_none() {
+            return Err("it ends beyond any file".into());
+        }
+        let numbers = [
+            ("guest address", self.guest),
+            ("user address", self.user),
+            ("size", self.size),
+            ("file offset", self.offset),
+        ];
+        match numbers.iter().find(|(_, number)| !number.is_multiple_of(PAGE)) {
+            Some((name, number)) => {
+                Err(format!("its {name} {number:#x} is not a multiple of {PAGE} bytes"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Where it ends in its file, in bytes.
+    fn end(&self) -> Option<u64> {
+        self.offset.checked_add(self.size).filter(|&end| i64::try_from(end).is_ok())
+    }
+
+    /// Judges the numbers against the file.
+    fn judge_in(&self, file: FileFacts) -> Result<(), String> {
+        if let Some(end) = self.end().filter(|&end| end > file.len) {
+            return Err(format!(
+                "its file is truncated: it has {:#x} bytes, the region needs {end:#x}; give the VMM a \
+                 larger one, or less memory",
+                file.len
+            ));
+        }
+        if !self.size.is_multiple_of(file.page) || !self.offset.is_multiple_of(file.page) {
+            return Err(format!(
+                "it is a part of a huge page: the pages of its file have {}; give the VMM a memory \
+                 size that is a multiple of that",
+                size::text(file.page)
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How a front-end is made to use a file that is taken.
+const REMEDY: &str = "QEMU: memory-backend-memfd,share=on; libvirt: <source type='memfd'/> and \
+                      <access mode='shared'/>; cloud-hypervisor: shared=on";
+
 /// Whether this region of this file can be used as guest memory.
 ///
 /// # Errors
 /// The reason, in words.
 pub fn check_region(region: &Region, fd: &OwnedFd) -> Result<(), String> {
-    if region.size == 0 {
-        return Err("it is empty".into());
-    }
-    if region.guest.checked_add(region.size - 1).is_none()
-        || region.user.checked_add(region.size - 1).is_none()
-    {
-        return Err("it wraps around the end of the address space".into());
-    }
-    let end = region.offset.checked_add(region.size).filter(|&end| i64::try_from(end).is_ok());
-    let Some(end) = end else {
-        return Err("it ends beyond any file".into());
-    };
-    let stat = fstat(fd).map_err(|errno| format!("its descriptor: {errno}"))?;
-    let regular = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits();
-    if regular && u64::try_from(stat.st_size).unwrap_or(0) < end {
+    region.judge()?;
+    region.judge_in(facts(fd)?)?;
+    try_mapping(region, fd)
+}
+
+/// Asks a file that can be guest memory, and no other: the answer could be long in coming.
+fn facts(fd: &OwnedFd) -> Result<FileFacts, String> {
+    let kind = FdKind::of(fd.as_fd());
+    if !kind.is_memory() {
         return Err(format!(
-            "its file is truncated: it has {:#x} bytes, the region needs {end:#x}; give the VMM a \
-             larger one, or less memory",
-            stat.st_size
+            "its descriptor is {kind}; guest memory is taken from a {}; {REMEDY}",
+            memory_kinds()
         ));
     }
-    try_mapping(region, fd)
+    let cannot = |error: io::Error| format!("its descriptor does not tell its size: {error}");
+    let stat = fstat(fd).map_err(|errno| cannot(errno.into()))?;
+    let page = page_size(fd).map_err(cannot)?;
+    Ok(FileFacts { len: u64::try_from(stat.st_size).unwrap_or(0), page })
 }
 
 /// Maps the region and unmaps it at once, to learn whether that works; nothing is touched.
 fn try_mapping(region: &Region, fd: &OwnedFd) -> Result<(), String> {
-    let cannot = |reason: String| {
-        format!("it cannot be mapped: {reason}; the VMM must share a memfd or a plain file")
-    };
+    let cannot = |reason: String| format!("it cannot be mapped: {reason}; {REMEDY}");
     let size = usize::try_from(region.size).map_err(|error| cannot(error.to_string()))?;
     let offset = i64::try_from(region.offset).map_err(|error| cannot(error.to_string()))?;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -134,6 +208,7 @@ fn try_mapping(region: &Region, fd: &OwnedFd) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn region(guest: u64, size: u64) -> Region {
         Region { guest, size, user: 0x7000_0000, offset: 0 }
@@ -154,21 +229,80 @@ mod tests {
         }
     }
 
+    fn refusal(region: &Region, fd: &OwnedFd) -> String {
+        check_region(region, fd).unwrap_err()
+    }
+
     #[test]
     fn a_truncated_file_and_a_pipe_are_refused_with_their_reason() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x1000).unwrap();
         let fd = OwnedFd::from(file);
         assert_eq!(check_region(&region(0, 0x1000), &fd), Ok(()));
-        let reason = check_region(&region(0, 0x2000), &fd).unwrap_err();
+        let reason = refusal(&region(0, 0x2000), &fd);
         assert!(reason.contains("truncated") && reason.contains("0x1000"), "{reason}");
         let (pipe, _) = nix::unistd::pipe().unwrap();
-        let reason = check_region(&region(0, 0x1000), &pipe).unwrap_err();
-        assert!(reason.contains("cannot be mapped"), "{reason}");
-        assert!(check_region(&region(0, 0), &fd).unwrap_err().contains("empty"));
-        assert!(check_region(&region(u64::MAX, 2), &fd).unwrap_err().contains("wraps"));
-        let far = Region { offset: u64::MAX, ..region(0, 0x1000) };
-        assert!(check_region(&far, &fd).unwrap_err().contains("beyond"));
+        let reason = refusal(&region(0, 0x1000), &pipe);
+        assert!(reason.contains("memfd") && reason.contains("share=on"), "{reason}");
+        assert!(refusal(&region(0, 0), &fd).contains("empty"));
+        assert!(refusal(&region(u64::MAX - 0xfff, 0x1000), &fd).contains("wraps"));
+        let far = Region { offset: u64::MAX - 0xfff, ..region(0, 0x1000) };
+        assert!(refusal(&far, &fd).contains("beyond"));
+    }
+
+    /// Seen before: /dev/zero was guest memory, of any size.
+    #[test]
+    fn bug_f23_a_device_is_no_memory() {
+        let options = || std::fs::OpenOptions::new().read(true).write(true).clone();
+        for device in ["/dev/zero", "/dev/null"] {
+            let fd = OwnedFd::from(options().open(device).unwrap());
+            let reason = refusal(&region(0, 1 << 20), &fd);
+            assert!(reason.contains("memfd") && reason.contains("libvirt"), "{reason}");
+        }
+    }
+
+    /// Seen before: rings ran at odd host addresses, since regions may lie anywhere.
+    #[test]
+    fn bug_f20_whatever_is_not_at_a_page_is_refused() {
+        let fd = OwnedFd::from(tempfile::tempfile().unwrap());
+        nix::unistd::ftruncate(&fd, 1 << 20).unwrap();
+        let good = Region { guest: 0x1000, size: 0x2000, user: 0x7000_0000, offset: 0x3000 };
+        assert_eq!(check_region(&good, &fd), Ok(()));
+        for odd in [1, 2, 16, 512, 2048, 4095] {
+            for (name, bad) in [
+                ("guest address", Region { guest: good.guest + odd, ..good }),
+                ("user address", Region { user: good.user + odd, ..good }),
+                ("size", Region { size: good.size + odd, ..good }),
+                ("file offset", Region { offset: good.offset + odd, ..good }),
+            ] {
+                let reason = refusal(&bad, &fd);
+                assert!(reason.contains(name) && reason.contains("4096"), "{bad}: {reason}");
+            }
+        }
+    }
+
+    proptest! {
+        /// What is taken lies inside its file, is made of whole pages, and none of its sums overflows.
+        #[test]
+        fn bug_f4_what_is_taken_can_be_covered_and_unmapped(
+            numbers in prop::array::uniform4(prop_oneof![
+                any::<u64>(),
+                (0u64..64).prop_map(|pages| pages * PAGE),
+                (0u64..64).prop_map(|pages| (pages * PAGE).wrapping_neg()),
+                (0u64..8).prop_map(|pages| pages << 21),
+            ]),
+            len in (0u64..64).prop_map(|pages| pages * PAGE),
+            page in prop_oneof![Just(PAGE), Just(2 << 20), Just(1 << 30)],
+        ) {
+            let [guest, size, user, offset] = numbers;
+            let region = Region { guest, size, user, offset };
+            if region.judge().is_ok() && region.judge_in(FileFacts { len, page }).is_ok() {
+                prop_assert!(size > 0 && offset + size <= len);
+                prop_assert!(size % page == 0 && offset % page == 0);
+                prop_assert!(guest % PAGE == 0 && user % PAGE == 0);
+                let _ = (guest + size, user + size);
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::*;
 use std::os::fd::OwnedFd;
 
 fn door() -> FrontDoor {
-    FrontDoor::new(Limits { rings: 4, features: u64::MAX, mtu: 1500 })
+    FrontDoor::new(Limits { rings: 4, features: u64::MAX, mtu: 1500, memory: 1 << 40 })
 }
 
 /// A door behind the handshake, with REPLY_ACK and memory slots.
