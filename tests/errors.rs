@@ -497,11 +497,17 @@ fn mistakes(small: RawFd, pipe: RawFd) -> Vec<Mistake> {
 /// Without acknowledgements the front-end can only be told by the end of the connection; with them it stays.
 #[test]
 fn what_a_front_end_did_wrong_is_told() {
-    let mut rig = Rig::new();
     let small = make_file(&Backing::Memfd, 1 << 20);
     let (pipe, _writer) = io::pipe().unwrap();
+    let mut rig = Rig::new();
+    let mut lines = 0;
     for ack in [false, true] {
         for m in mistakes(small.as_raw_fd(), pipe.as_raw_fd()) {
+            // Two or three lines for each; a port has ten a minute.
+            lines += 3;
+            if lines > 10 {
+                (rig, lines) = (Rig::new(), 3);
+            }
             let what = format!("{} (acknowledged: {ack})", m.reason);
             let seen = rig.backend.log().len();
             let mut vmm = rig.connect(0);
@@ -544,7 +550,7 @@ fn a_second_front_end_is_told() {
     second.expect_closed();
     rig.backend.wait_for_log(
         &format!(
-            "port t0: 1 connection(s) refused: process {} is connected; every VM needs a port of its own",
+            "port t0: connection refused: process {} is connected; every VM needs a port of its own",
             std::process::id()
         ),
         SECOND,

@@ -71,11 +71,17 @@ impl Device {
         }
     }
 
-    /// The front-end has gone: stop every ring, let go of its memory, forget what it negotiated.
-    pub fn end(&self) {
+    /// The front-end has gone: no ring runs any more. The crate's thread may still start one.
+    pub fn stop_rings(&self) {
         for pair in self.shared.pairs() {
             pair.reset();
         }
+    }
+
+    /// The crate's thread has ended, too: stops what it has started, lets go of the guest's memory, forgets
+    /// what the front-end negotiated.
+    pub fn end(&self) {
+        self.stop_rings();
         let _ = self.shared.set_memory(None);
         self.shared.set_features(0);
         self.attachment.negotiate(0, &self.port);

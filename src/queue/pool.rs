@@ -14,8 +14,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -187,7 +187,7 @@ impl Pool {
             });
             let events = Interest::EPOLLIN | Interest::EPOLLET;
             worker.poller.add(&WakeFd(&worker.wake), events, Event::Call.token())?;
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn({
+            let thread = thread::Builder::new().name(format!("worker-{index}")).spawn({
                 let worker = Arc::clone(&worker);
                 move || worker.run()
             })?;
@@ -229,12 +229,31 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
+impl Pool {
+    /// Asks the workers to end. Does not wait for them.
+    pub fn stop(&self) {
         for worker in &self.workers {
             worker.stop.store(true, Ordering::Release);
             let _ = worker.wake.write(1);
         }
+    }
+
+    /// Waits until all workers have ended. False when one has not in time: it may have any lock of the
+    /// data plane then.
+    pub fn join(&mut self, until: Instant) -> bool {
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        true
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stop();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }

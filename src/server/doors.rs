@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
+use super::frontend::Ended;
 use super::listen::SocketFile;
 use super::port::{Door, dial};
-use super::session::Over;
-use super::wake::{Borrowed, Token};
+use super::wake::Token;
 use super::{Next, Server, sooner};
 use crate::config::Socket;
 use crate::error::{Error, Result};
@@ -80,55 +80,26 @@ impl Server {
 
     /// Serves a new connection.
     fn welcome(&mut self, index: usize, stream: UnixStream) {
-        let Some(port) = self.ports.get_mut(index) else { return };
-        let busy = port.session.is_some();
-        port.welcome(stream);
-        if !busy && port.session.is_some() {
-            self.watch_session(index);
+        if let Some(port) = self.ports.get_mut(index) {
+            port.welcome(stream, &self.ground);
         }
     }
 
-    /// Lets the poller follow what a session wants to be woken for.
-    fn watch_session(&mut self, index: usize) {
-        let Some(session) = self.ports.get(index).and_then(|port| port.session.as_ref()) else {
-            return;
-        };
-        let wishes = [session.front(), session.back()];
-        for (token, (fd, events)) in session_tokens(index).into_iter().zip(wishes) {
-            let done = match self.watched.insert(token, (fd, events)) {
-                None => self.poller.add(&Borrowed(fd), events, token),
-                Some(old) if old == (fd, events) => Ok(()),
-                Some(_) => self.poller.modify(&Borrowed(fd), events, token),
-            };
-            if let Err(error) = done {
-                warn!("a front-end's socket cannot be watched: {error}");
+    /// Looks which front-ends' connections have ended.
+    pub(super) fn endings(&mut self) -> Next {
+        for index in 0..self.ports.len() {
+            if let Some(ended) = self.ports[index].ended()
+                && self.farewell(index, ended) == Next::Stop
+            {
+                return Next::Stop;
             }
         }
+        Next::GoOn
     }
 
-    /// Moves on a port's session.
-    pub(super) fn session(&mut self, index: usize) -> Next {
-        let Some(session) = self.ports.get_mut(index).and_then(|port| port.session.as_mut()) else {
-            return Next::GoOn;
-        };
-        match session.serve() {
-            Ok(()) => {
-                self.watch_session(index);
-                Next::GoOn
-            }
-            Err(over) => self.farewell(index, &over),
-        }
-    }
-
-    fn farewell(&mut self, index: usize, over: &Over) -> Next {
-        // Out of the poller before the descriptors are closed.
-        for token in session_tokens(index) {
-            if let Some((fd, _)) = self.watched.remove(&token) {
-                self.poller.remove(&Borrowed(fd));
-            }
-        }
+    fn farewell(&mut self, index: usize, ended: Ended) -> Next {
         let Some(port) = self.ports.get_mut(index) else { return Next::GoOn };
-        port.farewell(over, &mut self.ground);
+        port.farewell(ended, &mut self.ground);
         if let Some(Door::Connecting(next)) = &mut port.door {
             *next = Instant::now() + DIAL_RETRY;
         }
@@ -147,11 +118,11 @@ impl Server {
         let mut next: Option<Instant> = None;
         let mut connected = Vec::new();
         for (index, port) in self.ports.iter_mut().enumerate() {
-            let Some(Door::Connecting(due)) = &mut port.door else { continue };
-            let Socket::Connect(path) = &port.core.config.socket else { continue };
-            if port.session.is_some() {
+            let served = port.is_served();
+            let Some(Door::Connecting(due)) = port.door.as_mut().filter(|_| !served) else {
                 continue;
-            }
+            };
+            let Socket::Connect(path) = &port.core.config.socket else { continue };
             if *due <= now {
                 *due = now + DIAL_RETRY;
                 match dial(path) {
@@ -184,9 +155,4 @@ impl Server {
         }
         self.resting.iter().map(|&(_, until)| until).min()
     }
-}
-
-/// The tokens of a port's session: the front-end's socket and the private one.
-fn session_tokens(index: usize) -> [u64; 2] {
-    [Token::FrontEnd(index).number(), Token::BackEnd(index).number()]
 }

@@ -164,6 +164,11 @@ impl KernelPort {
         core.attachment.set_taps(&[], &core.pairs, core.name());
         self.device
     }
+
+    /// The device alone; its tap queues stay behind the queue pairs.
+    pub fn abandon(self) -> Option<Macvtap> {
+        self.device
+    }
 }
 
 fn device_changed(core: &Core, link: &LinkInfo) {

@@ -4,7 +4,7 @@
 //! "Front-end message types"; all words are in the machine's own byte order. The crate parses these
 //! messages too, but gives nobody a look at them before it has judged; the front door needs that look.
 
-use std::os::fd::OwnedFd;
+use super::received_fd::ReceivedFd;
 
 /// Length of a message's header, in bytes.
 pub const HEADER: usize = 12;
@@ -75,7 +75,7 @@ pub struct Message {
     /// The payload.
     pub payload: Vec<u8>,
     /// The descriptors that came with it.
-    pub fds: Vec<OwnedFd>,
+    pub fds: Vec<ReceivedFd>,
 }
 
 impl Message {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `message`, `wire` | a vhost-user message; messages on and off a socket, without waiting |
 //! | `front/` | the front door: every request is judged here |
+//! | `frontend` | the thread of a port that has to do with its front-end |
 //! | `session` | one connected front-end, from its first byte to the last trace of it |
 //! | `rarp` | the announcement frame |
 //! | `listen`, `inherited` | a listening socket: stale, busy, ours; a connection that came with the process |
@@ -13,17 +14,23 @@
 //! | `doors` | how front-ends come in and go |
 //! | `signals` | what a signal means |
 //! | `wake` | everything that can wake the loop |
+//! | `ending` | the end of the process, in time whatever tenants do |
 //! | `descriptors` | how many of them the process may open |
 //! | `fd_kind` | what a front-end's descriptor is, without asking the object behind it |
+//! | `received_fd` | a front-end's descriptor, and how it is let go |
 //!
 //! [`Server::run`] is one loop on one thread over everything that can wake the control side. It may
-//! look things up, allocate and fail; it never waits for a front-end. Frames never pass here.
+//! look things up, allocate and fail; it never waits for a front-end, and never touches what one has sent.
+//! Signals are looked at before anything else, and each wake-up takes one connection of a listener at most,
+//! so that no flood keeps the process from its end. Frames never pass here.
 
 mod core;
 mod descriptors;
 mod doors;
+mod ending;
 pub mod fd_kind;
 pub mod front;
+pub mod frontend;
 mod inherited;
 mod lan;
 pub mod listen;
@@ -31,14 +38,14 @@ mod macvtap;
 pub mod message;
 pub mod port;
 pub mod rarp;
+pub mod received_fd;
 pub mod session;
 mod signals;
 mod wake;
 pub mod wire;
 
-use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,7 +60,7 @@ use crate::error::{Error, Result};
 use crate::poll::{Interest, Poller, Ready};
 use crate::queue::pool::Pool;
 use crate::queue::{address_space, fault};
-use crate::uplink::{LinkEvent, LinkWatch, Netlink, close_all};
+use crate::uplink::{LinkEvent, LinkWatch, Netlink};
 use inherited::take_inherited;
 use lan::Lans;
 use port::Port;
@@ -85,8 +92,6 @@ pub struct Server {
     watch: LinkWatch,
     ports: Vec<Port>,
     ground: Ground,
-    /// What each descriptor of a session is watched for.
-    watched: BTreeMap<u64, (RawFd, Interest)>,
     /// Listeners that rest, and until when.
     resting: Vec<(usize, Instant)>,
 }
@@ -127,7 +132,6 @@ impl Server {
             watch,
             ports: Vec::new(),
             ground: Ground { netlink, pool, bell: Arc::new(bell), lans },
-            watched: BTreeMap::new(),
             resting: Vec::new(),
         };
         match server.open_ports().and_then(|()| server.open_doors(inherited)) {
@@ -160,7 +164,8 @@ impl Server {
                     return Err(Error::failed("epoll", error, "this is a bug; please report it"));
                 }
             };
-            let tokens: Vec<Token> = events.iter().filter_map(|e| Token::of(e.data)).collect();
+            let mut tokens: Vec<Token> = events.iter().filter_map(|e| Token::of(e.data)).collect();
+            tokens.sort_by_key(|token| *token != Token::Signal);
             if tokens.into_iter().any(|token| self.serve(token) == Next::Stop) {
                 break;
             }
@@ -176,12 +181,13 @@ impl Server {
             Token::Bell => {
                 // The ports are asked for addresses by the timers, which run next.
                 let _ = self.ground.bell.read();
+                let next = self.endings();
                 if let Err(error) = self.ground.lans.refresh() {
                     warn!("{error}");
                 }
+                return next;
             }
             Token::Listener(index) => self.accept(index),
-            Token::FrontEnd(index) | Token::BackEnd(index) => return self.session(index),
         }
         Next::GoOn
     }
@@ -220,6 +226,7 @@ impl Server {
         for port in &mut self.ports {
             next = sooner(next, port.restore(&mut self.ground, now));
             next = sooner(next, port.follow_mac(&mut self.ground, now));
+            next = sooner(next, port.give_up_waiting(now));
         }
         let Ground { lans, netlink, .. } = &mut self.ground;
         next = sooner(next, lans.restore(netlink, now));
@@ -230,17 +237,6 @@ impl Server {
             // Rounded up, so that the loop does not wake just before the time.
             Some(time) => (time.saturating_duration_since(now).as_millis() + 1).min(60_000) as i32,
             None => -1,
-        }
-    }
-
-    /// Takes everything back: sessions, sockets, devices. Failures are told, not returned: the rest
-    /// is still to be done.
-    fn close(&mut self) {
-        let ground = &mut self.ground;
-        let devices: Vec<_> = self.ports.drain(..).filter_map(|port| port.close(ground)).collect();
-        ground.lans.close(&mut ground.netlink);
-        for error in close_all(devices, &mut ground.netlink) {
-            warn!("{error}");
         }
     }
 }

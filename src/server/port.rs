@@ -3,6 +3,10 @@
 //! A port outlives what it is made of. Front-ends come and go; the device or the parent may be lost and
 //! found again (`macvtap.rs`, `lan/`). In between the queue pairs stay, and a connected guest keeps its
 //! rings.
+//!
+//! The port's front-end thread (`frontend.rs`) serves the connection. Here it is only attached, and its end
+//! taken note of. A front-end that connects again may be quicker than the end of its last connection: it
+//! waits for that, for [`HANG_PATIENCE`] at most.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -12,10 +16,11 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::core::{Core, Ground};
+use super::frontend::{Ended, FrontendThread, hung_up};
 use super::lan::LanPort;
 use super::listen::SocketFile;
 use super::macvtap::{self, KernelPort};
-use super::session::{Over, Session};
+use super::received_fd::interrupted;
 use crate::config::{Kind, PortConfig};
 use crate::error::Result;
 use crate::mac::Mac;
@@ -25,8 +30,8 @@ use crate::uplink::{LinkEvent, Macvtap};
 
 /// Least time between two changes of a port's MAC address: a guest must not keep netlink busy.
 const MAC_PAUSE: Duration = Duration::from_millis(100);
-/// Least time between two log lines about refused front-ends.
-const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// How long a front-end waits for the end of the connection before.
+const HANG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How front-ends reach the port.
 #[derive(Debug)]
@@ -49,12 +54,14 @@ enum Carrier {
 pub struct Port {
     /// How front-ends reach it; none before it serves.
     pub door: Option<Door>,
-    /// The connected front-end.
-    pub session: Option<Session>,
     pub(super) core: Core,
+    frontend: FrontendThread,
+    /// A front-end that waits for the end of the connection before, and until when.
+    waiting: Option<(UnixStream, Instant)>,
+    /// Why the port takes no front-end any more.
+    condemned: Option<String>,
     carrier: Carrier,
     follow_not_before: Option<Instant>,
-    refused: (u64, Option<Instant>),
 }
 
 impl Port {
@@ -86,11 +93,12 @@ impl Port {
         };
         Ok(Port {
             door: None,
-            session: None,
             core,
+            frontend: FrontendThread::default(),
+            waiting: None,
+            condemned: None,
             carrier,
             follow_not_before: None,
-            refused: (0, None),
         })
     }
 
@@ -103,36 +111,51 @@ impl Port {
         self.core.name()
     }
 
+    /// Whether a front-end is connected, or its connection not yet ended.
+    pub fn is_served(&self) -> bool {
+        self.frontend.pid().is_some()
+    }
+
+    /// Whether the front-end thread still has a connection.
+    pub fn is_connected(&self) -> bool {
+        self.frontend.is_connected()
+    }
+
     /// Serves the front-end that has connected, unless there is one already.
-    pub fn welcome(&mut self, stream: UnixStream) {
-        if let Some(session) = &self.session {
-            let (count, last) = &mut self.refused;
-            *count += 1;
-            if last.is_none_or(|last| last.elapsed() >= REFUSAL_PAUSE) {
-                warn!(
-                    "port {}: {count} connection(s) refused: process {} is connected; \
-                     every VM needs a port of its own",
-                    self.core.name(),
-                    session.pid()
-                );
-                self.refused = (0, Some(Instant::now()));
-            }
+    pub fn welcome(&mut self, stream: UnixStream, ground: &Ground) {
+        if let Some(reason) = &self.condemned {
+            self.core.data.log.warn(format_args!("a front-end was refused: {reason}"));
+            interrupted(|| drop(stream));
             return;
         }
-        let Core { config, data, pairs, attachment, .. } = &self.core;
-        match Session::start(stream, config, data.mtu(), pairs, attachment) {
-            Ok(session) => {
-                info!("port {}: front-end (process {}) connected", self.name(), session.pid());
-                self.session = Some(session);
-            }
-            Err(error) => warn!("port {}: cannot serve a front-end: {error}", self.name()),
+        let Some(pid) = self.frontend.pid() else { return self.attach(stream, ground) };
+        let room = self.waiting.as_ref().is_none_or(|(waiting, _)| hung_up(waiting));
+        if room && self.frontend.hangs_up() {
+            let until = Instant::now() + HANG_PATIENCE;
+            let before = self.waiting.replace((stream, until));
+            return interrupted(|| drop(before));
+        }
+        interrupted(|| drop(stream));
+        self.core.data.log.warn(format_args!(
+            "connection refused: process {pid} is connected; every VM needs a port of its own"
+        ));
+    }
+
+    fn attach(&mut self, stream: UnixStream, ground: &Ground) {
+        if let Err(error) = self.frontend.attach(stream, &self.core, &ground.bell) {
+            self.core.data.log.warn(format_args!(
+                "cannot serve a front-end: no thread for it: {error}; see the limits of the process"
+            ));
         }
     }
 
-    /// Ends the session.
-    pub fn farewell(&mut self, why: &Over, ground: &mut Ground) {
-        let Some(session) = self.session.take() else { return };
-        session.end(why);
+    /// Whether the front-end's connection has ended since this was last asked.
+    pub fn ended(&mut self) -> Option<Ended> {
+        self.frontend.ended()
+    }
+
+    /// Follows the end of a front-end's connection; one that waits for that is served.
+    pub fn farewell(&mut self, ended: Ended, ground: &mut Ground) {
         self.tell_counters();
         // The next guest starts with the address that was printed for it.
         let own = match &self.carrier {
@@ -148,6 +171,36 @@ impl Port {
         if let Carrier::Switch(port) = &self.carrier {
             ground.lans.forget_guest(port);
         }
+        if ended.condemned.is_some() {
+            self.condemned = ended.condemned;
+        }
+        if let Some((stream, _)) = self.waiting.take() {
+            self.welcome(stream, ground);
+        }
+    }
+
+    /// Refuses a front-end that has waited too long. Returns when to ask again.
+    pub fn give_up_waiting(&mut self, now: Instant) -> Option<Instant> {
+        let (_, until) = self.waiting.as_ref()?;
+        if *until > now {
+            return Some(*until);
+        }
+        interrupted(|| self.waiting = None);
+        self.core.data.log.warn(format_args!(
+            "a front-end was refused: the thread of the one before hangs in the kernel, probably in a \
+             descriptor of that one; restart this process if it does not go on"
+        ));
+        None
+    }
+
+    /// Begins the end: the front-end's connection is to end. Does not wait for it.
+    pub fn stop(&mut self) {
+        // No front-end comes any more, and none waits.
+        interrupted(|| {
+            self.door = None;
+            self.waiting = None;
+        });
+        self.frontend.stop();
     }
 
     fn set_mac(&mut self, mac: Mac, ground: &mut Ground) -> Result<()> {
@@ -203,28 +256,19 @@ impl Port {
         if let Carrier::Kernel(port) = &mut self.carrier {
             port.note(&self.core, event, &mut ground.netlink);
         }
-        self.tell_mtu();
     }
 
     /// Makes a lost device again, if that is due and possible. Returns when to ask again.
     pub fn restore(&mut self, ground: &mut Ground, now: Instant) -> Option<Instant> {
         let Carrier::Kernel(port) = &mut self.carrier else { return None };
-        let again = port.restore(&self.core, &mut ground.netlink, now);
-        self.tell_mtu();
-        again
+        port.restore(&self.core, &mut ground.netlink, now)
     }
 
-    /// The front-end learns the MTU at its next question.
-    fn tell_mtu(&mut self) {
-        if let Some(session) = &mut self.session {
-            session.set_mtu(self.core.data.mtu());
-        }
-    }
-
-    /// Ends everything but a kernel device, which is returned.
+    /// Ends everything but a kernel device, which is returned. After [`Port::stop`].
     pub fn close(mut self, ground: &mut Ground) -> Option<Macvtap> {
-        self.door = None;
-        self.farewell(&Over::FrontEndGone, ground);
+        if let Some(ended) = self.ended() {
+            self.farewell(ended, ground);
+        }
         let device = match self.carrier {
             Carrier::Kernel(port) => port.end(&self.core),
             Carrier::Switch(port) => {
@@ -234,6 +278,18 @@ impl Port {
         };
         self.core.leave();
         device
+    }
+
+    /// What is left to do where a thread of the process hangs, which may have any lock of the port: nothing
+    /// but to give the kernel device back.
+    pub fn abandon(self) -> Option<Macvtap> {
+        let Port { carrier, core, frontend, .. } = self;
+        // Not dropped: that would take the locks.
+        std::mem::forget((core, frontend));
+        match carrier {
+            Carrier::Kernel(port) => port.abandon(),
+            Carrier::Switch(_) => None,
+        }
     }
 }
 

@@ -11,15 +11,20 @@
 //! connection; the port's queue pairs stay.
 //!
 //! Requests are taken one at a time: while the crate owes an answer the front-end waits, so answers
-//! of the door and of the crate cannot overtake each other. Nothing here ever blocks.
+//! of the door and of the crate cannot overtake each other. All of this runs on the port's front-end
+//! thread (`frontend.rs`), which alone waits for the two sockets.
+//!
+//! The order of the end matters, because the crate's thread serves requests until it is joined: the rings
+//! are stopped; the private socket is shut and the thread joined; the rings that it started meanwhile are
+//! stopped; and only then is the guest's memory let go, and with it the watch over it.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::debug;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockname, listen,
     socket,
@@ -28,7 +33,9 @@ use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
 use vm_memory::GuestMemoryMmap;
 
+use super::core::Core;
 use super::front::{Action, FrontDoor, Limits, usual_memory};
+use super::frontend::thread_name;
 use super::peer_pid;
 use super::rarp;
 use super::wire::{Inbox, Outbox, Received};
@@ -37,15 +44,12 @@ use crate::device::Device;
 use crate::device::attachment::Attachment;
 use crate::device::features;
 use crate::device::vring::{Shared, with_nursery};
-use crate::poll::Interest;
+use crate::port::PortData;
 use crate::queue::memory::SharedMemory;
 use crate::queue::pair::QueuePair;
 
-/// Most messages handled before the control loop looks at its other sockets.
+/// Most messages handled before the thread looks whether it is to end.
 const TURN: usize = 64;
-/// Refusals told in full in one [`REFUSAL_WINDOW`].
-const REFUSALS_TOLD: u32 = 10;
-const REFUSAL_WINDOW: Duration = Duration::from_secs(1);
 
 /// Why a session is over.
 #[derive(Debug)]
@@ -56,20 +60,42 @@ pub enum Over {
     Misbehaved(String),
     /// The crate has ended the connection.
     BackEndGone,
+    /// The process or the port ends.
+    Stopped,
+}
+
+/// The parts of a port that a connection needs; they outlive it.
+pub struct ServedPort {
+    /// What the port is to be.
+    pub config: PortConfig,
+    /// What the workers know of it.
+    pub data: Arc<PortData>,
+    pairs: Vec<Arc<QueuePair>>,
+    attachment: Arc<Attachment>,
+}
+
+impl ServedPort {
+    /// These parts of a port.
+    pub fn of(core: &Core) -> ServedPort {
+        ServedPort {
+            config: core.config.clone(),
+            data: Arc::clone(&core.data),
+            pairs: core.pairs.clone(),
+            attachment: Arc::clone(&core.attachment),
+        }
+    }
 }
 
 /// A connected front-end.
 pub struct Session {
-    port: String,
-    pid: i32,
-    front: UnixStream,
+    data: Arc<PortData>,
+    front: Arc<UnixStream>,
     back: UnixStream,
     front_in: Inbox,
     back_in: Inbox,
     front_out: Outbox,
     back_out: Outbox,
     awaiting: bool,
-    refusals: (Instant, u32),
     door: FrontDoor,
     device: Arc<Device>,
     attachment: Arc<Attachment>,
@@ -81,20 +107,14 @@ impl Session {
     ///
     /// # Errors
     /// No descriptors, threads or memory are left.
-    pub fn start(
-        front: UnixStream,
-        config: &PortConfig,
-        mtu: u32,
-        pairs: &[Arc<QueuePair>],
-        attachment: &Arc<Attachment>,
-    ) -> io::Result<Session> {
+    pub fn start(front: Arc<UnixStream>, port: &ServedPort) -> io::Result<Session> {
         front.set_nonblocking(true)?;
+        let ServedPort { config, data, pairs, attachment } = port;
         let (mut listener, back) = private_connection()?;
-        let shared = Shared::new(pairs.to_vec());
+        let shared = Shared::new(pairs.clone());
         let device = Arc::new(Device::new(config, Arc::clone(&shared), Arc::clone(attachment)));
         let memory = SharedMemory::new(GuestMemoryMmap::new());
-        // The kernel shows 15 bytes of a thread's name.
-        let thread: String = format!("fe-{}", config.name).chars().take(15).collect();
+        let thread = thread_name("vu", &config.name);
         let (daemon, vrings) =
             with_nursery(&shared, || VhostUserDaemon::new(thread, Arc::clone(&device), memory));
         let mut daemon = daemon.map_err(|error| io::Error::other(error.to_string()))?;
@@ -106,12 +126,11 @@ impl Session {
         let limits = Limits {
             rings: 2 * u32::from(config.queue_pairs),
             features: features::offered(config),
-            mtu,
+            mtu: data.mtu(),
             memory: config.memory_limit.unwrap_or_else(usual_memory),
         };
         Ok(Session {
-            port: config.name.clone(),
-            pid: peer_pid(&front),
+            data: Arc::clone(data),
             front,
             back,
             front_in: Inbox::default(),
@@ -119,7 +138,6 @@ impl Session {
             front_out: Outbox::default(),
             back_out: Outbox::default(),
             awaiting: false,
-            refusals: (Instant::now(), 0),
             door: FrontDoor::new(limits),
             device,
             attachment: Arc::clone(attachment),
@@ -127,25 +145,21 @@ impl Session {
         })
     }
 
-    /// The front-end's process id.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    /// The front-end's socket and what it is to be watched for.
-    pub fn front(&self) -> (RawFd, Interest) {
+    /// Waits until something can be moved, or the front-end's socket is shut down.
+    pub fn wait(&self) {
         let take = !self.awaiting && self.front_out.is_empty() && self.back_out.is_empty();
-        (self.front.as_raw_fd(), interest(take, !self.front_out.is_empty()))
-    }
-
-    /// The private socket and what it is to be watched for.
-    pub fn back(&self) -> (RawFd, Interest) {
-        (self.back.as_raw_fd(), interest(self.front_out.is_empty(), !self.back_out.is_empty()))
-    }
-
-    /// The port's MTU has become this, in bytes.
-    pub fn set_mtu(&mut self, mtu: u32) {
-        self.door.set_mtu(mtu);
+        let front = interest(take, !self.front_out.is_empty());
+        let back = interest(self.front_out.is_empty(), !self.back_out.is_empty());
+        let mut fds =
+            [PollFd::new(self.front.as_fd(), front), PollFd::new(self.back.as_fd(), back)];
+        // A socket that has hung up wakes even a poll that wants nothing of it, again and again.
+        let waits = match (front.is_empty(), back.is_empty()) {
+            (true, _) => &mut fds[1..],
+            (false, true) => &mut fds[..1],
+            (false, false) => &mut fds[..],
+        };
+        // A signal or a lack of memory: the next look is merely early.
+        let _ = poll(waits, PollTimeout::NONE);
     }
 
     /// Moves what can be moved.
@@ -169,7 +183,8 @@ impl Session {
             if !self.awaiting && self.front_out.is_empty() && self.back_out.is_empty() {
                 match self.front_in.receive(&self.front) {
                     Ok(Received::Message(request)) => {
-                        debug!("port {}: {}", self.port, request.name());
+                        debug!("port {}: {}", self.data.name, request.name());
+                        self.door.set_mtu(self.data.mtu());
                         for action in self.door.request(request) {
                             self.act(action)?;
                         }
@@ -198,57 +213,44 @@ impl Session {
             Action::AwaitReply => self.awaiting = true,
             Action::ToFrontEnd(message) => self.front_out.push(message),
             Action::SendRarp(mac) => match self.attachment.inject(&rarp::frame(mac)) {
-                Ok(()) => info!("port {}: announced {mac} by RARP", self.port),
-                Err(error) => warn!("port {}: cannot announce {mac}: {error}", self.port),
+                Ok(()) => self.data.log.info(format_args!("announced {mac} by RARP")),
+                Err(error) => self.data.log.warn(format_args!("cannot announce {mac}: {error}")),
             },
-            Action::GuestMtu(mtu) => info!("port {}: the guest's MTU is {mtu}", self.port),
-            Action::Refused(reason) => self.refused(&reason),
+            Action::GuestMtu(mtu) => self.data.log.info(format_args!("the guest's MTU is {mtu}")),
+            Action::Refused(reason) => {
+                self.data.log.warn(format_args!("front-end refused: {reason}"));
+            }
             Action::End(reason) => return Err(Over::Misbehaved(reason)),
         }
         Ok(())
     }
 
-    /// Logs a refusal, unless there have been many: a front-end must not fill the disk.
-    fn refused(&mut self, reason: &str) {
-        let (since, count) = &mut self.refusals;
-        if since.elapsed() >= REFUSAL_WINDOW {
-            if *count > REFUSALS_TOLD {
-                warn!("port {}: {} more refusals not told", self.port, *count - REFUSALS_TOLD);
-            }
-            (*since, *count) = (Instant::now(), 0);
-        }
-        *count += 1;
-        if *count <= REFUSALS_TOLD {
-            warn!("port {}: front-end refused: {reason}", self.port);
-        }
-    }
-
-    /// Ends the session: afterwards nothing of the front-end's is mapped, open or running.
+    /// Ends the session: afterwards nothing of the front-end's is mapped, open or running, but what is
+    /// kept (`received_fd.rs`).
     pub fn end(mut self, why: &Over) {
-        // Before anything can free the guest's memory.
-        self.device.end();
+        self.device.stop_rings();
         let _ = self.back.shutdown(std::net::Shutdown::Both);
         let outcome = self.daemon.wait();
-        let (port, pid) = (&self.port, self.pid);
-        match (why, outcome) {
-            (Over::FrontEndGone, _) => info!("port {port}: front-end (process {pid}) has gone"),
-            (Over::Misbehaved(reason), _) => {
-                warn!("port {port}: front-end (process {pid}) disconnected: {reason}");
-            }
-            (Over::BackEndGone, Err(error)) => {
-                warn!("port {port}: front-end (process {pid}) disconnected: {error}");
-            }
-            (Over::BackEndGone, Ok(())) => info!("port {port}: connection ended"),
-        }
-        // The connection's thread may have started a ring between the first call and its end.
+        // No thread but this one can touch the guest's memory any more.
         self.device.end();
+        let log = &self.data.log;
+        let who = format!("front-end (process {})", peer_pid(&self.front));
+        match (why, outcome) {
+            (Over::FrontEndGone, _) => log.info(format_args!("{who} has gone")),
+            (Over::Misbehaved(reason), _) => log.warn(format_args!("{who} disconnected: {reason}")),
+            (Over::BackEndGone, Err(error)) => {
+                log.warn(format_args!("{who} disconnected: {error}"));
+            }
+            (Over::BackEndGone, Ok(())) => log.info(format_args!("connection ended")),
+            (Over::Stopped, _) => log.info(format_args!("{who} disconnected: the port ends")),
+        }
     }
 }
 
-fn interest(input: bool, output: bool) -> Interest {
-    let mut events = Interest::empty();
-    events.set(Interest::EPOLLIN, input);
-    events.set(Interest::EPOLLOUT, output);
+fn interest(input: bool, output: bool) -> PollFlags {
+    let mut events = PollFlags::empty();
+    events.set(PollFlags::POLLIN, input);
+    events.set(PollFlags::POLLOUT, output);
     events
 }
 

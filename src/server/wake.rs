@@ -13,14 +13,10 @@ pub(super) enum Token {
     Signal,
     /// The kernel has news about devices.
     Links,
-    /// A worker saw a new MAC address.
+    /// A worker saw a new MAC address, or a front-end's connection has ended.
     Bell,
     /// A front-end wants to connect to this port.
     Listener(usize),
-    /// This port's front-end sent something, or takes something again.
-    FrontEnd(usize),
-    /// The crate's daemon behind this port's front-end did.
-    BackEnd(usize),
 }
 
 impl Token {
@@ -31,8 +27,6 @@ impl Token {
             Token::Links => (1, 0),
             Token::Bell => (2, 0),
             Token::Listener(port) => (3, port),
-            Token::FrontEnd(port) => (4, port),
-            Token::BackEnd(port) => (5, port),
         };
         (port as u64) << 3 | kind
     }
@@ -45,8 +39,6 @@ impl Token {
             1 => Token::Links,
             2 => Token::Bell,
             3 => Token::Listener(port),
-            4 => Token::FrontEnd(port),
-            5 => Token::BackEnd(port),
             _ => return None,
         })
     }

@@ -4,17 +4,28 @@
 //! reads no answers must not hold it up. An [`Inbox`] collects a message over as many reads as it
 //! takes; an [`Outbox`] keeps what the socket did not take yet.
 //!
-//! Descriptors are closed whatever happens to the message they came with (CVE-2019-14818 was the leak
-//! of those): they are `OwnedFd` from the moment the kernel installs them, and close-on-exec.
+//! Descriptors are let go whatever happens to the message they came with (CVE-2019-14818 was the leak of
+//! those). The kernel installs as many as fit the control buffer, and only then says that it was too
+//! small (MSG_CTRUNC). Therefore the buffer has room for the most that one message can carry, and what was
+//! installed is owned ([`ReceivedFd`]) before anything else is looked at.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice};
+use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::message::{HEADER, MAX_FDS, Message};
+use super::received_fd::ReceivedFd;
+
+/// Most descriptors that the kernel passes with one message (SCM_MAX_FD).
+const KERNEL_MAX_FDS: usize = 253;
+/// Room for them and for a control message besides, in words of eight bytes.
+const CONTROL: usize = KERNEL_MAX_FDS / 2 + 16;
+/// A control message with one descriptor, of the sending process; not in the libc crate.
+const SCM_PIDFD: libc::c_int = 4;
 
 /// What a read brought.
 #[derive(Debug)]
@@ -31,7 +42,7 @@ pub enum Received {
 #[derive(Debug, Default)]
 pub struct Inbox {
     bytes: Vec<u8>,
-    fds: Vec<OwnedFd>,
+    fds: Vec<ReceivedFd>,
 }
 
 impl Inbox {
@@ -76,39 +87,78 @@ impl Inbox {
     }
 
     fn read(&mut self, socket: &UnixStream, most: usize) -> io::Result<usize> {
-        let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
         let start = self.bytes.len();
         self.bytes.resize(start + most, 0);
-        let mut pieces = [IoSliceMut::new(&mut self.bytes[start..])];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
-        let outcome = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut space), flags)
-            .map_err(io::Error::from)
-            .and_then(|message| {
-                if let Ok(control) = message.cmsgs() {
-                    for part in control {
-                        if let ControlMessageOwned::ScmRights(raw) = part {
-                            // SAFETY: the kernel has just installed these for us.
-                            let owned = raw.iter().map(|&fd| unsafe { OwnedFd::from_raw_fd(fd) });
-                            self.fds.extend(owned);
-                        }
+        let outcome = receive(socket, &mut self.bytes[start..], &mut self.fds);
+        self.bytes.truncate(start + *outcome.as_ref().unwrap_or(&0));
+        let count = self.fds.len();
+        if count > MAX_FDS {
+            // Now, and not when the connection has ended.
+            self.fds.clear();
+            let text =
+                format!("{count} descriptors came with one message, which carries {MAX_FDS}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        outcome
+    }
+}
+
+/// Reads once. What descriptors come are added to `fds`, also where the call then fails.
+fn receive(socket: &UnixStream, bytes: &mut [u8], fds: &mut Vec<ReceivedFd>) -> io::Result<usize> {
+    let mut control = [0u64; CONTROL];
+    let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: an all-zero msghdr is a valid one; it is filled in below.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = mem::size_of_val(&control) as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the pieces and the control buffer are valid for the call and not otherwise borrowed.
+    let read = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has filled in the header and the control buffer.
+    unsafe { take_descriptors(&message, fds) };
+    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+        let text = "more descriptors came with a message than this process may open";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    Ok(read)
+}
+
+/// Takes every descriptor out of the control messages that the kernel has written.
+///
+/// # Safety
+/// `message` was just filled in by `recvmsg`, and nothing else has taken its descriptors.
+unsafe fn take_descriptors(message: &libc::msghdr, fds: &mut Vec<ReceivedFd>) {
+    // SAFETY: as promised by the caller: the control messages lie in the buffer, and the macros stay in it.
+    unsafe {
+        let mut part = libc::CMSG_FIRSTHDR(message);
+        while let Some(header) = part.as_ref() {
+            let descriptors = header.cmsg_level == libc::SOL_SOCKET
+                && matches!(header.cmsg_type, libc::SCM_RIGHTS | SCM_PIDFD);
+            if descriptors {
+                let data = libc::CMSG_DATA(part).cast::<RawFd>();
+                // Not a usize everywhere: musl has 32 bits.
+                #[allow(clippy::unnecessary_cast)]
+                let length = header.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                for index in 0..length / mem::size_of::<RawFd>() {
+                    let fd = data.add(index).read_unaligned();
+                    // A pidfd that could not be made is a negative number.
+                    if fd >= 0 {
+                        fds.push(OwnedFd::from_raw_fd(fd).into());
                     }
                 }
-                if message.flags.contains(MsgFlags::MSG_CTRUNC) || self.fds.len() > MAX_FDS {
-                    let text = "more descriptors than a vhost-user message may carry";
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-                }
-                Ok(message.bytes)
-            });
-        let read = *outcome.as_ref().unwrap_or(&0);
-        self.bytes.truncate(start + read);
-        outcome
+            }
+            part = libc::CMSG_NXTHDR(message, part);
+        }
     }
 }
 
 /// Messages that the socket has not taken yet.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    waiting: VecDeque<(Vec<u8>, Vec<ReceivedFd>)>,
 }
 
 impl Outbox {
@@ -180,7 +230,7 @@ mod tests {
         for count in [0, 2, 1] {
             let mut message = Message::request(request::SET_MEM_TABLE, &[count; 16]);
             for _ in 0..count {
-                message.fds.push(a.try_clone().unwrap().into());
+                message.fds.push(OwnedFd::from(a.try_clone().unwrap()).into());
             }
             out.push(message);
         }
@@ -193,6 +243,29 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// The kernel had installed 32 of them, and nothing ever closed these.
+    #[test]
+    fn bug_s2_more_descriptors_than_a_message_carries_are_closed() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let (a, b) = UnixStream::pair().unwrap();
+        let raw = [writer.as_raw_fd(); KERNEL_MAX_FDS];
+        let bytes = Message::request(request::SET_MEM_TABLE, &[0; 16]).to_bytes();
+        for count in [MAX_FDS + 1, 64, KERNEL_MAX_FDS] {
+            let rights = [ControlMessage::ScmRights(&raw[..count])];
+            let pieces = [IoSlice::new(&bytes)];
+            sendmsg::<()>(a.as_raw_fd(), &pieces, &rights, MsgFlags::empty(), None).unwrap();
+            let mut inbox = Inbox::default();
+            let error = inbox.receive(&b).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(error.to_string().starts_with(&format!("{count} descriptors")), "{error}");
+            assert!(inbox.fds.is_empty());
+            while inbox.receive(&b).is_err() {}
+        }
+        drop(writer);
+        let mut byte = [0];
+        assert_eq!(io::Read::read(&mut reader, &mut byte).unwrap(), 0, "a writer is left");
     }
 
     #[test]

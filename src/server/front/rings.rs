@@ -8,6 +8,7 @@
 use super::{Action, FrontDoor};
 use crate::queue::ring::MAX_RING_SIZE;
 use crate::queue::vnet::bit;
+use crate::server::fd_kind::FdKind;
 use crate::server::message::{Message, numbers, request};
 
 /// Bit of SET_VRING_KICK, _CALL and _ERR: no descriptor comes with it.
@@ -100,6 +101,11 @@ impl FrontDoor {
         }
         if none && message.request == request::SET_VRING_KICK {
             let reason = format!("ring {index}: a ring without kicks (polled) is not supported");
+            return self.refuse(&message, reason);
+        }
+        // Every VMM sends eventfds. Polling, writing or closing anything else may wait for its owner.
+        if let Some(fd) = message.fds.iter().find(|fd| *fd.kind() != FdKind::EventFd) {
+            let reason = format!("ring {index}: it must be an eventfd and is {}", fd.kind());
             return self.refuse(&message, reason);
         }
         self.pass(message)

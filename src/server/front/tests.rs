@@ -41,7 +41,7 @@ fn region(guest: u64, size: u64) -> Vec<u8> {
 
 fn add(guest: u64, size: u64) -> Message {
     let mut message = acked(Message::request(request::ADD_MEM_REG, &region(guest, size)));
-    message.fds.push(memfd(size));
+    message.fds.push(memfd(size).into());
     message
 }
 
@@ -212,11 +212,11 @@ fn memory_must_be_shared_whole_and_inside_its_file() {
     let reason = refusal(&door.request(table(&[0x1000])));
     assert!(reason.contains("guest memory must be shared"), "{reason}");
     let mut short = table(&[0x1000, 0x2000]);
-    short.fds.extend([memfd(0x1000), memfd(0x1000)]);
+    short.fds.extend([memfd(0x1000), memfd(0x1000)].map(Into::into));
     let reason = refusal(&door.request(short));
     assert!(reason.contains("memory region 1") && reason.contains("truncated"), "{reason}");
     let mut good = table(&[0x1000, 0x2000]);
-    good.fds.extend([memfd(0x1000), memfd(0x2000)]);
+    good.fds.extend([memfd(0x1000), memfd(0x2000)].map(Into::into));
     assert!(matches!(door.request(good)[..], [Action::ToBackend(_), Action::AwaitReply]));
 }
 
@@ -227,7 +227,7 @@ fn an_unsorted_memory_table_is_sorted_for_the_crate() {
     payload.extend_from_slice(&region(0x10_0000, 0x2000)[8..]);
     payload.extend_from_slice(&region(0, 0x1000)[8..]);
     let mut message = acked(Message::request(request::SET_MEM_TABLE, &payload));
-    message.fds.extend([memfd(0x2000), memfd(0x1000)]);
+    message.fds.extend([memfd(0x2000), memfd(0x1000)].map(Into::into));
     match &door.request(message)[..] {
         [Action::ToBackend(message), Action::AwaitReply] => {
             let regions = Region::parse_table(&message.payload).unwrap();
@@ -262,7 +262,7 @@ fn ring_parts_must_be_in_memory_and_aligned() {
 fn stray_descriptors_are_closed() {
     let mut door = open_door();
     let mut message = state(request::SET_VRING_NUM, 0, 256);
-    message.fds.push(memfd(1));
+    message.fds.push(memfd(1).into());
     match &door.request(message)[..] {
         [Action::ToBackend(message)] => assert!(message.fds.is_empty()),
         other => panic!("{other:?}"),
@@ -297,7 +297,7 @@ mod any_messages {
                     continue;
                 }
                 let mut message = Message::request(number, &payload);
-                message.fds.extend((0..fds).map(|_| memfd(4096)));
+                message.fds.extend((0..fds).map(|_| memfd(4096).into()));
                 if ack {
                     message = acked(message);
                 }

@@ -4,9 +4,10 @@
 //! not told (news may be lost) is asked for. Without a parent there are no sockets, and the table says
 //! that there is no wire; siblings in bridge mode go on.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
 use super::{LanKeeper, socket_failed};
 use crate::error::Result;
@@ -112,9 +113,13 @@ impl LanKeeper {
     /// Closes the sockets; side by side, since the kernel waits some 17 ms for each.
     pub(super) fn let_go(&mut self) {
         let queues: Vec<_> = self.lanes.iter().filter_map(|lane| lane.replace(None)).collect();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for queue in queues {
-                scope.spawn(move || drop(queue));
+                // Without a thread for it, the socket is closed here: later, but closed.
+                let closer = thread::Builder::new().name("closer".into());
+                if let Err(error) = closer.spawn_scoped(scope, move || drop(queue)) {
+                    debug!("parent {}: closing sockets one by one: {error}", self.name);
+                }
             }
         });
         self.members.iter_mut().flatten().for_each(Member::filter_gone);
