@@ -125,7 +125,7 @@ echo "   Its macvtap devices on eth0:"
 ip -n "$host" -br link show type macvtap | show
 
 # ---- The guests ----------------------------------------------------------------------------------
-qemu_version=$(qemu-system-x86_64 --version | sed -n '1s/.*version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
+qemu_binary=${VUM_QEMU:-qemu-system-x86_64}
 kernel="console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests tsc=reliable no_timer_check
     rcupdate.rcu_expedited=1 random.trust_cpu=on
     initcall_blacklist=init_kprobe_trace,load_system_certificate_list,crypto_kdf108_init"
@@ -135,28 +135,20 @@ control_out=()
 # The program knows what QEMU must be given for a port; only what depends on this demo is changed.
 start_guest() {
     local n=$1 fd word printed arguments=()
-    printed=$(ip netns exec "$host" "$binary" "${ports[@]:2*(n-1):2}" qemu-args 2>"$dir/note")
+    printed=$(ip netns exec "$host" "$binary" "${ports[@]:2*(n-1):2}" \
+        qemu-args --qemu "$qemu_binary" --memory 192M 2>"$dir/note")
     if [ "$n" = 1 ]; then
-        echo "   \$ vhost-user-macvtap --port ... qemu-args"
+        echo "   \$ vhost-user-macvtap --port ... qemu-args --memory 192M"
         show <<<"$printed"
-        echo "   Changed: 192M for 1G of memory; vectors=0, because QEMU 7.2 without KVM crashes when a"
-        echo "   vhost-user device starts with MSI-X; romfile=, because the guest has no boot ROM to run."
+        echo "   Changed: vectors=0, because QEMU 7.2 without KVM crashes when a vhost-user device starts"
+        echo "   with MSI-X; romfile=, because the guest has no boot ROM to run."
     fi
     # What is printed is quoted for a shell, so a shell must take the quotes off.
     eval "local words=( $printed )"
     # shellcheck disable=SC2154 # words is assigned by the eval above
     for word in "${words[@]}"; do
         case $word in
-        1G) word=192M ;;
-        memory-backend-*) word=${word/size=1G/size=192M} ;;
         virtio-net-pci,*) word="${word/,vectors=*([0-9])/},vectors=0,romfile=" ;;
-        socket,*reconnect=1)
-            # The old spelling is gone since QEMU 10.2.
-            read -r major minor <<<"$qemu_version"
-            if ((major > 10 || (major == 10 && minor >= 2))); then
-                word=${word/reconnect=1/reconnect-ms=1000}
-            fi
-            ;;
         esac
         arguments+=("$word")
     done
@@ -165,7 +157,7 @@ start_guest() {
     control_in[n]=$fd
     exec {fd}<>"$dir/vm$n.out"
     control_out[n]=$fd
-    setpriv --pdeathsig KILL qemu-system-x86_64 -name "vm$n" \
+    setpriv --pdeathsig KILL "$qemu_binary" -name "vm$n" \
         -nodefaults -no-user-config -display none \
         -machine pc,hpet=off -accel "${VUM_ACCEL:-tcg}" -smp 1 \
         -kernel "$image/vmlinux" -initrd "$image/initramfs.cpio" -append "${kernel//$'\n'/ }" \

@@ -16,7 +16,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
-use crate::print::Printer;
+use crate::error::{Error, Result};
+use crate::print::{Printer, Qemu};
 
 /// The names that `--log-level` takes.
 pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
@@ -165,10 +166,19 @@ pub struct PortFlags {
 }
 
 /// What to do instead of serving the ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Print what to give QEMU for these ports
-    QemuArgs,
+    QemuArgs {
+        /// The QEMU that shall take them, a path or a name in PATH: it is asked which words it
+        /// knows [default: the one in PATH]
+        #[arg(long, value_name = "BINARY")]
+        qemu: Option<PathBuf>,
+
+        /// The guest's memory: MiB, or with M, G or T [default: 1G]
+        #[arg(long, value_name = "SIZE", allow_negative_numbers = true)]
+        memory: Option<String>,
+    },
     /// Print what to put into the libvirt domain for these ports
     LibvirtXml,
     /// Print what to give cloud-hypervisor for these ports
@@ -184,13 +194,18 @@ pub enum Command {
 
 impl Command {
     /// The printer behind the subcommand, if it is one.
-    pub fn printer(self) -> Option<Printer> {
-        match self {
-            Command::QemuArgs => Some(Printer::Qemu),
-            Command::LibvirtXml => Some(Printer::Libvirt),
-            Command::CloudHypervisorArgs => Some(Printer::CloudHypervisor),
-            Command::GuardMac { .. } => None,
-        }
+    ///
+    /// Errors: [`Error::Usage`] for a flag of the printer's own.
+    pub fn printer(&self) -> Result<Option<Printer>> {
+        Ok(Some(match self {
+            Command::QemuArgs { qemu, memory } => {
+                let qemu = Qemu::new(qemu.as_deref(), memory.as_deref());
+                Printer::Qemu(qemu.map_err(|fault| Error::Usage(vec![fault]))?)
+            }
+            Command::LibvirtXml => Printer::Libvirt,
+            Command::CloudHypervisorArgs => Printer::CloudHypervisor,
+            Command::GuardMac { .. } => return Ok(None),
+        }))
     }
 }
 
@@ -228,7 +243,7 @@ mod tests {
             let args = Args::try_parse_from(line).unwrap();
             assert_eq!(args.flags.parent.as_deref(), Some("eth0"), "{line:?}");
             assert_eq!(args.flags.mtu.as_deref(), Some("1400"), "{line:?}");
-            assert_eq!(args.command, Some(Command::QemuArgs));
+            assert!(matches!(args.command, Some(Command::QemuArgs { .. })));
         }
     }
 

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use vhost_user_macvtap::cli::{self, Args, Command};
-use vhost_user_macvtap::error::Result;
+use vhost_user_macvtap::error::{Error, Result};
 use vhost_user_macvtap::uplink::guard_mac;
 use vhost_user_macvtap::{config, print};
 
@@ -32,18 +32,32 @@ fn act(args: &Args) -> Result<ExitCode> {
         guard_mac(ifindex, args.flags.mac.as_deref().unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let config = config::resolve(args)?;
+    let printer = args.command.as_ref().map_or(Ok(None), Command::printer);
+    let (config, printer) = both(config::resolve(args), printer)?;
     if args.check {
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(printer) = args.command.and_then(Command::printer) {
-        let text = print::text(printer, &config)?;
+    if let Some(mut printer) = printer {
+        printer.ask();
+        let text = print::text(&printer, &config)?;
         let code = show(&text);
-        eprint!("{}", print::note(printer, &config));
+        eprint!("{}", print::note(&printer, &config));
         return Ok(code);
     }
     vhost_user_macvtap::run(config)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Both values, or the faults of both.
+fn both<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (Err(Error::Usage(mut faults)), Err(Error::Usage(more))) => {
+            faults.extend(more);
+            Err(Error::Usage(faults))
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
 }
 
 /// `print!` panics on a closed pipe (`... | head -1`); a reader that has had enough is no failure.

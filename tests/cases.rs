@@ -2,6 +2,7 @@
 //!
 //! | file | kind |
 //! | --- | --- |
+//! | `qemu_args` | what is printed for the QEMU at hand |
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //!
@@ -21,6 +22,8 @@
 )]
 
 mod common;
+#[path = "cases/qemu_args.rs"]
+mod qemu_args;
 #[path = "cases/signals.rs"]
 mod signals;
 #[path = "cases/unit.rs"]

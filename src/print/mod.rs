@@ -4,16 +4,18 @@
 //! is not shared, a queue count in the wrong unit, the wrong end listening. Here the program prints
 //! what fits the port it would serve, ready to paste.
 //!
-//! The printers are pure; the one question to the host is the port's MAC address, because the VMM
-//! must give the guest the same one that the port filters for. What can go wrong: the parent that a
-//! passthru port takes its address from is not there, which is told; a value that the other side's
-//! syntax cannot hold, which is refused.
+//! The printers are pure. The host is asked two questions: the port's MAC address, because the VMM must
+//! give the guest the same one that the port filters for; and which words the QEMU at hand takes
+//! ([`Printer::ask`]). What can go wrong: the parent that a passthru port takes its address from is not
+//! there, which is told; a value that the other side's syntax cannot hold, which is refused.
 
 mod cloud_hypervisor;
 mod libvirt;
 mod qemu;
 
 use std::path::{Path, PathBuf};
+
+pub use qemu::Qemu;
 
 use crate::config::{Config, MacChoice, PortConfig, Socket, auto_mac, machine_id};
 use crate::error::{Error, Result};
@@ -24,14 +26,23 @@ use crate::mode::Mode;
 const RING_SIZE: u16 = 1024;
 
 /// Whose arguments to print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Printer {
-    /// QEMU's command line.
-    Qemu,
+    /// The command line of this QEMU.
+    Qemu(Qemu),
     /// A libvirt domain's elements.
     Libvirt,
     /// cloud-hypervisor's command line.
     CloudHypervisor,
+}
+
+impl Printer {
+    /// Asks the VMM at hand which words it takes, where that makes a difference.
+    pub fn ask(&mut self) {
+        if let Printer::Qemu(qemu) = self {
+            qemu.ask();
+        }
+    }
 }
 
 /// One port as the VMM has to see it.
@@ -51,7 +62,7 @@ pub fn capabilities_json() -> &'static str {
 }
 
 /// The arguments for all ports, with the MAC addresses that the ports will have.
-pub fn text(printer: Printer, config: &Config) -> Result<String> {
+pub fn text(printer: &Printer, config: &Config) -> Result<String> {
     let macs = config.ports.iter().map(resolve_mac).collect::<Result<Vec<Mac>>>()?;
     let shown = |(port, mac)| Shown { port, mac: Some(mac), mtu: port.mtu };
     let shown: Vec<Shown> = config.ports.iter().zip(macs).map(shown).collect();
@@ -59,23 +70,23 @@ pub fn text(printer: Printer, config: &Config) -> Result<String> {
 }
 
 /// The arguments for these ports; nothing is asked of the host but the current directory.
-pub fn pure_text(printer: Printer, ports: &[Shown]) -> Result<String> {
+pub fn pure_text(printer: &Printer, ports: &[Shown]) -> Result<String> {
     let faults: Vec<String> = ports.iter().filter_map(no_path).collect();
     if !faults.is_empty() {
         return Err(Error::Usage(faults));
     }
     match printer {
-        Printer::Qemu => Ok(qemu::text(ports)),
+        Printer::Qemu(qemu) => Ok(qemu.text(ports)),
         Printer::Libvirt => libvirt::text(ports),
         Printer::CloudHypervisor => cloud_hypervisor::text(ports),
     }
 }
 
 /// What the user should know beside the arguments; for stderr, so that stdout can be pasted whole.
-pub fn note(printer: Printer, config: &Config) -> String {
+pub fn note(printer: &Printer, config: &Config) -> String {
     let listens = config.ports.iter().any(|port| matches!(port.socket, Socket::Listen(_)));
     match printer {
-        Printer::Qemu => qemu::note(listens),
+        Printer::Qemu(qemu) => qemu.note(listens),
         Printer::Libvirt => String::new(),
         Printer::CloudHypervisor => cloud_hypervisor::note(),
     }

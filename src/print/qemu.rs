@@ -1,66 +1,203 @@
 //! QEMU's arguments.
 //!
-//! Three things are easily forgotten: guest memory must be shared (a memfd back-end), the device
-//! needs `mq=on` and two interrupt vectors for each pair plus two, and `queues=` counts pairs.
-//! `tx_queue_size` above 256 is allowed with vhost-user only, and worth it. A comma in a value is
+//! Two things are easily forgotten: guest memory must be shared (a memfd back-end), and `queues=`
+//! counts pairs. A device of several pairs needs `mq=on` and two interrupt vectors for each pair plus
+//! two. `tx_queue_size` above 256 is allowed with vhost-user only, and worth it. A comma in a value is
 //! doubled.
 //!
-//! `reconnect=1` is what QEMU up to 10.1 understands; 9.2 brought `reconnect-ms=`, 10.2 removed the
-//! old name. No spelling fits all versions, so the older one, which the distributions' versions
-//! take, is printed and the other one told.
+//! The size of memory stands in one place: `-machine memory-backend=` takes the memory back-end for
+//! the guest's memory and its size with it, from QEMU 5.0 on. Several `-machine` options add up, so
+//! the user's `-machine q35` stays. A `-m` of another size is refused by QEMU.
+//!
+//! One option has two names, and no spelling fits all versions: `reconnect=` (seconds) is known up to
+//! QEMU 10.1, `reconnect-ms=` from 9.2 on. [`probe`] asks the QEMU at hand. The form for a QEMU that
+//! cannot be asked is the older one, and a note says so: it is what the QEMUs of most releases in use
+//! take, and a newer QEMU refuses it by name, at once.
+//!
+//! No `vectors=0`: it costs a guest on KVM much of its speed (INTx in place of MSI-X). QEMU 7.2 needs
+//! it without KVM, where it crashes when a vhost-user network device starts with MSI-X; for a QEMU
+//! that old a note says so.
+
+mod bounded_run;
+mod probe;
+
+use std::path::{Path, PathBuf};
 
 use super::{RING_SIZE, Shown, lines, shell, socket};
 
-/// Guest memory: an example value that the user will change.
+/// Guest memory unless the user gives a size: an example, which a note says.
 const MEMORY: &str = "1G";
 
-/// The arguments, one a line.
-pub(super) fn text(ports: &[Shown]) -> String {
-    let mut arguments = vec![
-        format!("-m {MEMORY}"),
-        format!("-object memory-backend-memfd,id=vhu-mem,size={MEMORY},share=on"),
-        "-numa node,memdev=vhu-mem".to_owned(),
-    ];
-    for (index, shown) in ports.iter().enumerate() {
-        arguments.extend(port(index, shown));
-    }
-    lines(&arguments)
+/// The first QEMU that is known not to crash without KVM when a vhost-user network device starts with
+/// MSI-X. Versions between 7.2, which does, and this one were not tried.
+const MSIX_WITHOUT_KVM: (u32, u32) = (10, 0);
+
+/// The option that makes QEMU connect again after the back-end was restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reconnect {
+    /// `reconnect=`, up to QEMU 10.1.
+    #[default]
+    Seconds,
+    /// `reconnect-ms=`, from QEMU 9.2 on.
+    Milliseconds,
 }
 
-/// What to tell beside the arguments.
-pub(super) fn note(listens: bool) -> String {
-    let mut note = format!(
-        "note: {MEMORY} of memory is an example: change -m and size= together, and leave both out \
-         if your guest has shared memory already\n"
-    );
-    if listens {
-        note.push_str(
-            "note: QEMU 10.2 and later want reconnect-ms=1000 (known since 9.2) instead of \
-             reconnect=1\n",
-        );
-    }
-    note
+/// What was learned about the QEMU that the arguments are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Known {
+    /// Its first line of `--version`, and the version in it.
+    Version(String, (u32, u32)),
+    /// It has not answered, for this reason.
+    Nothing(String),
 }
 
-fn port(index: usize, shown: &Shown) -> [String; 3] {
-    let (path, qemu_listens) = socket(shown.port);
-    let path = path.to_string_lossy().replace(',', ",,");
-    let meet = if qemu_listens { "server=on,wait=off" } else { "reconnect=1" };
-    let pairs = shown.port.queue_pairs;
-    let mut device = format!("virtio-net-pci,netdev=vhu{index}");
-    if let Some(mac) = shown.mac {
-        device.push_str(&format!(",mac={mac}"));
+impl Default for Known {
+    fn default() -> Known {
+        Known::Nothing("not asked".to_owned())
     }
-    if pairs > 1 {
-        device.push_str(&format!(",mq=on,vectors={}", 2 * pairs + 2));
+}
+
+/// The QEMU to print for: how much memory its guest has, and which words it takes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Qemu {
+    binary: Option<PathBuf>,
+    memory: Option<String>,
+    reconnect: Reconnect,
+    known: Known,
+}
+
+impl Qemu {
+    /// A QEMU of this path, or of this name in `PATH`; without, the one of the usual names. `memory` is
+    /// the size of its guest's memory as the user typed it. It is not asked anything yet.
+    ///
+    /// Errors: the text of a usage error, for a size that is none.
+    pub fn new(binary: Option<&Path>, memory: Option<&str>) -> Result<Qemu, String> {
+        let memory = memory.map(memory_size).transpose()?;
+        Ok(Qemu { binary: binary.map(Path::to_owned), memory, ..Qemu::default() })
     }
-    device.push_str(&format!(",rx_queue_size={RING_SIZE},tx_queue_size={RING_SIZE}"));
-    if let Some(mtu) = shown.mtu {
-        device.push_str(&format!(",host_mtu={mtu}"));
+
+    /// Asks it which words it takes. One that is not there, or does not answer within some seconds, is
+    /// no error: the arguments fit most versions then, and the note says why.
+    pub fn ask(&mut self) {
+        self.known = match probe::ask(self.binary.as_deref()) {
+            Ok(answer) => {
+                self.reconnect = answer.reconnect;
+                Known::Version(answer.name, answer.version)
+            }
+            Err(reason) => Known::Nothing(reason),
+        };
     }
-    [
-        format!("-chardev {}", shell(&format!("socket,id=vhu{index},path={path},{meet}"))),
-        format!("-netdev vhost-user,id=vhu{index},chardev=vhu{index},queues={pairs}"),
-        format!("-device {device}"),
-    ]
+
+    /// The arguments, one a line.
+    pub(super) fn text(&self, ports: &[Shown]) -> String {
+        let memory = self.memory.as_deref().unwrap_or(MEMORY);
+        let mut arguments = vec![
+            format!("-object memory-backend-memfd,id=vhu-mem,size={memory},share=on"),
+            "-machine memory-backend=vhu-mem".to_owned(),
+        ];
+        for (index, shown) in ports.iter().enumerate() {
+            arguments.extend(self.port(index, shown));
+        }
+        lines(&arguments)
+    }
+
+    /// What to tell beside the arguments.
+    pub(super) fn note(&self, listens: bool) -> String {
+        let mut note = String::new();
+        if self.memory.is_none() {
+            note.push_str(&format!(
+                "note: {MEMORY} of memory is an example: give --memory SIZE, and no -m of your own\n"
+            ));
+        }
+        match &self.known {
+            Known::Version(name, version) => {
+                note.push_str(&format!("note: these arguments are for {name}\n"));
+                if *version < MSIX_WITHOUT_KVM {
+                    note.push_str(
+                        "note: without KVM (-accel tcg) QEMU 7.2 crashes when the guest's driver \
+                         starts: add vectors=0 to each virtio-net-pci device then\n",
+                    );
+                }
+            }
+            Known::Nothing(reason) if listens => note.push_str(&format!(
+                "note: no QEMU has said what it takes ({reason}): QEMU 10.2 and later want \
+                 reconnect-ms=1000 in place of reconnect=1; --qemu BINARY prints for yours\n"
+            )),
+            Known::Nothing(_) => {}
+        }
+        note
+    }
+
+    fn port(&self, index: usize, shown: &Shown) -> [String; 3] {
+        let (path, qemu_listens) = socket(shown.port);
+        let path = path.to_string_lossy().replace(',', ",,");
+        let meet = match (qemu_listens, self.reconnect) {
+            (true, _) => "server=on,wait=off",
+            (false, Reconnect::Seconds) => "reconnect=1",
+            (false, Reconnect::Milliseconds) => "reconnect-ms=1000",
+        };
+        let pairs = shown.port.queue_pairs;
+        let mut device = format!("virtio-net-pci,netdev=vhu{index}");
+        if let Some(mac) = shown.mac {
+            device.push_str(&format!(",mac={mac}"));
+        }
+        if pairs > 1 {
+            device.push_str(&format!(",mq=on,vectors={}", 2 * pairs + 2));
+        }
+        device.push_str(&format!(",rx_queue_size={RING_SIZE},tx_queue_size={RING_SIZE}"));
+        if let Some(mtu) = shown.mtu {
+            device.push_str(&format!(",host_mtu={mtu}"));
+        }
+        [
+            format!("-chardev {}", shell(&format!("socket,id=vhu{index},path={path},{meet}"))),
+            format!("-netdev vhost-user,id=vhu{index},chardev=vhu{index},queues={pairs}"),
+            format!("-device {device}"),
+        ]
+    }
+}
+
+/// The size of the guest's memory in QEMU's spelling. A number alone counts MiB, as with QEMU's `-m`;
+/// in the memory back-end's `size=` it would count bytes.
+fn memory_size(typed: &str) -> Result<String, String> {
+    let fault = || format!("--memory {typed}: a size is wanted: a number of MiB, or 512M, 4G, 1T");
+    let text = typed.trim_end_matches("iB").trim_end_matches(['b', 'B']);
+    let (digits, unit) = match text.chars().last() {
+        Some(unit) if unit.is_ascii_alphabetic() => {
+            (&text[..text.len() - 1], unit.to_ascii_uppercase())
+        }
+        _ if text.len() < typed.len() => return Err(fault()),
+        _ => (text, 'M'),
+    };
+    let shift = match unit {
+        'M' => 20,
+        'G' => 30,
+        'T' => 40,
+        _ => return Err(fault()),
+    };
+    if !digits.chars().all(|c| c.is_ascii_digit()) {
+        return Err(fault());
+    }
+    let number: u64 = digits.parse().map_err(|_| fault())?;
+    // No machine has as much; QEMU's own limit is one of 63 bits.
+    match number.checked_mul(1 << shift) {
+        Some(bytes) if bytes > 0 && i64::try_from(bytes).is_ok() => Ok(format!("{number}{unit}")),
+        _ => Err(fault()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_counted_as_qemu_counts_it() {
+        let sizes = [("1G", "1G"), ("512", "512M"), ("2g", "2G"), ("768MiB", "768M"), ("1T", "1T")];
+        for (typed, printed) in sizes {
+            assert_eq!(memory_size(typed).as_deref(), Ok(printed), "{typed}");
+        }
+        for typed in ["", "G", "0", "-1G", "+1G", "1K", "1.5G", "1 G", "1GG", "512B", "9999999T"] {
+            let fault = memory_size(typed).unwrap_err();
+            assert!(fault.starts_with(&format!("--memory {typed}: ")), "{fault}");
+        }
+    }
 }

@@ -11,8 +11,13 @@ fn config(line: &str) -> Config {
     resolve(&Args::try_parse_from(words).unwrap()).unwrap()
 }
 
+/// A QEMU that was not asked.
+fn qemu() -> Printer {
+    Printer::Qemu(Qemu::default())
+}
+
 fn printed(printer: Printer, line: &str) -> String {
-    text(printer, &config(line)).unwrap()
+    text(&printer, &config(line)).unwrap()
 }
 
 const FULL: &str = "--parent eth0 --socket-path /run/a.sock --mac 52:54:00:00:00:01 --mtu 1400 \
@@ -23,10 +28,9 @@ const TWO: &str = "--parent eth0 --port socket=/run/a.sock,mac=52:54:00:00:00:01
 #[test]
 fn qemu_gets_shared_memory_and_a_device_with_all_queues() {
     assert_eq!(
-        printed(Printer::Qemu, FULL),
-        "-m 1G \\\n\
-         -object memory-backend-memfd,id=vhu-mem,size=1G,share=on \\\n\
-         -numa node,memdev=vhu-mem \\\n\
+        printed(qemu(), FULL),
+        "-object memory-backend-memfd,id=vhu-mem,size=1G,share=on \\\n\
+         -machine memory-backend=vhu-mem \\\n\
          -chardev socket,id=vhu0,path=/run/a.sock,reconnect=1 \\\n\
          -netdev vhost-user,id=vhu0,chardev=vhu0,queues=2 \\\n\
          -device virtio-net-pci,netdev=vhu0,mac=52:54:00:00:00:01,mq=on,vectors=6,\
@@ -36,7 +40,7 @@ fn qemu_gets_shared_memory_and_a_device_with_all_queues() {
 
 #[test]
 fn qemu_gets_memory_once_and_listens_when_we_connect() {
-    let text = printed(Printer::Qemu, TWO);
+    let text = printed(qemu(), TWO);
     assert_eq!(text.matches("memory-backend-memfd").count(), 1);
     assert!(text.contains("-chardev socket,id=vhu1,path=/run/b.sock,server=on,wait=off \\\n"));
     assert!(text.contains("-netdev vhost-user,id=vhu1,chardev=vhu1,queues=1 \\\n"));
@@ -85,26 +89,28 @@ fn libvirt_gets_both_elements() {
 #[test]
 fn odd_paths_are_quoted_as_each_reader_wants() {
     let mut config = config(FULL);
-    let mut show = |printer, path: &str| {
+    let mut show = |printer: Printer, path: &str| {
         config.ports[0].socket = Socket::Listen(path.into());
-        text(printer, &config)
+        text(&printer, &config)
     };
-    let qemu = show(Printer::Qemu, "/run/it's, odd.sock").unwrap();
-    assert!(qemu.contains("-chardev 'socket,id=vhu0,path=/run/it'\\''s,, odd.sock,reconnect=1' "));
+    let qemu_text = show(qemu(), "/run/it's, odd.sock").unwrap();
+    assert!(
+        qemu_text.contains("-chardev 'socket,id=vhu0,path=/run/it'\\''s,, odd.sock,reconnect=1' ")
+    );
     let libvirt = show(Printer::Libvirt, "/run/<a>&'b'\".sock").unwrap();
     assert!(libvirt.contains("path='/run/&lt;a&gt;&amp;&apos;b&apos;&quot;.sock'"), "{libvirt}");
     let cloud = show(Printer::CloudHypervisor, "/run/a,b.sock").unwrap();
     assert!(cloud.contains("'vhost_user=true,socket=\"/run/a,b.sock\",vhost_mode="), "{cloud}");
     assert!(show(Printer::CloudHypervisor, "/run/a\"b.sock").is_err());
     assert!(show(Printer::Libvirt, "/run/a\u{1}b.sock").is_err());
-    let relative = show(Printer::Qemu, "a.sock").unwrap();
+    let relative = show(qemu(), "a.sock").unwrap();
     let whole = std::env::current_dir().unwrap().join("a.sock");
     assert!(relative.contains(whole.to_str().unwrap()), "the VMM runs elsewhere: {relative}");
 }
 
 #[test]
 fn an_inherited_socket_has_no_path_to_print() {
-    let error = text(Printer::Qemu, &config("--parent lo --fd 5 --mac 02:0:0:0:0:1")).unwrap_err();
+    let error = text(&qemu(), &config("--parent lo --fd 5 --mac 02:0:0:0:0:1")).unwrap_err();
     assert_eq!(error.exit_code(), 2);
     assert!(error.to_string().starts_with("--fd 5: has no path"), "{error}");
 }
@@ -125,7 +131,7 @@ fn the_mac_is_the_ports_own() {
 
 #[test]
 fn a_passthru_parent_that_is_not_there_is_named() {
-    let error = text(Printer::Qemu, &config("--parent nonet0 --socket-path /s --mode passthru"));
+    let error = text(&qemu(), &config("--parent nonet0 --socket-path /s --mode passthru"));
     let error = error.unwrap_err();
     assert_eq!(error.exit_code(), 4);
     assert!(error.to_string().starts_with("parent nonet0: there is no such network device"));
