@@ -5,6 +5,7 @@
 //! | `qemu_args` | what is printed for the QEMU at hand |
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
+//! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
 //!
 //! A test is named `bug_` and the number of its input: `b` frames and host, `u` users, `s` harm by tenants, `f` a
 //! finding of the audit. Each fails on the program as it was before the input was mended, and its comment says
@@ -26,5 +27,7 @@ mod common;
 mod qemu_args;
 #[path = "cases/signals.rs"]
 mod signals;
+#[path = "cases/turns.rs"]
+mod turns;
 #[path = "cases/unit.rs"]
 mod unit;

@@ -9,7 +9,6 @@
 //! never the process.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use log::{debug, warn};
 use super::batch::End;
 use super::plug::Plug;
 use super::ring::{Fault, Ring, RingSetup};
+use super::signaller::signal;
 use crate::stats::Counters;
 use crate::uplink::TapQueue;
 
@@ -47,6 +47,20 @@ pub enum Far {
     Switch(Plug),
 }
 
+/// What a line has let go of, to be dropped when its lock is free again: to unmap a guest's memory takes time,
+/// and what closing a front-end's descriptor takes is the front-end's choice.
+#[derive(Default)]
+pub struct Remains {
+    /// They own the guest's memory.
+    pub ring: Option<Ring>,
+    /// See `ring`.
+    pub setup: Option<RingSetup>,
+    /// The call eventfd.
+    pub call: Option<File>,
+    /// The error eventfd.
+    pub error: Option<File>,
+}
+
 /// One ring and what is around it.
 #[derive(Default)]
 pub struct Line {
@@ -73,17 +87,18 @@ impl Line {
         self.enabled && self.ring.is_some()
     }
 
-    /// Makes the ring as the front-end wishes it. Returns true when a ring was started or stopped.
-    pub fn apply(&mut self, wish: &Wish, name: &dyn std::fmt::Display) -> bool {
+    /// Makes the ring as the front-end wishes it. Returns what is left of the ring before, when a ring was
+    /// started or stopped.
+    pub fn apply(&mut self, wish: &Wish, name: &dyn std::fmt::Display) -> Option<Remains> {
         self.enabled = wish.enabled;
         let wanted = wish.setup.as_ref().filter(|_| wish.ready);
         if wanted.is_none() {
             self.broken = false;
         }
         if wanted == self.setup.as_ref() {
-            return false;
+            return None;
         }
-        self.stop();
+        let remains = self.stop();
         if let Some(setup) = wanted {
             self.setup = Some(setup.clone());
             match Ring::start(setup) {
@@ -95,12 +110,11 @@ impl Line {
                 Err(fault) => self.break_ring(fault, name),
             }
         }
-        true
+        Some(remains)
     }
 
-    fn stop(&mut self) {
-        self.setup = None;
-        self.ring = None;
+    fn stop(&mut self) -> Remains {
+        Remains { setup: self.setup.take(), ring: self.ring.take(), ..Remains::default() }
     }
 
     /// Where the ring stands: the used index as the driver sees it.
@@ -133,7 +147,9 @@ impl Line {
             self.warned = Some(Instant::now());
             warn!("{name}: {fault}; the ring is stopped until the front-end resets it");
         }
-        signal(self.error.as_ref());
+        if let Some(error) = &self.error {
+            signal(error);
+        }
     }
 
     /// Stops the ring if the memory under it has gone. At the end of every turn: within it, lost
@@ -148,50 +164,38 @@ impl Line {
     pub fn publish(&mut self) {
         if let Some(ring) = &mut self.ring
             && ring.publish()
-            && signal(self.call.as_ref())
+            && self.call.as_ref().is_some_and(signal)
         {
             self.counters.calls += 1;
         }
     }
 
-    /// Sets the eventfd by which the driver is called.
-    pub fn set_call(&mut self, call: Option<File>) {
-        self.call = call.inspect(never_block);
+    /// Sets the eventfd by which the driver is called. Returns the old one, to be closed after the lock.
+    #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
+    pub fn set_call(&mut self, call: Option<File>) -> Option<File> {
+        let old = std::mem::replace(&mut self.call, call);
         // The driver may have missed a call on the old one: an extra call is harmless, a lost one is not.
-        if self.ring.is_some() {
-            signal(self.call.as_ref());
+        if self.ring.is_some()
+            && let Some(call) = &self.call
+        {
+            signal(call);
         }
+        old
     }
 
-    /// Sets the eventfd by which the front-end is told of a broken ring.
-    pub fn set_error(&mut self, error: Option<File>) {
-        self.error = error.inspect(never_block);
+    /// Sets the eventfd by which the front-end is told of a broken ring. Returns the old one as
+    /// [`Line::set_call`] does.
+    #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
+    pub fn set_error(&mut self, error: Option<File>) -> Option<File> {
+        std::mem::replace(&mut self.error, error)
     }
 
-    /// Forgets all that belongs to the present front-end.
-    pub fn reset(&mut self) {
-        self.stop();
+    /// Forgets all that belongs to the present front-end. Returns it, to be let go of after the lock.
+    #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
+    pub fn reset(&mut self) -> Remains {
+        let stopped = self.stop();
         self.enabled = false;
         self.broken = false;
-        self.call = None;
-        self.error = None;
+        Remains { call: self.call.take(), error: self.error.take(), ..stopped }
     }
-}
-
-/// A front-end may hand over anything as eventfd, also a full pipe: a write must never wait.
-fn never_block(file: &File) {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    if let Ok(flags) = fcntl(file, FcntlArg::F_GETFL) {
-        let flags = OFlag::from_bits_retain(flags) | OFlag::O_NONBLOCK;
-        let _ = fcntl(file, FcntlArg::F_SETFL(flags));
-    }
-}
-
-/// Adds 1 to an eventfd. A full counter means that the other side is awake anyway.
-fn signal(eventfd: Option<&File>) -> bool {
-    let Some(file) = eventfd else { return false };
-    let one = 1u64.to_ne_bytes();
-    // SAFETY: the buffer is valid for 8 bytes and the descriptor is open. Not `File::write`, because
-    // SIGPIPE is ignored process-wide and the result does not matter.
-    unsafe { libc::write(file.as_raw_fd(), one.as_ptr().cast(), one.len()) == 8 }
 }

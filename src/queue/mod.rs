@@ -8,6 +8,7 @@
 //! | `ring`, `chain` | a split virtqueue, device side: pop, give back, publish; descriptor chains |
 //! | `vnet` | the header in front of a frame, judged |
 //! | `line` | one ring with its eventfds, far end and counters; started and stopped by the control side |
+//! | `signaller` | a write to the front-end's eventfds that never waits |
 //! | `copy` | copies into and out of guest memory in pieces |
 //! | `pair`, `gate` | a queue pair: both lines and their locks |
 //! | `pool`, `worker` | the threads that carry the pairs |
@@ -66,6 +67,7 @@ pub mod pool;
 pub mod ring;
 pub mod run_list;
 pub mod scratch;
+pub mod signaller;
 pub mod spread;
 pub mod tap_watch;
 pub mod to_guest;

@@ -109,11 +109,13 @@ impl QueuePair {
     /// when this stopped it.
     pub fn apply(&self, side: Side, wish: &Wish) -> Option<u16> {
         let name = RingName(self, side);
+        // Dropped at the end, when no ring's lock is held any more.
+        let remains;
         let position = match side {
             Side::FromGuest => {
                 let mut state = self.from_guest.control();
                 let stood = state.line.position();
-                state.line.apply(wish, &name);
+                remains = state.line.apply(wish, &name);
                 if !state.line.enabled && state.line.ring.is_some() {
                     // Now rather than by the worker: cloud-hypervisor pauses a guest by disabling its
                     // rings, and takes a snapshot of the memory when we have answered.
@@ -131,7 +133,8 @@ impl QueuePair {
             Side::ToGuest => {
                 let mut state = self.to_guest.control();
                 let stood = state.line.position();
-                if state.line.apply(wish, &name) {
+                remains = state.line.apply(wish, &name);
+                if remains.is_some() {
                     if let Some(receive) = &mut state.receive {
                         receive.forget_chains();
                     }
@@ -144,6 +147,7 @@ impl QueuePair {
                 state.line.position().or(stood)
             }
         };
+        drop(remains);
         self.seat.call(side);
         position
     }
@@ -187,50 +191,62 @@ impl QueuePair {
         }
     }
 
-    /// Control: sets the eventfd by which the guest kicks the ring.
+    /// Control: sets the eventfd by which the guest kicks the ring. Like all that a front-end gave, the old one
+    /// is closed when the ring's lock is free again.
     pub fn set_kick(&self, side: Side, kick: Option<File>) {
-        let mut from_guest;
-        let mut to_guest;
-        let slot = match side {
-            Side::FromGuest => {
-                from_guest = self.from_guest.control();
-                &mut from_guest.kick
-            }
-            Side::ToGuest => {
-                to_guest = self.to_guest.control();
-                &mut to_guest.kick
-            }
+        let old = match side {
+            Side::FromGuest => self.watch_kick(side, kick, &mut self.from_guest.control().kick),
+            Side::ToGuest => self.watch_kick(side, kick, &mut self.to_guest.control().kick),
         };
-        if let Some(old) = slot.take() {
-            self.seat.poller().remove(&old);
+        drop(old);
+    }
+
+    /// Watches another kick eventfd. Returns what is to be closed: the old one, or the new one if it cannot be
+    /// watched.
+    fn watch_kick(
+        &self,
+        side: Side,
+        kick: Option<File>,
+        slot: &mut Option<File>,
+    ) -> [Option<File>; 2] {
+        let old = slot.take();
+        if let Some(old) = &old {
+            self.seat.poller().remove(old);
         }
-        if let Some(new) = kick {
-            // Edge-triggered: every write to an eventfd is an edge, and the counter need not be read.
-            let events = Interest::EPOLLIN | Interest::EPOLLET;
-            match self.seat.poller().add(&new, events, self.seat.kick_token(side)) {
-                Ok(()) => *slot = Some(new),
-                Err(error) => warn!(
+        let Some(new) = kick else { return [old, None] };
+        // Edge-triggered: every write to an eventfd is an edge, and the counter need not be read.
+        let events = Interest::EPOLLIN | Interest::EPOLLET;
+        match self.seat.poller().add(&new, events, self.seat.kick_token(side)) {
+            Ok(()) => {
+                *slot = Some(new);
+                [old, None]
+            }
+            Err(error) => {
+                warn!(
                     "{}: its kick descriptor cannot be watched: {error}; is it an eventfd?",
                     RingName(self, side)
-                ),
+                );
+                [old, Some(new)]
             }
         }
     }
 
     /// Control: sets the eventfd by which the guest is called.
     pub fn set_call(&self, side: Side, call: Option<File>) {
-        match side {
+        let old = match side {
             Side::FromGuest => self.from_guest.control().line.set_call(call),
             Side::ToGuest => self.to_guest.control().line.set_call(call),
-        }
+        };
+        drop(old);
     }
 
     /// Control: sets the eventfd by which the front-end learns of a broken ring.
     pub fn set_error(&self, side: Side, error: Option<File>) {
-        match side {
+        let old = match side {
             Side::FromGuest => self.from_guest.control().line.set_error(error),
             Side::ToGuest => self.to_guest.control().line.set_error(error),
-        }
+        };
+        drop(old);
     }
 
     /// Control: a front-end has come: what queued up before is not for it.
@@ -243,15 +259,16 @@ impl QueuePair {
         for side in [Side::FromGuest, Side::ToGuest] {
             self.set_kick(side, None);
         }
-        self.from_guest.control().line.reset();
+        let from_guest = self.from_guest.control().line.reset();
         let mut state = self.to_guest.control();
-        state.line.reset();
+        let to_guest = state.line.reset();
         state.receive = None;
         if let Some(backlog) = &mut state.backlog {
             backlog.clear();
         }
         self.settle(&mut state);
         drop(state);
+        drop((from_guest, to_guest));
         self.watch.nothing(&self.seat);
     }
 

@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use log::warn;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::lane::Lane;
 use super::pair::{QueuePair, Side};
+use super::signaller::Signaller;
 use crate::poll::{Interest, Poller};
 
 /// What woke a worker.
@@ -187,9 +189,21 @@ impl Pool {
             });
             let events = Interest::EPOLLIN | Interest::EPOLLET;
             worker.poller.add(&WakeFd(&worker.wake), events, Event::Call.token())?;
+            let signaller = Signaller::new().unwrap_or_else(|error| {
+                if index == 0 {
+                    warn!(
+                        "no asynchronous I/O (io_setup: {error}): a hostile VMM can hold up the ports of a worker; \
+                         allow io_setup, io_submit and io_getevents, and raise fs.aio-max-nr"
+                    );
+                }
+                Signaller::default()
+            });
             let thread = thread::Builder::new().name(format!("worker-{index}")).spawn({
                 let worker = Arc::clone(&worker);
-                move || worker.run()
+                move || {
+                    signaller.install();
+                    worker.run();
+                }
             })?;
             pool.workers.push(worker);
             pool.threads.push(thread);
