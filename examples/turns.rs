@@ -170,6 +170,7 @@ impl Guest {
             compat: false,
             sources: Vec::new(),
             nodst: false,
+            reserved: true,
             mtu: 1500,
             groups: Arc::new(Groups::all()),
         }
@@ -260,7 +261,7 @@ fn switch(turns: &mut Turns, parent: (u32, Mac), wire: &PacketQueue, seats: [Sea
         Guest::new(mac, to, size, Far::Switch(plug), seat)
     };
     let (mut a, mut b) = (guest(A, B, 0, one), guest(B, LAN, 1, other));
-    let facts = ParentFacts { mac: parent.1, up: true };
+    let facts = ParentFacts { mac: parent.1, up: true, mtu: 1500 };
     let table = Table::new(vec![a.rules(), b.rules()], facts);
     lan.show(View { table, jacks: vec![a.jack(), b.jack()] });
     turns.sent("guest-to-guest", &mut a, Some(&mut b));

@@ -42,7 +42,8 @@ pub struct Args {
     pub flags: PortFlags,
 
     /// A port, repeatable: socket=PATH,parent=DEV and the keys type, mode, mac, mtu, queue-pairs,
-    /// memory-limit, source (MAC+MAC), nodst=on, name, mac-changes, compat=on, client=on
+    /// memory-limit, source (MAC+MAC), nodst=on, reserved-groups, guard, name, mac-changes,
+    /// compat=on, client=on
     #[arg(long, global = true, value_name = "KEY=VALUE,...", help_heading = "Many ports")]
     pub port: Vec<String>,
 
@@ -149,6 +150,16 @@ pub struct PortFlags {
     /// sources
     #[arg(long, global = true)]
     pub nodst: bool,
+
+    /// With type macvlan: frames from the wire to the groups that no bridge forwards (spanning tree,
+    /// LACP, EAPOL, LLDP): deliver or drop [default: deliver]
+    #[arg(long, global = true, value_name = "deliver|drop")]
+    pub reserved_groups: Option<String>,
+
+    /// Frames that concern the cable and do not leave the guest: stp (spanning tree and PAUSE) or off
+    /// [default: stp; passthru and --compat: off]
+    #[arg(long, global = true, value_name = "stp|off")]
+    pub guard: Option<String>,
 
     /// The name of the port and of its macvtap device, at most 15 bytes [default: derived from the
     /// socket path, stable]

@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use nix::sys::eventfd::EventFd;
 
-use crate::config::Kind;
-use crate::config::{MacChanges, MacChoice, PortConfig};
+use crate::config::{Guard, Kind, MacChanges, MacChoice, PortConfig};
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port_log::PortLog;
 
-/// Ethernet header and one VLAN tag: what the kernel allows on top of an MTU (`is_skb_forwardable`).
+/// Ethernet header and one VLAN tag: what the kernel allows on top of an MTU (`is_skb_forwardable`). Each further tag
+/// adds its own length.
 const FRAME_OVERHEAD: u32 = 14 + 4;
 
 /// What a port does with a source address that is not its own.
@@ -73,6 +73,7 @@ pub struct PortData {
     mac: AtomicU64,
     longest: AtomicU32,
     policy: MacPolicy,
+    guard: Guard,
     /// No frame with an address has come from the present guest yet.
     unknown: AtomicBool,
     /// Bit n: queue pair n has a receive ring that runs.
@@ -93,12 +94,24 @@ impl PortData {
             mac: AtomicU64::new(0),
             longest: AtomicU32::new(0),
             policy,
+            guard: Guard::Off,
             unknown: AtomicBool::new(true),
             receiving: AtomicU32::new(0),
             wanted: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             bell,
         }
+    }
+
+    /// The port with a guard: what its guest may not send.
+    pub fn guarded(self, guard: Guard) -> PortData {
+        PortData { guard, ..self }
+    }
+
+    /// Whether frames that concern the cable do not leave the guest.
+    #[inline]
+    pub fn is_guarded(&self) -> bool {
+        self.guard == Guard::Stp
     }
 
     /// The device behind the port has this address and this MTU (bytes).
@@ -117,7 +130,7 @@ impl PortData {
         self.longest.load(Ordering::Relaxed).saturating_sub(FRAME_OVERHEAD)
     }
 
-    /// Length of the longest frame without segmentation offload, in bytes.
+    /// Length of the longest frame with one VLAN tag or none, and without segmentation offload, in bytes.
     #[inline]
     pub fn longest_frame(&self) -> usize {
         self.longest.load(Ordering::Relaxed) as usize

@@ -36,6 +36,8 @@ drops! {
     Long => "long frame",
     /// Another source MAC address than the port's.
     ForeignMac => "foreign MAC",
+    /// Concerns the cable, not the guest: spanning tree or PAUSE.
+    LinkControl => "link control",
     /// The ring was disabled: the specification wants its frames discarded.
     Disabled => "ring disabled",
     /// The kernel refused the frame (its header does not match its contents).

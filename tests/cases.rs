@@ -6,6 +6,8 @@
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
+//! | `pair` | (the bench of the frames) two guests, and a cable that ends at the test |
+//! | `cable` | what belongs to the cable: PAUSE, spanning tree, LLDP |
 //!
 //! A test is named `bug_` and the number of its input: `b` frames and host, `u` users, `s` harm by tenants, `f` a
 //! finding of the audit. Each fails on the program as it was before the input was mended, and its comment says
@@ -22,7 +24,11 @@
     unused_imports
 )]
 
+#[path = "cases/cable.rs"]
+mod cable;
 mod common;
+#[path = "cases/pair.rs"]
+mod pair;
 #[path = "cases/qemu_args.rs"]
 mod qemu_args;
 #[path = "cases/signals.rs"]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::given::Given;
 use super::layer::Layer;
 use super::words::Words;
-use super::{Kind, MacChanges, MacChoice, PortConfig, Socket, derived_name};
+use super::{Guard, Kind, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket, derived_name};
 use crate::mode::Mode;
 
 /// A port on its way to a [`PortConfig`]: where it was named, and what all layers say.
@@ -56,6 +56,14 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
             faults.push(format!("{spot}: needs type=macvlan; give that, or leave nodst out"));
         }
     }
+    if layer.reserved_groups.get() == Some(&ReservedGroups::Drop)
+        && words.text("reserved-groups").is_some()
+        && kind != Kind::Macvlan
+        && layer.kind != Given::Bad
+    {
+        let spot = words.spot("reserved-groups", "drop");
+        faults.push(format!("{spot}: needs type=macvlan; a kernel device delivers them"));
+    }
     if let (Some(true), Some(text)) = (layer.compat.get(), words.text("mac-changes")) {
         let spot = words.spot("mac-changes", text);
         faults.push(format!(
@@ -84,6 +92,9 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
     };
     let mode = mode(layer)?;
     let changes = if mode == Mode::Passthru { MacChanges::Allow } else { MacChanges::Deny };
+    let compat = layer.compat.get().copied().unwrap_or_default();
+    // One guest that has the cable to itself, and the kernel's own rules, are not guarded.
+    let guard = if compat || mode == Mode::Passthru { Guard::Off } else { Guard::Stp };
     Some(PortConfig {
         name,
         socket,
@@ -96,8 +107,10 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
         memory_limit: layer.memory_limit.get().copied(),
         sources: layer.sources.get().filter(|_| mode == Mode::Source).cloned().unwrap_or_default(),
         nodst: mode == Mode::Source && layer.nodst.get() == Some(&true),
+        reserved_groups: layer.reserved_groups.get().copied().unwrap_or_default(),
+        guard: layer.guard.get().copied().unwrap_or(guard),
         mac_changes: layer.mac_changes.get().copied().unwrap_or(changes),
-        compat: layer.compat.get().copied().unwrap_or_default(),
+        compat,
     })
 }
 

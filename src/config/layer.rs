@@ -10,7 +10,7 @@ use std::str::FromStr;
 use super::given::Given;
 use super::size;
 use super::words::Words;
-use super::{Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice};
+use super::{Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, ReservedGroups};
 use crate::mac::Mac;
 use crate::mode::Mode;
 
@@ -38,6 +38,8 @@ pub struct Layer {
     pub mac_changes: Given<MacChanges>,
     pub compat: Given<bool>,
     pub nodst: Given<bool>,
+    pub reserved_groups: Given<ReservedGroups>,
+    pub guard: Given<Guard>,
     pub client: Given<bool>,
 }
 
@@ -59,6 +61,8 @@ impl Layer {
             mac_changes: read.key("mac-changes", mac_changes),
             compat: read.key("compat", on_off),
             nodst: read.key("nodst", on_off),
+            reserved_groups: read.key("reserved-groups", reserved_groups),
+            guard: read.key("guard", guard),
             client: read.key("client", on_off),
         }
     }
@@ -81,6 +85,8 @@ impl Layer {
             mac_changes: self.mac_changes.or(lower.mac_changes),
             compat: self.compat.or(lower.compat),
             nodst: self.nodst.or(lower.nodst),
+            reserved_groups: self.reserved_groups.or(lower.reserved_groups),
+            guard: self.guard.or(lower.guard),
             client: self.client.or(lower.client),
         }
     }
@@ -224,6 +230,26 @@ fn mac_changes(text: &str) -> Result<MacChanges, String> {
         "allow" => Ok(MacChanges::Allow),
         "deny" => Ok(MacChanges::Deny),
         _ => Err(format!("'{text}' is neither allow nor deny")),
+    }
+}
+
+fn reserved_groups(text: &str) -> Result<ReservedGroups, String> {
+    match text {
+        "deliver" => Ok(ReservedGroups::Deliver),
+        "drop" => Ok(ReservedGroups::Drop),
+        _ => Err(format!("'{text}' is neither deliver nor drop")),
+    }
+}
+
+fn guard(text: &str) -> Result<Guard, String> {
+    if text == "off" {
+        return Ok(Guard::Off);
+    }
+    match text.split('+').find(|part| *part != "stp") {
+        None => Ok(Guard::Stp),
+        Some(part @ ("dhcp" | "ra")) => Err(format!("'{part}' is not built yet; give stp or off")),
+        Some("off") => Err("off stands alone; give stp or off".to_owned()),
+        Some(part) => Err(format!("'{part}' is not a guard: stp or off")),
     }
 }
 

@@ -73,6 +73,25 @@ pub enum MacChanges {
     Deny,
 }
 
+/// What becomes of a frame from the wire to a group that no bridge forwards (01:80:c2:00:00:00 to 0f).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReservedGroups {
+    /// The guest gets it, as with a kernel device.
+    #[default]
+    Deliver,
+    /// The guest does not get it.
+    Drop,
+}
+
+/// Which frames a guest may not send, because they concern the cable and not the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// It may send any.
+    Off,
+    /// Neither spanning tree nor PAUSE (`switch::is_link_control`).
+    Stp,
+}
+
 /// One port, resolved: no default is left open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortConfig {
@@ -98,6 +117,10 @@ pub struct PortConfig {
     pub sources: Vec<Mac>,
     /// The host and the siblings do not get the frames of those sources (source mode, userspace ports).
     pub nodst: bool,
+    /// What happens to frames from the wire to reserved groups (userspace ports).
+    pub reserved_groups: ReservedGroups,
+    /// Which frames do not leave the guest.
+    pub guard: Guard,
     /// What happens to foreign source addresses.
     pub mac_changes: MacChanges,
     /// The kernel's behaviour to the letter (userspace ports only).
@@ -158,6 +181,8 @@ impl PortConfig {
             memory_limit: None,
             sources: Vec::new(),
             nodst: false,
+            reserved_groups: ReservedGroups::Deliver,
+            guard: Guard::Stp,
             mac_changes: MacChanges::Deny,
             compat: false,
         }

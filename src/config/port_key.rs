@@ -69,8 +69,8 @@ mod tests {
             faults("queues=2,mtu,foo,mode=,mtu=1400,mtu=1500,,socket=/s"),
             [
                 "--port 2 (socket=/s): 'queues' is not a key of a port; the keys are socket, \
-                 parent, type, mode, mac, mtu, queue-pairs, memory-limit, source, nodst, name, \
-                 mac-changes, compat, client",
+                 parent, type, mode, mac, mtu, queue-pairs, memory-limit, source, nodst, \
+                 reserved-groups, guard, name, mac-changes, compat, client",
                 "--port 2 (socket=/s): 'mtu' has no value; write mtu=VALUE",
                 "--port 2 (socket=/s): 'foo' has no '='; write key=value, joined by commas",
                 "--port 2 (socket=/s): mode=: empty; give a value or leave the key out",

@@ -89,6 +89,8 @@ fn flag_words(flags: &PortFlags, faults: &mut Vec<String>) -> Words {
         ("memory-limit", flags.memory_limit.clone()),
         ("source", sources),
         ("nodst", on(flags.nodst)),
+        ("reserved-groups", flags.reserved_groups.clone()),
+        ("guard", flags.guard.clone()),
         ("name", flags.name.clone()),
         ("mac-changes", flags.mac_changes.clone()),
         ("compat", on(flags.compat)),

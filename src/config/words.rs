@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 /// The keys of a port, in the order in which messages list them.
-pub const KEYS: [&str; 14] = [
+pub const KEYS: [&str; 16] = [
     "socket",
     "parent",
     "type",
@@ -18,6 +18,8 @@ pub const KEYS: [&str; 14] = [
     "memory-limit",
     "source",
     "nodst",
+    "reserved-groups",
+    "guard",
     "name",
     "mac-changes",
     "compat",

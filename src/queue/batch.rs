@@ -163,25 +163,25 @@ impl Batch {
     /// Decides what happens to each frame where the kernel forwards.
     pub fn admit(&mut self, port: &PortData, features: u64) {
         let longest = port.longest_frame();
-        self.decide(|entry| entry.admit(port, features, longest));
+        self.decide(|entry, pieces| entry.admit(pieces, port, features, longest));
     }
 
     /// Decides what happens to each frame where we forward.
     pub fn judge(&mut self, port: &PortData, id: PortId, table: &Table, features: u64) {
         let longest = port.longest_frame();
-        self.decide(|entry| entry.judge(port, id, table, features, longest));
+        self.decide(|entry, pieces| entry.judge(pieces, port, id, table, features, longest));
     }
 
     /// Drops what is not dropped already.
     pub fn discard(&mut self, reason: Drop) {
-        self.decide(|_| Fate::Drop(reason));
+        self.decide(|_, _| Fate::Drop(reason));
     }
 
     #[inline]
-    fn decide(&mut self, mut fate: impl FnMut(&mut Entry) -> Fate) {
+    fn decide(&mut self, mut fate: impl FnMut(&mut Entry, &[libc::iovec]) -> Fate) {
         for entry in &mut self.entries {
             if let Fate::Undecided = entry.fate {
-                entry.fate = fate(entry);
+                entry.fate = fate(entry, &self.pieces);
             }
         }
     }

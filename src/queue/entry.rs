@@ -3,14 +3,19 @@
 //! Opened, it has a copy of the virtio-net header and of the Ethernet header; judged, it has a fate. The judged
 //! copies are what leaves, whoever the receiver is: the guest may write to its own memory meanwhile. A header that
 //! asks for the impossible (virtio 1.2, 5.1.6.2) or an address that is not the guest's costs the guest this frame.
+//!
+//! A frame may be as long as the MTU, its Ethernet header and its VLAN tags, of which one is allowed for without a look:
+//! `is_skb_forwardable` does the same. The kernel's macvtap measures nothing on the way to the wire; we
+//! keep a guest from sending what the LAN's MTU does not allow, but not for its tags.
 
 use std::ops::Range;
 
-use super::copy::{take_both, take_front};
+use super::copy::{get, take_both, take_front};
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
 use crate::port::{MacJudgement, PortData};
 use crate::stats::Drop;
-use crate::switch::{self, Head, PortId, Receivers, Table, Verdict};
+use crate::switch::vlan::{self, MAX_TAGS, TAG};
+use crate::switch::{self, Head, LOOK, PortId, Receivers, Table, Verdict};
 
 /// What happens to a frame.
 #[derive(Clone, Copy, Debug)]
@@ -86,20 +91,60 @@ impl Entry {
         matches!(self.fate, Fate::Go(verdict) if verdict.wire)
     }
 
-    /// Judges header and length: whether the frame is to be segmented, or why it is dropped.
+    /// Judges header, length and kind: whether the frame is to be segmented, or why it is dropped.
     #[inline]
-    fn check(&mut self, features: u64, longest: usize) -> Result<bool, Drop> {
-        match vnet::check(&mut self.header, self.len, features) {
-            Checked::Bad => Err(Drop::BadHeader),
-            Checked::Plain if self.len > longest => Err(Drop::Long),
-            Checked::Plain => Ok(false),
-            Checked::Segmented => Ok(true),
+    fn check(
+        &mut self,
+        pieces: &[libc::iovec],
+        port: &PortData,
+        features: u64,
+        longest: usize,
+    ) -> Result<bool, Drop> {
+        let segmented = match vnet::check(&mut self.header, self.len, features) {
+            Checked::Bad => return Err(Drop::BadHeader),
+            Checked::Plain if self.len > longest && self.is_long(pieces, longest) => {
+                return Err(Drop::Long);
+            }
+            Checked::Plain => false,
+            Checked::Segmented => true,
+        };
+        if switch::may_be_link_control(&self.head)
+            && port.is_guarded()
+            && switch::is_link_control(&self.head, self.behind(pieces, &mut [0; LOOK]))
+        {
+            return Err(Drop::LinkControl);
         }
+        Ok(segmented)
+    }
+
+    /// What follows the Ethernet header, as far as it is looked at. The guest may change it afterwards.
+    #[cold]
+    fn behind<'a>(&self, pieces: &[libc::iovec], copy: &'a mut [u8; LOOK]) -> &'a [u8] {
+        let body = pieces.get(self.pieces.start + 1..self.pieces.end).unwrap_or_default();
+        let copy = copy.get_mut(..self.len.saturating_sub(ETHERNET).min(LOOK)).unwrap_or_default();
+        get(body, copy);
+        copy
+    }
+
+    /// Whether a frame beyond `longest` is too long with all its VLAN tags: one of them is in `longest`.
+    #[cold]
+    fn is_long(&self, pieces: &[libc::iovec], longest: usize) -> bool {
+        if self.len > longest + TAG * MAX_TAGS {
+            return true;
+        }
+        let depth = vlan::depth(self.head.ethertype, self.behind(pieces, &mut [0; LOOK]));
+        self.len > longest + TAG * depth.saturating_sub(1)
     }
 
     /// Decides what happens to the frame where the kernel forwards: what is in order is for the device.
-    pub(super) fn admit(&mut self, port: &PortData, features: u64, longest: usize) -> Fate {
-        match self.check(features, longest) {
+    pub(super) fn admit(
+        &mut self,
+        pieces: &[libc::iovec],
+        port: &PortData,
+        features: u64,
+        longest: usize,
+    ) -> Fate {
+        match self.check(pieces, port, features, longest) {
             Err(reason) => Fate::Drop(reason),
             Ok(_) if port.judge_source(self.head.src) == MacJudgement::Foreign => {
                 Fate::Drop(Drop::ForeignMac)
@@ -111,13 +156,14 @@ impl Entry {
     /// Decides what happens to the frame where we forward.
     pub(super) fn judge(
         &mut self,
+        pieces: &[libc::iovec],
         port: &PortData,
         id: PortId,
         table: &Table,
         features: u64,
         longest: usize,
     ) -> Fate {
-        let segmented = match self.check(features, longest) {
+        let segmented = match self.check(pieces, port, features, longest) {
             Ok(segmented) => segmented,
             Err(reason) => return Fate::Drop(reason),
         };

@@ -59,7 +59,7 @@ pub struct View {
 impl Default for View {
     /// No ports, no wire.
     fn default() -> View {
-        let nowhere = ParentFacts { mac: Mac::default(), up: false };
+        let nowhere = ParentFacts { mac: Mac::default(), up: false, mtu: 0 };
         View { table: Table::new(Vec::new(), nowhere), jacks: Vec::new() }
     }
 }

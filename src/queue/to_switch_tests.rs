@@ -146,11 +146,12 @@ fn guests(count: usize) -> (Pool, Vec<Guest>) {
             compat: false,
             sources: Vec::new(),
             nodst: false,
+            reserved: true,
             mtu: 1500,
             groups: Arc::new(Groups::all()),
         });
     }
-    let facts = ParentFacts { mac: Mac([2, 9, 9, 9, 9, 9]), up: true };
+    let facts = ParentFacts { mac: Mac([2, 9, 9, 9, 9, 9]), up: true, mtu: 1500 };
     lan.show(View { table: Table::new(rules, facts), jacks });
     (pool, all)
 }

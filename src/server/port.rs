@@ -70,7 +70,8 @@ impl Port {
     /// # Errors
     /// The device or the parent cannot be had; nothing is left behind.
     pub fn open(config: &PortConfig, ground: &mut Ground) -> Result<Port> {
-        let data = PortData::new(&config.name, MacPolicy::of(config), Arc::clone(&ground.bell));
+        let data = PortData::new(&config.name, MacPolicy::of(config), Arc::clone(&ground.bell))
+            .guarded(config.guard);
         let (core, carrier) = match config.kind {
             Kind::Macvtap => {
                 let device = macvtap::open(config, &mut ground.netlink)?;

@@ -77,6 +77,11 @@ pub fn from_guest(table: &Table, from: PortId, head: &Head, len: usize, gso: boo
         let Some(to) = table.find(head.dst).filter(|&to| has_mode(table, to, Mode::Bridge)) else {
             return only_wire;
         };
+        let too_long =
+            !gso && len > (table.parent().mtu as usize).saturating_add(OVERHEAD as usize);
+        if too_long && sender.compat && table.port(to).is_some_and(|rules| rules.compat) {
+            return Verdict::nobody(Why::TooLong);
+        }
         // The kernel hands this frame to the parent as if it had come from the wire, so that source
         // ports that list the sender hear it too, or keep it for themselves.
         let listed = table.sender(head.src);
@@ -138,8 +143,10 @@ pub fn from_wire(table: &Table, head: &Head) -> Verdict {
         Some(Rules { compat: false, .. }) => return to.verdict(Why::Reflected),
         // The kernel gives a private, passthru or source port its own frame back, and does not ask
         // its filter.
-        Some(_) => {
-            to.plus = to.origin;
+        Some(rules) => {
+            if rules.reserved || !head.is_reserved() {
+                to.plus = to.origin;
+            }
             return to.verdict(Why::Reflected);
         }
     }
@@ -207,10 +214,10 @@ impl Table {
         if selection.local && both_compat && too_long {
             return false;
         }
-        let wants = match rules.compat {
-            true => rules.groups.wants(head.dst),
-            false => rules.mode == Mode::Passthru || !head.is_reserved(),
-        };
+        if !rules.reserved && head.is_reserved() {
+            return false;
+        }
+        let wants = !rules.compat || rules.groups.wants(head.dst);
         wants && !isolated(self, selection.origin, id, rules)
     }
 
@@ -218,7 +225,8 @@ impl Table {
     fn hears_its_source(&self, id: PortId, selection: Selection, head: &Head) -> bool {
         let Some(rules) = self.port(id) else { return false };
         let own = id == selection.origin && head.dst.is_group();
-        (!own || rules.compat) && !isolated(self, selection.origin, id, rules)
+        let refused = !rules.reserved && head.is_reserved();
+        !refused && (!own || rules.compat) && !isolated(self, selection.origin, id, rules)
     }
 }
 

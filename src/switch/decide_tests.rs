@@ -40,12 +40,13 @@ fn mac(name: &str) -> Mac {
     }
 }
 
-/// Ports as words: `bridge`, `-bridge` (down), `+bridge` (not compat), `source:ext`, `source:ext!` (nodst).
+/// Ports as words: `bridge`, `-bridge` (down), `+bridge` (not compat), `~bridge` (refuses reserved groups),
+/// `source:ext`, `source:ext!` (nodst).
 fn world(ports: &str) -> Vec<Rules> {
     let port = |(word, own): (&str, Mac)| {
         let down = word.starts_with('-');
         let improved = word.contains('+');
-        let word = word.trim_start_matches(['-', '+']);
+        let (flags, word) = word.split_at(word.find(|c: char| c.is_alphabetic()).unwrap());
         let (mode, sources) = word.split_once(':').unwrap_or((word, ""));
         let mode: Mode = mode.parse().unwrap();
         let nodst = sources.ends_with('!');
@@ -59,6 +60,7 @@ fn world(ports: &str) -> Vec<Rules> {
             compat: !improved,
             sources: names.map(mac).collect(),
             nodst,
+            reserved: !flags.contains('~'),
             mtu: 1500,
             groups: Arc::new(groups),
         }
@@ -74,6 +76,7 @@ fn model_of(rules: &Rules, joined: &[Mac]) -> model::Port {
         compat: rules.compat,
         sources: rules.sources.iter().map(|mac| mac.0).collect(),
         nodst: rules.nodst,
+        reserved: rules.reserved,
         mtu: rules.mtu as usize,
         joined: joined.iter().filter(|&&g| rules.groups.wants(g)).map(|mac| mac.0).collect(),
     }
@@ -112,7 +115,7 @@ fn word(ports: &[usize], wire: bool, host: bool) -> String {
 fn check(ports: &str, parent_up: bool, from: Option<PortId>, head: &Head, len: usize, want: &str) {
     let rules = world(ports);
     let models: Vec<_> = rules.iter().map(|rules| model_of(rules, &[JOINED])).collect();
-    let table = Table::new(rules, ParentFacts { mac: PARENT, up: parent_up });
+    let table = Table::new(rules, ParentFacts { mac: PARENT, up: parent_up, mtu: 1500 });
     let verdict = match from {
         Some(port) => from_guest(&table, port, head, len, false),
         None => from_wire(&table, head),
@@ -120,7 +123,7 @@ fn check(ports: &str, parent_up: bool, from: Option<PortId>, head: &Head, len: u
     let modelled = match from {
         Some(port) => {
             let port = usize::from(port);
-            model::from_guest(&models, parent_up, port, &frame(head, len, false))
+            model::from_guest(&models, (parent_up, 1500), port, &frame(head, len, false))
         }
         None => model::from_wire(&models, &frame(head, len, false)),
     };
@@ -270,7 +273,8 @@ fn a_long_broadcast_is_measured_between_compat_siblings_only() {
         check(ports, true, Some(0), &long, 1518, at_limit);
         check(ports, true, Some(0), &long, 1519, beyond);
     }
-    let table = Table::new(world("bridge bridge"), ParentFacts { mac: PARENT, up: true });
+    let table =
+        Table::new(world("bridge bridge"), ParentFacts { mac: PARENT, up: true, mtu: 1500 });
     let verdict = from_guest(&table, 0, &long, 64_000, true);
     assert_eq!(receivers(&table, verdict, &long), [1], "segmented later, so not measured");
 }
@@ -323,20 +327,28 @@ fn siblings_talk_without_a_carrier() {
     ] {
         check(ports, false, Some(0), &head(dst, A), 60, want);
     }
-    let table = Table::new(world("+vepa"), ParentFacts { mac: PARENT, up: false });
+    let table = Table::new(world("+vepa"), ParentFacts { mac: PARENT, up: false, mtu: 1500 });
     assert_eq!(from_guest(&table, 0, &head(B, A), 60, false).why, Some(Why::NoCarrier));
     assert_eq!(from_guest(&table, 1, &head(B, A), 60, false).why, Some(Why::NoPort));
 }
 
+/// LLDP, EAPOL and LACP from the wire used to reach passthru and source ports only.
 #[test]
-fn every_group_but_the_reserved_ones() {
+fn bug_b3_every_group_unless_reserved_ones_are_refused() {
     for (ports, dst, want) in [
         ("+bridge bridge", "unjoined", "aH"),
         ("+vepa +private", "unjoined", "abH"),
-        ("+vepa +private", "stp", "H"),
+        ("+vepa +private", "stp", "abH"),
+        ("+vepa +~private", "stp", "aH"),
+        ("+~vepa +~private", "unjoined", "abH"),
+        ("+bridge +~bridge", "stp", "aH"),
         ("+passthru", "unjoined", "aH"),
         ("+passthru", "stp", "aH"),
         ("+passthru", "pause", "H"),
+        ("+~passthru", "stp", "H"),
+        ("+~source:ext", "stp", "H"),
+        ("+~source:ext", "unjoined", "aH"),
+        ("~bridge", "stp", "H"),
         ("+source:ext", "stp", "aH"),
         ("+source:ext", "pause", "aH"),
     ] {
@@ -354,7 +366,7 @@ fn a_reserved_group_that_was_joined() {
         let mut rules = world("bridge bridge");
         rules[1].groups.join(lldp.dst);
         rules[0].compat = sender_compat;
-        let table = Table::new(rules, ParentFacts { mac: PARENT, up: true });
+        let table = Table::new(rules, ParentFacts { mac: PARENT, up: true, mtu: 1500 });
         let verdict = from_guest(&table, 0, &lldp, 60, false);
         assert!(verdict.wire);
         assert_eq!(receivers(&table, verdict, &lldp), want);
@@ -387,12 +399,15 @@ fn any_rules(modes: &[Mode]) -> impl Strategy<Value = Rules> + use<> {
     let few = prop::collection::vec(any_mac(), 0..3);
     let joined = prop::collection::vec(prop::sample::select(vec![JOINED, UNJOINED, STP]), 0..3);
     let mtu = prop::sample::select(vec![68u32, 1500, u32::MAX]);
-    (mode, station, prop::bool::weighted(0.8), any::<bool>(), few, any::<bool>(), mtu, joined)
-        .prop_map(|(mode, mac, up, compat, sources, nodst, mtu, joined)| {
+    let up = prop::bool::weighted(0.8);
+    (mode, station, up, any::<[bool; 3]>(), few, mtu, joined).prop_map(
+        |(mode, mac, up, [compat, nodst, reserved], sources, mtu, joined)| {
             let groups = Groups::only();
             joined.into_iter().for_each(|group| groups.join(group));
-            Rules { mode, mac, up, compat, sources, nodst, mtu, groups: Arc::new(groups) }
-        })
+            let groups = Arc::new(groups);
+            Rules { mode, mac, up, compat, sources, nodst, reserved, mtu, groups }
+        },
+    )
 }
 
 proptest! {
@@ -413,7 +428,7 @@ proptest! {
         let head = Head { dst, src, ethertype };
         let groups = [JOINED, UNJOINED, STP];
         let models: Vec<_> = rules.iter().map(|rules| model_of(rules, &groups)).collect();
-        let table = Table::new(rules, ParentFacts { mac: PARENT, up: parent_up });
+        let table = Table::new(rules, ParentFacts { mac: PARENT, up: parent_up, mtu: 1500 });
         let frame = frame(&head, len, gso);
 
         let verdict = from_wire(&table, &head);
@@ -421,9 +436,23 @@ proptest! {
         prop_assert_eq!(receivers(&table, verdict, &head), model::from_wire(&models, &frame).ports);
         for from in 0..models.len() {
             let verdict = from_guest(&table, from as PortId, &head, len, gso);
-            let want = model::from_guest(&models, parent_up, from, &frame);
+            let want = model::from_guest(&models, (parent_up, 1500), from, &frame);
             prop_assert_eq!(verdict.wire, want.wire);
             prop_assert_eq!(receivers(&table, verdict, &head), want.ports);
         }
+    }
+}
+
+/// Between compat ports; the kernel hands such a frame to the parent, which measures it (`dev_forward_skb`).
+#[test]
+fn a_unicast_longer_than_the_parents_mtu_allows() {
+    for (ports, len, want) in [
+        ("bridge bridge", 1518, "b"),
+        ("bridge bridge", 1519, ""),
+        ("+bridge bridge", 1522, "b"),
+        ("bridge +bridge", 1522, "b"),
+        ("bridge vepa", 1522, "w"),
+    ] {
+        check(ports, true, Some(0), &head(B, A), len, want);
     }
 }

@@ -5,6 +5,7 @@
 //! VLANs, and so do we. The bytes come from a guest or from the LAN and may say anything; every value
 //! of every field is legal here.
 
+use super::vlan;
 use crate::mac::Mac;
 
 /// MAC control, of which PAUSE is the one kind in use (IEEE 802.3, annex 31B; `ETH_P_PAUSE`).
@@ -35,6 +36,12 @@ impl Head {
     /// True for flow control, which concerns the two ends of one cable only and is never flooded.
     pub fn is_pause(&self) -> bool {
         self.ethertype == MAC_CONTROL
+    }
+
+    /// True when a VLAN tag of any kind follows.
+    #[inline]
+    pub fn is_tagged(&self) -> bool {
+        vlan::is_tag(self.ethertype)
     }
 
     /// True for the groups that no bridge forwards, 01:80:c2:00:00:00 to 0f: spanning tree, LACP,

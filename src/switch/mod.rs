@@ -8,6 +8,8 @@
 //! | file | idea |
 //! | --- | --- |
 //! | `head` | the fourteen bytes by which a frame is forwarded |
+//! | `vlan` | VLAN tags in front of a frame's type |
+//! | `guard` | what belongs to the cable, and does not leave a guest |
 //! | `table` | an immutable snapshot of a parent's ports, laid out for deciding |
 //! | `lookup` | from an address to a port |
 //! | `decide` | the two decisions, and the walk over the receivers of a flood |
@@ -57,11 +59,11 @@
 //!    private, be it unicast.
 //! 3. Siblings in mode bridge hear each other while the parent is down or has no carrier. Here the
 //!    sender alone decides.
-//! 4. A port wants every group; a guest knows best what it has joined. Only the reserved groups
-//!    01:80:c2:00:00:00 to 0f are left out: they concern the neighbour on the cable, which a guest is in
-//!    modes passthru and source only; between siblings they are not flooded.
+//! 4. A port wants every group; a guest knows best what it has joined. The reserved groups
+//!    01:80:c2:00:00:00 to 0f concern the two ends of a cable: they are not flooded between siblings, and a port may
+//!    refuse them (`reserved`).
 //! 5. No fragment is put together on the way, broadcasts stay in order with everything else, and the
-//!    length of a broadcast is not measured against a sibling's MTU, as that of a unicast is not.
+//!    length of what goes to a sibling is not measured.
 //!
 //! A compat port differs from a macvtap in these: it hears exactly the groups that its guest has
 //! joined, not those besides that share a hash value, and the first half of 5 holds for it too. And
@@ -69,15 +71,18 @@
 
 mod decide;
 mod groups;
+mod guard;
 mod head;
 mod lookup;
 #[cfg(test)]
 mod model;
 mod snoop;
 mod table;
+pub mod vlan;
 
 pub use decide::{Selection, from_guest, from_wire};
 pub use groups::Groups;
+pub use guard::{LOOK, is_link_control, may_be_link_control};
 pub use head::Head;
 pub use snoop::{Membership, memberships, worth_a_look};
 pub use table::{ParentFacts, Rules, Table};
@@ -114,6 +119,8 @@ pub enum Why {
     NoPort,
     /// The passthru port that alone could get it is down.
     Down,
+    /// It is longer than the parent's MTU allows, between two ports that behave as the kernel's.
+    TooLong,
     /// There is no wire to send it on, and no sibling that it is for.
     NoCarrier,
     /// It is for no port: the ordinary case of a frame from the wire.

@@ -18,6 +18,7 @@ pub struct Port {
     pub compat: bool,
     pub sources: Vec<[u8; 6]>,
     pub nodst: bool,
+    pub reserved: bool,
     pub mtu: usize,
     pub joined: Vec<[u8; 6]>,
 }
@@ -55,10 +56,10 @@ fn lookup(ports: &[Port], mac: [u8; 6]) -> Option<usize> {
     ports.iter().position(|port| port.up && port.mac == mac)
 }
 
-/// The port's `mc_filter`. A port that is not compat is as one with allmulti, but for reserved groups.
+/// The port's `mc_filter`. A port that is not compat is as one with allmulti.
 fn filter_has(port: &Port, dst: [u8; 6]) -> bool {
     if !port.compat {
-        return port.mode == "passthru" || !is_reserved(dst);
+        return true;
     }
     dst == [0xff; 6]
         || dst == [0x01, 0x00, 0x5e, 0, 0, 1]
@@ -136,8 +137,8 @@ fn handle(ports: &[Port], frame: &Frame) -> Outcome {
     }
 }
 
-/// `macvlan_queue_xmit`, with a parent that is up.
-fn queue_xmit(ports: &[Port], from: usize, frame: &Frame) -> Outcome {
+/// `macvlan_queue_xmit`, with a parent that is up and has this MTU.
+fn queue_xmit(ports: &[Port], mtu: usize, from: usize, frame: &Frame) -> Outcome {
     let mut to = Vec::new();
     if ports[from].mode == "bridge" {
         if is_group(frame.dst) {
@@ -147,9 +148,13 @@ fn queue_xmit(ports: &[Port], from: usize, frame: &Frame) -> Outcome {
                 let ours = !ports[from].compat || !ports[id].compat;
                 ours || frame.gso || frame.len <= ports[id].mtu + 14 + 4
             });
-        } else if lookup(ports, frame.dst).is_some_and(|id| ports[id].mode == "bridge") {
-            // dev_forward_skb(parent): the frame arrives there.
-            return handle(ports, frame);
+        } else if let Some(to) = lookup(ports, frame.dst).filter(|&id| ports[id].mode == "bridge") {
+            // dev_forward_skb(parent): the frame arrives there, if it is not too long.
+            let ours = !ports[from].compat || !ports[to].compat;
+            if ours || frame.gso || frame.len <= mtu + 14 + 4 {
+                return handle(ports, frame);
+            }
+            return Outcome::default();
         }
     }
     Outcome { ports: to, wire: true, host: false }
@@ -157,23 +162,29 @@ fn queue_xmit(ports: &[Port], from: usize, frame: &Frame) -> Outcome {
 
 /// What a port sends. Ours besides the kernel: siblings without a carrier, reserved groups, and a port
 /// that is not known to be up.
-pub fn from_guest(ports: &[Port], parent_up: bool, from: usize, frame: &Frame) -> Outcome {
+pub fn from_guest(
+    ports: &[Port],
+    (parent_up, parent_mtu): (bool, usize),
+    from: usize,
+    frame: &Frame,
+) -> Outcome {
     let sender = &ports[from];
     if sender.compat && !parent_up {
         return Outcome::default();
     }
-    let mut outcome = queue_xmit(ports, from, frame);
+    let mut outcome = queue_xmit(ports, parent_mtu, from, frame);
     outcome.wire &= parent_up;
     outcome.ports.retain(|&id| {
         let both_compat = sender.compat && ports[id].compat;
-        both_compat || !is_reserved(frame.dst)
+        (both_compat && ports[id].reserved) || !is_reserved(frame.dst)
     });
     once(outcome)
 }
 
-/// What the parent receives. Ours besides the kernel: own frames, strictly private ports.
+/// What the parent receives. Ours besides the kernel: own frames, strictly private ports, refused groups.
 pub fn from_wire(ports: &[Port], frame: &Frame) -> Outcome {
     let mut outcome = handle(ports, frame);
+    outcome.ports.retain(|&id| ports[id].reserved || !is_reserved(frame.dst));
     if let Some(from) = lookup(ports, frame.src) {
         outcome.ports.retain(|&id| {
             let both_compat = ports[from].compat && ports[id].compat;

@@ -39,6 +39,9 @@ pub struct Rules {
     pub sources: Vec<Mac>,
     /// Mode `source`: nobody else gets the frames of these senders (`MACVLAN_FLAG_NODST`).
     pub nodst: bool,
+    /// It gets frames from the wire to reserved groups ([`Head::is_reserved`](super::Head::is_reserved)). Compat ports
+    /// get them if they have joined them, too.
+    pub reserved: bool,
     /// In bytes, without Ethernet header. Only compat ports are measured by it.
     pub mtu: u32,
     /// The groups that its guest has joined. Only asked of compat ports; the others take every group.
@@ -52,6 +55,8 @@ pub struct ParentFacts {
     pub mac: Mac,
     /// It is up and has carrier.
     pub up: bool,
+    /// In bytes, without Ethernet header. Unicast between compat ports is measured by it.
+    pub mtu: u32,
 }
 
 /// A sender that some source ports list.
@@ -182,11 +187,21 @@ mod tests {
     fn rules(mode: Mode, last: u8, up: bool) -> Rules {
         let mac = Mac([2, 0, 0, 0, 0, last]);
         let groups = Arc::new(Groups::all());
-        Rules { mode, mac, up, compat: false, sources: vec![], nodst: false, mtu: 1500, groups }
+        Rules {
+            mode,
+            mac,
+            up,
+            compat: false,
+            sources: vec![],
+            nodst: false,
+            reserved: true,
+            mtu: 1500,
+            groups,
+        }
     }
 
     fn table(ports: Vec<Rules>) -> Table {
-        Table::new(ports, ParentFacts { mac: Mac([2, 0, 0, 0, 0, 0xff]), up: true })
+        Table::new(ports, ParentFacts { mac: Mac([2, 0, 0, 0, 0, 0xff]), up: true, mtu: 1500 })
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn unknown_flags_and_missing_values_exit_2() {
 fn help_names_every_flag() {
     let help = stdout("--help");
     for flag in
-        "parent socket-path type mode mac mtu queue-pairs memory-limit source nodst name mac-changes compat \
+        "parent socket-path type mode mac mtu queue-pairs memory-limit source nodst reserved-groups guard name mac-changes compat \
                  client fd workers port config print-capabilities check version help log-level \
                  one-off"
             .split_whitespace()

@@ -52,6 +52,17 @@ refusals! {
         ["--mac-changes deny: with compat=on no source address is judged, as in the kernel; leave one out"];
     nodst_without_source: "--parent eth0 --socket-path /s --type macvlan --nodst" =>
         ["--nodst: needs mode=source, this port's mode is bridge"];
+    reserved_groups_of_a_kernel_device: "--parent eth0 --socket-path /s --reserved-groups drop" =>
+        ["--reserved-groups drop: needs type=macvlan; a kernel device delivers them"];
+    reserved_groups_of_no_kind:
+        "--port socket=/s,parent=eth0,type=macvlan,reserved-groups=some" =>
+        ["--port 1 (socket=/s): reserved-groups=some: 'some' is neither deliver nor drop"];
+    guard_that_is_not_built: "--parent eth0 --socket-path /s --guard dhcp+stp" =>
+        ["--guard dhcp+stp: 'dhcp' is not built yet; give stp or off"];
+    guard_of_no_kind: "--parent eth0 --socket-path /s --guard arp" =>
+        ["--guard arp: 'arp' is not a guard: stp or off"];
+    guard_off_and_on: "--parent eth0 --socket-path /s --guard stp+off" =>
+        ["--guard stp+off: off stands alone; give stp or off"];
     nodst_without_macvlan:
         "--parent eth0 --socket-path /s --mode source --source 02:0:0:0:0:1 --nodst" =>
         ["--nodst: needs type=macvlan; give that, or leave nodst out"];

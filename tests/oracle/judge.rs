@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use vhost_user_macvtap::mac::Mac;
+use vhost_user_macvtap::mode::Mode;
 use vhost_user_macvtap::switch::{Head, Receivers, from_guest, from_wire};
 
 use crate::common::frames;
 use crate::lan::{Copies, From, To};
 use crate::model::{self, Outcome};
-use crate::stimuli::Stimulus;
+use crate::stimuli::{PAUSE_TYPE, Stimulus};
 use crate::world::{PARENT, World};
 
 type Set = BTreeSet<To>;
@@ -44,17 +45,21 @@ impl Judge {
         by_kernel: Option<&Copies>,
     ) {
         for stimulus in stimuli {
-            // A compat port does not judge sources, as the kernel does not.
-            let foreign = match stimulus.from {
-                From::Port(id) => !world.compat && stimulus.src() != world.ports[id].mac,
-                From::Wire => false,
+            // A compat port does not judge what its guest sends, as the kernel does not.
+            let kept = match stimulus.from {
+                From::Port(id) if !world.compat => {
+                    let port = &world.ports[id];
+                    let guarded = port.mode != Mode::Passthru && is_link_control(stimulus);
+                    guarded || stimulus.src() != port.mac
+                }
+                _ => false,
             };
-            let must = if foreign { Set::new() } else { self.expected(world, stimulus) };
+            let must = if kept { Set::new() } else { self.expected(world, stimulus) };
             let got = self.receivers(world, stimulus, got);
             if got != must {
                 self.differ(world, stimulus, "the program", &got, &must);
             }
-            let Some(by_kernel) = by_kernel.filter(|_| !foreign) else { continue };
+            let Some(by_kernel) = by_kernel.filter(|_| !kept) else { continue };
             let kernel = self.receivers(world, stimulus, by_kernel);
             let may = may_by_hash(world, stimulus);
             if !kernel.is_superset(&got) || !kernel.is_subset(&may) {
@@ -132,8 +137,14 @@ fn modelled(world: &World, stimulus: &Stimulus, also_joined: Option<Mac>) -> Out
     };
     match stimulus.from {
         From::Wire => model::from_wire(&ports, &frame),
-        From::Port(id) => model::from_guest(&ports, world.cable, id, &frame),
+        From::Port(id) => model::from_guest(&ports, (world.cable, 1500), id, &frame),
     }
+}
+
+/// PAUSE, and what goes to the bridges, which a guest may not send. No stimulus is LLC or LLDP.
+fn is_link_control(stimulus: &Stimulus) -> bool {
+    let reserved = matches!(stimulus.dst().0, [0x01, 0x80, 0xc2, 0, 0, 0 | 1 | 8]);
+    reserved || stimulus.ethertype() == PAUSE_TYPE
 }
 
 /// Everyone who may get it if every filter takes its group by accident.
@@ -160,6 +171,6 @@ fn tell(stimulus: &Stimulus) -> String {
     let kind = stimulus.ethertype();
     let vlan = stimulus.vlan().map(|vid| format!(" vlan {vid}")).unwrap_or_default();
     let len = stimulus.bytes.len();
-    debug_assert!(len >= 64 && frames::ethertype(&stimulus.bytes) == kind);
+    assert!(len >= 64 && frames::ethertype(&stimulus.bytes) == kind);
     format!("{:?}, {src} to {dst}, type {kind:04x}{vlan}, {len} bytes", stimulus.from)
 }

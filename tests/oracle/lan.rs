@@ -119,7 +119,8 @@ impl Lan {
             netns.set_ipv6(what, false);
         }
         netns.ip(&format!("link add p0 address {PARENT} type veth peer name w0"));
-        netns.ip("link set w0 promisc on up");
+        // What a frame meets is the parent's MTU, not the wire's.
+        netns.ip("link set w0 mtu 9000 promisc on up");
         netns.ip("link set p0 up");
         let index = |name| netns.attribute(name, "ifindex").parse().unwrap();
         let (parent, wire) = (index("p0"), index("w0"));

@@ -1,6 +1,6 @@
 //! The stimuli: every kind of frame that the truth tables name, for one world.
 //!
-//! A frame is Ethernet header, at times one VLAN tag, type, and then a 64-bit tag that no other frame
+//! A frame is Ethernet header, at times VLAN tags, type, and then a 64-bit tag that no other frame
 //! of this process has, followed by a pattern. The tag tells copies of one frame from copies of
 //! another wherever they come out.
 
@@ -19,6 +19,21 @@ const ALL_HOSTS: Mac = Mac([0x01, 0x00, 0x5e, 0, 0, 1]);
 const STP: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 0]);
 const PAUSE: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 1]);
 const LLDP: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
+
+/// Every kind of tag, and depths up to what the kernel looks at.
+const TAGS: [&[u16]; 11] = [
+    &[0x8100],
+    &[0x88a8],
+    &[0x9100],
+    &[0x9200],
+    &[0x9300],
+    &[0x8100, 0x8100],
+    &[0x88a8, 0x8100],
+    &[0x9100, 0x8100],
+    &[0x88a8, 0x88a8, 0x8100],
+    &[0x8100; 8],
+    &[0x8100; 12],
+];
 
 const GROUPS: [Mac; 7] = [Mac::BROADCAST, JOINED[0], JOINED[1], UNJOINED, ALL_HOSTS, STP, LLDP];
 
@@ -49,17 +64,25 @@ impl Stimulus {
 
     /// The VLAN it is tagged with.
     pub fn vlan(&self) -> Option<u16> {
-        let tagged = self.ethertype() == frames::ETH_VLAN;
-        tagged.then(|| u16::from_be_bytes([self.bytes[14], self.bytes[15]]) & 0xfff)
+        is_tag(self.ethertype())
+            .then(|| u16::from_be_bytes([self.bytes[14], self.bytes[15]]) & 0xfff)
     }
 }
 
 /// The tag of one of our frames, with a VLAN tag or without.
 pub fn tag_of(frame: &[u8]) -> Option<u64> {
-    let at = if frames::ethertype(frame) == frames::ETH_VLAN { 18 } else { 14 };
-    let ethertype = u16::from_be_bytes(frame.get(at - 2..at)?.try_into().ok()?);
+    let mut at = 14;
+    let mut ethertype = frames::ethertype(frame);
+    while is_tag(ethertype) {
+        ethertype = u16::from_be_bytes(frame.get(at + 2..at + 4)?.try_into().ok()?);
+        at += 4;
+    }
     let tag = frame.get(at..at + 8)?.try_into().ok()?;
     [TYPE, PAUSE_TYPE].contains(&ethertype).then(|| u64::from_be_bytes(tag))
+}
+
+fn is_tag(ethertype: u16) -> bool {
+    TAGS.iter().flat_map(|tags| tags.iter()).any(|&kind| kind == ethertype)
 }
 
 /// A frame that every port can send and that only the wire gets.
@@ -95,6 +118,15 @@ fn from_wire(world: &World, all: &mut Vec<Stimulus>) {
         }
     }
     all.push(frame(From::Wire, macs[0], EXT, PAUSE_TYPE, 64));
+    for last in 0..=0x0f {
+        all.push(frame(From::Wire, Mac([0x01, 0x80, 0xc2, 0, 0, last]), EXT, TYPE, 64));
+    }
+    for tags in TAGS {
+        for dst in [macs[0], Mac::BROADCAST] {
+            // As long as the parent's own driver takes.
+            all.push(tagged(frame(From::Wire, dst, EXT, TYPE, 1518 - 4 * tags.len()), tags));
+        }
+    }
     // Neither of them is measured on its way in.
     all.push(frame(From::Wire, macs[0], EXT, TYPE, 1514));
     all.push(frame(From::Wire, Mac::BROADCAST, EXT, TYPE, 1514));
@@ -117,6 +149,14 @@ fn from_port(world: &World, port: usize, all: &mut Vec<Stimulus>) {
     for (dst, vid) in [(sibling, 5), (sibling, 0), (Mac::BROADCAST, 5), (Mac::BROADCAST, 0)] {
         all.push(vlan(frame(from, dst, own, TYPE, 64), vid));
     }
+    for last in 0..=0x0f {
+        all.push(frame(from, Mac([0x01, 0x80, 0xc2, 0, 0, last]), own, TYPE, 64));
+    }
+    for tags in TAGS {
+        for dst in [sibling, EXT, Mac::BROADCAST, JOINED[0]] {
+            all.push(tagged(frame(from, dst, own, TYPE, 64), tags));
+        }
+    }
     // Around the MTU of a sibling that has a smaller one; of the sender's own, nothing is too long.
     let longest = world.ports[port].mtu as usize + 14;
     for len in [1418, 1419, 1514].into_iter().filter(|&len| len <= longest) {
@@ -130,6 +170,13 @@ fn frame(from: From, dst: Mac, src: Mac, ethertype: u16, len: usize) -> Stimulus
     let mut bytes = frames::tagged(dst.0, src.0, rig::fresh_tag(), len);
     bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
     Stimulus { from, bytes }
+}
+
+fn tagged(stimulus: Stimulus, tags: &[u16]) -> Stimulus {
+    let (addresses, rest) = stimulus.bytes.split_at(12);
+    let tags = (5u16..).zip(tags).flat_map(|(vid, kind)| [*kind, vid]).flat_map(u16::to_be_bytes);
+    let bytes = addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect();
+    Stimulus { bytes, ..stimulus }
 }
 
 fn vlan(stimulus: Stimulus, vid: u16) -> Stimulus {

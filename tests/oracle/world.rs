@@ -113,11 +113,12 @@ impl World {
                 compat: self.compat,
                 sources: port.sources.clone(),
                 nodst: port.nodst,
+                reserved: true,
                 mtu: port.mtu,
                 groups: Arc::new(groups),
             }
         });
-        Table::new(rules.collect(), ParentFacts { mac: PARENT, up: self.cable })
+        Table::new(rules.collect(), ParentFacts { mac: PARENT, up: self.cable, mtu: 1500 })
     }
 
     /// The model's ports; every one of them has joined `also`.
@@ -133,6 +134,7 @@ impl World {
             compat: self.compat,
             sources: port.sources.iter().map(|mac| mac.0).collect(),
             nodst: port.nodst,
+            reserved: true,
             mtu: port.mtu as usize,
             joined: joined(port),
         };

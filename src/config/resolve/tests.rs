@@ -142,7 +142,8 @@ fn all_faults_are_told_at_once() {
             "--mode brigde: 'brigde' is not a mode: bridge, vepa, private, passthru or source",
             "--port 1 (socket=/run/a.sock): mtu=12: below 68; leave it out to use the parent's",
             "--port 2 (socket=/run/a.sock): 'foo' is not a key of a port; the keys are socket, \
-             parent, type, mode, mac, mtu, queue-pairs, memory-limit, source, nodst, name, mac-changes, compat, client",
+             parent, type, mode, mac, mtu, queue-pairs, memory-limit, source, nodst, \
+             reserved-groups, guard, name, mac-changes, compat, client",
             "--port 2 (socket=/run/a.sock): queue-pairs=33: queue pairs are a number from 1 to 32",
             "--port 1 (socket=/run/a.sock): parent: missing; name the network device to join, as \
              eth0",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use log::info;
 
-use crate::config::PortConfig;
+use crate::config::{PortConfig, ReservedGroups};
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port::PortData;
@@ -142,6 +142,7 @@ impl Member {
             compat: self.config.compat,
             sources: self.config.sources.clone(),
             nodst: self.config.nodst,
+            reserved: self.config.reserved_groups == ReservedGroups::Deliver,
             mtu: self.data.mtu(),
             groups: Arc::clone(&self.groups),
         }
@@ -161,6 +162,7 @@ impl Member {
             compat: false,
             sources: Vec::new(),
             nodst: false,
+            reserved: false,
             mtu: 0,
             groups: Arc::new(Groups::only()),
         }

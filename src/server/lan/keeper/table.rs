@@ -45,8 +45,8 @@ impl LanKeeper {
             return Ok(());
         }
         let facts = match &self.held {
-            Some(held) => ParentFacts { mac: held.link.mac, up: held.is_up() },
-            None => ParentFacts { mac: Mac::default(), up: false },
+            Some(held) => ParentFacts { mac: held.link.mac, up: held.is_up(), mtu: held.link.mtu },
+            None => ParentFacts { mac: Mac::default(), up: false, mtu: u32::MAX },
         };
         let members = || self.members.iter().map(Option::as_ref);
         let rules = members().map(|member| member.map_or_else(Member::nobody, Member::rules));
