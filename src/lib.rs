@@ -36,6 +36,7 @@
 //! * [`switch`]: who gets a frame of a userspace macvlan port; pure, the kernel's rules.
 //! * [`offload`]: checksums and segments in software, for a receiver that does not take a frame as it is.
 //! * [`port`]: the few facts of a port that the data plane needs.
+//! * [`logging`]: lines on standard error that never hold up what wrote them.
 //! * [`port_log`]: the bounded log of a port, for every line that another party can cause.
 //! * [`uplink`]: macvtap devices, netlink, tap queues; packet queues on the parent.
 //! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
@@ -47,6 +48,7 @@ pub mod cli;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod logging;
 pub mod mac;
 pub mod mode;
 pub mod offload;

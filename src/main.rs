@@ -10,21 +10,23 @@ use clap::Parser;
 use vhost_user_macvtap::cli::{self, Args, Command};
 use vhost_user_macvtap::error::{Error, Result};
 use vhost_user_macvtap::uplink::guard_mac;
-use vhost_user_macvtap::{config, print};
+use vhost_user_macvtap::{config, logging, print};
 
 fn main() -> ExitCode {
     if cli::asks_for_capabilities(std::env::args_os()) {
         return show(print::capabilities_json());
     }
     let args = Args::parse();
-    start_logging(&args);
-    match act(&args) {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(error.exit_code())
-        }
+    if let Err(error) = start_logging(&args) {
+        eprintln!("the log: {error}");
+        return ExitCode::FAILURE;
     }
+    let code = act(&args).unwrap_or_else(|error| {
+        logging::say(&error.to_string());
+        ExitCode::from(error.exit_code())
+    });
+    logging::finish();
+    code
 }
 
 fn act(args: &Args) -> Result<ExitCode> {
@@ -66,11 +68,11 @@ fn show(text: &str) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn start_logging(args: &Args) {
+fn start_logging(args: &Args) -> std::io::Result<()> {
     let mut builder = env_logger::Builder::new();
     match std::env::var("RUST_LOG") {
         Ok(filters) => builder.parse_filters(&filters),
         Err(_) => builder.filter_level(args.level()),
     };
-    builder.init();
+    logging::start(builder)
 }

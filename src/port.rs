@@ -82,8 +82,14 @@ pub struct PortData {
     wanted: AtomicU64,
     /// An address that the port could not take, because it is another's; 0 when there is none.
     denied: AtomicU64,
+    /// The first address of the present guest whose frames were dropped; 0 when there is none, with
+    /// [`REPORTED`] once the control side has taken it.
+    foreign: AtomicU64,
     bell: Arc<EventFd>,
 }
+
+/// Beside a foreign address: the log has it.
+const REPORTED: u64 = 1 << 63;
 
 impl PortData {
     /// A port that has no device yet. `bell` is rung when [`PortData::take_wanted`] has something new.
@@ -99,6 +105,7 @@ impl PortData {
             receiving: AtomicU32::new(0),
             wanted: AtomicU64::new(0),
             denied: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
             bell,
         }
     }
@@ -163,6 +170,7 @@ impl PortData {
         };
         let denied = self.denied.load(Ordering::Relaxed) == number;
         if !follows || denied || !source.is_station() {
+            self.note_foreign(source);
             return MacJudgement::Foreign;
         }
         // Rung once until somebody looks, not per frame: a guest may use many addresses.
@@ -171,6 +179,28 @@ impl PortData {
             let _ = self.bell.write(1);
         }
         MacJudgement::Ours
+    }
+
+    /// Leaves the first foreign address of a guest to the control side, which warns once.
+    fn note_foreign(&self, source: Mac) {
+        if self.foreign.load(Ordering::Relaxed) != 0 || !source.is_station() {
+            return;
+        }
+        let (none, number) = (0, source.to_u64());
+        let order = Ordering::Relaxed;
+        if self.foreign.compare_exchange(none, number, order, order).is_ok() {
+            let _ = self.bell.write(1);
+        }
+    }
+
+    /// Takes the first address of the present guest that is not the port's, once.
+    pub fn take_foreign(&self) -> Option<Mac> {
+        let number = self.foreign.load(Ordering::Relaxed);
+        if number == 0 || number & REPORTED != 0 {
+            return None;
+        }
+        self.foreign.fetch_or(REPORTED, Ordering::Relaxed);
+        Some(Mac::from_u64(number))
     }
 
     /// Whether the guest uses an address that the device has not followed yet.
@@ -224,6 +254,7 @@ impl PortData {
         self.unknown.store(true, Ordering::Relaxed);
         self.wanted.store(0, Ordering::Relaxed);
         self.denied.store(0, Ordering::Relaxed);
+        self.foreign.store(0, Ordering::Relaxed);
     }
 
     /// The port cannot take this address: frames that carry it are foreign. `None` forgets the last.
@@ -253,6 +284,24 @@ mod tests {
         assert_eq!(port.judge_source(OWN), MacJudgement::Ours);
         assert_eq!(port.judge_source(NEW), MacJudgement::Foreign);
         assert!(!port.has_wanted());
+    }
+
+    #[test]
+    fn bug_u4_a_foreign_address_was_only_counted() {
+        let port = port(MacPolicy::Deny);
+        let other = Mac([2, 0, 0, 0, 0, 3]);
+        assert_eq!(port.judge_source(OWN), MacJudgement::Ours);
+        assert_eq!(port.take_foreign(), None);
+        for source in [Mac::BROADCAST, NEW, other, NEW] {
+            assert_eq!(port.judge_source(source), MacJudgement::Foreign);
+        }
+        assert_eq!(port.bell.read().unwrap(), 1, "rung once");
+        assert_eq!(port.take_foreign(), Some(NEW));
+        port.judge_source(other);
+        assert_eq!(port.take_foreign(), None, "once per guest");
+        port.forget_guest();
+        port.judge_source(other);
+        assert_eq!(port.take_foreign(), Some(other), "the next guest's");
     }
 
     #[test]

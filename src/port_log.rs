@@ -22,6 +22,9 @@ pub const LINES: u32 = 10;
 /// The time in which they are counted.
 pub const WINDOW: Duration = Duration::from_secs(60);
 
+/// Longest text of a line, in bytes.
+const LONGEST: usize = 1000;
+
 /// How many lines were written and held back in the present window. Pure: the caller brings the time.
 #[derive(Debug, Default)]
 pub struct LogLimit {
@@ -78,16 +81,14 @@ impl PortLog {
             return;
         }
         let permit = self.with(|limit| limit.permit(Instant::now()));
-        match permit {
-            Some(0) => log::log!(level, "port {}: {text}", self.name),
-            Some(n) => {
-                log::log!(
-                    level,
-                    "port {}: {text} ({n} lines before this were held back)",
-                    self.name
-                );
+        let Some(held_back) = permit else { return };
+        let text = printable(&text.to_string());
+        match held_back {
+            0 => log::log!(level, "port {}: {text}", self.name),
+            n => {
+                let name = &self.name;
+                log::log!(level, "port {name}: {text} ({n} lines before this were held back)");
             }
-            None => {}
         }
     }
 
@@ -115,9 +116,39 @@ impl PortLog {
     }
 }
 
+/// The text as one line of bounded length: what another party has put into it forges no line and moves no
+/// cursor.
+fn printable(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        if line.len() >= LONGEST {
+            line.push_str("...");
+            break;
+        }
+        match c {
+            // Also the invisible characters that turn the direction of text around.
+            c if c.is_control()
+                || matches!(c, '\u{200e}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
+            {
+                line.extend(c.escape_unicode());
+            }
+            c => line.push(c),
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_one_line_and_short() {
+        assert_eq!(printable("ring 3: naïve"), "ring 3: naïve");
+        assert_eq!(printable("a\nport b: \x1b[2J"), "a\\u{a}port b: \\u{1b}[2J");
+        let long = printable(&"x".repeat(10_000));
+        assert!(long.len() == LONGEST + 3 && long.ends_with("..."));
+    }
 
     #[test]
     fn a_loop_writes_ten_lines_a_minute_and_says_how_many_are_missing() {

@@ -3,6 +3,9 @@
 //! | file | kind |
 //! | --- | --- |
 //! | `qemu_args` | what is printed for the QEMU at hand |
+//! | `requests` | what a front-end asks for that it was not given, or must not have |
+//! | `loops` | front-ends that come and go in a loop |
+//! | `recorded`, `toll` | what real front-ends send; what a loop costs the others |
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
@@ -27,12 +30,20 @@
 #[path = "cases/cable.rs"]
 mod cable;
 mod common;
+#[path = "cases/loops.rs"]
+mod loops;
 #[path = "cases/pair.rs"]
 mod pair;
 #[path = "cases/qemu_args.rs"]
 mod qemu_args;
+#[path = "cases/recorded.rs"]
+mod recorded;
+#[path = "cases/requests.rs"]
+mod requests;
 #[path = "cases/signals.rs"]
 mod signals;
+#[path = "cases/toll.rs"]
+mod toll;
 #[path = "cases/turns.rs"]
 mod turns;
 #[path = "cases/unit.rs"]

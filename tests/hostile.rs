@@ -19,6 +19,7 @@ mod common;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::driver::*;
@@ -227,35 +228,46 @@ fn features_that_were_not_offered() {
 
 // --- the VMM: framing ---
 
-/// Sends bytes on a fresh connection; the back-end may do with it what it likes, except harm.
-fn framing(rig: &Rig, bytes: &[u8], fds: &[RawFd]) {
-    let mut vmm = rig.connect(0);
-    let _ = vmm.send_raw(bytes, fds);
-    vmm.is_closed(Duration::from_millis(30));
+/// Sends bytes on a fresh connection, and no more; the back-end may do with it what it likes, except harm.
+fn framing(socket: &Path, bytes: &[u8]) {
+    let mut vmm = Vmm::connect(socket);
+    let _ = vmm.send_raw(bytes, &[]);
+    vmm.shut_down();
+    vmm.expect_closed();
 }
 
 #[test]
 fn messages_out_of_shape() {
-    let mut rig = Rig::new();
+    // Connections are taken slowly where one follows the other: so they go to many ports in turn.
+    let dir = tempfile::tempdir().unwrap();
+    let sockets: Vec<_> = (0..12).map(|n| dir.path().join(format!("{n}.sock"))).collect();
+    let ports: Vec<String> = sockets
+        .iter()
+        .enumerate()
+        .map(|(n, path)| format!("--port=socket={},parent=eth0,name=f{n}", path.display()))
+        .collect();
+    let mut rig = Rig::with(&ports.iter().map(String::as_str).collect::<Vec<_>>());
     rig.bystander();
+    let mut next = sockets.iter().cycle();
+    let mut framing = |bytes: &[u8]| framing(next.next().unwrap(), bytes);
     let header = |r: u32, flags: u32, size: u32| [r, flags, size].map(u32::to_le_bytes).concat();
     for size in [1, 7, 9, 4096, 4097, 65536, 1 << 20, 1 << 31, u32::MAX] {
-        framing(&rig, &header(req::SET_FEATURES, VERSION, size), &[]);
-        framing(&rig, &[header(req::GET_FEATURES, VERSION, size), vec![0xa5; 8192]].concat(), &[]);
-        framing(&rig, &[header(req::SET_MEM_TABLE, VERSION, size), vec![0xff; 8192]].concat(), &[]);
+        framing(&header(req::SET_FEATURES, VERSION, size));
+        framing(&[header(req::GET_FEATURES, VERSION, size), vec![0xa5; 8192]].concat());
+        framing(&[header(req::SET_MEM_TABLE, VERSION, size), vec![0xff; 8192]].concat());
     }
     for flags in [0, 2, 3, VERSION | REPLY, u32::MAX, 0xffff_fff1] {
-        framing(&rig, &header(req::GET_FEATURES, flags, 0), &[]);
+        framing(&header(req::GET_FEATURES, flags, 0));
     }
     for garbage in
         [&[0u8; 12][..], &[0xff; 12], &[0x41; 4096], b"GET / HTTP/1.1\r\n\r\n", &[1], &[]]
     {
-        framing(&rig, garbage, &[]);
+        framing(garbage);
     }
     assert!(rig.backend.alive());
     for request in 0..64 {
-        framing(&rig, &message(request, VERSION | NEED_REPLY, &[0xff; 64]), &[]);
-        framing(&rig, &message(request, VERSION | NEED_REPLY, &[]), &[]);
+        framing(&message(request, VERSION | NEED_REPLY, &[0xff; 64]));
+        framing(&message(request, VERSION | NEED_REPLY, &[]));
     }
     rig.unharmed();
     rig.guest(&QemuOptions::default());

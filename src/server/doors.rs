@@ -3,13 +3,14 @@
 //! A port's socket appears last of all, when everything behind it can serve. A front-end that listens is
 //! dialled again and again, for ever: it may be started later than we are, and cloud-hypervisor takes its
 //! socket away and makes it anew whenever it waits for a new back-end. A listener whose connection cannot
-//! be accepted, because the process is out of descriptors, rests a moment instead of spinning.
+//! be accepted, because the process is out of descriptors, rests a moment instead of spinning, and so does
+//! one whose front-ends come and go in a loop (`pace.rs`).
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::{debug, info};
 
 use super::frontend::Ended;
 use super::listen::SocketFile;
@@ -63,19 +64,31 @@ impl Server {
             return;
         };
         match socket.accept() {
-            Ok(Some(stream)) => self.welcome(index, stream),
+            Ok(Some(stream)) => {
+                self.welcome(index, stream);
+                let now = Instant::now();
+                if let Some(rest) = self.ports.get_mut(index).and_then(|p| p.pace.connected(now)) {
+                    self.rest(index, now + rest);
+                }
+            }
             Ok(None) => {}
             Err(error) => {
                 // Out of descriptors or memory: the connection stays in the queue, the event too.
-                warn!(
-                    "port {}: cannot accept a front-end: {error}",
-                    self.ports[index].core.config.name
-                );
-                let _ =
-                    self.poller.modify(socket, Interest::empty(), Token::Listener(index).number());
-                self.resting.push((index, Instant::now() + ACCEPT_REST));
+                let log = &self.ports[index].core.data.log;
+                log.warn(format_args!("cannot accept a front-end: {error}"));
+                self.rest(index, Instant::now() + ACCEPT_REST);
             }
         }
+    }
+
+    /// A listener is not listened to until then.
+    fn rest(&mut self, index: usize, until: Instant) {
+        let Some(Door::Listening(socket)) = self.ports.get(index).and_then(|p| p.door.as_ref())
+        else {
+            return;
+        };
+        let _ = self.poller.modify(socket, Interest::empty(), Token::Listener(index).number());
+        self.resting.push((index, until));
     }
 
     /// Serves a new connection.

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
@@ -45,6 +46,8 @@ const STACK: usize = 256 << 10;
 /// How a connection has ended.
 #[derive(Debug)]
 pub struct Ended {
+    /// What is to be logged about it.
+    pub told: (Level, String),
     /// Why the port takes no front-end any more, if so.
     pub condemned: Option<String>,
 }
@@ -166,7 +169,7 @@ pub fn thread_name(kind: &str, port: &str) -> String {
 /// The thread.
 fn run(shared: &Shared, port: &ServedPort, bell: &EventFd) {
     while let Some(socket) = next(shared) {
-        serve(shared, port, &socket);
+        let told = serve(shared, port, &socket);
         // The front-end learns of it now; the control thread may hold the socket a little longer.
         let _ = socket.shutdown(Shutdown::Both);
         interrupted(|| drop(socket));
@@ -178,7 +181,7 @@ fn run(shared: &Shared, port: &ServedPort, bell: &EventFd) {
                 kept.count, kept.last
             )
         });
-        shared.desk().ended = Some(Ended { condemned });
+        shared.desk().ended = Some(Ended { told, condemned });
         // A full counter means that the control thread is awake anyway.
         let _ = bell.write(1);
     }
@@ -198,14 +201,13 @@ fn next(shared: &Shared) -> Option<Arc<UnixStream>> {
     }
 }
 
-/// Serves one front-end to its end.
-fn serve(shared: &Shared, port: &ServedPort, socket: &Arc<UnixStream>) {
+/// Serves one front-end to its end. Returns what is to be logged about that.
+fn serve(shared: &Shared, port: &ServedPort, socket: &Arc<UnixStream>) -> (Level, String) {
     let log = &port.data.log;
     let mut session = match Session::start(Arc::clone(socket), port) {
         Ok(session) => session,
         Err(error) => {
-            log.warn(format_args!("cannot serve a front-end: {error}"));
-            return;
+            return (Level::Warn, format!("cannot serve a front-end: {error}"));
         }
     };
     log.info(format_args!("front-end (process {}) connected", peer_pid(socket)));
@@ -231,5 +233,5 @@ fn serve(shared: &Shared, port: &ServedPort, socket: &Arc<UnixStream>) {
         }
         session.wait();
     };
-    session.end(&over);
+    session.end(&over)
 }

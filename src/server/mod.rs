@@ -12,6 +12,7 @@
 //! | `macvtap` | a port's kernel device, lost and made again |
 //! | `lan/` | a parent with ports in userspace: what they share, their table and filters |
 //! | `doors` | how front-ends come in and go |
+//! | `pace` | how fast they may |
 //! | `signals` | what a signal means |
 //! | `wake` | everything that can wake the loop |
 //! | `ending` | the end of the process, in time whatever tenants do |
@@ -36,6 +37,7 @@ mod lan;
 pub mod listen;
 mod macvtap;
 pub mod message;
+mod pace;
 pub mod port;
 pub mod rarp;
 pub mod received_fd;
@@ -227,6 +229,7 @@ impl Server {
             next = sooner(next, port.restore(&mut self.ground, now));
             next = sooner(next, port.follow_mac(&mut self.ground, now));
             next = sooner(next, port.give_up_waiting(now));
+            next = sooner(next, port.report(now));
         }
         let Ground { lans, netlink, .. } = &mut self.ground;
         next = sooner(next, lans.restore(netlink, now));

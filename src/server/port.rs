@@ -20,6 +20,7 @@ use super::frontend::{Ended, FrontendThread, hung_up};
 use super::lan::LanPort;
 use super::listen::SocketFile;
 use super::macvtap::{self, KernelPort};
+use super::pace::Pace;
 use super::received_fd::interrupted;
 use crate::config::{Kind, PortConfig};
 use crate::error::Result;
@@ -54,6 +55,8 @@ enum Carrier {
 pub struct Port {
     /// How front-ends reach it; none before it serves.
     pub door: Option<Door>,
+    /// How fast front-ends may come.
+    pub(super) pace: Pace,
     pub(super) core: Core,
     frontend: FrontendThread,
     /// A front-end that waits for the end of the connection before, and until when.
@@ -94,6 +97,7 @@ impl Port {
         };
         Ok(Port {
             door: None,
+            pace: Pace::default(),
             core,
             frontend: FrontendThread::default(),
             waiting: None,
@@ -157,7 +161,14 @@ impl Port {
 
     /// Follows the end of a front-end's connection; one that waits for that is served.
     pub fn farewell(&mut self, ended: Ended, ground: &mut Ground) {
-        self.tell_counters();
+        let ((level, told), log) = (&ended.told, &self.core.data.log);
+        match self.counters() {
+            moved if moved == Default::default() => log.write(*level, format_args!("{told}")),
+            (from_guest, to_guest) => log.write(
+                *level,
+                format_args!("{told}; from the guest: {from_guest}; to the guest: {to_guest}"),
+            ),
+        }
         // The next guest starts with the address that was printed for it.
         let own = match &self.carrier {
             Carrier::Kernel(port) => port.own_mac(),
@@ -228,6 +239,20 @@ impl Port {
         sum
     }
 
+    /// Reports what workers and others have left for the log. Returns when to ask again.
+    pub fn report(&self, now: Instant) -> Option<Instant> {
+        let data = &self.core.data;
+        if let Some(foreign) = data.take_foreign() {
+            data.log.warn(format_args!(
+                "the guest sends from {foreign}, and the port's address is {own}: such frames are \
+                 dropped and counted as foreign MAC; give the VMM mac={own}, or let the port follow \
+                 its guest (--mac-changes allow)",
+                own = data.mac()
+            ));
+        }
+        data.log.flush(now)
+    }
+
     /// Lets the port follow the guest's MAC address, if that is due. Returns when to ask again.
     pub fn follow_mac(&mut self, ground: &mut Ground, now: Instant) -> Option<Instant> {
         if !self.core.data.has_wanted() {
@@ -242,11 +267,12 @@ impl Port {
         match self.set_mac(wanted, ground) {
             Ok(()) => {
                 self.core.data.followed();
-                info!("port {}: follows its guest from {old} to {wanted}", self.name());
+                self.core.data.log.info(format_args!("follows its guest from {old} to {wanted}"));
             }
             Err(error) => {
                 self.core.data.deny(Some(wanted));
-                warn!("port {}: does not follow its guest to {wanted}: {error}", self.name());
+                let log = &self.core.data.log;
+                log.warn(format_args!("does not follow its guest to {wanted}: {error}"));
             }
         }
         None

@@ -22,8 +22,9 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
+use std::time::Instant;
 
-use log::debug;
+use log::{Level, debug};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockname, listen,
@@ -37,13 +38,14 @@ use super::core::Core;
 use super::front::{Action, FrontDoor, Limits, usual_memory};
 use super::frontend::thread_name;
 use super::peer_pid;
-use super::rarp;
+use super::rarp::{self, Announcements};
 use super::wire::{Inbox, Outbox, Received};
 use crate::config::PortConfig;
 use crate::device::Device;
 use crate::device::attachment::Attachment;
 use crate::device::features;
 use crate::device::vring::{Shared, with_nursery};
+use crate::mac::Mac;
 use crate::port::PortData;
 use crate::queue::memory::SharedMemory;
 use crate::queue::pair::QueuePair;
@@ -96,6 +98,7 @@ pub struct Session {
     front_out: Outbox,
     back_out: Outbox,
     awaiting: bool,
+    announcements: Announcements,
     door: FrontDoor,
     device: Arc<Device>,
     attachment: Arc<Attachment>,
@@ -127,6 +130,8 @@ impl Session {
             rings: 2 * u32::from(config.queue_pairs),
             features: features::offered(config),
             mtu: data.mtu(),
+            mac: data.mac(),
+            pid: peer_pid(&front),
             memory: config.memory_limit.unwrap_or_else(usual_memory),
         };
         Ok(Session {
@@ -138,6 +143,7 @@ impl Session {
             front_out: Outbox::default(),
             back_out: Outbox::default(),
             awaiting: false,
+            announcements: Announcements::default(),
             door: FrontDoor::new(limits),
             device,
             attachment: Arc::clone(attachment),
@@ -185,6 +191,7 @@ impl Session {
                     Ok(Received::Message(request)) => {
                         debug!("port {}: {}", self.data.name, request.name());
                         self.door.set_mtu(self.data.mtu());
+                        self.door.set_mac(self.data.mac());
                         for action in self.door.request(request) {
                             self.act(action)?;
                         }
@@ -212,10 +219,7 @@ impl Session {
             Action::ToBackend(message) => self.back_out.push(message),
             Action::AwaitReply => self.awaiting = true,
             Action::ToFrontEnd(message) => self.front_out.push(message),
-            Action::SendRarp(mac) => match self.attachment.inject(&rarp::frame(mac)) {
-                Ok(()) => self.data.log.info(format_args!("announced {mac} by RARP")),
-                Err(error) => self.data.log.warn(format_args!("cannot announce {mac}: {error}")),
-            },
+            Action::SendRarp(mac) => self.announce(mac),
             Action::GuestMtu(mtu) => self.data.log.info(format_args!("the guest's MTU is {mtu}")),
             Action::Refused(reason) => {
                 self.data.log.warn(format_args!("front-end refused: {reason}"));
@@ -225,24 +229,38 @@ impl Session {
         Ok(())
     }
 
+    /// Announces the port's address, but not more often than a migration needs.
+    fn announce(&mut self, mac: Mac) {
+        let log = &self.data.log;
+        if !self.announcements.permit(Instant::now()) {
+            return log.warn(format_args!("SEND_RARP: asked too often, not announced each time"));
+        }
+        match self.attachment.inject(&rarp::frame(mac)) {
+            Ok(()) => log.info(format_args!("announced {mac} by RARP")),
+            Err(error) => log.warn(format_args!("cannot announce {mac}: {error}")),
+        }
+    }
+
     /// Ends the session: afterwards nothing of the front-end's is mapped, open or running, but what is
-    /// kept (`received_fd.rs`).
-    pub fn end(mut self, why: &Over) {
+    /// kept (`received_fd.rs`). Returns what is to be logged about it.
+    pub fn end(mut self, why: &Over) -> (Level, String) {
         self.device.stop_rings();
         let _ = self.back.shutdown(std::net::Shutdown::Both);
         let outcome = self.daemon.wait();
         // No thread but this one can touch the guest's memory any more.
         self.device.end();
-        let log = &self.data.log;
         let who = format!("front-end (process {})", peer_pid(&self.front));
         match (why, outcome) {
-            (Over::FrontEndGone, _) => log.info(format_args!("{who} has gone")),
-            (Over::Misbehaved(reason), _) => log.warn(format_args!("{who} disconnected: {reason}")),
+            (Over::FrontEndGone, _) => match self.door.why_left() {
+                Some(reason) => (Level::Warn, format!("{who} has gone: {reason}")),
+                None => (Level::Info, format!("{who} has gone")),
+            },
+            (Over::Misbehaved(reason), _) => (Level::Warn, format!("{who} disconnected: {reason}")),
             (Over::BackEndGone, Err(error)) => {
-                log.warn(format_args!("{who} disconnected: {error}"));
+                (Level::Warn, format!("{who} disconnected: {error}"))
             }
-            (Over::BackEndGone, Ok(())) => log.info(format_args!("connection ended")),
-            (Over::Stopped, _) => log.info(format_args!("{who} disconnected: the port ends")),
+            (Over::BackEndGone, Ok(())) => (Level::Info, "connection ended".to_owned()),
+            (Over::Stopped, _) => (Level::Info, format!("{who} disconnected: the port ends")),
         }
     }
 }

@@ -317,6 +317,11 @@ impl Vmm {
         self.get_features();
     }
 
+    /// Sends no more. The back-end sees the end of the connection, and its own end can be waited for.
+    pub fn shut_down(&mut self) {
+        let _ = self.sock.shutdown(std::net::Shutdown::Write);
+    }
+
     /// The back-end must end this connection.
     pub fn expect_closed(&mut self) {
         assert!(self.is_closed(PATIENCE), "the back-end kept the connection");

@@ -204,6 +204,15 @@ impl Bench {
         guest.gets(tag, timeout)
     }
 
+    /// A guest leaves; returns once the process has let go of what it had open for it. The log may have enough of
+    /// lines about comings and goings.
+    pub fn leaves(&self, guest: Guest) {
+        let with = self.backend.fds().len();
+        drop(guest);
+        let noticed = wait_until(2 * SECOND, || self.backend.fds().len() < with);
+        assert!(noticed, "a front-end's leaving is not noticed");
+    }
+
     /// How often the log has said it.
     pub fn said(&self, text: &str) -> usize {
         self.backend.log().matches(text).count()

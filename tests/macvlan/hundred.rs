@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::bench::{Bench, Guest, mac};
 use crate::common::frames;
-use crate::common::netns::wait_until;
 use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
 use crate::common::vmm::QemuOptions;
 use crate::stream::Stream;
@@ -67,18 +66,10 @@ fn a_guest_that_comes_and_goes_costs_the_others_nothing() {
         let (one, other) = (guests.pop().unwrap(), guests.pop().unwrap());
         streams.push(Stream::start(one, other));
     }
-    drop(last);
-    assert!(wait_until(2 * SECOND, || bench.said("port t19: from the guest:") == 1));
-    // Its counters are told when a front-end has left; before that the next one would be refused.
-    let left = || bench.said("port t19: from the guest:");
+    bench.leaves(last);
     let reconnect = |times: usize| {
         for _ in 0..times {
-            let before = left();
-            drop(bench.guest(19));
-            assert!(
-                wait_until(2 * SECOND, || left() > before),
-                "a front-end's leaving is not noticed"
-            );
+            bench.leaves(bench.guest(19));
         }
         std::thread::sleep(SILENCE);
         let usage = &bench.backend;

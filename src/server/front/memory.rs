@@ -3,13 +3,17 @@
 //! Regions are checked one by one before anything maps them (`region.rs`). A region that is added twice,
 //! as QEMU up to 7.2 does once per queue pair, is acknowledged and dropped; the crate would take it for an
 //! overlap and end the connection.
-
 //!
 //! A connection has at most [`MAX_REGIONS`] regions, in whatever way they came, and no more memory than
 //! its port allows (`memory-limit`). Regions cost a descriptor, mappings and time: without a bound one
 //! front-end would use up what its neighbours need.
 
+use std::os::fd::OwnedFd;
+
+use nix::sys::stat::fstat;
+
 use super::region::{Region, check_region};
+use super::sharing::{HOW, is_private};
 use super::{Action, FrontDoor};
 use crate::config::size;
 use crate::server::message::Message;
@@ -50,14 +54,27 @@ fn judge_sum<'a>(regions: impl Iterator<Item = &'a Region>, limit: u64) -> Resul
 }
 
 impl FrontDoor {
+    /// Whether the region can be used, and is the guest's memory for the front-end too.
+    fn check(&self, region: &Region, fd: &OwnedFd) -> Result<(), String> {
+        check_region(region, fd)?;
+        // Asked after the check: it has told that the file is of a kind whose status is at hand.
+        let inode = fstat(fd).map_err(|errno| format!("its descriptor: {errno}"))?.st_ino;
+        if is_private(self.limits.pid, region.user, inode) {
+            return Err(format!("the front-end maps its file for itself only; {HOW}"));
+        }
+        Ok(())
+    }
+
     pub(super) fn set_mem_table(&mut self, mut message: Message) -> Vec<Action> {
         let Some(mut regions) = Region::parse_table(&message.payload) else {
+            if message.payload.iter().all(|&byte| byte == 0) {
+                return self.refuse(&message, format!("no memory region; {HOW}"));
+            }
             return self.misshapen(&message);
         };
         if regions.len() != message.fds.len() {
             let counts = format!(
-                "{} memory regions came with {} descriptors: guest memory must be shared \
-                 (memory-backend-memfd,share=on; cloud-hypervisor: shared=on)",
+                "{} memory regions came with {} descriptors; {HOW}",
                 regions.len(),
                 message.fds.len()
             );
@@ -69,7 +86,7 @@ impl FrontDoor {
         for (number, (region, fd)) in regions.iter().zip(&message.fds).enumerate() {
             let clash = regions[..number].iter().any(|other| other.overlaps(region));
             let checked =
-                if clash { Err("it overlaps another".into()) } else { check_region(region, fd) };
+                if clash { Err("it overlaps another".into()) } else { self.check(region, fd) };
             if let Err(reason) = checked {
                 return self
                     .refuse(&message, format!("memory region {number} ({region}): {reason}"));
@@ -99,10 +116,8 @@ impl FrontDoor {
             _ if self.regions.iter().any(|other| other.overlaps(&region)) => {
                 Err("it overlaps another".to_owned())
             }
-            [fd] => check_region(&region, fd),
-            fds => {
-                Err(format!("it came with {} descriptors: guest memory must be shared", fds.len()))
-            }
+            [fd] => self.check(&region, fd),
+            fds => Err(format!("it came with {} descriptors; {HOW}", fds.len())),
         };
         if let Err(reason) = checked {
             return self.refuse(&message, format!("memory region ({region}): {reason}"));

@@ -9,18 +9,24 @@
 //! * ADD_MEM_REG for a region that is there already (QEMU up to 7.2, once per queue pair) is
 //!   acknowledged and dropped.
 //! * NET_SET_MTU, SEND_RARP, SET_STATUS and GET_STATUS are answered here; the protocol features that
-//!   announce them are added to the crate's answer and kept from its ears. GET_MAX_MEM_SLOTS is
-//!   answered here, too, with what the door keeps to.
+//!   announce them are added to the crate's answer and kept from its ears. Each is served only if its
+//!   feature was negotiated. GET_MAX_MEM_SLOTS is answered here, too, with what the door keeps to.
+//! * CONFIG is offered only to a front-end that sends SET_OWNER before it asks for protocol features, as the
+//!   specification's order has it and cloud-hypervisor, crosvm, Firecracker and DPDK do. QEMU asks first, has
+//!   no use for CONFIG with network devices, and prints a warning at every start if it is offered.
 //! * What is wrong is refused with a message that says what and why: with a negative acknowledgement
 //!   where the front-end asked for one, else by ending the connection; a request that we do not know
 //!   and that wants no answer is ignored.
 //!
-//! `rings.rs` and `memory.rs` hold the longer checks. The door itself does no I/O: [`FrontDoor::request`] turns one message into [`Action`]s, which
-//! `session.rs` carries out. Specification: QEMU's `docs/interop/vhost-user.rst`.
+//! `rings.rs`, `memory.rs` and `sharing.rs` hold the longer checks. The door itself does no I/O on the
+//! connection: [`FrontDoor::request`] turns one message into [`Action`]s, which `session.rs` carries out.
+//! What it remembers of a front-end is bounded: one early SET_VRING_ENABLE for each ring of the port, and
+//! the memory regions that `memory.rs` has accepted. Specification: QEMU's `docs/interop/vhost-user.rst`.
 
 mod memory;
 mod region;
 mod rings;
+mod sharing;
 
 use super::message::{Message, request};
 use crate::mac::Mac;
@@ -53,7 +59,7 @@ pub enum Action {
     AwaitReply,
     /// Give this to the front-end.
     ToFrontEnd(Message),
-    /// Announce this address on the wire.
+    /// Announce the port's address on the wire.
     SendRarp(Mac),
     /// The guest was told this MTU, in bytes.
     GuestMtu(u16),
@@ -74,6 +80,10 @@ pub struct Limits {
     pub mtu: u32,
     /// Most guest memory, in bytes.
     pub memory: u64,
+    /// The port's address.
+    pub mac: Mac,
+    /// The front-end's process, whose mappings are looked at; 0 when it is not known.
+    pub pid: i32,
 }
 
 /// What the door remembers of a connection.
@@ -82,6 +92,10 @@ pub struct FrontDoor {
     limits: Limits,
     owned: bool,
     asked_features: bool,
+    /// The front-end has asked how many queue pairs there are, and has used none yet.
+    counting: bool,
+    /// Whether CONFIG is offered; not decided before the first question for protocol features.
+    config: Option<bool>,
     protocol: u64,
     acked: u64,
     early: Vec<(u32, u32)>,
@@ -96,6 +110,8 @@ impl FrontDoor {
             limits,
             owned: false,
             asked_features: false,
+            counting: false,
+            config: None,
             protocol: 0,
             acked: 0,
             early: Vec::new(),
@@ -107,6 +123,11 @@ impl FrontDoor {
     /// The port's MTU has become this, in bytes.
     pub fn set_mtu(&mut self, mtu: u32) {
         self.limits.mtu = mtu;
+    }
+
+    /// The port has this address now.
+    pub fn set_mac(&mut self, mac: Mac) {
+        self.limits.mac = mac;
     }
 
     fn negotiated(&self, number: u32) -> bool {
@@ -155,6 +176,26 @@ impl FrontDoor {
         }
     }
 
+    /// Why a front-end that leaves now has probably left. QEMU and cloud-hypervisor that want more queues than
+    /// the port has leave right after they have asked for the number, and tell only their own log.
+    pub fn why_left(&self) -> Option<String> {
+        let pairs = self.limits.rings / 2;
+        self.counting.then(|| {
+            format!(
+                "it asked for the number of queue pairs, {pairs}, and used none; if the VMM wants \
+                 more, give the port as many (queue-pairs=4 for the VMM's queues=4) or the VMM fewer"
+            )
+        })
+    }
+
+    /// Refuses a message whose refusal the front-end need not know: the connection goes on.
+    fn ignore(&self, message: &Message, reason: impl Into<String>) -> Vec<Action> {
+        if self.wants_ack(message) || is_question(message.request) {
+            return self.refuse(message, reason);
+        }
+        vec![Action::Refused(format!("{}: {}; ignored", message.name(), reason.into()))]
+    }
+
     /// Judges a request.
     pub fn request(&mut self, mut message: Message) -> Vec<Action> {
         if message.is_reply() {
@@ -168,7 +209,11 @@ impl FrontDoor {
                 self.asked_features = true;
                 Self::ask(message)
             }
-            request::GET_PROTOCOL_FEATURES => Self::ask(message),
+            request::GET_PROTOCOL_FEATURES => {
+                // Decided once: QEMU asks for every queue pair, and has sent SET_OWNER after the first.
+                self.config.get_or_insert(self.owned);
+                Self::ask(message)
+            }
             request::SET_PROTOCOL_FEATURES => self.set_protocol_features(message),
             request::SET_FEATURES => self.set_features(message),
             request::SET_OWNER if self.owned => self.done(&message),
@@ -178,8 +223,12 @@ impl FrontDoor {
             }
             // "No longer used", says the specification; the crate would forget half of its state.
             request::RESET_OWNER => self.done(&message),
-            request::GET_QUEUE_NUM if self.negotiated(protocol::MQ) => Self::ask(message),
+            request::GET_QUEUE_NUM if self.negotiated(protocol::MQ) => {
+                self.counting = true;
+                Self::ask(message)
+            }
             request::GET_QUEUE_NUM => {
+                self.counting = true;
                 let rings = u64::from(self.limits.rings);
                 vec![Action::ToFrontEnd(Message::reply(message.request, rings))]
             }
@@ -198,7 +247,10 @@ impl FrontDoor {
             request::SET_VRING_NUM
             | request::SET_VRING_BASE
             | request::GET_VRING_BASE
-            | request::SET_VRING_ENABLE => self.vring_state(message),
+            | request::SET_VRING_ENABLE => {
+                self.counting = false;
+                self.vring_state(message)
+            }
             request::SET_VRING_ADDR => self.vring_addr(message),
             request::SET_VRING_KICK | request::SET_VRING_CALL | request::SET_VRING_ERR => {
                 self.vring_descriptor(message)
@@ -207,24 +259,17 @@ impl FrontDoor {
             request::SET_CONFIG if self.negotiated(protocol::CONFIG) => {
                 self.refuse(&message, "the configuration space of a network device is read-only")
             }
-            request::NET_SET_MTU => self.net_set_mtu(message),
-            request::SEND_RARP => self.send_rarp(message),
-            request::SET_STATUS => {
+            request::NET_SET_MTU if self.negotiated(protocol::MTU) => self.net_set_mtu(message),
+            request::SEND_RARP if self.negotiated(protocol::RARP) => self.send_rarp(message),
+            request::SET_STATUS if self.negotiated(protocol::STATUS) => {
                 let Some(status) = message.number() else { return self.misshapen(&message) };
                 self.status = status;
                 self.done(&message)
             }
-            request::GET_STATUS => {
+            request::GET_STATUS if self.negotiated(protocol::STATUS) => {
                 vec![Action::ToFrontEnd(Message::reply(message.request, self.status))]
             }
-            _ => {
-                let reason = "not supported by this back-end, or not negotiated";
-                if self.wants_ack(&message) || is_question(message.request) {
-                    self.refuse(&message, reason)
-                } else {
-                    vec![Action::Refused(format!("{}: {reason}; ignored", message.name()))]
-                }
-            }
+            _ => self.ignore(&message, "not supported by this back-end, or not negotiated"),
         }
     }
 
@@ -233,7 +278,8 @@ impl FrontDoor {
         if message.request == request::GET_PROTOCOL_FEATURES
             && let Some(features) = message.number()
         {
-            message.payload = (features | OURS).to_ne_bytes().to_vec();
+            let config = if self.config == Some(true) { 0 } else { 1 << protocol::CONFIG };
+            message.payload = (features & !config | OURS).to_ne_bytes().to_vec();
         }
         message
     }
@@ -256,6 +302,7 @@ impl FrontDoor {
             return self.refuse(&message, format!("features {foreign:#x} were never offered"));
         }
         self.acked = features;
+        self.counting = false;
         let mut actions = self.pass(message);
         if self.may_enable() {
             for (index, value) in std::mem::take(&mut self.early) {
@@ -288,8 +335,14 @@ impl FrontDoor {
         let Some(number) = message.number() else { return self.misshapen(&message) };
         let [a, b, c, d, e, f, _, _] = number.to_ne_bytes();
         let mac = Mac([a, b, c, d, e, f]);
-        if !mac.is_station() {
-            return self.refuse(&message, format!("{mac} is not a station's address"));
+        if mac != self.limits.mac {
+            // Not a reason to cut a guest off: after a migration QEMU announces what it was given.
+            let reason = format!(
+                "{mac} is not the port's address, {own}, and only that is announced; give the VMM \
+                 mac={own}, or the port the guest's (mac=)",
+                own = self.limits.mac
+            );
+            return self.ignore(&message, reason);
         }
         let mut actions = self.done(&message);
         actions.push(Action::SendRarp(mac));

@@ -5,6 +5,7 @@
 //! SET_FEATURES at every device reset and never again, the crate takes it only after. It is remembered
 //! and given to the crate when it is due.
 
+use super::sharing::HOW;
 use super::{Action, FrontDoor};
 use crate::queue::ring::MAX_RING_SIZE;
 use crate::queue::vnet::bit;
@@ -71,13 +72,19 @@ impl FrontDoor {
         if let Err(reason) = self.ring_exists(index) {
             return self.refuse(&message, reason);
         }
+        if self.regions.is_empty() {
+            let reason = format!("ring {index}: the front-end has given no memory; {HOW}");
+            return self.refuse(&message, reason);
+        }
         let parts =
             [("descriptor table", desc, 16), ("used ring", used, 4), ("available ring", avail, 2)];
         for (part, bytes, align) in parts {
             let address = u64::from_ne_bytes(bytes);
             if !self.regions.iter().any(|region| region.holds_user(address)) {
-                let reason =
-                    format!("ring {index}: its {part} at {address:#x} is in no memory region");
+                let reason = format!(
+                    "ring {index}: its {part} at {address:#x} is in no memory region; if a part of \
+                     the guest's memory is private: {HOW}"
+                );
                 return self.refuse(&message, reason);
             }
             if address % align != 0 {
