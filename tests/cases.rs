@@ -6,9 +6,8 @@
 //! | `requests` | what a front-end asks for that it was not given, or must not have |
 //! | `loops` | front-ends that come and go in a loop |
 //! | `recorded`, `toll` | what real front-ends send; what a loop costs the others |
-//! | `printers` | what is printed for a VMM is what the running port has |
-//! | `sockets` | the socket's owner, group and mode, as the VMM's user meets them |
-//! | `starting` | a start that fails makes nothing, and says everything |
+//! | `memory` | guest memory that is too much, too many, or not what it seems |
+//! | `truncation` | guest memory that goes away at any moment of a connection |
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
@@ -35,10 +34,10 @@ mod cable;
 mod common;
 #[path = "cases/loops.rs"]
 mod loops;
+#[path = "cases/memory.rs"]
+mod memory;
 #[path = "cases/pair.rs"]
 mod pair;
-#[path = "cases/printers.rs"]
-mod printers;
 #[path = "cases/qemu_args.rs"]
 mod qemu_args;
 #[path = "cases/recorded.rs"]
@@ -47,12 +46,10 @@ mod recorded;
 mod requests;
 #[path = "cases/signals.rs"]
 mod signals;
-#[path = "cases/sockets.rs"]
-mod sockets;
-#[path = "cases/starting.rs"]
-mod starting;
 #[path = "cases/toll.rs"]
 mod toll;
+#[path = "cases/truncation.rs"]
+mod truncation;
 #[path = "cases/turns.rs"]
 mod turns;
 #[path = "cases/unit.rs"]

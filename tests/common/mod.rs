@@ -1,6 +1,7 @@
 //! What the integration tests share; each module opens with its own essay.
 
 pub mod backend;
+pub mod blind;
 pub mod bulk;
 pub mod driver;
 pub mod exchange;

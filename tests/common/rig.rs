@@ -118,7 +118,7 @@ impl Rig {
 
     /// A guest on port 0 in QEMU's way, with receive buffers posted and the link proven.
     pub fn guest(&mut self, o: &QemuOptions) -> (Vmm, Driver) {
-        let mut vmm = self.connect(0);
+        let mut vmm = Vmm::connect_served(&self.socket(0));
         let mut driver = vmm.start_like_qemu72(o);
         driver.post_rx(0, 64, 2048);
         self.link_up(&mut driver, 0);
@@ -209,11 +209,17 @@ impl Rig {
 
     /// The bystander's guest starts; hostile tests call it first.
     pub fn bystander(&mut self) {
-        let mut vmm = self.connect(1);
+        let mut vmm = Vmm::connect_served(&self.socket(1));
         let mut driver = vmm.start_like_qemu72(&QemuOptions::default());
         driver.post_rx(0, 64, 2048);
         self.link_up(&mut driver, 1);
         self.bystander = Some((vmm, driver));
+    }
+
+    /// The bystander's front-end goes, and another one comes.
+    pub fn bystander_reconnects(&mut self) {
+        self.bystander = None;
+        self.bystander();
     }
 
     /// The process lives and the bystander still has its network.

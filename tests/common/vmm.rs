@@ -210,6 +210,22 @@ impl Vmm {
         }
     }
 
+    /// Connects and has a first question answered. Where another connection has just ended, that takes until the
+    /// back-end has seen its end.
+    pub fn connect_served(path: &Path) -> Vmm {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut vmm = Vmm::connect(path);
+            let asked = vmm.try_send(req::GET_FEATURES, 0, &[], &[]);
+            if let Ok(offered) = asked.and_then(|()| vmm.try_reply()) {
+                vmm.offered = offered.u64();
+                return vmm;
+            }
+            assert!(Instant::now() < deadline, "no connection is served");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub fn from_stream(sock: UnixStream) -> Vmm {
         sock.set_read_timeout(Some(PATIENCE)).unwrap();
         sock.set_write_timeout(Some(PATIENCE)).unwrap();

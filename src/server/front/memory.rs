@@ -8,8 +8,6 @@
 //! its port allows (`memory-limit`). Regions cost a descriptor, mappings and time: without a bound one
 //! front-end would use up what its neighbours need.
 
-use std::os::fd::OwnedFd;
-
 use nix::sys::stat::fstat;
 
 use super::region::{Region, check_region};
@@ -17,6 +15,7 @@ use super::sharing::{HOW, is_private};
 use super::{Action, FrontDoor};
 use crate::config::size;
 use crate::server::message::Message;
+use crate::server::received_fd::ReceivedFd;
 
 /// Most regions of a connection, which is what GET_MAX_MEM_SLOTS promises. The specification asks for 8
 /// at least; 32 are as many descriptors as come with a message, and more than QEMU's slots for DIMMs
@@ -55,10 +54,10 @@ fn judge_sum<'a>(regions: impl Iterator<Item = &'a Region>, limit: u64) -> Resul
 
 impl FrontDoor {
     /// Whether the region can be used, and is the guest's memory for the front-end too.
-    fn check(&self, region: &Region, fd: &OwnedFd) -> Result<(), String> {
+    fn check(&self, region: &Region, fd: &ReceivedFd) -> Result<(), String> {
         check_region(region, fd)?;
         // Asked after the check: it has told that the file is of a kind whose status is at hand.
-        let inode = fstat(fd).map_err(|errno| format!("its descriptor: {errno}"))?.st_ino;
+        let inode = fstat(&**fd).map_err(|errno| format!("its descriptor: {errno}"))?.st_ino;
         if is_private(self.limits.pid, region.user, inode) {
             return Err(format!("the front-end maps its file for itself only; {HOW}"));
         }

@@ -17,14 +17,15 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use nix::sys::stat::fstat;
 
 use crate::config::size;
 use crate::queue::mapping::{PAGE, page_size};
-use crate::server::fd_kind::{FdKind, memory_kinds};
+use crate::server::fd_kind::memory_kinds;
 use crate::server::message::numbers;
+use crate::server::received_fd::ReceivedFd;
 
 /// One memory region, as in SET_MEM_TABLE and ADD_MEM_REG.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,29 +166,29 @@ const REMEDY: &str = "QEMU: memory-backend-memfd,share=on; libvirt: <source type
 ///
 /// # Errors
 /// The reason, in words.
-pub fn check_region(region: &Region, fd: &OwnedFd) -> Result<(), String> {
+pub fn check_region(region: &Region, fd: &ReceivedFd) -> Result<(), String> {
     region.judge()?;
     region.judge_in(facts(fd)?)?;
     try_mapping(region, fd)
 }
 
 /// Asks a file that can be guest memory, and no other: the answer could be long in coming.
-fn facts(fd: &OwnedFd) -> Result<FileFacts, String> {
-    let kind = FdKind::of(fd.as_fd());
-    if !kind.is_memory() {
+fn facts(fd: &ReceivedFd) -> Result<FileFacts, String> {
+    if !fd.kind().is_memory() {
         return Err(format!(
-            "its descriptor is {kind}; guest memory is taken from a {}; {REMEDY}",
+            "its descriptor is {}; guest memory is taken from a {}; {REMEDY}",
+            fd.kind(),
             memory_kinds()
         ));
     }
     let cannot = |error: io::Error| format!("its descriptor does not tell its size: {error}");
-    let stat = fstat(fd).map_err(|errno| cannot(errno.into()))?;
-    let page = page_size(fd).map_err(cannot)?;
+    let stat = fstat(&**fd).map_err(|errno| cannot(errno.into()))?;
+    let page = page_size(&**fd).map_err(cannot)?;
     Ok(FileFacts { len: u64::try_from(stat.st_size).unwrap_or(0), page })
 }
 
 /// Maps the region and unmaps it at once, to learn whether that works; nothing is touched.
-fn try_mapping(region: &Region, fd: &OwnedFd) -> Result<(), String> {
+fn try_mapping(region: &Region, fd: &ReceivedFd) -> Result<(), String> {
     let cannot = |reason: String| format!("it cannot be mapped: {reason}; {REMEDY}");
     let size = usize::try_from(region.size).map_err(|error| cannot(error.to_string()))?;
     let offset = i64::try_from(region.offset).map_err(|error| cannot(error.to_string()))?;
@@ -209,6 +210,7 @@ fn try_mapping(region: &Region, fd: &OwnedFd) -> Result<(), String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::os::fd::OwnedFd;
 
     fn region(guest: u64, size: u64) -> Region {
         Region { guest, size, user: 0x7000_0000, offset: 0 }
@@ -229,7 +231,11 @@ mod tests {
         }
     }
 
-    fn refusal(region: &Region, fd: &OwnedFd) -> String {
+    fn received(fd: impl Into<OwnedFd>) -> ReceivedFd {
+        fd.into().into()
+    }
+
+    fn refusal(region: &Region, fd: &ReceivedFd) -> String {
         check_region(region, fd).unwrap_err()
     }
 
@@ -237,12 +243,12 @@ mod tests {
     fn a_truncated_file_and_a_pipe_are_refused_with_their_reason() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(0x1000).unwrap();
-        let fd = OwnedFd::from(file);
+        let fd = received(file);
         assert_eq!(check_region(&region(0, 0x1000), &fd), Ok(()));
         let reason = refusal(&region(0, 0x2000), &fd);
         assert!(reason.contains("truncated") && reason.contains("0x1000"), "{reason}");
         let (pipe, _) = nix::unistd::pipe().unwrap();
-        let reason = refusal(&region(0, 0x1000), &pipe);
+        let reason = refusal(&region(0, 0x1000), &received(pipe));
         assert!(reason.contains("memfd") && reason.contains("share=on"), "{reason}");
         assert!(refusal(&region(0, 0), &fd).contains("empty"));
         assert!(refusal(&region(u64::MAX - 0xfff, 0x1000), &fd).contains("wraps"));
@@ -255,7 +261,7 @@ mod tests {
     fn bug_f23_a_device_is_no_memory() {
         let options = || std::fs::OpenOptions::new().read(true).write(true).clone();
         for device in ["/dev/zero", "/dev/null"] {
-            let fd = OwnedFd::from(options().open(device).unwrap());
+            let fd = received(options().open(device).unwrap());
             let reason = refusal(&region(0, 1 << 20), &fd);
             assert!(reason.contains("memfd") && reason.contains("libvirt"), "{reason}");
         }
@@ -264,8 +270,9 @@ mod tests {
     /// Seen before: rings ran at odd host addresses, since regions may lie anywhere.
     #[test]
     fn bug_f20_whatever_is_not_at_a_page_is_refused() {
-        let fd = OwnedFd::from(tempfile::tempfile().unwrap());
-        nix::unistd::ftruncate(&fd, 1 << 20).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        let fd = received(file);
         let good = Region { guest: 0x1000, size: 0x2000, user: 0x7000_0000, offset: 0x3000 };
         assert_eq!(check_region(&good, &fd), Ok(()));
         for odd in [1, 2, 16, 512, 2048, 4095] {

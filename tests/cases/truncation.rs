@@ -1,0 +1,167 @@
+//! Guest memory that goes away at any moment of a connection.
+//!
+//! The file behind guest memory stays the front-end's, which can shorten it at any time. Whatever thread of the
+//! back-end touches it next gets a SIGBUS. That was caught for running rings; what was not watched was memory that
+//! the connection's own thread read, and memory of a connection that was ending.
+//!
+//! What can go wrong with the tests: a truncation that comes before the memory is mapped, or after the connection has
+//! gone, proves nothing. So the moments are spread over the whole of a connection, a round takes a millisecond or
+//! two, and each test counts the rounds in which a ring really lost its memory.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::common::blind::*;
+use super::common::memory::{Backing, HUGE, HugePages, Memory, make_file};
+use super::common::netns::wait_until;
+use super::common::rig::*;
+use super::common::vmm::*;
+
+const MIB: u64 = 1 << 20;
+/// Rounds in which a ring must lose its memory for a test to have shown something.
+const ENOUGH: u32 = 20;
+
+/// A moment up to `most` from now, in steps that differ from round to round.
+fn moment(round: u32, most: Duration) -> Duration {
+    most * (round * 7919 % 1000) / 1000
+}
+
+/// Rounds of a connection that goes through all its phases while another thread truncates its memory at some moment.
+/// They go on until a ring has lost it in enough of them, and tell in how many.
+fn truncated_at_every_moment(socket: &Path, rounds: u32, make: &(dyn Fn() -> File + Sync)) -> u32 {
+    let mut lost = 0;
+    // What a round takes, learnt from the rounds themselves.
+    let mut usual = Duration::from_millis(2);
+    for round in 0..20 * rounds {
+        if round >= rounds && lost >= ENOUGH {
+            break;
+        }
+        let file = make();
+        let size = file.metadata().expect("its size").len();
+        let other = file.try_clone().expect("a second descriptor");
+        let mut front = Blind::connect(socket);
+        let (go, gone) = mpsc::channel::<Instant>();
+        let wait = moment(round, usual);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let start = gone.recv().expect("the round has begun");
+                while start.elapsed() < wait {
+                    std::hint::spin_loop();
+                }
+                other.set_len(0).expect("truncate");
+            });
+            let start = Instant::now();
+            go.send(start).expect("the other thread waits");
+            for turn in 0..3 {
+                front.give(&[Numbers(0, size, 0)], &file);
+                front.start_rings(if turn == 1 { RINGS } else { 0 });
+                front.kick();
+                if turn % 2 == 1 {
+                    front.stop_rings();
+                }
+            }
+            // Half of the connections end while requests wait, the others go on for a while.
+            if round % 2 == 0 {
+                while start.elapsed() < usual {
+                    front.kick();
+                    thread::sleep(Duration::from_micros(100));
+                }
+                let _ = front.vmm.try_send(req::GET_FEATURES, 0, &[], &[]);
+                while front.vmm.try_reply().is_ok_and(|reply| reply.request != req::GET_FEATURES) {}
+            }
+            lost += u32::from(front.broken() > 0);
+            drop(front);
+            usual = ((usual * 7 + start.elapsed()) / 8).min(Duration::from_millis(5));
+        });
+    }
+    lost
+}
+
+fn beside_a_talking_neighbour<T: Send>(rig: &mut Rig, deed: impl FnOnce(&Path) -> T + Send) -> T {
+    rig.bystander();
+    let socket = rig.socket(0);
+    let outcome = thread::scope(|scope| {
+        let deed = scope.spawn(|| deed(&socket));
+        while !deed.is_finished() {
+            rig.unharmed();
+        }
+        deed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    rig.unharmed();
+    rig.guest(&QemuOptions::default());
+    rig.unharmed();
+    outcome
+}
+
+fn plain() -> File {
+    let file = make_file(&Backing::Memfd, MIB);
+    for at in [0, RINGS] {
+        write_rings(|at, bytes| file.write_all_at(bytes, at).unwrap(), at, MACS[0]);
+    }
+    file
+}
+
+/// The process ended by SIGBUS at the first try: the crate's thread read the used index of memory that was no longer
+/// watched.
+#[test]
+fn bug_f2_memory_is_watched_at_every_moment() {
+    let mut rig = Rig::new();
+    let deed = |socket: &Path| truncated_at_every_moment(socket, 400, &plain);
+    let lost = beside_a_talking_neighbour(&mut rig, deed);
+    assert!(lost >= ENOUGH, "a ring lost its memory in {lost} rounds");
+}
+
+/// The same between our own ports, where a sibling's worker reads and writes the memory, too.
+#[test]
+fn bug_f2_memory_of_a_userspace_port_is_watched_at_every_moment() {
+    let mut rig = Rig::with(&["--type=macvlan"]);
+    let deed = |socket: &Path| truncated_at_every_moment(socket, 400, &plain);
+    let lost = beside_a_talking_neighbour(&mut rig, deed);
+    assert!(lost >= ENOUGH, "a ring lost its memory in {lost} rounds");
+}
+
+/// Huge pages that are there and go away: whole ones are covered.
+#[test]
+fn bug_f4_huge_pages_that_go_away_stop_their_own_port() {
+    let mut rig = Rig::new();
+    let _pages = HugePages::reserve(8);
+    let lost = beside_a_talking_neighbour(&mut rig, |socket| {
+        let make = || {
+            // They cannot be written by system calls. The mapping is not touched any more.
+            let memory = Memory::single(&Backing::Huge, 2 * HUGE);
+            write_rings(|at, bytes| memory.write(at, bytes), 0, MACS[0]);
+            write_rings(|at, bytes| memory.write(at, bytes), RINGS, MACS[0]);
+            memory.regions()[0].file.try_clone().expect("a second descriptor")
+        };
+        truncated_at_every_moment(socket, 200, &make)
+    });
+    assert!(lost >= ENOUGH, "a ring lost its memory in {lost} rounds");
+}
+
+/// Two connections share a file and map it more than once: all mappings lose it at the same time.
+#[test]
+fn many_mappings_of_one_file_lose_it_together() {
+    let mut rig = Rig::new();
+    let lost = beside_a_talking_neighbour(&mut rig, |socket| {
+        let mut lost = 0;
+        for _ in 0..60 {
+            let file = plain();
+            let mut front = Blind::connect(socket);
+            let regions: Vec<_> = (0..16).map(|index| Numbers(index << 20, MIB, 0)).collect();
+            assert!(front.sets(&regions[..8], &file));
+            for region in &regions[8..] {
+                assert!(front.adds(*region, &file));
+            }
+            front.start_rings(15 * MIB);
+            file.set_len(0).expect("truncate");
+            front.kick();
+            lost += u32::from(wait_until(ARRIVAL, || front.broken() > 0));
+        }
+        lost
+    });
+    assert_eq!(lost, 60);
+}
