@@ -10,7 +10,7 @@ PROFILE ?= default
 
 CASES ?=
 
-.PHONY: help build install-deps guest test budget bench lint demo clean
+.PHONY: help build install-deps guest test soak budget bench lint demo clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,10 @@ test: guest ## every test, guests included
 	else \
 		$(CARGO) test --locked --lib --bins --tests -- --test-threads=1; \
 	fi
+
+# The seed is printed; VUM_SEED=N does the same once more. VUM_SOAK is the time in seconds.
+soak: install-deps ## a hostile tenant beside fifteen others for five minutes
+	VUM_SOAK=$${VUM_SOAK:-300} $(CARGO) test --locked --test soak -- --nocapture
 
 budget: install-deps ## takes new figures for the instruction budget (tests/budget.toml)
 	VUM_BUDGET=take $(CARGO) test --locked --quiet --test budget -- --nocapture --exact \

@@ -13,12 +13,11 @@
 //! reason. A ring that runs but is disabled must be consumed and its frames discarded (vhost-user
 //! specification, "Ring states").
 
-use std::fmt::Display;
 use std::io;
 
 use super::batch::Batch;
 use super::entry::Fate;
-use super::line::{Far, Line};
+use super::line::{Far, Line, RingLog};
 use super::scratch::Scratch;
 use super::vnet::header_len;
 use super::{TURN_BYTES, TURN_FRAMES, Turn};
@@ -31,7 +30,7 @@ pub fn turn(
     line: &mut Line,
     port: &PortData,
     Scratch { batch, .. }: &mut Scratch,
-    name: &dyn Display,
+    name: &dyn RingLog,
 ) -> Turn {
     let (mut frames, mut bytes) = (0, 0);
     if let Some(ring) = &mut line.ring {

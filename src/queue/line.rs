@@ -8,11 +8,11 @@
 //! error eventfd, and stays stopped until the front-end resets it: a bad guest loses its port's ring,
 //! never the process.
 
+use std::fmt;
 use std::fs::File;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::debug;
 
 use super::batch::End;
 use super::plug::Plug;
@@ -21,8 +21,11 @@ use super::signaller::signal;
 use crate::stats::Counters;
 use crate::uplink::TapQueue;
 
-/// Least time between two log lines about a broken ring.
-const WARN_PAUSE: Duration = Duration::from_secs(1);
+/// A ring's name, and where its guest's lines go: a guest can break and reset its rings as fast as it likes.
+pub trait RingLog: fmt::Display {
+    /// Writes a warning about the ring, if its port has not caused too many lines.
+    fn warn(&self, text: fmt::Arguments<'_>);
+}
 
 /// What the front-end wants of a ring, as far as it has said.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,7 +79,6 @@ pub struct Line {
     pub features: u64,
     setup: Option<RingSetup>,
     broken: bool,
-    warned: Option<Instant>,
     call: Option<File>,
     error: Option<File>,
 }
@@ -89,7 +91,7 @@ impl Line {
 
     /// Makes the ring as the front-end wishes it. Returns what is left of the ring before, when a ring was
     /// started or stopped.
-    pub fn apply(&mut self, wish: &Wish, name: &dyn std::fmt::Display) -> Option<Remains> {
+    pub fn apply(&mut self, wish: &Wish, name: &dyn RingLog) -> Option<Remains> {
         self.enabled = wish.enabled;
         let wanted = wish.setup.as_ref().filter(|_| wish.ready);
         if wanted.is_none() {
@@ -123,7 +125,7 @@ impl Line {
     }
 
     /// After a batch from the guest that ended so: true when there is no more to take until it kicks.
-    pub fn rests(&mut self, end: End, name: &dyn std::fmt::Display) -> bool {
+    pub fn rests(&mut self, end: End, name: &dyn RingLog) -> bool {
         let more = match end {
             End::Full => Ok(true),
             End::Empty => self.ring.as_mut().map_or(Ok(false), Ring::ask_for_kicks),
@@ -139,13 +141,10 @@ impl Line {
     }
 
     /// Stops a ring that broke the rules, tells the front-end and the log, once.
-    pub fn break_ring(&mut self, fault: Fault, name: &dyn std::fmt::Display) {
+    pub fn break_ring(&mut self, fault: Fault, name: &dyn RingLog) {
         self.ring = None;
-        // A guest can break and reset its rings as fast as it likes.
-        let quiet = self.warned.is_some_and(|time| time.elapsed() < WARN_PAUSE);
-        if !std::mem::replace(&mut self.broken, true) && !quiet {
-            self.warned = Some(Instant::now());
-            warn!("{name}: {fault}; the ring is stopped until the front-end resets it");
+        if !std::mem::replace(&mut self.broken, true) {
+            name.warn(format_args!("{fault}; the ring is stopped until the front-end resets it"));
         }
         if let Some(error) = &self.error {
             signal(error);
@@ -154,7 +153,7 @@ impl Line {
 
     /// Stops the ring if the memory under it has gone. At the end of every turn: within it, lost
     /// memory reads as zeros and does no harm.
-    pub fn check_memory(&mut self, name: &dyn std::fmt::Display) {
+    pub fn check_memory(&mut self, name: &dyn RingLog) {
         if self.ring.as_ref().is_some_and(Ring::memory_lost) {
             self.break_ring(Fault::MemoryLost, name);
         }
@@ -198,4 +197,9 @@ impl Line {
         self.broken = false;
         Remains { call: self.call.take(), error: self.error.take(), ..stopped }
     }
+}
+
+#[cfg(test)]
+impl RingLog for &str {
+    fn warn(&self, _: fmt::Arguments<'_>) {}
 }

@@ -17,7 +17,7 @@ use super::Turn;
 use super::backlog::Backlog;
 use super::from_guest;
 use super::gate::Gate;
-use super::line::{Far, Line, Wish};
+use super::line::{Far, Line, RingLog, Wish};
 use super::pool::Seat;
 use super::scratch::Scratch;
 use super::tap_watch::TapWatch;
@@ -87,8 +87,20 @@ struct RingName<'a>(&'a QueuePair, Side);
 
 impl std::fmt::Display for RingName<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let vring = 2 * self.0.index + u16::from(self.1 == Side::FromGuest);
-        write!(f, "port {}: ring {vring}", self.0.port.name)
+        write!(f, "port {}: ring {}", self.0.port.name, self.vring())
+    }
+}
+
+impl RingName<'_> {
+    fn vring(&self) -> u16 {
+        2 * self.0.index + u16::from(self.1 == Side::FromGuest)
+    }
+}
+
+impl RingLog for RingName<'_> {
+    #[cold]
+    fn warn(&self, text: std::fmt::Arguments<'_>) {
+        self.0.port.log.warn(format_args!("ring {}: {text}", self.vring()));
     }
 }
 
@@ -181,12 +193,11 @@ impl QueuePair {
             let done = if attach { tap.attach() } else { tap.detach() };
             match done {
                 Ok(()) => state.attached = attach,
-                Err(error) => warn!(
-                    "port {}: cannot {} tap queue {}: {error}",
-                    self.port.name,
+                Err(error) => self.port.log.warn(format_args!(
+                    "cannot {} tap queue {}: {error}",
                     if attach { "attach" } else { "detach" },
                     self.index
-                ),
+                )),
             }
         }
     }
@@ -222,10 +233,9 @@ impl QueuePair {
                 [old, None]
             }
             Err(error) => {
-                warn!(
-                    "{}: its kick descriptor cannot be watched: {error}; is it an eventfd?",
-                    RingName(self, side)
-                );
+                RingName(self, side).warn(format_args!(
+                    "its kick descriptor cannot be watched: {error}; is it an eventfd?"
+                ));
                 [old, Some(new)]
             }
         }

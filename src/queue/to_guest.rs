@@ -15,12 +15,11 @@
 //! freeze its port so (Firecracker's CVE-2020-16843 was of this kind): the worker calls again after a
 //! short while with `expired`, and the frame is dropped.
 
-use std::fmt::Display;
 use std::io;
 
 use super::ahead::{AHEAD_PIECES, Ahead};
 use super::copy::{get, put};
-use super::line::{Far, Line};
+use super::line::{Far, Line, RingLog};
 use super::ring::{Fault, Ring};
 use super::vnet::{self, LEGACY_HEADER, MAX_FRAME, bit, has};
 use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
@@ -73,7 +72,7 @@ impl Receive {
 
     /// Runs one turn of the guest's receive ring. `expired` says that the frame that waits for
     /// buffers has waited long enough.
-    pub fn turn(&mut self, line: &mut Line, mut expired: bool, name: &dyn Display) -> Turn {
+    pub fn turn(&mut self, line: &mut Line, mut expired: bool, name: &dyn RingLog) -> Turn {
         if !line.active() {
             // Whatever is in the tap is not for this ring: it is not to be woken for it.
             return Turn::Starved { waiting: false };

@@ -9,13 +9,11 @@
 //! looked at; likewise what would make the turn too long: a broadcast counts as many frames as there are
 //! ports, so that a guest that floods gets no more of the worker's time than one that does not. So no frame leaves twice, none is lost for want of room, and chains complete in order.
 
-use std::fmt::Display;
-
 use super::batch::{Batch, End};
 use super::copy::get;
 use super::deliver::Frame;
 use super::entry::Fate;
-use super::line::Line;
+use super::line::{Line, RingLog};
 use super::plug::Plug;
 use super::spread::{From, Parcels};
 use super::{TURN_BYTES, TURN_FRAMES, Turn};
@@ -82,7 +80,7 @@ pub fn turn(
     index: u16,
     linger: bool,
     scratch: &mut Scratch,
-    name: &dyn Display,
+    name: &dyn RingLog,
 ) -> Turn {
     let view = plug.lan.view();
     let (mut frames, mut bytes) = (0, 0);

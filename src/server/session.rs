@@ -37,6 +37,7 @@ use vm_memory::GuestMemoryMmap;
 use super::core::Core;
 use super::front::{Action, FrontDoor, Limits, usual_memory};
 use super::frontend::thread_name;
+use super::pace::RequestPace;
 use super::peer_pid;
 use super::rarp::{self, Announcements};
 use super::wire::{Inbox, Outbox, Received};
@@ -99,6 +100,7 @@ pub struct Session {
     back_out: Outbox,
     awaiting: bool,
     announcements: Announcements,
+    requests: RequestPace,
     door: FrontDoor,
     device: Arc<Device>,
     attachment: Arc<Attachment>,
@@ -144,6 +146,7 @@ impl Session {
             back_out: Outbox::default(),
             awaiting: false,
             announcements: Announcements::default(),
+            requests: RequestPace::default(),
             door: FrontDoor::new(limits),
             device,
             attachment: Arc::clone(attachment),
@@ -152,8 +155,12 @@ impl Session {
     }
 
     /// Waits until something can be moved, or the front-end's socket is shut down.
-    pub fn wait(&self) {
-        let take = !self.awaiting && self.front_out.is_empty() && self.back_out.is_empty();
+    pub fn wait(&mut self) {
+        let rest = self.requests.rest(Instant::now());
+        let take = !self.awaiting
+            && rest.is_none()
+            && self.front_out.is_empty()
+            && self.back_out.is_empty();
         let front = interest(take, !self.front_out.is_empty());
         let back = interest(self.front_out.is_empty(), !self.back_out.is_empty());
         let mut fds =
@@ -164,8 +171,12 @@ impl Session {
             (false, true) => &mut fds[..1],
             (false, false) => &mut fds[..],
         };
+        let time = rest.map_or(PollTimeout::NONE, |rest| {
+            // Rounded up, so that the thread does not wake just before the time.
+            PollTimeout::from(u8::try_from(rest.as_millis() + 1).unwrap_or(u8::MAX))
+        });
         // A signal or a lack of memory: the next look is merely early.
-        let _ = poll(waits, PollTimeout::NONE);
+        let _ = poll(waits, time);
     }
 
     /// Moves what can be moved.
@@ -186,9 +197,14 @@ impl Session {
                     Ok(Received::Closed) | Err(_) => return Err(Over::BackEndGone),
                 }
             }
-            if !self.awaiting && self.front_out.is_empty() && self.back_out.is_empty() {
+            if !self.awaiting
+                && self.front_out.is_empty()
+                && self.back_out.is_empty()
+                && self.requests.rest(Instant::now()).is_none()
+            {
                 match self.front_in.receive(&self.front) {
                     Ok(Received::Message(request)) => {
+                        self.requests.took();
                         debug!("port {}: {}", self.data.name, request.name());
                         self.door.set_mtu(self.data.mtu());
                         self.door.set_mac(self.data.mac());

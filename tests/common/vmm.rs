@@ -240,6 +240,12 @@ impl Vmm {
         }
     }
 
+    /// How long to wait for the back-end, either way.
+    pub fn set_patience(&mut self, patience: Duration) {
+        self.sock.set_read_timeout(Some(patience)).unwrap();
+        self.sock.set_write_timeout(Some(patience)).unwrap();
+    }
+
     /// Another guest memory than the default; before the start.
     pub fn with_memory(mut self, memory: &Memory) -> Vmm {
         self.memory = memory.clone();

@@ -1,10 +1,9 @@
 //! The receive side of a pair in a switch: frames come from any worker, what waits is the pair's own's.
 
-use std::fmt::Display;
-
 use super::{QueuePair, RingName, Side, ToGuest};
 use crate::queue::Turn;
 use crate::queue::deliver::{Carry, Delivery, Frame};
+use crate::queue::line::RingLog;
 use crate::queue::scratch::Scratch;
 use crate::queue::spread::From;
 
@@ -15,7 +14,7 @@ impl QueuePair {
         state: &mut ToGuest,
         expired: bool,
         scratch: &mut Scratch,
-        name: &dyn Display,
+        name: &dyn RingLog,
     ) -> Turn {
         let ToGuest { line, backlog: Some(backlog), .. } = state else { return Turn::Idle };
         if backlog.is_empty() {
