@@ -12,6 +12,7 @@
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
 //! | `pair` | (the bench of the frames) two guests, and a cable that ends at the test |
+//! | `tags` | VLAN tags on top of a full MTU |
 //! | `cable` | what belongs to the cable: PAUSE, spanning tree, LLDP |
 //!
 //! A test is named `bug_` and the number of its input: `b` frames and host, `u` users, `s` harm by tenants, `f` a
@@ -46,6 +47,8 @@ mod recorded;
 mod requests;
 #[path = "cases/signals.rs"]
 mod signals;
+#[path = "cases/tags.rs"]
+mod tags;
 #[path = "cases/toll.rs"]
 mod toll;
 #[path = "cases/truncation.rs"]

@@ -21,7 +21,7 @@ use super::scratch::Scratch;
 use super::{Turn, from_uplink};
 use crate::poll::Interest;
 use crate::stats::Drop;
-use crate::uplink::packet::{PacketQueue, SEND_HEADER};
+use crate::uplink::packet::{LongFrames, PacketQueue, SEND_HEADER};
 
 #[derive(Default)]
 struct State {
@@ -51,7 +51,7 @@ impl Lane {
         let old = state.queue.take();
         if let Some(old) = &old {
             self.seat.poller().remove(old);
-            self.seat.poller().remove(&old.outlet());
+            old.outlets().for_each(|outlet| self.seat.poller().remove(&outlet));
         }
         if let Some(new) = &queue
             && let Err(error) =
@@ -60,6 +60,21 @@ impl Lane {
             warn!("parent {}: its socket cannot be watched: {error}", self.name);
         }
         state.queue = queue;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        for slot in waiting {
+            self.seat.call_neighbour(slot, Side::FromGuest);
+        }
+        old
+    }
+
+    /// Control: puts another ring for long frames behind the lane. The old one is returned, because to close it
+    /// takes time.
+    pub fn set_long_frames(&self, long: Option<Arc<LongFrames>>) -> Option<Arc<LongFrames>> {
+        let mut state = self.state.control();
+        let queue = state.queue.as_mut()?;
+        queue.outlets().for_each(|outlet| self.seat.poller().remove(&outlet));
+        let old = queue.set_long_frames(long);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         for slot in waiting {
@@ -117,7 +132,7 @@ impl Lane {
         }
         if (writable || failed) && !state.waiting.is_empty() {
             if let Some(queue) = &state.queue {
-                self.seat.poller().remove(&queue.outlet());
+                queue.outlets().for_each(|outlet| self.seat.poller().remove(&outlet));
             }
             state.waiting.drain(..).for_each(call);
         }

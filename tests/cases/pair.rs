@@ -159,7 +159,7 @@ impl Pair {
     }
 
     /// Whether such a frame comes out of the cable.
-    pub fn wire_gets(&self, wanted: impl Fn(&[u8]) -> bool, within: Duration) -> bool {
+    pub fn wire_gets(&self, mut wanted: impl FnMut(&[u8]) -> bool, within: Duration) -> bool {
         let deadline = Instant::now() + within;
         let mut found = false;
         loop {

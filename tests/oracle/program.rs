@@ -12,7 +12,7 @@ use crate::common::backend::Backend;
 use crate::common::driver::Driver;
 use crate::common::frames;
 use crate::common::rig::ARRIVAL;
-use crate::common::vmm::{QemuOptions, Vmm};
+use crate::common::vmm::{self, QemuOptions, Vmm};
 use crate::lan::{From, Lan, To, Topology};
 use crate::world::{Port, World};
 
@@ -44,8 +44,11 @@ impl Program {
         let backend = Backend::start(&lan.netns, &args);
         let guest = |(id, port): (usize, &Port)| {
             let mut vmm = port.up.then(|| Vmm::connect(&socket(id)))?;
-            let mut driver = vmm.start_like_qemu72(&QemuOptions::default());
-            driver.post_rx(0, 200, 2048);
+            // A busy machine may let the answers to many stimuli gather.
+            let guest = vmm::Guest { rx_ring: 1024, ..vmm::Guest::default() };
+            let options = QemuOptions { guest, ..QemuOptions::default() };
+            let mut driver = vmm.start_like_qemu72(&options);
+            driver.post_rx(0, 1000, 2048);
             let reports = if port.joined { reports(port).to_vec() } else { Vec::new() };
             Some(Guest { driver, reports, _vmm: vmm })
         };

@@ -154,6 +154,8 @@ fn from_port(world: &World, port: usize, all: &mut Vec<Stimulus>) {
     }
     for tags in TAGS {
         for dst in [sibling, EXT, Mac::BROADCAST, JOINED[0]] {
+            let full = world.ports[port].mtu as usize + 14;
+            all.push(tagged(frame(from, dst, own, TYPE, full), tags));
             all.push(tagged(frame(from, dst, own, TYPE, 64), tags));
         }
     }

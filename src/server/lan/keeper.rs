@@ -23,7 +23,7 @@ use crate::queue::plug::{Lan, Plug, View};
 use crate::queue::pool::{Pool, Seat, Sitter};
 use crate::server::core::{Core, stable_mac};
 use crate::switch::PortId;
-use crate::uplink::packet::Losses;
+use crate::uplink::packet::{LongFrames, Losses};
 use crate::uplink::{Netlink, Wanted};
 
 /// A parent with its ports.
@@ -35,6 +35,8 @@ pub struct LanKeeper {
     /// The worker of the first lane.
     home: usize,
     held: Option<Held>,
+    /// For frames that the lanes' sockets refuse for their length; made when the first guest is there.
+    long: Option<Arc<LongFrames>>,
     retry: Option<Instant>,
     /// Why a parent that is there again could not be taken, as it was told last.
     complaint: Option<String>,
@@ -61,6 +63,7 @@ impl LanKeeper {
             seats: Vec::new(),
             home: pool.next_worker(),
             held: None,
+            long: None,
             retry: None,
             complaint: None,
             members: Vec::new(),

@@ -22,15 +22,15 @@
 use std::ops::Deref;
 
 use super::{flow, sctp};
+use crate::switch::vlan::{MAX_TAGS, TAG};
 
 const F_NEEDS_CSUM: u8 = 1;
-const ETHERNET: usize = 14;
+pub(super) const ETHERNET: usize = 14;
 const ADDRESSES: usize = 12;
-const TAG: usize = 4;
 /// The virtio-net header that the kernel puts in front: without `num_buffers`.
 pub(super) const SHORT_HEADER: usize = 10;
-/// The longest frame, in bytes: IPv6 with 64 KiB behind its header, Ethernet and two VLAN tags.
-pub(super) const LONGEST: usize = ETHERNET + 2 * TAG + 40 + 65535;
+/// The longest frame, in bytes: IPv6 with 64 KiB behind its header, Ethernet and VLAN tags.
+pub(super) const LONGEST: usize = ETHERNET + MAX_TAGS * TAG + 40 + 65535;
 
 /// A frame from the wire, as a guest should see it: `header`, then `head`, then `body`.
 #[derive(Debug)]

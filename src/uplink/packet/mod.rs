@@ -12,6 +12,7 @@
 //! | `frame.rs`      | one of them: header, VLAN tag put back, what is not fit to pass on |
 //! | `flow.rs`       | which conversation it belongs to |
 //! | `sctp.rs`       | the one checksum that virtio has no words for |
+//! | `long.rs`       | what `sendmsg` refuses for its length, though the parent takes it |
 //! | `filter.rs`     | which frames the kernel copies at all |
 //! | `membership.rs` | which frames the NIC lets in: addresses, all multicast, promiscuous |
 //!
@@ -34,6 +35,7 @@ mod filter;
 mod flow;
 mod frame;
 mod inbox;
+mod long;
 mod membership;
 mod sctp;
 mod socket;
@@ -42,14 +44,15 @@ use std::fmt;
 use std::io;
 use std::ops::AddAssign;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use nix::errno::Errno;
 
 pub use filter::Admit;
 pub use frame::{Head, Received};
 pub use inbox::Progress;
+pub use long::LongFrames;
 pub use socket::SEND_HEADER;
 
 use crate::mac::Mac;
@@ -72,6 +75,10 @@ pub struct PacketQueue {
     told: AtomicU64,
     socket: Socket,
     outlet: Socket,
+    /// Sends what `outlet` refuses for its length. All queues of a parent share it.
+    long: Option<Arc<LongFrames>>,
+    /// It was `long` that had no room last.
+    long_is_full: AtomicBool,
 }
 
 /// Frames from the wire that did not arrive, since the queue was opened.
@@ -148,6 +155,8 @@ impl PacketQueue {
             told: AtomicU64::new(0),
             socket,
             outlet,
+            long: None,
+            long_is_full: AtomicBool::new(false),
         })
     }
 
@@ -181,8 +190,8 @@ impl PacketQueue {
     /// Errors are about the first message:
     /// - EAGAIN: the send buffer is full. Nothing is lost; try when the queue is writable.
     /// - ENOBUFS: the parent's queueing discipline dropped it. It is gone.
-    /// - EMSGSIZE: longer than the MTU allows (14 bytes more, 18 with a VLAN tag), and no
-    ///   segmentation is asked for.
+    /// - EMSGSIZE: longer than the MTU allows, and no segmentation is asked for: 14 bytes more, 18 with a
+    ///   VLAN tag, 78 where there is a ring for long frames ([`PacketQueue::set_long_frames`]).
     /// - EINVAL: shorter than an Ethernet header, or the virtio-net header does not fit the frame.
     /// - ENETDOWN: the parent is down.
     /// - ENXIO: the parent has been deleted or has left the network namespace.
@@ -193,13 +202,40 @@ impl PacketQueue {
     /// guest that changes a piece meanwhile changes its own frame only: the kernel copies first.
     pub unsafe fn send(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
         // SAFETY: the caller vouches for all that the messages point to.
-        unsafe { self.outlet.send(messages) }
+        let sent = unsafe { self.outlet.send(messages) };
+        match (&sent, &self.long) {
+            (Err(error), Some(long)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                // SAFETY: as above.
+                let sent = unsafe { long.send(messages) };
+                let full = matches!(&sent, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+                self.long_is_full.store(full, Ordering::Relaxed);
+                sent
+            }
+            _ => sent,
+        }
+    }
+
+    /// Sets the ring for long frames; without one they are refused. Returns the old one, because to close it
+    /// takes time.
+    pub fn set_long_frames(&mut self, long: Option<Arc<LongFrames>>) -> Option<Arc<LongFrames>> {
+        self.long_is_full.store(false, Ordering::Relaxed);
+        std::mem::replace(&mut self.long, long)
     }
 
     /// The descriptor that is writable when there is room to send. To be watched only while somebody
     /// waits for that: see `socket.rs`.
     pub fn outlet(&self) -> BorrowedFd<'_> {
-        self.outlet.as_fd()
+        match &self.long {
+            Some(long) if self.long_is_full.load(Ordering::Relaxed) => long.as_fd(),
+            _ => self.outlet.as_fd(),
+        }
+    }
+
+    /// All descriptors that [`PacketQueue::outlet`] may have been.
+    pub fn outlets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [Some(self.outlet.as_fd()), self.long.as_ref().map(|long| long.as_fd())]
+            .into_iter()
+            .flatten()
     }
 
     /// Sends one complete frame from ordinary memory, for the control side (RARP). Errors are those

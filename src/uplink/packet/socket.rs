@@ -19,12 +19,14 @@
 //! No PACKET_QDISC_BYPASS: it skips the segmentation in software, and a large frame for a device that
 //! cannot cut it is then dropped (ENOBUFS).
 //!
+//! A third socket, one for a parent, has a ring: `long.rs`.
+//!
 //! All `unsafe` of the socket's system calls lives in this file.
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use libc::{c_int, c_uint, socklen_t};
 use nix::errno::Errno;
@@ -53,6 +55,48 @@ impl Socket {
         socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
         socket.bind(ifindex, 0)?;
         Ok(socket)
+    }
+
+    /// Gives a socket that sends a buffer of so many bytes, about.
+    pub(super) fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
+        // The kernel doubles it.
+        let half = c_int::try_from(bytes / 2).unwrap_or(c_int::MAX);
+        self.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, half)
+    }
+
+    /// Gives a socket that sends a transmit ring: so much memory, in slots of so many bytes (`long.rs`).
+    pub(super) fn make_ring(
+        &self,
+        memory: usize,
+        stride: usize,
+        slots: usize,
+    ) -> io::Result<RingMemory> {
+        self.packet(libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as c_int))?;
+        let word = |value: usize| c_uint::try_from(value).map_err(|_| Errno::EINVAL);
+        let request = libc::tpacket_req {
+            tp_block_size: word(memory)?,
+            tp_block_nr: 1,
+            tp_frame_size: word(stride)?,
+            tp_frame_nr: word(slots)?,
+        };
+        self.packet(libc::PACKET_TX_RING, &request)?;
+        let (access, how) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping, at a place that the kernel chooses.
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), memory, access, how, self.fd.as_raw_fd(), 0) };
+        match NonNull::new(start.cast()).filter(|_| start != libc::MAP_FAILED) {
+            Some(start) => Ok(RingMemory { start, length: memory }),
+            None => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Sends what is asked for in the ring, and never waits. How much of it the kernel took stands there.
+    pub(super) fn send_ring(&self) -> io::Result<()> {
+        let (fd, how) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
+        // SAFETY: a message without bytes and without an address.
+        let sent = unsafe { libc::sendto(fd, ptr::null(), 0, how, ptr::null(), 0) };
+        Errno::result(sent)?;
+        Ok(())
     }
 
     /// A socket that is to receive: steps 1 and 2, but for the filter.
@@ -224,6 +268,31 @@ impl AsFd for Socket {
     }
 }
 
+/// The memory of a ring, mapped.
+#[derive(Debug)]
+pub(super) struct RingMemory {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: a mapping belongs to the process; who may touch what is in it, its user sees to.
+unsafe impl Send for RingMemory {}
+
+impl RingMemory {
+    /// Where it begins: a page's border.
+    pub(super) fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+}
+
+impl Drop for RingMemory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's, and whoever used it had it from here. The kernel keeps the pages
+        // for as long as the socket has them.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}
+
 /// A message of these pieces to nobody in particular. It holds a pointer to them.
 pub(super) fn message(pieces: &mut [libc::iovec]) -> libc::mmsghdr {
     // SAFETY: an mmsghdr is numbers and pointers: all zero is a valid one.
@@ -239,4 +308,5 @@ impl Plain for c_int {}
 impl Plain for c_uint {}
 impl Plain for [c_uint; 3] {}
 impl Plain for libc::packet_mreq {}
+impl Plain for libc::tpacket_req {}
 impl Plain for libc::sock_fprog {}

@@ -5,8 +5,9 @@
 //! left half done. What has not changed costs no system call.
 
 use std::io;
+use std::sync::Arc;
 
-use log::warn;
+use log::{debug, warn};
 
 use super::{LanKeeper, socket_failed};
 use crate::error::Result;
@@ -15,7 +16,7 @@ use crate::mode::Mode;
 use crate::queue::plug::View;
 use crate::server::lan::member::Member;
 use crate::switch::{ParentFacts, Table};
-use crate::uplink::packet::{Admit, PacketQueue};
+use crate::uplink::packet::{Admit, LongFrames, PacketQueue};
 
 impl LanKeeper {
     /// What the sockets have to let through.
@@ -59,12 +60,33 @@ impl LanKeeper {
         filtered
     }
 
+    /// Makes the ring for long frames, when there is a guest that may send some; another one after a change of
+    /// the parent's MTU. Without it such frames are refused and counted, and the rest goes on.
+    fn set_long_frames(&mut self, wanted: bool) {
+        let Some(held) = self.held.as_ref().filter(|_| wanted) else { return };
+        let (index, mtu) = (held.link.index, held.link.mtu);
+        if self.long.as_ref().is_some_and(|long| long.mtu() == mtu) {
+            return;
+        }
+        match LongFrames::open(index, mtu) {
+            Ok(long) => self.long = Some(Arc::new(long)),
+            Err(error) => {
+                debug!("parent {}: frames longer than its MTU are refused: {error}", self.name);
+                self.long = None;
+            }
+        }
+        for lane in &self.lanes {
+            drop(lane.set_long_frames(self.long.clone()));
+        }
+    }
+
     /// The NIC and the kernel let through what the ports are to hear, and keep from the host what it is
     /// not to hear.
     pub(super) fn set_filters(&mut self) -> Result<()> {
         let admit = self.admit();
         let any = self.members().any(Member::is_up);
         let passthru = self.members().any(|member| member.mode() == Mode::Passthru);
+        self.set_long_frames(any);
         let Some(held) = &mut self.held else { return Ok(()) };
         let failed = |error: io::Error| socket_failed(&held.link.name, &error);
         for lane in &self.lanes {
