@@ -127,7 +127,7 @@ fn bug_f5_every_mapping_is_removed_with_its_connection() {
     let before = lines(&rig, "maps");
     beside_a_talking_neighbour(&mut rig, |socket| {
         let (plain, huge) = (make_file(&Backing::Memfd, MIB), huge(4 * GIB));
-        for round in 0..40u64 {
+        for round in 0..14u64 {
             let mut front = Blind::connect(socket);
             for index in 0..8 {
                 // Neighbours in the file: the kernel makes one mapping of several.
@@ -154,7 +154,7 @@ fn address_space(rig: &mut Rig, most: u64) {
         let mut front = Blind::connect(socket);
         let smaller = |index: u64| Numbers(index << 40, 16 * GIB, index << 40);
         assert!(front.adds(smaller(0), &file), "16 GiB are refused");
-        for round in 0..40 {
+        for round in 0..12 {
             // Whatever is answered: without waiting, table after table.
             let table: Vec<_> = (0..8).map(|index| piece(index + round)).collect();
             if !front.give(&table[..1 + round as usize % 8], &file) {

@@ -10,20 +10,22 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::common::blind::*;
 use super::common::memory::{Backing, HUGE, HugePages, Memory, make_file};
-use super::common::netns::wait_until;
+use super::common::netns::{World, wait_until};
 use super::common::rig::*;
 use super::common::vmm::*;
 
 const MIB: u64 = 1 << 20;
 /// Rounds in which a ring must lose its memory for a test to have shown something.
-const ENOUGH: u32 = 20;
+const ENOUGH: u32 = 10;
 
 /// A moment up to `most` from now, in steps that differ from round to round.
 fn moment(round: u32, most: Duration) -> Duration {
@@ -32,18 +34,22 @@ fn moment(round: u32, most: Duration) -> Duration {
 
 /// Rounds of a connection that goes through all its phases while another thread truncates its memory at some moment.
 /// They go on until a ring has lost it in enough of them, and tell in how many.
-fn truncated_at_every_moment(socket: &Path, rounds: u32, make: &(dyn Fn() -> File + Sync)) -> u32 {
+fn truncated_at_every_moment(
+    sockets: &[PathBuf],
+    rounds: u32,
+    make: &(dyn Fn() -> File + Sync),
+) -> u32 {
     let mut lost = 0;
     // What a round takes, learnt from the rounds themselves.
     let mut usual = Duration::from_millis(2);
-    for round in 0..20 * rounds {
+    for round in 0..4 * rounds {
         if round >= rounds && lost >= ENOUGH {
             break;
         }
         let file = make();
         let size = file.metadata().expect("its size").len();
         let other = file.try_clone().expect("a second descriptor");
-        let mut front = Blind::connect(socket);
+        let mut front = Blind::connect(&sockets[round as usize % sockets.len()]);
         let (go, gone) = mpsc::channel::<Instant>();
         let wait = moment(round, usual);
         thread::scope(|scope| {
@@ -81,6 +87,26 @@ fn truncated_at_every_moment(socket: &Path, rounds: u32, make: &(dyn Fn() -> Fil
     lost
 }
 
+/// More ports than one: a front-end that comes and goes in a loop waits for its port's listener, and these tests
+/// want many connections in a short time.
+struct Ports {
+    rig: Rig,
+    sockets: Vec<PathBuf>,
+    _dir: TempDir,
+}
+
+fn ports(flags: &[&str]) -> Ports {
+    let dir = TempDir::new().expect("a directory for the sockets");
+    let sockets: Vec<_> = (0..14).map(|port| dir.path().join(format!("{port}.sock"))).collect();
+    let mut args: Vec<String> = flags.iter().map(|flag| flag.to_string()).collect();
+    for (port, socket) in sockets.iter().enumerate() {
+        let socket = socket.display();
+        args.push(format!("--port=socket={socket},parent={},name=x{port}", World::PARENT));
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Ports { rig: Rig::with(&args), sockets, _dir: dir }
+}
+
 fn beside_a_talking_neighbour<T: Send>(rig: &mut Rig, deed: impl FnOnce(&Path) -> T + Send) -> T {
     rig.bystander();
     let socket = rig.socket(0);
@@ -109,8 +135,8 @@ fn plain() -> File {
 /// watched.
 #[test]
 fn bug_f2_memory_is_watched_at_every_moment() {
-    let mut rig = Rig::new();
-    let deed = |socket: &Path| truncated_at_every_moment(socket, 400, &plain);
+    let Ports { mut rig, sockets, _dir } = ports(&[]);
+    let deed = |_: &Path| truncated_at_every_moment(&sockets, 160, &plain);
     let lost = beside_a_talking_neighbour(&mut rig, deed);
     assert!(lost >= ENOUGH, "a ring lost its memory in {lost} rounds");
 }
@@ -118,8 +144,8 @@ fn bug_f2_memory_is_watched_at_every_moment() {
 /// The same between our own ports, where a sibling's worker reads and writes the memory, too.
 #[test]
 fn bug_f2_memory_of_a_userspace_port_is_watched_at_every_moment() {
-    let mut rig = Rig::with(&["--type=macvlan"]);
-    let deed = |socket: &Path| truncated_at_every_moment(socket, 400, &plain);
+    let Ports { mut rig, sockets, _dir } = ports(&["--type=macvlan"]);
+    let deed = |_: &Path| truncated_at_every_moment(&sockets, 160, &plain);
     let lost = beside_a_talking_neighbour(&mut rig, deed);
     assert!(lost >= ENOUGH, "a ring lost its memory in {lost} rounds");
 }
@@ -127,9 +153,9 @@ fn bug_f2_memory_of_a_userspace_port_is_watched_at_every_moment() {
 /// Huge pages that are there and go away: whole ones are covered.
 #[test]
 fn bug_f4_huge_pages_that_go_away_stop_their_own_port() {
-    let mut rig = Rig::new();
+    let Ports { mut rig, sockets, _dir } = ports(&[]);
     let _pages = HugePages::reserve(8);
-    let lost = beside_a_talking_neighbour(&mut rig, |socket| {
+    let lost = beside_a_talking_neighbour(&mut rig, |_| {
         let make = || {
             // They cannot be written by system calls. The mapping is not touched any more.
             let memory = Memory::single(&Backing::Huge, 2 * HUGE);
@@ -137,7 +163,7 @@ fn bug_f4_huge_pages_that_go_away_stop_their_own_port() {
             write_rings(|at, bytes| memory.write(at, bytes), RINGS, MACS[0]);
             memory.regions()[0].file.try_clone().expect("a second descriptor")
         };
-        truncated_at_every_moment(socket, 200, &make)
+        truncated_at_every_moment(&sockets, 100, &make)
     });
     assert!(lost >= ENOUGH, "a ring lost its memory in {lost} rounds");
 }
@@ -148,7 +174,7 @@ fn many_mappings_of_one_file_lose_it_together() {
     let mut rig = Rig::new();
     let lost = beside_a_talking_neighbour(&mut rig, |socket| {
         let mut lost = 0;
-        for _ in 0..60 {
+        for _ in 0..12 {
             let file = plain();
             let mut front = Blind::connect(socket);
             let regions: Vec<_> = (0..16).map(|index| Numbers(index << 20, MIB, 0)).collect();
@@ -163,5 +189,5 @@ fn many_mappings_of_one_file_lose_it_together() {
         }
         lost
     });
-    assert_eq!(lost, 60);
+    assert_eq!(lost, 12);
 }
