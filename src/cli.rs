@@ -43,7 +43,7 @@ pub struct Args {
 
     /// A port, repeatable: socket=PATH,parent=DEV and the keys type, mode, mac, mtu, queue-pairs,
     /// memory-limit, source (MAC+MAC), nodst=on, reserved-groups, guard, name, mac-changes,
-    /// compat=on, client=on
+    /// compat=on, client=on, socket-owner, socket-group, socket-mode
     #[arg(long, global = true, value_name = "KEY=VALUE,...", help_heading = "Many ports")]
     pub port: Vec<String>,
 
@@ -107,6 +107,20 @@ pub struct PortFlags {
     /// The vhost-user socket to listen on
     #[arg(long, global = true, value_name = "PATH")]
     pub socket_path: Option<String>,
+
+    /// The user that owns the socket and so may connect, by name or number [default: the user of
+    /// this program]
+    #[arg(long, global = true, value_name = "USER")]
+    pub socket_owner: Option<String>,
+
+    /// The group that may connect, by name or number [default: the group of this program]
+    #[arg(long, global = true, value_name = "GROUP")]
+    pub socket_group: Option<String>,
+
+    /// The socket's permission bits, as 0660; connecting takes write [default: by the umask; with
+    /// --socket-group 0660]
+    #[arg(long, global = true, value_name = "OCTAL")]
+    pub socket_mode: Option<String>,
 
     /// An inherited, already connected socket instead of --socket-path; implies --one-off
     #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]

@@ -8,6 +8,9 @@
 //! | `recorded`, `toll` | what real front-ends send; what a loop costs the others |
 //! | `memory` | guest memory that is too much, too many, or not what it seems |
 //! | `truncation` | guest memory that goes away at any moment of a connection |
+//! | `printers` | what is printed for a VMM is what the running port has |
+//! | `sockets` | the socket's owner, group and mode, as the VMM's user meets them |
+//! | `starting` | a start that fails makes nothing, and says everything |
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
@@ -39,6 +42,8 @@ mod loops;
 mod memory;
 #[path = "cases/pair.rs"]
 mod pair;
+#[path = "cases/printers.rs"]
+mod printers;
 #[path = "cases/qemu_args.rs"]
 mod qemu_args;
 #[path = "cases/recorded.rs"]
@@ -49,6 +54,10 @@ mod requests;
 mod signals;
 #[path = "cases/tags.rs"]
 mod tags;
+#[path = "cases/sockets.rs"]
+mod sockets;
+#[path = "cases/starting.rs"]
+mod starting;
 #[path = "cases/toll.rs"]
 mod toll;
 #[path = "cases/truncation.rs"]

@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use super::given::Given;
 use super::layer::Layer;
 use super::words::Words;
-use super::{Guard, Kind, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket, derived_name};
+use super::{
+    Guard, Kind, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket, SocketAccess,
+    derived_name,
+};
 use crate::mode::Mode;
 
 /// A port on its way to a [`PortConfig`]: where it was named, and what all layers say.
@@ -71,6 +74,7 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
         ));
     }
     sources(port, faults);
+    access(port, faults);
     if let (Some(name), Some(parent)) = (layer.name.get(), layer.parent.get())
         && name == parent
     {
@@ -97,6 +101,10 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
     let guard = if compat || mode == Mode::Passthru { Guard::Off } else { Guard::Stp };
     Some(PortConfig {
         name,
+        access: match socket {
+            Socket::Listen(_) => access_of(layer),
+            _ => SocketAccess::default(),
+        },
         socket,
         parent,
         kind,
@@ -112,6 +120,43 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
         mac_changes: layer.mac_changes.get().copied().unwrap_or(changes),
         compat,
     })
+}
+
+fn access_of(layer: &Layer) -> SocketAccess {
+    SocketAccess {
+        owner: layer.socket_owner.get().cloned(),
+        group: layer.socket_group.get().cloned(),
+        mode: layer.socket_mode.get().copied(),
+    }
+}
+
+/// Only what the port says itself: a default is for those of its siblings that listen.
+fn access(port: &Candidate, faults: &mut Vec<String>) {
+    let (words, layer) = (&port.words, &port.layer);
+    let connects = !port.fd.is_absent() || layer.client.get() == Some(&true);
+    for key in ["socket-owner", "socket-group", "socket-mode"] {
+        if let Some(text) = words.text(key)
+            && connects
+        {
+            let spot = words.spot(key, text);
+            faults
+                .push(format!("{spot}: this port makes no socket, it is the VMM's; leave it out"));
+        }
+    }
+    let own = ["socket-owner", "socket-group", "socket-mode"].iter().any(|key| words.has(key));
+    if own && !words.is_flags() {
+        contradiction(words, layer, faults);
+    }
+}
+
+/// A mode that keeps out the user or group named beside it. Called for each place that names them, so
+/// that a default is told once and not for every port.
+pub fn contradiction(words: &Words, layer: &Layer, faults: &mut Vec<String>) {
+    if let Some(reason) = access_of(layer).contradiction() {
+        let text = layer.socket_mode.get().map(|bits| format!("{bits:04o}")).unwrap_or_default();
+        let spot = words.spot("socket-mode", words.text("socket-mode").unwrap_or(&text));
+        faults.push(format!("{spot}: {reason}"));
+    }
 }
 
 /// The mode, unless the given one is bad.

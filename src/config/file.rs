@@ -149,6 +149,10 @@ fn in_order<'a, 'i>(
 fn as_text(key: &str, value: &Spanned<DeValue>) -> Result<String, String> {
     let text = match value.get_ref() {
         DeValue::String(text) => text.to_string(),
+        // Its digits are octal whether or not they are marked so: 0o660, 660.
+        DeValue::Integer(number) if key == "socket-mode" && matches!(number.radix(), 8 | 10) => {
+            number.as_str().to_owned()
+        }
         // 0x578 is a number like any other here, which `--port` would not take.
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or_else(|_| number.to_string(), |number| number.to_string()),

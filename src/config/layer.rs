@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::access::{self, Account};
 use super::given::Given;
 use super::size;
 use super::words::Words;
@@ -41,6 +42,9 @@ pub struct Layer {
     pub reserved_groups: Given<ReservedGroups>,
     pub guard: Given<Guard>,
     pub client: Given<bool>,
+    pub socket_owner: Given<Account>,
+    pub socket_group: Given<Account>,
+    pub socket_mode: Given<u32>,
 }
 
 impl Layer {
@@ -64,6 +68,9 @@ impl Layer {
             reserved_groups: read.key("reserved-groups", reserved_groups),
             guard: read.key("guard", guard),
             client: read.key("client", on_off),
+            socket_owner: read.key("socket-owner", access::owner),
+            socket_group: read.key("socket-group", access::group),
+            socket_mode: read.key("socket-mode", access::mode),
         }
     }
 
@@ -88,6 +95,9 @@ impl Layer {
             reserved_groups: self.reserved_groups.or(lower.reserved_groups),
             guard: self.guard.or(lower.guard),
             client: self.client.or(lower.client),
+            socket_owner: self.socket_owner.or(lower.socket_owner),
+            socket_group: self.socket_group.or(lower.socket_group),
+            socket_mode: self.socket_mode.or(lower.socket_mode),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What the program needs to know, resolved and checked.
 //!
 //! `cli.rs` holds what the user typed; this module holds what the rest of the program works with.
-//! Nothing here looks at the host: `--check` validates without touching anything (the one file read
-//! is the one that `--config` names).
+//! Nothing here looks at the host's devices and files: `--check` validates without touching anything.
+//! What is read is the file that `--config` names, and the names of users and groups (`access.rs`).
 //!
 //! The way of a value: a *place* (the flags, one `--port`, a table of the file) is read into words
 //! (`words.rs`, `port_key.rs`, `file.rs`), the words are parsed into a typed layer (`layer.rs`), the
@@ -10,6 +10,7 @@
 //! against each other (`check.rs`). Faults are collected all the way, each with the place that the
 //! user has to correct; a value that was faulty once is not complained about again further down.
 
+mod access;
 mod check;
 mod derived;
 mod file;
@@ -20,6 +21,7 @@ mod resolve;
 pub mod size;
 mod words;
 
+pub use access::{Account, SocketAccess};
 pub use derived::{auto_mac, derived_name, machine_id};
 pub use resolve::resolve;
 
@@ -99,6 +101,8 @@ pub struct PortConfig {
     pub name: String,
     /// Where the front-end is met.
     pub socket: Socket,
+    /// Who may connect to the socket, where we listen.
+    pub access: SocketAccess,
     /// The parent network device's name.
     pub parent: String,
     /// What carries the frames.
@@ -172,6 +176,7 @@ impl PortConfig {
         PortConfig {
             name: "vm1".into(),
             socket: Socket::Listen("/run/vm1.sock".into()),
+            access: SocketAccess::default(),
             parent: "eth0".into(),
             kind: Kind::Macvtap,
             mode: Mode::Bridge,

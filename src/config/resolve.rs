@@ -29,7 +29,10 @@ pub fn resolve(args: &Args) -> Result<Config> {
         Some(words) => Layer::parse(words, &mut faults),
         None => Layer::default(),
     };
-    let defaults = own.over(&below);
+    if let Some(words) = &document.defaults {
+        check::contradiction(words, &below, &mut faults);
+    }
+    let defaults = own.clone().over(&below);
 
     let mut candidates = Vec::new();
     if flags.has("socket") || flags.fd.is_some() {
@@ -48,6 +51,7 @@ pub fn resolve(args: &Args) -> Result<Config> {
     }
 
     count(&flags, &candidates, args.config.is_some(), &mut faults);
+    check::contradiction(&flags, &own, &mut faults);
     for words in [Some(&flags), document.defaults.as_ref()].into_iter().flatten() {
         unused_sources(words, &candidates, &mut faults);
     }
@@ -95,6 +99,9 @@ fn flag_words(flags: &PortFlags, faults: &mut Vec<String>) -> Words {
         ("mac-changes", flags.mac_changes.clone()),
         ("compat", on(flags.compat)),
         ("client", on(flags.client)),
+        ("socket-owner", flags.socket_owner.clone()),
+        ("socket-group", flags.socket_group.clone()),
+        ("socket-mode", flags.socket_mode.clone()),
     ] {
         if let Some(text) = text {
             words.add(key, text, None);

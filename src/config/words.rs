@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 /// The keys of a port, in the order in which messages list them.
-pub const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 19] = [
     "socket",
     "parent",
     "type",
@@ -24,6 +24,9 @@ pub const KEYS: [&str; 16] = [
     "mac-changes",
     "compat",
     "client",
+    "socket-owner",
+    "socket-group",
+    "socket-mode",
 ];
 
 /// The entry of [`KEYS`] that `text` is, or a message that lists them all.

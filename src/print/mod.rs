@@ -5,22 +5,24 @@
 //! what fits the port it would serve, ready to paste.
 //!
 //! The printers are pure. The host is asked two questions: the port's MAC address, because the VMM must
-//! give the guest the same one that the port filters for; and which words the QEMU at hand takes
-//! ([`Printer::ask`]). What can go wrong: the parent that a passthru port takes its address from is not
-//! there, which is told; a value that the other side's syntax cannot hold, which is refused.
+//! give the guest the same one that the port filters for (the running program asks in the same place,
+//! `server/port_mac.rs`); and which words the QEMU at hand takes ([`Printer::ask`]). What can go wrong:
+//! the parent that a passthru port takes its address from is not there, which is told; a value that the
+//! other side's syntax cannot hold, which is refused.
 
 mod cloud_hypervisor;
 mod libvirt;
 mod qemu;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub use qemu::Qemu;
 
-use crate::config::{Config, MacChoice, PortConfig, Socket, auto_mac, machine_id};
+use crate::config::{Config, PortConfig, Socket};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
-use crate::mode::Mode;
+use crate::server::port_mac;
+use crate::uplink::Netlink;
 
 /// Ring size to ask for: the largest that QEMU takes, and the one that saves most wake-ups.
 const RING_SIZE: u16 = 1024;
@@ -63,9 +65,15 @@ pub fn capabilities_json() -> &'static str {
 
 /// The arguments for all ports, with the MAC addresses that the ports will have.
 pub fn text(printer: &Printer, config: &Config) -> Result<String> {
-    let macs = config.ports.iter().map(resolve_mac).collect::<Result<Vec<Mac>>>()?;
-    let shown = |(port, mac)| Shown { port, mac: Some(mac), mtu: port.mtu };
-    let shown: Vec<Shown> = config.ports.iter().zip(macs).map(shown).collect();
+    let mut netlink = Netlink::open()?;
+    let (mut shown, mut errors) = (Vec::new(), Vec::new());
+    for port in &config.ports {
+        match port_mac::of(port, &mut netlink) {
+            Ok(mac) => shown.push(Shown { port, mac: Some(mac), mtu: port.mtu }),
+            Err(error) => errors.push(error),
+        }
+    }
+    Error::all(errors)?;
     pure_text(printer, &shown)
 }
 
@@ -90,37 +98,6 @@ pub fn note(printer: &Printer, config: &Config) -> String {
         Printer::Libvirt => String::new(),
         Printer::CloudHypervisor => cloud_hypervisor::note(),
     }
-}
-
-/// The MAC address that a port will have. Looks at the host: the machine id, or the parent's address
-/// (in passthru mode, and where the machine has no id).
-pub fn resolve_mac(port: &PortConfig) -> Result<Mac> {
-    match port.mac {
-        MacChoice::Given(mac) => Ok(mac),
-        MacChoice::Auto if port.mode == Mode::Passthru => parent_mac(&port.parent),
-        MacChoice::Auto => match machine_id() {
-            Some(id) => Ok(auto_mac(&id, &port.name)),
-            None => Ok(auto_mac(&parent_mac(&port.parent)?.to_string(), &port.name)),
-        },
-    }
-}
-
-fn parent_mac(parent: &str) -> Result<Mac> {
-    let path = Path::new("/sys/class/net").join(parent).join("address");
-    let object = || format!("parent {parent}");
-    let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::no_parent(
-            object(),
-            "there is no such network device, so its MAC address is not known",
-            "run this where the parent is (`ip link` lists the devices), or give --mac",
-        ),
-        _ => Error::failed(object(), format!("{}: {error}", path.display()), "give --mac"),
-    })?;
-    let text = text.trim();
-    text.parse().ok().filter(|mac: &Mac| mac.is_station()).ok_or_else(|| {
-        let reason = format!("its address '{text}' is not one that a guest could have");
-        Error::failed(object(), reason, "use an Ethernet device, or give --mac")
-    })
 }
 
 fn no_path(shown: &Shown) -> Option<String> {

@@ -4,7 +4,7 @@ use clap::Parser;
 
 use super::*;
 use crate::cli::Args;
-use crate::config::resolve;
+use crate::config::{auto_mac, machine_id, resolve};
 
 fn config(line: &str) -> Config {
     let words = std::iter::once("vhost-user-macvtap").chain(line.split(' '));
@@ -117,16 +117,18 @@ fn an_inherited_socket_has_no_path_to_print() {
 
 #[test]
 fn the_mac_is_the_ports_own() {
-    let mut port =
-        config("--parent lo --socket-path /s --name vm1 --mode passthru").ports.remove(0);
-    let error = resolve_mac(&port).unwrap_err().to_string();
+    let shows = |line: &str| {
+        text(&Printer::CloudHypervisor, &config(line)).map_err(|error| error.to_string())
+    };
+    let port = "--parent lo --socket-path /s --name vm1";
+    let error = shows(&format!("{port} --mode passthru")).unwrap_err();
     assert!(error.starts_with("parent lo: its address '00:00:00:00:00:00' is not"), "{error}");
-    port.mode = Mode::Bridge;
     if let Some(id) = machine_id() {
-        assert_eq!(resolve_mac(&port).unwrap(), auto_mac(&id, "vm1"));
+        let mac = auto_mac(&id, "vm1");
+        assert!(shows(port).unwrap().contains(&format!(",mac={mac}")));
     }
-    port.mac = MacChoice::Given(Mac([2, 0, 0, 0, 0, 9]));
-    assert_eq!(resolve_mac(&port).unwrap(), Mac([2, 0, 0, 0, 0, 9]));
+    let given = shows(&format!("{port} --mode passthru --mac 02:00:00:00:00:09")).unwrap();
+    assert!(given.contains(",mac=02:00:00:00:00:09"));
 }
 
 #[test]

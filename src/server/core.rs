@@ -5,9 +5,8 @@ use std::sync::Arc;
 use nix::sys::eventfd::EventFd;
 
 use super::lan::Lans;
-use crate::config::{self, MacChoice, PortConfig};
+use crate::config::PortConfig;
 use crate::device::attachment::Attachment;
-use crate::mac::Mac;
 use crate::port::PortData;
 use crate::queue::pair::QueuePair;
 use crate::queue::pool::{Pool, Seat, Sitter};
@@ -60,17 +59,4 @@ impl Core {
     pub fn leave(&self) {
         self.seats.iter().for_each(Seat::leave);
     }
-}
-
-/// The stable address of a port to which none was given. Where the machine has no id, the parent's
-/// address stands in: the printers do the same (`print::resolve_mac`).
-pub fn stable_mac(config: &PortConfig, netlink: &mut Netlink) -> Option<Mac> {
-    if let MacChoice::Given(mac) = config.mac {
-        return Some(mac);
-    }
-    let machine = config::machine_id().or_else(|| match netlink.link_by_name(&config.parent) {
-        Ok(Some(parent)) => Some(parent.mac.to_string()),
-        _ => None,
-    })?;
-    Some(config::auto_mac(&machine, &config.name))
 }

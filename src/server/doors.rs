@@ -6,15 +6,14 @@
 //! be accepted, because the process is out of descriptors, rests a moment instead of spinning, and so does
 //! one whose front-ends come and go in a loop (`pace.rs`).
 
-use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
 
 use super::frontend::Ended;
-use super::listen::SocketFile;
 use super::port::{Door, dial};
+use super::precheck::Entrances;
 use super::wake::Token;
 use super::{Next, Server, sooner};
 use crate::config::Socket;
@@ -28,19 +27,21 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 impl Server {
     /// Last of all, because a socket must not appear before it can be served.
-    pub(super) fn open_doors(&mut self, mut inherited: BTreeMap<usize, UnixStream>) -> Result<()> {
+    pub(super) fn open_doors(&mut self, mut entrances: Entrances) -> Result<()> {
         for index in 0..self.ports.len() {
             let Some(port) = self.ports.get_mut(index) else { break };
             match port.core.config.socket.clone() {
                 Socket::Listen(path) => {
-                    let socket = SocketFile::listen(&path)?;
+                    let Some(reserved) = entrances.sockets.remove(&index) else { continue };
+                    let told = reserved.told();
+                    let socket = reserved.publish()?;
                     self.poller
                         .add(&socket, Interest::EPOLLIN, Token::Listener(index).number())
                         .map_err(|error| {
                             Error::failed(format!("socket {}", path.display()), error, "retry")
                         })?;
                     port.door = Some(Door::Listening(socket));
-                    info!("port {}: listens at {}", port.core.config.name, path.display());
+                    told.log(&port.core.config.name, &path);
                 }
                 Socket::Connect(path) => {
                     port.door = Some(Door::Connecting(Instant::now()));
@@ -48,7 +49,7 @@ impl Server {
                 }
                 Socket::Fd(_) => {
                     port.door = Some(Door::Inherited);
-                    if let Some(stream) = inherited.remove(&index) {
+                    if let Some(stream) = entrances.inherited.remove(&index) {
                         self.welcome(index, stream);
                     }
                 }

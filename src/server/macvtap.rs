@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::core::{Core, stable_mac};
-use crate::config::{MacChoice, PortConfig};
+use super::core::Core;
+use super::port_mac;
+use crate::config::PortConfig;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
-use crate::mode::Mode;
-use crate::uplink::{LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink, is_leftover};
+use crate::uplink::{LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink};
 
 /// Pause between two attempts to make a lost device again.
 const DEVICE_RETRY: Duration = Duration::from_secs(1);
@@ -181,30 +181,19 @@ fn device_changed(core: &Core, link: &LinkInfo) {
 
 /// Creates or adopts the device that the configuration asks for.
 pub fn open(config: &PortConfig, netlink: &mut Netlink) -> Result<Macvtap> {
-    let mac = match config.mac {
-        MacChoice::Given(mac) => Some(mac),
-        MacChoice::Auto if config.mode == Mode::Passthru => None,
-        MacChoice::Auto if adopts(config, netlink) => None,
-        MacChoice::Auto => stable_mac(config, netlink),
-    };
-    Macvtap::open(
-        netlink,
-        &MacvtapSpec {
-            name: config.name.clone(),
-            parent: config.parent.clone(),
-            mode: config.mode,
-            mac,
-            mtu: config.mtu,
-            queues: usize::from(config.queue_pairs),
-            sources: config.sources.clone(),
-        },
-    )
+    let spec = spec(config, netlink)?;
+    Macvtap::open(netlink, &spec)
 }
 
-/// Whether somebody else's device of that name is there: then its address is the port's.
-fn adopts(config: &PortConfig, netlink: &mut Netlink) -> bool {
-    match netlink.link_by_name(&config.name) {
-        Ok(Some(link)) => !is_leftover(&link),
-        _ => false,
-    }
+/// The device that the configuration asks for.
+pub fn spec(config: &PortConfig, netlink: &mut Netlink) -> Result<MacvtapSpec> {
+    Ok(MacvtapSpec {
+        name: config.name.clone(),
+        parent: config.parent.clone(),
+        mode: config.mode,
+        mac: port_mac::to_set(config, netlink)?,
+        mtu: config.mtu,
+        queues: usize::from(config.queue_pairs),
+        sources: config.sources.clone(),
+    })
 }

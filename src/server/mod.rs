@@ -7,7 +7,9 @@
 //! | `frontend` | the thread of a port that has to do with its front-end |
 //! | `session` | one connected front-end, from its first byte to the last trace of it |
 //! | `rarp` | the announcement frame |
-//! | `listen`, `inherited` | a listening socket: stale, busy, ours; a connection that came with the process |
+//! | `precheck` | everything that can be judged, judged before anything is made |
+//! | `listen/`, `inherited` | a listening socket: reserved, published, ours; a connection that came with the process |
+//! | `port_mac` | which address a port has before its guest has said anything |
 //! | `port`, `core` | what a port is made of |
 //! | `macvtap` | a port's kernel device, lost and made again |
 //! | `lan/` | a parent with ports in userspace: what they share, their table and filters |
@@ -39,6 +41,8 @@ mod macvtap;
 pub mod message;
 mod pace;
 pub mod port;
+pub mod port_mac;
+mod precheck;
 pub mod rarp;
 pub mod received_fd;
 pub mod session;
@@ -109,12 +113,13 @@ impl Server {
             move |error: io::Error| Error::failed(what, error, "see the limits of the process")
         };
         // Before anything is opened here: a number that was not inherited could become ours.
-        let inherited = take_inherited(&config)?;
+        let inherited = take_inherited(&config);
         descriptors::allow(&config);
         let signals = Signals::catch().map_err(os("signals"))?;
         fault::install().map_err(os("signals"))?;
         address_space::share_among(config.ports.len());
-        let netlink = Netlink::open()?;
+        let mut netlink = Netlink::open()?;
+        let entrances = precheck::judge(&config, inherited, &mut netlink)?;
         let watch = LinkWatch::open()?;
         let poller = Poller::new().map_err(os("epoll"))?;
         let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
@@ -136,7 +141,7 @@ impl Server {
             ground: Ground { netlink, pool, bell: Arc::new(bell), lans },
             resting: Vec::new(),
         };
-        match server.open_ports().and_then(|()| server.open_doors(inherited)) {
+        match server.open_ports().and_then(|()| server.open_doors(entrances)) {
             Ok(()) => Ok(server),
             Err(error) => {
                 server.close();

@@ -20,6 +20,7 @@
 //! | `parent.rs`  | [`Parent`]: may this port live on this parent beside its siblings? |
 //! | `macvtap.rs` | [`Macvtap`]: the port itself, from `open` on |
 //! | `create.rs`  | [`MacvtapSpec`]: what a device shall be, and making a new one |
+//! | `foresee.rs` | [`Foresight`]: which ports can be had, before any of them is made |
 //! | `adopt.rs`   | what an existing device must be, and how it is put back |
 //! | `silence.rs` | no ARP, no IPv6, all multicast: the host side stays mute, the guest hears |
 //! | `node.rs`    | which character device is ours, and opening none but that |
@@ -42,6 +43,7 @@ mod adopt;
 mod bpf;
 mod closing;
 mod create;
+mod foresee;
 mod guard;
 mod guardian;
 mod link;
@@ -63,6 +65,7 @@ use std::ops::BitOr;
 pub use adopt::is_leftover;
 pub use closing::close_all;
 pub use create::{MacvtapSpec, NewMacvtap};
+pub use foresee::{Foresight, try_host_filter, try_packet_socket};
 pub use guard::MacGuard;
 pub use guardian::guard_mac;
 pub use link::LinkInfo;

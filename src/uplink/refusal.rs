@@ -44,6 +44,18 @@ pub(super) fn of_creation(parent: &Parent, wanted: &Wanted<'_>, error: &io::Erro
     }
 }
 
+/// Creating the device `object` is not permitted, or cannot be tried.
+pub(super) fn creating(object: &str, error: &io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EPERM) => no_permission(object, "creating a network device"),
+        _ => Error::failed(
+            object,
+            format!("creating a network device failed: {error}"),
+            "see the kernel log (dmesg)",
+        ),
+    }
+}
+
 /// `what` was done to the device `name` and failed.
 pub(super) fn of(name: &str, what: &str, error: &io::Error) -> Error {
     let object = format!("macvtap {name}");

@@ -5,7 +5,7 @@
 //! from the ports' modes. A new rule is imposed before an old one is lifted: in between the host hears
 //! rather less than more.
 
-use std::io::ErrorKind;
+use std::io;
 
 use log::debug;
 
@@ -38,15 +38,18 @@ impl Rule {
             Rule::Senders(sources) => Starve::Sources(sources),
             Rule::Echoes(ports) => Starve::Reflected(ports),
         };
-        HostFilter::attach(parent.index, starve).map_err(|error| {
-            let object = format!("parent {}", parent.name);
-            let reason = format!("its frames cannot be kept from the host's stack: {error}");
-            let remedy = "Linux 6.6 and CAP_BPF or root are needed; or use another mode";
-            match error.kind() {
-                ErrorKind::PermissionDenied => Error::permission(object, reason, remedy),
-                _ => Error::failed(object, reason, remedy),
-            }
-        })
+        HostFilter::attach(parent.index, starve).map_err(|error| not_deaf(&parent.name, &error))
+    }
+}
+
+/// The host cannot be kept from the frames of this parent.
+pub fn not_deaf(parent: &str, error: &io::Error) -> Error {
+    let object = format!("parent {parent}");
+    let reason = format!("its frames cannot be kept from the host's stack: {error}");
+    let remedy = "Linux 6.6 and CAP_BPF or root are needed; or use another mode";
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::permission(object, reason, remedy),
+        _ => Error::failed(object, reason, remedy),
     }
 }
 

@@ -8,6 +8,7 @@
 use std::io;
 
 use super::deaf::Deafness;
+use super::member::Member;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 use crate::uplink::{Claim, LinkInfo, MacGuard, Netlink, Owner, Parent, Wanted};
@@ -103,6 +104,17 @@ impl Held {
             _ => self.borrowed = None,
         }
         Ok(())
+    }
+
+    /// Gives the parent the address that the user chose for its passthru port, as the kernel does.
+    ///
+    /// # Errors
+    /// Those of [`Held::set_mac`].
+    pub fn give(&mut self, member: &Member, netlink: &mut Netlink) -> Result<()> {
+        match member.chosen_mac() {
+            Some(mac) if mac != self.link.mac => self.set_mac(netlink, mac),
+            _ => Ok(()),
+        }
     }
 
     /// Gives the parent its own address back, if it has a guest's.

@@ -15,13 +15,15 @@ use log::{info, warn};
 
 use super::held::Held;
 use super::member::Member;
+use crate::config::MacChoice;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::queue::lane::Lane;
 use crate::queue::plug::{Lan, Plug, View};
 use crate::queue::pool::{Pool, Seat, Sitter};
-use crate::server::core::{Core, stable_mac};
+use crate::server::core::Core;
+use crate::server::port_mac;
 use crate::switch::PortId;
 use crate::uplink::packet::{LongFrames, Losses};
 use crate::uplink::{Netlink, Wanted};
@@ -109,27 +111,25 @@ impl LanKeeper {
         };
         let object = format!("port {}", core.name());
         let mode = core.config.mode;
-        let mac = match mode {
-            Mode::Passthru => Some(link.mac),
-            _ => stable_mac(&core.config, netlink),
-        };
-        let Some(mac) = mac else {
-            return Err(Error::failed(
-                object,
-                "no MAC address can be derived for it: this machine has no id",
-                "give one with mac=",
-            ));
+        let mac = match (mode, core.config.mac) {
+            (Mode::Passthru, MacChoice::Auto) => link.mac,
+            _ => port_mac::of(&core.config, netlink)?,
         };
         self.check_mac(&object, mac)?;
         let member = Member::new(core, mac);
         if let Some(held) = &mut self.held {
             held.check(&member.wants(&object), netlink)?;
+            held.give(&member, netlink)?;
         }
         let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
         let id = PortId::try_from(index).ok().filter(|&id| id < PortId::MAX).ok_or_else(|| {
             Error::failed(&object, "its parent has 65535 ports already", "use another parent")
         })?;
-        member.parent_changed(&link, true);
+        let (link, own) = match &self.held {
+            Some(held) => (held.link.clone(), held.has_own_mac()),
+            None => (link, true),
+        };
+        member.parent_changed(&link, own);
         info!(
             "{object}: on {} in userspace, {mode} mode{}, MAC {mac}, MTU {}",
             link.name,
@@ -245,7 +245,7 @@ impl LanKeeper {
     }
 }
 
-fn socket_failed(parent: &str, error: &io::Error) -> Error {
+pub fn socket_failed(parent: &str, error: &io::Error) -> Error {
     let remedy = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             return Error::permission(

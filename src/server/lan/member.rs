@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use log::info;
 
-use crate::config::{PortConfig, ReservedGroups};
+use crate::config::{MacChoice, PortConfig, ReservedGroups};
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port::PortData;
@@ -62,6 +62,14 @@ impl Member {
         self.data.mac()
     }
 
+    /// The address that the user chose for a passthru port, and so for its parent.
+    pub fn chosen_mac(&self) -> Option<Mac> {
+        match self.config.mac {
+            MacChoice::Given(mac) if self.mode() == Mode::Passthru => Some(mac),
+            _ => None,
+        }
+    }
+
     /// The address that was printed for it.
     pub fn own_mac(&self) -> Mac {
         self.own_mac.get()
@@ -112,7 +120,7 @@ impl Member {
     /// Follows the parent's MTU, and in passthru mode its address; `own` says that it is not the guest's.
     pub fn parent_changed(&self, link: &LinkInfo, own: bool) {
         let mac = if self.mode() == Mode::Passthru { link.mac } else { self.mac() };
-        if own && self.mode() == Mode::Passthru {
+        if own && self.mode() == Mode::Passthru && self.chosen_mac().is_none() {
             self.own_mac.set(mac);
         }
         let mtu = self.mtu_on(link.mtu);

@@ -23,7 +23,9 @@ use crate::mac::Mac;
 use crate::queue::pool::{Pool, Seat};
 use crate::switch::PortId;
 use crate::uplink::{LinkEvent, Netlink};
+pub(super) use deaf::not_deaf;
 use keeper::LanKeeper;
+pub(super) use keeper::socket_failed;
 
 /// A port's place: which parent, which number. Given back with [`Lans::leave`].
 #[derive(Debug)]

@@ -120,6 +120,13 @@ impl PacketQueue {
         })
     }
 
+    /// Opens a packet socket without a device, and closes it.
+    ///
+    /// Errors: EPERM without CAP_NET_RAW; EAFNOSUPPORT.
+    pub fn try_open() -> io::Result<()> {
+        socket::Socket::open().map(drop)
+    }
+
     /// Opens several queues, which share the flows of the parent among them by flow hash. A single one
     /// hears everything.
     ///

@@ -112,7 +112,7 @@ impl Socket {
         Ok(socket)
     }
 
-    fn open() -> io::Result<Socket> {
+    pub(super) fn open() -> io::Result<Socket> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: a system call on numbers.
         let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;

@@ -40,7 +40,13 @@ impl LanKeeper {
         for (lane, queue) in self.lanes.iter().zip(queues) {
             lane.replace(Some(queue));
         }
-        self.members().for_each(|member| member.moved_to(&held.link));
+        for member in self.members() {
+            member.moved_to(&held.link);
+            if let Err(error) = held.give(member, netlink) {
+                warn!("{error}");
+            }
+            member.parent_changed(&held.link, held.has_own_mac());
+        }
         self.held = Some(held);
         self.retry = None;
         self.complaint = None;

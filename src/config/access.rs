@@ -1,0 +1,135 @@
+//! Who may connect to a port's socket: `socket-owner`, `socket-group`, `socket-mode`.
+//!
+//! A back-end runs as root, a VMM mostly does not, and connecting to a Unix socket takes the right to
+//! write to it. Users and groups are given by name or number and looked up here, in the host's own
+//! databases: a name that is not there is a mistake of the input like any other, and better told before
+//! anything is made. Without a mode the umask decides, as for every file; with a group it would mostly
+//! keep the group out, therefore a group alone means 0660.
+//!
+//! What can go wrong: a mode that keeps out the very user or group that was named. That is refused.
+
+use nix::unistd::{Group, User};
+
+/// A user or group: as it was typed, and its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// As the user wrote it.
+    pub name: String,
+    /// The user or group id.
+    pub id: u32,
+}
+
+/// What a socket's file shall be; what is absent is left to the process's user, group and umask.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// The user that owns it.
+    pub owner: Option<Account>,
+    /// Its group.
+    pub group: Option<Account>,
+    /// Its permission bits, 0 to 0o777.
+    pub mode: Option<u32>,
+}
+
+impl SocketAccess {
+    /// The permission bits, unless the umask decides.
+    pub fn bits(&self) -> Option<u32> {
+        self.mode.or(self.group.as_ref().map(|_| 0o660))
+    }
+
+    /// Why the user or group that this names could not connect. An owner who can is enough.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        let mode = self.mode?;
+        if self.owner.is_some() && mode & 0o200 == 0 {
+            return Some(
+                "connecting takes the right to write, which it denies the owner; add 0200",
+            );
+        }
+        if self.owner.is_none() && self.group.is_some() && mode & 0o020 == 0 {
+            return Some(
+                "connecting takes the right to write, which it denies the group; add 0020",
+            );
+        }
+        None
+    }
+}
+
+/// A user, by name or number.
+pub(super) fn owner(text: &str) -> Result<Account, String> {
+    let found = User::from_name(text).map_err(|errno| unreadable("users", errno))?;
+    let id = found.map(|user| user.uid.as_raw()).or_else(|| number(text));
+    let id = id.ok_or("there is no such user; `getent passwd` lists them, or give the number")?;
+    Ok(Account { name: text.to_owned(), id })
+}
+
+/// A group, by name or number.
+pub(super) fn group(text: &str) -> Result<Account, String> {
+    let found = Group::from_name(text).map_err(|errno| unreadable("groups", errno))?;
+    let id = found.map(|group| group.gid.as_raw()).or_else(|| number(text));
+    let id = id.ok_or("there is no such group; `getent group` lists them, or give the number")?;
+    Ok(Account { name: text.to_owned(), id })
+}
+
+fn unreadable(what: &str, errno: nix::errno::Errno) -> String {
+    format!("the {what} of this host cannot be looked up: {errno}; give the number")
+}
+
+/// The number of a user or group; the last one means "none" to the kernel.
+fn number(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|&id| digits && id != u32::MAX)
+}
+
+/// Permission bits, in octal as chmod(1) takes them.
+pub(super) fn mode(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("0o").unwrap_or(text);
+    let octal = !digits.is_empty() && digits.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let bits = u32::from_str_radix(digits, 8).ok().filter(|_| octal);
+    match bits {
+        Some(bits) if bits > 0o777 => Err("above 0777; write three octal digits, as 0660".into()),
+        Some(bits) if bits & 0o222 == 0 => {
+            Err("nobody may write to it, and so nobody could connect; write 0660, say".into())
+        }
+        Some(bits) => Ok(bits),
+        None => Err("not an octal number; write three octal digits, as 0660".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers_are_taken() {
+        assert_eq!(owner("root").unwrap().id, 0);
+        assert_eq!(owner("4242").unwrap(), Account { name: "4242".into(), id: 4242 });
+        assert_eq!(group("0").unwrap().id, 0);
+        for wrong in ["no-such-user", "", "-1", "+1", "4294967295", "99999999999"] {
+            assert!(owner(wrong).is_err() && group(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal_and_let_somebody_in() {
+        assert_eq!(mode("0660"), Ok(0o660));
+        assert_eq!(mode("0o777"), Ok(0o777));
+        assert_eq!(mode("2"), Ok(2));
+        for wrong in
+            ["", "0o", "668", "rw", "u+w", "0x1b0", "+660", "1660", "0444", "77777777777777"]
+        {
+            assert!(mode(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_group_alone_may_write() {
+        let kvm = Some(Account { name: "kvm".into(), id: 1 });
+        let access = SocketAccess { group: kvm.clone(), ..SocketAccess::default() };
+        assert_eq!(access.bits(), Some(0o660));
+        assert_eq!(SocketAccess { owner: kvm.clone(), ..SocketAccess::default() }.bits(), None);
+        let shut = SocketAccess { mode: Some(0o600), ..access };
+        assert!(shut.contradiction().unwrap().contains("the group"));
+        let shut = SocketAccess { owner: kvm, mode: Some(0o060), group: None };
+        assert!(shut.contradiction().unwrap().contains("the owner"));
+        assert_eq!(SocketAccess::default().contradiction(), None);
+    }
+}
