@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use vhost_user_macvtap::cli::{self, Args, Command};
 use vhost_user_macvtap::error::{Error, Result};
+use vhost_user_macvtap::server::identity;
 use vhost_user_macvtap::uplink::guard_mac;
 use vhost_user_macvtap::{config, logging, print};
 
@@ -37,6 +38,7 @@ fn act(args: &Args) -> Result<ExitCode> {
     let printer = args.command.as_ref().map_or(Ok(None), Command::printer);
     let (config, printer) = both(config::resolve(args), printer)?;
     if args.check {
+        identity::check(&config)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(mut printer) = printer {

@@ -62,20 +62,25 @@ impl LogLimit {
     }
 }
 
-/// A port's name and its account of log lines. Every thread that works for the port may use it.
+/// The name of a port or parent and its account of log lines. Every thread that works for it may use it.
 #[derive(Debug)]
 pub struct PortLog {
-    name: String,
+    object: String,
     limit: Mutex<LogLimit>,
 }
 
 impl PortLog {
     /// The log of the port `name`.
     pub fn new(name: &str) -> PortLog {
-        PortLog { name: name.to_owned(), limit: Mutex::default() }
+        PortLog { object: format!("port {name}"), limit: Mutex::default() }
     }
 
-    /// Writes "port NAME: TEXT" at this level, unless the port has caused too many lines lately.
+    /// The log of the parent `name`, to which the LAN and a network manager can do what they like, too.
+    pub fn of_parent(name: &str) -> PortLog {
+        PortLog { object: format!("parent {name}"), limit: Mutex::default() }
+    }
+
+    /// Writes "port NAME: TEXT" (or "parent") at this level, unless the port has caused too many lines lately.
     pub fn write(&self, level: Level, text: fmt::Arguments<'_>) {
         if !log::log_enabled!(level) {
             return;
@@ -84,10 +89,10 @@ impl PortLog {
         let Some(held_back) = permit else { return };
         let text = printable(&text.to_string());
         match held_back {
-            0 => log::log!(level, "port {}: {text}", self.name),
+            0 => log::log!(level, "{}: {text}", self.object),
             n => {
-                let name = &self.name;
-                log::log!(level, "port {name}: {text} ({n} lines before this were held back)");
+                let object = &self.object;
+                log::log!(level, "{object}: {text} ({n} lines before this were held back)");
             }
         }
     }
@@ -106,7 +111,7 @@ impl PortLog {
     pub fn flush(&self, now: Instant) -> Option<Instant> {
         let (held_back, due) = self.with(|limit| (limit.flush(now), limit.due()));
         if let Some(n) = held_back {
-            log::warn!("port {}: {n} more lines in the last minute were held back", self.name);
+            log::warn!("{}: {n} more lines in the last minute were held back", self.object);
         }
         due
     }

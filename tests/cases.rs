@@ -17,6 +17,9 @@
 //! | `pair` | (the bench of the frames) two guests, and a cable that ends at the test |
 //! | `tags` | VLAN tags on top of a full MTU |
 //! | `cable` | what belongs to the cable: PAUSE, spanning tree, LLDP |
+//! | `devices` | what another program does to a port's device is told and put right |
+//! | `names` | a parent is what the kernel says it is, by whatever name |
+//! | `parents` | what other programs put on a parent, or over it; a user namespace |
 //!
 //! A test is named `bug_` and the number of its input: `b` frames and host, `u` users, `s` harm by tenants, `f` a
 //! finding of the audit. Each fails on the program as it was before the input was mended, and its comment says
@@ -33,15 +36,23 @@
     unused_imports
 )]
 
+#[path = "macvlan/bench.rs"]
+mod bench;
 #[path = "cases/cable.rs"]
 mod cable;
 mod common;
+#[path = "cases/devices.rs"]
+mod devices;
 #[path = "cases/loops.rs"]
 mod loops;
 #[path = "cases/memory.rs"]
 mod memory;
+#[path = "cases/names.rs"]
+mod names;
 #[path = "cases/pair.rs"]
 mod pair;
+#[path = "cases/parents.rs"]
+mod parents;
 #[path = "cases/printers.rs"]
 mod printers;
 #[path = "cases/qemu_args.rs"]
@@ -52,12 +63,12 @@ mod recorded;
 mod requests;
 #[path = "cases/signals.rs"]
 mod signals;
-#[path = "cases/tags.rs"]
-mod tags;
 #[path = "cases/sockets.rs"]
 mod sockets;
 #[path = "cases/starting.rs"]
 mod starting;
+#[path = "cases/tags.rs"]
+mod tags;
 #[path = "cases/toll.rs"]
 mod toll;
 #[path = "cases/truncation.rs"]

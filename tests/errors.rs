@@ -182,16 +182,16 @@ fn one_parent_by_two_names() {
             "--port socket=SOCK,parent=eth0,name=vm0,mac={MAC} \
              --port socket={other},parent=mv0,name=vm1,mac={MAC}"
         ),
-        1,
-        ["macvtap vm1: ", "vm0 (a macvtap", "choose another address"],
+        2,
+        ["ports vm0 and vm1: ", "are one device, and both have mac=", "give each its own"],
     );
     place.refused(
         &format!(
             "--port socket=SOCK,parent=eth0,name=vm0 \
              --port socket={other},parent=mv0,name=vm1,mode=passthru"
         ),
-        1,
-        ["parent eth0: ", "passthru mode wants it alone", "use another mode or another parent"],
+        2,
+        ["ports vm1 and vm0: ", "needs it alone", "use another parent or mode=bridge"],
     );
 }
 

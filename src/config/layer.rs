@@ -19,6 +19,8 @@ use crate::mode::Mode;
 const MAX_SOCKET_PATH: usize = 107;
 /// IFNAMSIZ without the terminating zero.
 const MAX_DEVICE_NAME: usize = 15;
+/// ALTIFNAMSIZ without the terminating zero.
+const MAX_ALTERNATIVE_NAME: usize = 127;
 
 /// Least guest memory that can be a limit, in bytes.
 const LEAST_MEMORY: u64 = 1 << 20;
@@ -154,9 +156,27 @@ fn device_name(text: &str) -> Result<(), String> {
     }
 }
 
+/// A device that exists is named by its name or by an alternative one. The latter may be longer, and the
+/// kernel is less strict about its characters; these are the rules of `ip link property add`.
 fn parent(text: &str) -> Result<String, String> {
-    device_name(text).map_err(|reason| format!("{reason}; `ip link` lists the devices"))?;
-    Ok(text.to_owned())
+    let wrong = |c: char| c == '/' || c.is_whitespace() || c.is_control();
+    // As `ip` prints it, with the lower device behind it: "mac0@eth0".
+    let name = match text.rsplit_once('@') {
+        Some((name, lower)) if lower.len() <= MAX_DEVICE_NAME => name,
+        _ => text,
+    };
+    let reason = if text.is_empty() {
+        "empty".to_owned()
+    } else if name.len() > MAX_ALTERNATIVE_NAME {
+        format!("{} bytes, a device's names have at most {MAX_ALTERNATIVE_NAME}", name.len())
+    } else if let Some(c) = text.chars().find(|c| wrong(*c)) {
+        format!("{c:?} cannot be in a device name")
+    } else if text == "." || text == ".." {
+        "not a device name".to_owned()
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(format!("{reason}; `ip link` lists the devices"))
 }
 
 fn name(text: &str) -> Result<String, String> {

@@ -1,19 +1,30 @@
-//! A port's kernel device, and how the port survives its loss.
+//! A port's kernel device, and how the port survives its loss and what other programs do to it.
 //!
 //! The device may vanish (its parent was removed, somebody deleted it) and is made again when that is
 //! possible. In between the queue pairs stay, without a tap behind them, and a connected guest keeps its
 //! rings: it sees a network without traffic, not a dead back-end.
+//!
+//! Another program may set the device down or change it. The kernel tells so, and within a moment it is put
+//! right (`uplink/upkeep.rs` says what, `patience.rs` how often). A device that stays down is as good as none:
+//! the tap is taken away from the pairs, so that a frame for it counts as `no device` and not as sent.
+//!
+//! The parent is the device that the configured name stood for when the port was made: it may be renamed
+//! meanwhile. Only when it has gone is the name looked up again.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::info;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 
 use super::core::Core;
-use super::port_mac;
-use crate::config::PortConfig;
+use super::patience::{Patience, Verdict};
+use super::{port_mac, sooner};
+use crate::config::{MacChoice, PortConfig};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
-use crate::uplink::{LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink};
+use crate::mode::Mode;
+use crate::uplink::{Difference, LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink, differences};
 
 /// Pause between two attempts to make a lost device again.
 const DEVICE_RETRY: Duration = Duration::from_secs(1);
@@ -23,14 +34,30 @@ pub struct KernelPort {
     device: Option<Macvtap>,
     own_mac: Mac,
     retry: Option<Instant>,
+    /// Why a lost device could not be made again, as it was told last.
+    complaint: Option<String>,
+    /// Index and name of the parent, as long as it has not gone.
+    parent: Option<(u32, String)>,
     parent_up: Option<bool>,
+    /// The device is up, and its queues are behind the pairs.
+    carries: bool,
+    patience: Patience,
 }
 
 impl KernelPort {
     /// Puts a new device behind the port.
     pub fn start(core: &Core, device: Macvtap) -> KernelPort {
         let own_mac = device.mac();
-        let mut port = KernelPort { device: None, own_mac, retry: None, parent_up: None };
+        let mut port = KernelPort {
+            device: None,
+            own_mac,
+            retry: None,
+            complaint: None,
+            parent: None,
+            parent_up: None,
+            carries: false,
+            patience: Patience::default(),
+        };
         port.use_device(core, device);
         port
     }
@@ -43,14 +70,17 @@ impl KernelPort {
             "port {}: {} macvtap {} on {}, {} mode, MAC {}, MTU {}",
             core.name(),
             if device.created() { "created" } else { "adopted" },
-            device.name(),
-            device.parent_name(),
+            device.shall().known_as(core.name()),
+            device.parent().known_as(&core.config.parent),
             core.config.mode,
             device.mac(),
             device.mtu()
         );
+        self.parent = Some((device.parent_index(), device.parent().name.clone()));
+        self.carries = true;
         self.device = Some(device);
         self.retry = None;
+        self.complaint = None;
     }
 
     /// The address that was printed for the port.
@@ -74,88 +104,245 @@ impl KernelPort {
 
     /// Takes note of a change among the kernel's devices.
     pub fn note(&mut self, core: &Core, event: &LinkEvent, netlink: &mut Netlink) {
-        let own = self.device.as_ref().map(|device| (device.ifindex(), device.parent_index()));
-        match (event, own) {
-            (LinkEvent::Gone { index, .. }, Some((device, _))) if *index == device => {
-                self.lose(core, netlink);
+        let log = &core.data.log;
+        let own = self.device.as_ref().map(Macvtap::ifindex);
+        let parent = self.parent.as_ref().map(|(index, _)| *index);
+        match event {
+            LinkEvent::Gone { index, .. } if Some(*index) == own => self.lose(core, netlink),
+            LinkEvent::Gone { index, name } if Some(*index) == parent => {
+                log.warn(format_args!("its parent {name} has vanished"));
+                self.parent = None;
             }
-            (LinkEvent::Gone { index, name }, Some((_, parent))) if *index == parent => {
-                warn!("port {}: its parent {name} has vanished", core.name());
+            LinkEvent::Changed(link) if Some(link.index) == own => {
+                self.look_after(core, link, netlink);
             }
-            (LinkEvent::Changed(link), Some((device, _))) if link.index == device => {
-                device_changed(core, link);
+            LinkEvent::Changed(link) if Some(link.index) == parent => {
+                self.parent_changed(core, link, netlink);
             }
-            (LinkEvent::Changed(link), Some((_, parent))) if link.index == parent => {
-                let up = link.up && link.running;
-                if self.parent_up.replace(up).is_some_and(|was| was != up) {
-                    let word = if up { "is up again" } else { "is down" };
-                    info!("port {}: its parent {} {word}", core.name(), link.name);
-                }
-                self.follow_mtu(core, link.mtu, netlink);
+            LinkEvent::Changed(link) if parent.is_none() && link.is_called(&core.config.parent) => {
+                self.retry = self.retry.map(|_| Instant::now());
             }
-            (LinkEvent::Changed(link), None) if link.name == core.config.parent => {
-                self.retry = Some(Instant::now());
+            LinkEvent::Addressed(address) if Some(address.header.index) == own => {
+                self.take_away(core, address, netlink);
             }
-            (LinkEvent::Overrun, Some((device, _))) => {
-                // Some news was lost: look for ourselves.
-                match netlink.link_by_index(device) {
-                    Ok(Some(link)) => device_changed(core, &link),
-                    Ok(None) => self.lose(core, netlink),
-                    Err(error) => warn!("port {}: {error}", core.name()),
-                }
-            }
+            // Some news was lost: look for ourselves.
+            LinkEvent::Overrun => self.look(core, netlink),
             _ => {}
         }
     }
 
-    /// The parent has this MTU now. The kernel lowers its ports' with it, but never raises them again.
-    fn follow_mtu(&mut self, core: &Core, parent: u32, netlink: &mut Netlink) {
-        let wanted = core.config.mtu.map_or(parent, |own| parent.min(own));
-        let Some(device) = self.device.as_ref().filter(|device| device.created()) else { return };
-        if wanted == core.data.mtu() {
+    /// Asks the kernel how the device and its parent are.
+    fn look(&mut self, core: &Core, netlink: &mut Netlink) {
+        if let Some((index, name)) = self.parent.clone() {
+            match netlink.link_by_index(index) {
+                Ok(Some(link)) => self.parent_changed(core, &link, netlink),
+                Ok(None) => self.note(core, &LinkEvent::Gone { index, name }, netlink),
+                Err(error) => core.data.log.warn(format_args!("{name}: {error}")),
+            }
+        }
+        let Some(index) = self.device.as_ref().map(Macvtap::ifindex) else { return };
+        match netlink.link_by_index(index) {
+            Ok(Some(link)) => self.look_after(core, &link, netlink),
+            Ok(None) => self.lose(core, netlink),
+            Err(error) => core.data.log.warn(format_args!("its device: {error}")),
+        }
+    }
+
+    fn parent_changed(&mut self, core: &Core, link: &LinkInfo, netlink: &mut Netlink) {
+        let log = &core.data.log;
+        if let Some((_, name)) = &mut self.parent
+            && *name != link.name
+        {
+            log.info(format_args!("its parent {name} is called {} now", link.name));
+            name.clone_from(&link.name);
+        }
+        let up = link.up && link.running;
+        if self.parent_up.replace(up).is_some_and(|was| was != up) {
+            let word = if up { "is up again" } else { "is down" };
+            log.info(format_args!("its parent {} {word}", link.name));
+        }
+        // The kernel lowers its ports' MTU with the parent's, but never raises it again.
+        let Some(device) = &mut self.device else { return };
+        let wanted = wanted_mtu(core, device, link.mtu);
+        if wanted == device.mtu() {
             return;
         }
+        device.shall_have_mtu(wanted);
         // The device's own news, which follow, tell everybody else.
         if let Err(error) = netlink.set_mtu(device.ifindex(), wanted) {
-            warn!("port {}: cannot follow its parent to MTU {wanted}: {error}", core.name());
+            log.warn(format_args!("cannot follow its parent to MTU {wanted}: {error}"));
+        }
+    }
+
+    /// The device has changed, or this is news of what we have done ourselves.
+    fn look_after(&mut self, core: &Core, news: &LinkInfo, netlink: &mut Netlink) {
+        let Some(device) = &mut self.device else { return };
+        if differences(device.shall(), news).is_empty() {
+            return self.show(core, news);
+        }
+        // News may be older than what we have done since, and the parent's MTU may have changed first.
+        if let Ok(Some(parent)) = netlink.link_by_index(device.parent_index()) {
+            let wanted = wanted_mtu(core, device, parent.mtu);
+            device.shall_have_mtu(wanted);
+        }
+        let is = match netlink.link_by_index(device.ifindex()) {
+            Ok(Some(is)) => is,
+            Ok(None) => return self.lose(core, netlink),
+            Err(error) => return core.data.log.warn(format_args!("its device: {error}")),
+        };
+        let found = differences(device.shall(), &is);
+        let (open, ours): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|difference| is_open(core, device, difference));
+        for difference in open {
+            device.accept(&difference, &is);
+            match difference {
+                Difference::Mac(mac) => self.own_mac = mac,
+                Difference::Mtu(_) => {}
+                other => core.data.log.info(format_args!(
+                    "another program has changed its device ({other}), which its configuration leaves open"
+                )),
+            }
+        }
+        if ours.is_empty() {
+            return self.show(core, &is);
+        }
+        self.put_right(core, &ours, netlink);
+        match self.device.as_ref().map(|device| netlink.link_by_index(device.ifindex())) {
+            Some(Ok(Some(is))) => self.show(core, &is),
+            _ => self.show(core, &is),
+        }
+    }
+
+    fn put_right(&mut self, core: &Core, found: &[Difference], netlink: &mut Netlink) {
+        let Some(device) = &mut self.device else { return };
+        let name = device.name().to_owned();
+        let words: Vec<String> = found.iter().map(Difference::to_string).collect();
+        let result = match self.patience.judge(Instant::now()) {
+            Verdict::PutRight => device.put_right(netlink, found),
+            Verdict::LeaveAlone => return,
+            Verdict::GiveUp => {
+                return core.data.log.warn(format_args!(
+                    "another program has changed its device {name} again ({}), for the sixth time in a \
+                     minute; it is left alone for ten minutes; {}",
+                    words.join(", "),
+                    unmanaged(&name)
+                ));
+            }
+        };
+        match result {
+            Ok(()) => core.data.log.warn(format_args!(
+                "another program has changed its device {name} ({}); it was put right; {}",
+                words.join(", "),
+                unmanaged(&name)
+            )),
+            Err(error) => core.data.log.warn(format_args!(
+                "another program has changed its device {name} ({}): {error}",
+                words.join(", ")
+            )),
+        }
+    }
+
+    /// The host has an address on the device, and would speak on the guest's wire.
+    fn take_away(&mut self, core: &Core, address: &AddressMessage, netlink: &mut Netlink) {
+        let Some(device) = &self.device else { return };
+        let ip = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        });
+        let Some(ip) = ip else { return };
+        // On an adopted device an IPv4 address is the user's own business: the host cannot use it there.
+        let spared = if ip.is_ipv4() { !device.created() } else { !device.has_ipv6() };
+        if spared || self.patience.judge(Instant::now()) != Verdict::PutRight {
+            return;
+        }
+        let done = match ip {
+            IpAddr::V4(_) => netlink.delete_address(address).map_err(|error| error.to_string()),
+            IpAddr::V6(_) => device.silence_again().map_err(|error| error.to_string()),
+        };
+        let name = device.name();
+        match done {
+            Ok(()) => core.data.log.warn(format_args!(
+                "another program has given its device {name} the host's address {ip}; it was taken away; {}",
+                unmanaged(name)
+            )),
+            Err(error) => core.data.log.warn(format_args!(
+                "another program has given its device {name} the host's address {ip}: {error}"
+            )),
+        }
+    }
+
+    /// The device is so: the workers are told.
+    fn show(&mut self, core: &Core, is: &LinkInfo) {
+        let Some(device) = &self.device else { return };
+        let (mac, mtu) = (device.mac(), is.mtu);
+        if (core.data.mac(), core.data.mtu()) != (mac, mtu) {
+            core.data.set_device(mac, mtu);
+            core.data.log.info(format_args!("now has MAC {mac}, MTU {mtu}"));
+        }
+        if self.carries != is.up {
+            self.carries = is.up;
+            let queues = if is.up { device.queues() } else { &[] };
+            core.attachment.set_taps(queues, &core.pairs, core.name());
         }
     }
 
     fn lose(&mut self, core: &Core, netlink: &mut Netlink) {
         let Some(device) = self.device.take() else { return };
-        warn!(
-            "port {}: its device {} has vanished; it is made again when {} is there",
-            core.name(),
+        core.data.log.warn(format_args!(
+            "its device {} has vanished; it is made again when {} is there",
             device.name(),
             core.config.parent
-        );
+        ));
         core.attachment.set_taps(&[], &core.pairs, core.name());
+        self.carries = false;
         if let Err(error) = device.close(netlink) {
-            warn!("{error}");
+            core.data.log.warn(format_args!("{error}"));
         }
         self.parent_up = None;
         self.retry = Some(Instant::now());
     }
 
-    /// Makes a lost device again, if that is due and possible. Returns when to ask again.
+    /// Makes a lost device again, if that is due and possible, and looks after one that was left alone.
+    /// Returns when to ask again.
     pub fn restore(&mut self, core: &Core, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
-        let due = self.retry?;
+        if self.patience.due().is_some_and(|due| due <= now) && self.device.is_some() {
+            self.look(core, netlink);
+        }
+        let rest = self.patience.due().filter(|due| *due > now && self.device.is_some());
+        let Some(due) = self.retry else { return rest };
         if due > now {
-            return Some(due);
+            return sooner(rest, Some(due));
         }
+        self.retry = Some(now + DEVICE_RETRY);
         // Without its parent there is no point in trying: the kernel tells when it comes.
-        if !matches!(netlink.link_by_name(&core.config.parent), Ok(Some(_))) {
-            self.retry = Some(now + DEVICE_RETRY);
-            return self.retry;
-        }
-        match open(&core.config, netlink) {
-            Ok(device) => self.use_device(core, device),
-            Err(error) => {
-                warn!("port {}: {error}", core.name());
-                self.retry = Some(now + DEVICE_RETRY);
+        if let Some(parent) = self.find_parent(core, netlink) {
+            let spec = spec(&core.config, netlink).map(|spec| MacvtapSpec { parent, ..spec });
+            match spec.and_then(|spec| Macvtap::open(netlink, &spec)) {
+                Ok(device) => self.use_device(core, device),
+                // Tried once a second for as long as it stays so: not worth a line each time.
+                Err(error) => {
+                    let complaint = Some(error.to_string());
+                    if self.complaint != complaint {
+                        core.data.log.warn(format_args!("{error}"));
+                        self.complaint = complaint;
+                    }
+                }
             }
         }
-        self.retry
+        sooner(rest, self.retry)
+    }
+
+    /// The parent's present name: of the device that it was, as long as that is there.
+    fn find_parent(&mut self, core: &Core, netlink: &mut Netlink) -> Option<String> {
+        if let Some((index, _)) = &self.parent {
+            match netlink.link_by_index(*index) {
+                Ok(Some(link)) => return Some(link.name),
+                Ok(None) => self.parent = None,
+                Err(_) => return None,
+            }
+        }
+        let found = netlink.link_given_as(&core.config.parent).ok()??;
+        Some(found.name)
     }
 
     /// Ends the port's use of its device, which is returned: all ports' are given back together,
@@ -171,12 +358,37 @@ impl KernelPort {
     }
 }
 
-fn device_changed(core: &Core, link: &LinkInfo) {
-    let before = (core.data.mac(), core.data.mtu());
-    core.data.set_device(link.mac, link.mtu);
-    if before != (link.mac, link.mtu) {
-        info!("port {}: now has MAC {}, MTU {}", core.name(), link.mac, link.mtu);
+/// The MTU that the device shall have on a parent with this one, in bytes.
+fn wanted_mtu(core: &Core, device: &Macvtap, parent: u32) -> u32 {
+    match core.config.mtu {
+        Some(own) => own.min(parent),
+        None if device.created() => parent,
+        None => device.mtu().min(parent),
     }
+}
+
+/// Whether the configuration leaves this to the one who has changed it.
+fn is_open(core: &Core, device: &Macvtap, difference: &Difference) -> bool {
+    let adopted = !device.created();
+    match difference {
+        // A passthru port has its parent's address, whoever has set that.
+        Difference::Mac(_) => {
+            core.config.mac == MacChoice::Auto && (adopted || core.config.mode == Mode::Passthru)
+        }
+        Difference::Mtu(_) => adopted && core.config.mtu.is_none(),
+        Difference::QueueLength(frames) => adopted && *frames > 0,
+        Difference::Sources => adopted && core.config.sources.is_empty(),
+        Difference::Name(_) | Difference::Master | Difference::Alias => adopted,
+        _ => false,
+    }
+}
+
+/// How network managers are told to leave a device alone.
+fn unmanaged(name: &str) -> String {
+    format!(
+        "make it an unmanaged device (NetworkManager: unmanaged-devices=interface-name:{name}; \
+         systemd-networkd: Unmanaged=yes; see docs/operations.md)"
+    )
 }
 
 /// Creates or adopts the device that the configuration asks for.

@@ -10,14 +10,16 @@
 //! | `precheck` | everything that can be judged, judged before anything is made |
 //! | `listen/`, `inherited` | a listening socket: reserved, published, ours; a connection that came with the process |
 //! | `port_mac` | which address a port has before its guest has said anything |
+//! | `identity` | parents that have several names are one device all the same |
 //! | `port`, `core` | what a port is made of |
-//! | `macvtap` | a port's kernel device, lost and made again |
+//! | `macvtap`, `patience` | a port's kernel device, lost and made again, changed by others and put right |
 //! | `lan/` | a parent with ports in userspace: what they share, their table and filters |
 //! | `doors` | how front-ends come in and go |
 //! | `pace` | how fast they may |
 //! | `signals` | what a signal means |
 //! | `wake` | everything that can wake the loop |
 //! | `ending` | the end of the process, in time whatever tenants do |
+//! | `news`, `share` | news about devices, the workers' bell; what share of the time they get |
 //! | `descriptors` | how many of them the process may open |
 //! | `fd_kind` | what a front-end's descriptor is, without asking the object behind it |
 //! | `received_fd` | a front-end's descriptor, and how it is let go |
@@ -34,18 +36,22 @@ mod ending;
 pub mod fd_kind;
 pub mod front;
 pub mod frontend;
+pub mod identity;
 mod inherited;
 mod lan;
 pub mod listen;
 mod macvtap;
 pub mod message;
+mod news;
 mod pace;
+mod patience;
 pub mod port;
 pub mod port_mac;
 mod precheck;
 pub mod rarp;
 pub mod received_fd;
 pub mod session;
+mod share;
 mod signals;
 mod wake;
 pub mod wire;
@@ -56,7 +62,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::{debug, warn};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{getsockopt, sockopt};
 
@@ -66,7 +71,7 @@ use crate::error::{Error, Result};
 use crate::poll::{Interest, Poller, Ready};
 use crate::queue::pool::Pool;
 use crate::queue::{address_space, fault};
-use crate::uplink::{LinkEvent, LinkWatch, Netlink};
+use crate::uplink::{LinkWatch, Netlink};
 use inherited::take_inherited;
 use lan::Lans;
 use port::Port;
@@ -98,6 +103,8 @@ pub struct Server {
     watch: LinkWatch,
     ports: Vec<Port>,
     ground: Ground,
+    /// Sources of events that may rest.
+    shares: news::Shares,
     /// Listeners that rest, and until when.
     resting: Vec<(usize, Instant)>,
 }
@@ -114,6 +121,7 @@ impl Server {
         };
         // Before anything is opened here: a number that was not inherited could become ours.
         let inherited = take_inherited(&config);
+        identity::check(&config)?;
         descriptors::allow(&config);
         let signals = Signals::catch().map_err(os("signals"))?;
         fault::install().map_err(os("signals"))?;
@@ -139,6 +147,7 @@ impl Server {
             watch,
             ports: Vec::new(),
             ground: Ground { netlink, pool, bell: Arc::new(bell), lans },
+            shares: news::Shares::default(),
             resting: Vec::new(),
         };
         match server.open_ports().and_then(|()| server.open_doors(entrances)) {
@@ -185,15 +194,7 @@ impl Server {
         match token {
             Token::Signal => return self.signal(),
             Token::Links => self.links(),
-            Token::Bell => {
-                // The ports are asked for addresses by the timers, which run next.
-                let _ = self.ground.bell.read();
-                let next = self.endings();
-                if let Err(error) = self.ground.lans.refresh() {
-                    warn!("{error}");
-                }
-                return next;
-            }
+            Token::Bell => return self.bell(),
             Token::Listener(index) => self.accept(index),
         }
         Next::GoOn
@@ -208,21 +209,6 @@ impl Server {
             }
             Order::End => Next::Stop,
             Order::Nothing => Next::GoOn,
-        }
-    }
-
-    fn links(&mut self) {
-        let mut events = Vec::new();
-        if let Err(error) = self.watch.drain(|event| events.push(event)) {
-            warn!("netlink: {error}");
-            events.push(LinkEvent::Overrun);
-        }
-        for event in &events {
-            debug!("netlink: {event:?}");
-            self.ground.lans.note(event, &mut self.ground.netlink);
-            for port in &mut self.ports {
-                port.note(event, &mut self.ground);
-            }
         }
     }
 
@@ -241,6 +227,7 @@ impl Server {
         next = sooner(next, self.dial(now));
         next = sooner(next, self.rested(now));
         next = sooner(next, self.signals.flush(now));
+        next = sooner(next, self.end_rests(now));
         match next {
             // Rounded up, so that the loop does not wake just before the time.
             Some(time) => (time.saturating_duration_since(now).as_millis() + 1).min(60_000) as i32,

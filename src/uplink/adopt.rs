@@ -53,7 +53,7 @@ pub(super) fn check(existing: &LinkInfo, parent: &Parent, spec: &MacvtapSpec) ->
             spec.mode,
             parent.link.name
         ),
-        format!("choose another port name, or remove it: ip link delete {}", spec.name),
+        format!("choose another port name, or remove it: ip link delete {}", existing.name),
     ))
 }
 

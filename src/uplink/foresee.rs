@@ -97,7 +97,7 @@ impl Foresight {
         let mut parent = known.clone();
         // A device of a planned port's name is adopted or replaced, and then it is that port.
         parent.siblings.retain(|link| {
-            link.name != port && planned.iter().all(|planned| planned.name != link.name)
+            !link.is_called(port) && planned.iter().all(|planned| !link.is_called(&planned.name))
         });
         parent.siblings.extend(planned);
         Ok(parent)

@@ -10,7 +10,7 @@
 
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoMacVlan, InfoMacVtap, LinkAttribute, LinkFlags, LinkInfo as Info,
-    LinkMessage, MacVlanMode,
+    LinkMessage, MacVlanMode, Prop,
 };
 
 use crate::mac::Mac;
@@ -26,10 +26,14 @@ pub struct LinkInfo {
     pub index: u32,
     /// Interface name.
     pub name: String,
+    /// Alternative names (IFLA_ALT_IFNAME), up to 127 bytes each.
+    pub alt_names: Vec<String>,
     /// Hardware address; zero for a device that has none of six bytes.
     pub mac: Mac,
     /// MTU in bytes.
     pub mtu: u32,
+    /// Length of the transmit queue, in frames. A macvtap's is that of its receive ring.
+    pub queue_len: u32,
     /// Administratively up.
     pub up: bool,
     /// Up and with carrier.
@@ -75,6 +79,13 @@ impl LinkInfo {
                     link.mac = bytes.as_slice().try_into().map(Mac).unwrap_or_default();
                 }
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::TxQueueLen(frames) => link.queue_len = *frames,
+                LinkAttribute::PropList(list) => {
+                    link.alt_names.extend(list.iter().filter_map(|property| match property {
+                        Prop::AltIfName(name) => Some(name.clone()),
+                        _ => None,
+                    }));
+                }
                 LinkAttribute::Link(index) => link.parent = Some(*index),
                 LinkAttribute::LinkNetNsId(id) => link.parent_netns = Some(*id),
                 LinkAttribute::Controller(index) => link.master = Some(*index),
@@ -128,6 +139,19 @@ impl LinkInfo {
                 _ => {}
             }
         }
+    }
+
+    /// Whether this is one of the device's names.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.alt_names.iter().any(|other| other == name)
+    }
+
+    /// The device in the words of a message: the kernel's name for it, and the name that the user gave.
+    pub fn known_as(&self, given: &str) -> String {
+        if self.name == given {
+            return self.name.clone();
+        }
+        format!("{} (given as {given})", self.name)
     }
 
     /// True for a macvlan or a macvtap: a port of some parent.

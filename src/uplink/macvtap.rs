@@ -37,6 +37,8 @@ pub struct Macvtap {
     pub(super) queues: Vec<Arc<TapQueue>>,
     pub(super) closed: bool,
     _owner: Owner,
+    /// The right to an adopted device under the kernel's name, where it was given by an alternative one.
+    _by_name: Option<Owner>,
 }
 
 impl Macvtap {
@@ -47,6 +49,10 @@ impl Macvtap {
     pub fn open(netlink: &mut Netlink, spec: &MacvtapSpec) -> Result<Macvtap> {
         let owner = Owner::take(&Claim::device(&spec.name))?;
         let mut existing = lookup(netlink, &spec.name)?;
+        let by_name = match &existing {
+            Some(link) if link.name != spec.name => Some(Owner::take(&Claim::device(&link.name))?),
+            _ => None,
+        };
         if let Some(leftover) = existing.take_if(|link| adopt::is_leftover(link)) {
             log::info!("macvtap {}: replacing what a killed process has left", spec.name);
             netlink
@@ -72,6 +78,7 @@ impl Macvtap {
             queues: Vec::new(),
             closed: false,
             _owner: owner,
+            _by_name: by_name,
         };
         match port.bring_up(netlink, spec) {
             Ok(()) => Ok(port),
@@ -153,14 +160,14 @@ impl Macvtap {
         self.link.mac
     }
 
-    /// The MTU at `open`, in bytes.
+    /// The MTU that it shall have, in bytes.
     pub fn mtu(&self) -> u32 {
         self.link.mtu
     }
 
-    /// The (real) parent's name.
-    pub fn parent_name(&self) -> &str {
-        &self.parent.name
+    /// The (real) parent, as it was at `open`.
+    pub fn parent(&self) -> &LinkInfo {
+        &self.parent
     }
 
     /// The parent's interface index.

@@ -54,10 +54,12 @@ mod owner;
 pub mod packet;
 mod parent;
 mod refusal;
+mod rootless;
 mod silence;
 mod sysfs;
 mod tap;
 mod tcx;
+mod upkeep;
 mod watch;
 
 use std::ops::BitOr;
@@ -73,9 +75,11 @@ pub use macvtap::Macvtap;
 pub use netlink::Netlink;
 pub use owner::{Claim, Owner};
 pub use packet::PacketQueue;
-pub use parent::{Parent, Wanted};
+pub use parent::{Parent, Wanted, taker};
+pub use rootless::is_rootless;
 pub use tap::TapQueue;
 pub use tcx::{HostFilter, MAX_SOURCES, Starve};
+pub use upkeep::{Difference, differences};
 pub use watch::{LinkEvent, LinkWatch};
 
 /// What the reader of a tap (the guest) can take: the bits of TUNSETOFFLOAD.

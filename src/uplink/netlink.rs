@@ -20,7 +20,9 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::stream::StreamExt;
+use rtnetlink::packet_core::DefaultNla;
 use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, InfoMacVtap, LinkAttribute,
     LinkExtentMask, LinkFlags, LinkInfo as Info, LinkMessage, MacVtapMacAddressMode,
@@ -32,10 +34,16 @@ use super::NewMacvtap;
 use super::link::{LinkInfo, PORT_KINDS, from_mode};
 use crate::error::{Error, Result};
 use crate::mac::Mac;
+use crate::mode::Mode;
 
 /// How long an answer may take. Creating a device waits for RCU grace periods and for everybody
 /// else who holds the kernel's RTNL lock: seconds are possible on a busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The number of an attribute that the packet crate does not know outside of a property list.
+const IFLA_ALT_IFNAME: u16 = 53;
+/// ALTIFNAMSIZ without the terminating zero.
+const LONGEST_NAME: usize = 127;
 
 /// A netlink connection to one network namespace.
 #[derive(Debug)]
@@ -78,9 +86,27 @@ impl Netlink {
         })
     }
 
-    /// The device of that name (or alternative name), if there is one.
+    /// The device of exactly that name or alternative name, if there is one.
     pub fn link_by_name(&mut self, name: &str) -> io::Result<Option<LinkInfo>> {
-        self.one(self.handle.link().get().match_name(name))
+        if name.len() < libc::IFNAMSIZ {
+            return self.one(self.handle.link().get().match_name(name));
+        }
+        // IFLA_IFNAME holds 15 bytes, and with more the kernel refuses the question.
+        let mut request = self.handle.link().get().match_index(0);
+        let name = DefaultNla::new(IFLA_ALT_IFNAME, [name.as_bytes(), &[0]].concat());
+        request.message_mut().attributes.push(LinkAttribute::Other(name));
+        self.one(request)
+    }
+
+    /// The device that the user means by `given`: its name, an alternative name, or the way in which
+    /// `ip` prints a device that has a lower one ("mac0@eth0", "eth0@if5").
+    pub fn link_given_as(&mut self, given: &str) -> io::Result<Option<LinkInfo>> {
+        // A device may have an '@' in its very name: that one comes first.
+        let found = if given.len() > LONGEST_NAME { None } else { self.link_by_name(given)? };
+        match given.rsplit_once('@') {
+            Some((name, _)) if found.is_none() && !name.is_empty() => self.link_by_name(name),
+            _ => Ok(found),
+        }
     }
 
     /// The device with that index, if there is one.
@@ -179,6 +205,36 @@ impl Netlink {
     /// Sets the MTU, in bytes.
     pub fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
         self.set(LinkUnspec::new_with_index(index).mtu(mtu).build())
+    }
+
+    /// Sets the length of the transmit queue, in frames.
+    pub fn set_queue_len(&mut self, index: u32, frames: u32) -> io::Result<()> {
+        let length = LinkAttribute::TxQueueLen(frames);
+        self.set(LinkUnspec::new_with_index(index).append_extra_attribute(length).build())
+    }
+
+    /// Renames the device. EEXIST: the name is taken. EBUSY: it is up (before Linux 6.2).
+    pub fn set_name(&mut self, index: u32, name: &str) -> io::Result<()> {
+        self.set(LinkUnspec::new_with_index(index).name(name).build())
+    }
+
+    /// Makes the device a port of another one, or of none.
+    pub fn set_master(&mut self, index: u32, master: Option<u32>) -> io::Result<()> {
+        let master = LinkAttribute::Controller(master.unwrap_or(0));
+        self.set(LinkUnspec::new_with_index(index).append_extra_attribute(master).build())
+    }
+
+    /// Changes the mode of a macvtap. EINVAL: to or from passthru mode.
+    pub fn set_macvtap_mode(&mut self, index: u32, mode: Mode) -> io::Result<()> {
+        let builder = LinkMessageBuilder::<LinkMacVtap>::new_with_info_kind(InfoKind::MacVtap);
+        let mode = InfoMacVtap::Mode(from_mode(mode));
+        let message = builder.index(index).append_info_data(mode).build();
+        self.wait(self.handle.link().change(message).execute())
+    }
+
+    /// Takes an address of the host's off its device. EADDRNOTAVAIL: it has gone already.
+    pub fn delete_address(&mut self, address: &AddressMessage) -> io::Result<()> {
+        self.wait(self.handle.address().del(address.clone()).execute())
     }
 
     /// Sets the device up or down. EADDRINUSE: another port that is up has its MAC address.

@@ -13,7 +13,7 @@
 //! 4. what was opened is asked for its name and address, which must be the device's.
 //!
 //! What can go wrong: node permissions (0600 root unless a udev rule says otherwise), missing
-//! CAP_MKNOD, a device cgroup that forbids the open, and file systems mounted `nodev`, on which a
+//! CAP_MKNOD, a user namespace (`rootless.rs`), a device cgroup that forbids the open, and file systems mounted `nodev`, on which a
 //! node cannot be opened: several directories are tried.
 
 use std::fs::{self, File, OpenOptions};
@@ -25,7 +25,7 @@ use std::path::Path;
 use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 use nix::unistd::mkdtemp;
 
-use super::{LinkInfo, TapQueue, sysfs};
+use super::{LinkInfo, TapQueue, rootless, sysfs};
 use crate::error::{Error, Result};
 
 /// Where a private node may be made: /dev first, since /run and /tmp are often mounted nodev.
@@ -92,7 +92,9 @@ impl<'a> Node<'a> {
         let denied =
             |error: &io::Error| matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM));
         let reason = format!("cannot be opened ({path}: {public}; a private node: {private})");
-        if denied(public) {
+        if rootless::is_rootless() {
+            Error::permission(self.object(), reason, rootless::REMEDY)
+        } else if denied(public) {
             Error::permission(
                 self.object(),
                 reason,

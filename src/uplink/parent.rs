@@ -64,20 +64,23 @@ impl Parent {
     pub fn find(netlink: &mut Netlink, name: &str, port: &str) -> Result<Parent> {
         let failed = |error| unreadable(name, &error);
         let link = Parent::device(netlink, name)?;
+        if !link.is_called(name) {
+            log::debug!("parent {name} is on {}, or stands for it", link.name);
+        }
         let master = match link.master {
             Some(index) => netlink.link_by_index(index).map_err(failed)?,
             None => None,
         };
         let (index, netns) = anchor(&link);
         let mut siblings = netlink.ports_of(index, netns).map_err(failed)?;
-        siblings.retain(|sibling| sibling.name != port);
+        siblings.retain(|sibling| !sibling.is_called(port));
         Ok(Parent { link, master, siblings })
     }
 
     /// Looks only the device up: the real parent where a macvlan is named.
     pub fn device(netlink: &mut Netlink, name: &str) -> Result<LinkInfo> {
         let failed = |error| unreadable(name, &error);
-        let link = netlink.link_by_name(name).map_err(failed)?.ok_or_else(|| {
+        let link = netlink.link_given_as(name).map_err(failed)?.ok_or_else(|| {
             Error::no_parent(
                 format!("parent {name}"),
                 "there is no such network device in this network namespace",
@@ -89,7 +92,6 @@ impl Parent {
             && let Some(index) = link.parent
             && let Some(real) = netlink.link_by_index(index).map_err(failed)?
         {
-            log::info!("parent {name} is {}: the port joins it on {}", link.describe(), real.name);
             return Ok(real);
         }
         Ok(link)
@@ -120,8 +122,7 @@ impl Parent {
             ));
         }
         if let Some(master) = &self.master
-            && let Some(kind @ ("bridge" | "bond" | "team" | "openvswitch")) =
-                master.kind.as_deref()
+            && let Some(kind) = taker(master)
         {
             return Err(Error::failed(
                 parent,
@@ -210,6 +211,11 @@ impl Parent {
             );
         }
     }
+}
+
+/// What kind of device takes all frames of its ports, if `master` is one: a bridge, a bond. A VRF does not.
+pub fn taker(master: &LinkInfo) -> Option<&str> {
+    master.kind.as_deref().filter(|kind| *kind != "vrf")
 }
 
 /// The index and namespace that ports of this device show as theirs.

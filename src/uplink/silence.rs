@@ -67,6 +67,11 @@ impl Silence {
         Ok(Silence { flags: link.flags & flags(), disable_ipv6 })
     }
 
+    /// Sets the flags of the silence again.
+    pub(super) fn flags_again(netlink: &mut Netlink, index: u32) -> io::Result<()> {
+        netlink.set_flags(index, flags(), flags())
+    }
+
     /// Puts back what was before.
     pub(super) fn lift(&self, netlink: &mut Netlink, now: &LinkInfo) -> io::Result<()> {
         if now.flags & flags() != self.flags {
@@ -77,6 +82,23 @@ impl Silence {
             None => Ok(()),
         }
     }
+}
+
+/// Switches IPv6 off on the device, by which the kernel takes all of its IPv6 addresses away. Where it is
+/// off already, or where there is none, nothing is written.
+pub(super) fn no_ipv6(name: &str) -> io::Result<()> {
+    let path = sysctl(name);
+    match fs::read_to_string(&path) {
+        Ok(value) if value.trim() != "1" => fs::write(&path, "1"),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the device may have IPv6 addresses.
+pub(super) fn has_ipv6(name: &str) -> bool {
+    fs::read_to_string(sysctl(name)).is_ok_and(|value| value.trim() != "1")
 }
 
 fn sysctl(name: &str) -> String {

@@ -21,7 +21,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::makedev;
 
-use super::LinkInfo;
+use super::{LinkInfo, rootless};
 use crate::error::{Error, Result};
 
 /// The device number of the tap that belongs to the macvtap `link`.
@@ -52,7 +52,13 @@ pub(super) fn tap_device_number(link: &LinkInfo) -> Result<libc::dev_t> {
         Error::failed(
             format!("macvtap {}", link.name),
             format!("/sys shows another network namespace, and a private one is refused: {error}"),
-            "start the program with 'ip netns exec', which mounts the right /sys, or grant CAP_SYS_ADMIN",
+            match rootless::is_rootless() {
+                true => rootless::REMEDY,
+                false => {
+                    "start the program with 'ip netns exec', which mounts the right /sys, or grant \
+                     CAP_SYS_ADMIN"
+                }
+            },
         )
     })
 }

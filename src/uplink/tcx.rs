@@ -71,7 +71,7 @@ impl HostFilter {
 fn explained(error: io::Error) -> io::Error {
     let (kind, hint) = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
-            (error.kind(), "it needs CAP_BPF and CAP_NET_ADMIN: run as root or grant them")
+            (error.kind(), "it needs CAP_BPF and CAP_NET_ADMIN of the host's user namespace")
         }
         Some(libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP) => (
             io::ErrorKind::Unsupported,

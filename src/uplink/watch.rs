@@ -3,7 +3,8 @@
 //! A tap descriptor does not tell that its device is gone: reads say EAGAIN, writes succeed. The only
 //! sign is RTM_DELLINK on a netlink socket that listens to the group RTNLGRP_LINK; the same socket
 //! tells when a parent goes down, loses its carrier, changes its MTU or MAC, or comes back. The socket
-//! is plain and non-blocking, so that it fits an epoll loop: no runtime is involved.
+//! is plain and non-blocking, so that it fits an epoll loop: no runtime is involved. The groups of IPv4 and
+//! IPv6 addresses are subscribed to as well: the host must have none on a guest's device.
 //!
 //! What can mislead, and is filtered here: bridges announce their *ports* with the same message
 //! types in family AF_BRIDGE (an RTM_DELLINK there is no deletion of the device), and wireless drivers
@@ -21,20 +22,24 @@ use nix::sys::socket::{
     socket,
 };
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::{AddressFamily as Family, RouteNetlinkMessage};
 
 use super::LinkInfo;
 use crate::error::{Error, Result};
 
-/// RTMGRP_LINK: news about devices, as a bit for bind.
-const LINK_GROUP: u32 = 1;
+/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR: news about devices and addresses, as bits for bind.
+const GROUPS: u32 = 1 | 0x10 | 0x100;
 
 /// Room for news between two looks, in bytes: some two hundred messages.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
 /// Room for one datagram, in bytes. A device with many virtual functions fills the most.
 const DATAGRAM: usize = 64 << 10;
+
+/// Most datagrams that are read at a time: a loop of changes must not keep the reader for ever.
+pub const AT_ONCE: usize = 256;
 
 /// One piece of news.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub enum LinkEvent {
         /// Its name.
         name: String,
     },
+    /// The host has been given an address on a device, or has it still.
+    Addressed(AddressMessage),
     /// News were lost: the state of every device has to be asked for.
     Overrun,
 }
@@ -77,15 +84,16 @@ impl LinkWatch {
             socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
         // The kernel caps it at net.core.rmem_max without an error.
         setsockopt(&socket, RcvBuf, &RECEIVE_BUFFER)?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, LINK_GROUP))?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
         Ok(LinkWatch { socket, datagram: vec![0; DATAGRAM] })
     }
 
-    /// Hands over all news that wait, oldest first, and returns when there are no more.
+    /// Hands over the news that wait, oldest first, at most [`AT_ONCE`] datagrams. Readable for as long as
+    /// there are more.
     ///
     /// Errors are those of the socket; the subscription is then of no more use.
     pub fn drain(&mut self, mut tell: impl FnMut(LinkEvent)) -> io::Result<()> {
-        loop {
+        for _ in 0..AT_ONCE {
             match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut self.datagram) {
                 // Port 0 is the kernel; no other sender has anything to say here.
                 Ok((length, Some(sender))) if sender.pid() == 0 => {
@@ -97,6 +105,7 @@ impl LinkWatch {
                 Err(errno) => return Err(errno.into()),
             }
         }
+        Ok(())
     }
 }
 
@@ -126,6 +135,9 @@ fn parse(mut datagram: &[u8], tell: &mut impl FnMut(LinkEvent)) {
                 if let Some(LinkInfo { index, name, .. }) = device(&link) {
                     tell(LinkEvent::Gone { index, name });
                 }
+            }
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
+                tell(LinkEvent::Addressed(address));
             }
             _ => {}
         }

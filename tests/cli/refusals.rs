@@ -25,8 +25,8 @@ refusals! {
     nothing_at_all: "" => ["--socket-path: missing", "--port", "--config"];
     parent_missing: "--socket-path /s" => ["--parent: missing; name the network device"];
     parent_missing_in_a_port: "--port socket=/s" => ["--port 1 (socket=/s): parent: missing;"];
-    parent_too_long: "--parent sixteen-bytes-xx --socket-path /s" =>
-        ["--parent sixteen-bytes-xx: 16 bytes, a device name has at most 15; `ip link`"];
+    parent_too_long: format!("--parent {} --socket-path /s", "x".repeat(128)) =>
+        [": 128 bytes, a device's names have at most 127; `ip link`"];
     parent_with_slash: "--parent a/b --socket-path /s" => ["--parent a/b: '/' cannot be in"];
     socket_missing: "--parent eth0 --port mode=vepa" => ["--port 1: socket: missing; give"];
     fd_with_socket_path: "--parent eth0 --fd 3 --socket-path /s" => ["--fd with --socket-path:"];

@@ -32,7 +32,7 @@ fn every_mode_is_created_as_asked_and_removed() {
             let mac = if mode == Mode::Passthru { world.mac_of("p0") } else { MAC.to_string() };
             assert_eq!(world.mac_of("vm0"), mac);
             assert_eq!(port.mac().to_string(), mac);
-            assert_eq!((port.name(), port.parent_name(), port.mtu()), ("vm0", "p0", 1400));
+            assert_eq!((port.name(), &*port.parent().name, port.mtu()), ("vm0", "p0", 1400));
             assert_eq!(port.queues().len(), 2);
             assert!(port.created());
             let link = netlink.link_by_index(port.ifindex()).unwrap().unwrap();
@@ -154,7 +154,7 @@ fn a_parent_that_is_a_macvlan_stands_for_its_real_parent() {
         let mut wanted = spec("vm0", Mode::Bridge);
         wanted.parent = "mv0".into();
         let port = Macvtap::open(&mut netlink, &wanted).unwrap();
-        assert_eq!(port.parent_name(), "p0");
+        assert_eq!(port.parent().name, "p0");
         port.close(&mut netlink).unwrap();
         wanted.mode = Mode::Passthru;
         let error = Macvtap::open(&mut netlink, &wanted).unwrap_err().to_string();
@@ -174,7 +174,7 @@ fn a_real_parent_may_be_out_of_sight() {
         let mut wanted = spec("vm0", Mode::Bridge);
         wanted.parent = "mv0".into();
         let port = Macvtap::open(&mut netlink, &wanted).unwrap();
-        assert_eq!(port.parent_name(), "mv0");
+        assert_eq!(port.parent().name, "mv0");
         wanted.name = "vm1".into();
         let error = Macvtap::open(&mut netlink, &wanted).unwrap_err().to_string();
         assert!(error.contains("is that of vm0"), "{error}");

@@ -167,7 +167,7 @@ fn every_refusal_names_the_place_the_reason_and_the_remedy() {
         (long.as_str(), ": 108 bytes, a Unix socket's path holds 107; use a shorter one"),
         ("--parent eth0 --socket-path=", "--socket-path : empty; give the path"),
         ("--parent .. --socket-path /s", "--parent ..: not a device name; `ip link` lists"),
-        ("--parent e:0 --socket-path /s", "--parent e:0: ':' cannot be in a device name"),
+        ("--parent e/0 --socket-path /s", "--parent e/0: '/' cannot be in a device name"),
         ("--parent eth0 --socket-path /s --mac 0:0:0:0:0:0", "the zero address belongs to nobody"),
         ("--parent eth0 --socket-path /s --mac 1:0:0:0:0:1", "a multicast address"),
         ("--parent eth0 --socket-path /s --mac-changes maybe", "neither allow nor deny"),

@@ -13,7 +13,7 @@ use super::member::Member;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 use crate::mode::Mode;
-use crate::uplink::{HostFilter, LinkInfo, Starve};
+use crate::uplink::{HostFilter, LinkInfo, Starve, is_rootless};
 
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,10 @@ impl Rule {
 pub fn not_deaf(parent: &str, error: &io::Error) -> Error {
     let object = format!("parent {parent}");
     let reason = format!("its frames cannot be kept from the host's stack: {error}");
-    let remedy = "Linux 6.6 and CAP_BPF or root are needed; or use another mode";
+    let remedy = match is_rootless() {
+        true => "in a user namespace no BPF program can be loaded: use another mode",
+        false => "Linux 6.6 and CAP_BPF or root are needed; or use another mode",
+    };
     match error.kind() {
         io::ErrorKind::PermissionDenied => Error::permission(object, reason, remedy),
         _ => Error::failed(object, reason, remedy),

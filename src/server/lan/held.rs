@@ -61,6 +61,12 @@ impl Held {
         seen.check(wanted)
     }
 
+    /// The kernel's own ports on the parent, and the bridge or the like that it is a port of, as seen when
+    /// it was taken.
+    pub fn seen(&self) -> Option<&Parent> {
+        self.seen.as_ref()
+    }
+
     /// What was seen of the kernel's ports may not be true any more.
     pub fn look_again(&mut self) {
         self.seen = None;

@@ -2,8 +2,9 @@
 //!
 //! The keeper owns what the ports share: the parent ([`Held`]), a lane per worker, and the list of the
 //! ports. What follows from the ports' state is made in `table.rs`; how the parent comes and goes is told in
-//! `presence.rs`.
+//! `presence.rs`; what other programs put on it or over it, in `company.rs`.
 
+mod company;
 mod presence;
 mod table;
 
@@ -19,6 +20,7 @@ use crate::config::MacChoice;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
 use crate::mode::Mode;
+use crate::port_log::PortLog;
 use crate::queue::lane::Lane;
 use crate::queue::plug::{Lan, Plug, View};
 use crate::queue::pool::{Pool, Seat, Sitter};
@@ -27,10 +29,14 @@ use crate::server::port_mac;
 use crate::switch::PortId;
 use crate::uplink::packet::{LongFrames, Losses};
 use crate::uplink::{Netlink, Wanted};
+use company::Company;
 
 /// A parent with its ports.
 pub struct LanKeeper {
+    /// The name that is given for it first, for messages.
     name: String,
+    /// All names that are given for it, by which it is found again.
+    names: Vec<String>,
     lan: Arc<Lan>,
     lanes: Vec<Arc<Lane>>,
     seats: Vec<Seat>,
@@ -43,6 +49,8 @@ pub struct LanKeeper {
     /// Why a parent that is there again could not be taken, as it was told last.
     complaint: Option<String>,
     members: Vec<Option<Member>>,
+    company: Company,
+    log: PortLog,
     /// The table is behind for another reason than a member's.
     stale: bool,
 }
@@ -60,6 +68,7 @@ impl LanKeeper {
     ) -> Result<LanKeeper> {
         let mut keeper = LanKeeper {
             name: name.to_owned(),
+            names: vec![name.to_owned()],
             lan: Arc::default(),
             lanes: Vec::new(),
             seats: Vec::new(),
@@ -69,6 +78,8 @@ impl LanKeeper {
             retry: None,
             complaint: None,
             members: Vec::new(),
+            company: Company::default(),
+            log: PortLog::of_parent(name),
             stale: true,
         };
         for index in 0..pairs.clamp(1, pool.workers()) {
@@ -85,6 +96,16 @@ impl LanKeeper {
                 Err(error)
             }
         }
+    }
+
+    /// The parent's interface index, while it is there.
+    pub fn index(&self) -> Option<u32> {
+        self.held.as_ref().map(|held| held.link.index)
+    }
+
+    /// The parent is given by this name, too.
+    pub fn add_name(&mut self, name: &str) {
+        self.names.push(name.to_owned());
     }
 
     /// A seat for queue pair `index` of any port.
@@ -116,6 +137,7 @@ impl LanKeeper {
             _ => port_mac::of(&core.config, netlink)?,
         };
         self.check_mac(&object, mac)?;
+        self.check_passthru(&object, mode)?;
         let member = Member::new(core, mac);
         if let Some(held) = &mut self.held {
             held.check(&member.wants(&object), netlink)?;
@@ -132,7 +154,7 @@ impl LanKeeper {
         member.parent_changed(&link, own);
         info!(
             "{object}: on {} in userspace, {mode} mode{}, MAC {mac}, MTU {}",
-            link.name,
+            link.known_as(&core.config.parent),
             if core.config.compat { " as the kernel's" } else { "" },
             core.data.mtu(),
         );
@@ -162,6 +184,22 @@ impl LanKeeper {
                 object,
                 format!("MAC address {mac} is that of {} on the same parent", sibling.object()),
                 "choose another address; every port of a parent needs its own",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a second port beside one in passthru mode.
+    fn check_passthru(&self, object: &str, mode: Mode) -> Result<()> {
+        let alone = |member: &&Member| mode == Mode::Passthru || member.mode() == Mode::Passthru;
+        match self.members().find(alone) {
+            Some(sibling) => Err(Error::failed(
+                object,
+                format!(
+                    "shares its parent with {}, but passthru mode wants it alone",
+                    sibling.object()
+                ),
+                "use another parent, or another mode for both",
             )),
             None => Ok(()),
         }

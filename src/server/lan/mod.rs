@@ -1,4 +1,9 @@
-//! The parents that have ports in userspace, by the name under which they were configured.
+//! The parents that have ports in userspace.
+//!
+//! A device has several names: its own, alternative ones, and that of a macvlan on it, which stands for it.
+//! Ports that give different names of one device are siblings all the same. Therefore a parent is known by
+//! its interface index, which the kernel is asked for when a name is seen for the first time; afterwards the
+//! name stands for the [`LanKeeper`], which keeps its parent when names change.
 //!
 //! | file | idea |
 //! | --- | --- |
@@ -22,7 +27,7 @@ use crate::error::Result;
 use crate::mac::Mac;
 use crate::queue::pool::{Pool, Seat};
 use crate::switch::PortId;
-use crate::uplink::{LinkEvent, Netlink};
+use crate::uplink::{LinkEvent, Netlink, Parent};
 pub(super) use deaf::not_deaf;
 use keeper::LanKeeper;
 pub(super) use keeper::socket_failed;
@@ -30,15 +35,17 @@ pub(super) use keeper::socket_failed;
 /// A port's place: which parent, which number. Given back with [`Lans::leave`].
 #[derive(Debug)]
 pub struct LanPort {
-    parent: String,
+    lan: usize,
     id: PortId,
 }
 
 /// All parents with ports in userspace.
 #[derive(Default)]
 pub struct Lans {
-    lans: BTreeMap<String, LanKeeper>,
-    /// The most queue pairs that any port of a parent has.
+    lans: Vec<LanKeeper>,
+    /// Which of them a configured name stands for.
+    names: BTreeMap<String, usize>,
+    /// The most queue pairs that any port has whose parent is given by this name.
     widest: BTreeMap<String, u16>,
 }
 
@@ -50,7 +57,7 @@ impl Lans {
             let most = widest.entry(port.parent.clone()).or_default();
             *most = port.queue_pairs.max(*most);
         }
-        Lans { lans: BTreeMap::new(), widest }
+        Lans { widest, ..Lans::default() }
     }
 
     /// Seats for a port's queue pairs, near those of its siblings. Opens the parent for the first.
@@ -63,13 +70,32 @@ impl Lans {
         netlink: &mut Netlink,
         pool: &mut Pool,
     ) -> Result<Vec<Seat>> {
-        if !self.lans.contains_key(&config.parent) {
-            let pairs = self.widest.get(&config.parent).copied().unwrap_or(config.queue_pairs);
-            let lan = LanKeeper::open(&config.parent, usize::from(pairs), netlink, pool)?;
-            self.lans.insert(config.parent.clone(), lan);
-        }
-        let Some(lan) = self.lans.get(&config.parent) else { return Ok(Vec::new()) };
+        let lan = match self.names.get(&config.parent) {
+            Some(&lan) => lan,
+            None => self.open(&config.parent, netlink, pool)?,
+        };
+        let Some(lan) = self.lans.get(lan) else { return Ok(Vec::new()) };
         Ok((0..usize::from(config.queue_pairs)).map(|index| lan.seat(index, pool)).collect())
+    }
+
+    /// Opens the parent with this name, or finds that it is open under another one.
+    fn open(&mut self, name: &str, netlink: &mut Netlink, pool: &mut Pool) -> Result<usize> {
+        let index = Parent::device(netlink, name)?.index;
+        if let Some(lan) = self.lans.iter().position(|lan| lan.index() == Some(index)) {
+            self.lans[lan].add_name(name);
+            self.names.insert(name.to_owned(), lan);
+            return Ok(lan);
+        }
+        // Its lanes are made once, also for the ports that give another of its names.
+        let mut pairs = 1;
+        for (other, most) in &self.widest {
+            if other == name || Parent::device(netlink, other).is_ok_and(|o| o.index == index) {
+                pairs = pairs.max(*most);
+            }
+        }
+        self.lans.push(LanKeeper::open(name, usize::from(pairs), netlink, pool)?);
+        self.names.insert(name.to_owned(), self.lans.len() - 1);
+        Ok(self.lans.len() - 1)
     }
 
     /// Makes a port one of its parent's, and plugs its queue pairs in.
@@ -77,17 +103,17 @@ impl Lans {
     /// # Errors
     /// Its address, mode or MTU cannot be had on this parent; the message says why.
     pub fn join(&mut self, core: &Core, netlink: &mut Netlink) -> Result<LanPort> {
-        let parent = core.config.parent.clone();
-        let id = match self.lans.get_mut(&parent) {
+        let lan = self.names.get(&core.config.parent).copied().unwrap_or(usize::MAX);
+        let id = match self.lans.get_mut(lan) {
             Some(lan) => lan.join(core, netlink)?,
             None => PortId::MAX,
         };
-        Ok(LanPort { parent, id })
+        Ok(LanPort { lan, id })
     }
 
     /// The address that was printed for the port.
     pub fn own_mac(&self, port: &LanPort) -> Mac {
-        self.lans.get(&port.parent).map(|lan| lan.own_mac(port.id)).unwrap_or_default()
+        self.lans.get(port.lan).map(|lan| lan.own_mac(port.id)).unwrap_or_default()
     }
 
     /// Gives a port another address; in passthru mode the parent with it.
@@ -95,7 +121,7 @@ impl Lans {
     /// # Errors
     /// The address is another's.
     pub fn set_mac(&mut self, port: &LanPort, netlink: &mut Netlink, mac: Mac) -> Result<()> {
-        match self.lans.get_mut(&port.parent) {
+        match self.lans.get_mut(port.lan) {
             Some(lan) => lan.set_mac(port.id, netlink, mac),
             None => Ok(()),
         }
@@ -103,14 +129,14 @@ impl Lans {
 
     /// What the guest of a port had joined is forgotten with it.
     pub fn forget_guest(&mut self, port: &LanPort) {
-        if let Some(lan) = self.lans.get_mut(&port.parent) {
+        if let Some(lan) = self.lans.get_mut(port.lan) {
             lan.forget_guest(port.id);
         }
     }
 
     /// Takes a port out.
     pub fn leave(&mut self, port: LanPort, core: &Core) {
-        if let Some(lan) = self.lans.get_mut(&port.parent) {
+        if let Some(lan) = self.lans.get_mut(port.lan) {
             lan.leave(port.id, core);
         }
     }
@@ -120,29 +146,29 @@ impl Lans {
     /// # Errors
     /// The kernel cannot do what a port's mode promises.
     pub fn refresh(&mut self) -> Result<()> {
-        self.lans.values_mut().try_for_each(LanKeeper::refresh)
+        self.lans.iter_mut().try_for_each(LanKeeper::refresh)
     }
 
     /// Logs what was lost on the way from each wire.
     pub fn tell_losses(&self) {
-        self.lans.values().for_each(LanKeeper::tell_losses);
+        self.lans.iter().for_each(LanKeeper::tell_losses);
     }
 
     /// Takes note of a change among the kernel's devices.
     pub fn note(&mut self, event: &LinkEvent, netlink: &mut Netlink) {
-        for lan in self.lans.values_mut() {
+        for lan in &mut self.lans {
             lan.note(event, netlink);
         }
     }
 
     /// Finds lost parents again, where that is due. Returns when to ask again.
     pub fn restore(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
-        self.lans.values_mut().fold(None, |next, lan| sooner(next, lan.restore(netlink, now)))
+        self.lans.iter_mut().fold(None, |next, lan| sooner(next, lan.restore(netlink, now)))
     }
 
     /// Gives everything back. After the ports.
     pub fn close(&mut self, netlink: &mut Netlink) {
-        for lan in std::mem::take(&mut self.lans).into_values() {
+        for lan in std::mem::take(&mut self.lans) {
             lan.close(netlink);
         }
     }

@@ -7,7 +7,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::{debug, warn};
 
 use super::{LanKeeper, socket_failed};
 use crate::error::Result;
@@ -27,7 +27,8 @@ impl LanKeeper {
         let alone = self.members().any(|member| member.mode() == Mode::Passthru);
         let mode = if alone { Mode::Passthru } else { Mode::Bridge };
         let wanted = Wanted { object: "userspace ports", mode, mac: None, mtu: None };
-        let mut held = Held::take(&self.name, &wanted, netlink)?;
+        let name = self.findable(netlink).unwrap_or_else(|| self.name.clone());
+        let mut held = Held::take(&name, &wanted, netlink)?;
         for member in self.members() {
             let object = member.object();
             if let Err(error) = held.check(&Wanted { mtu: None, ..member.wants(&object) }, netlink)
@@ -47,6 +48,9 @@ impl LanKeeper {
             }
             member.parent_changed(&held.link, held.has_own_mac());
         }
+        if let Some(parent) = held.seen() {
+            self.company.meet(parent, &self.log);
+        }
         self.held = Some(held);
         self.retry = None;
         self.complaint = None;
@@ -54,9 +58,17 @@ impl LanKeeper {
         Ok(())
     }
 
+    /// The first of the configured names that a device has now.
+    fn findable(&self, netlink: &mut Netlink) -> Option<String> {
+        self.names.iter().find(|name| matches!(netlink.link_given_as(name), Ok(Some(_)))).cloned()
+    }
+
     /// Takes note of a change among the kernel's devices.
     pub fn note(&mut self, event: &LinkEvent, netlink: &mut Netlink) {
         let index = self.held.as_ref().map(|held| held.link.index);
+        if let Some(index) = index {
+            self.company.note(index, event, netlink, &self.log);
+        }
         match event {
             LinkEvent::Gone { index: gone, .. } if Some(*gone) == index => self.lose(),
             LinkEvent::Changed(link) if Some(link.index) == index => {
@@ -68,13 +80,15 @@ impl LanKeeper {
                     _ => self.parent_changed(link),
                 }
             }
-            LinkEvent::Changed(link) if index.is_none() && link.name == self.name => {
+            LinkEvent::Changed(link)
+                if index.is_none() && self.names.iter().any(|name| link.is_called(name)) =>
+            {
                 self.retry = Some(Instant::now());
             }
             LinkEvent::Overrun => match index.map(|index| netlink.link_by_index(index)) {
                 Some(Ok(Some(link))) => self.parent_changed(&link),
                 Some(Ok(None)) => self.lose(),
-                Some(Err(error)) => warn!("parent {}: {error}", self.name),
+                Some(Err(error)) => self.log.warn(format_args!("cannot be looked up: {error}")),
                 None => {}
             },
             _ => {}
@@ -86,15 +100,14 @@ impl LanKeeper {
         let was_up = held.is_up();
         let was = held.update(link);
         let (own, up) = (held.has_own_mac(), held.is_up());
-        let name = &self.name;
         if was.name != link.name {
-            info!("parent {name}: is called {} now", link.name);
+            self.log.info(format_args!("is called {} now", link.name));
         }
         if was_up != up {
             let ports = self.members().count();
             let word =
                 if up { "is up again" } else { "is down; siblings in bridge mode still talk" };
-            info!("parent {name}: {word} ({ports} port(s))");
+            self.log.info(format_args!("{word} ({ports} port(s))"));
         }
         if (was.mtu, was.mac, was_up) == (link.mtu, link.mac, up) {
             return;
@@ -106,10 +119,9 @@ impl LanKeeper {
 
     fn lose(&mut self) {
         let ports = self.members().count();
-        warn!(
-            "parent {}: has vanished; its {ports} port(s) are on the wire again when it is back",
-            self.name
-        );
+        self.log.warn(format_args!(
+            "has vanished; its {ports} port(s) are on the wire again when it is back"
+        ));
         self.let_go();
         self.retry = Some(Instant::now());
         self.stale = true;
@@ -141,17 +153,17 @@ impl LanKeeper {
             return Some(due);
         }
         self.retry = Some(now + RETRY);
-        if matches!(netlink.link_by_name(&self.name), Ok(Some(_))) {
+        if self.findable(netlink).is_some() {
             match self.take_parent(netlink) {
                 Ok(()) => {
-                    info!("parent {}: is there again", self.name);
+                    self.log.info(format_args!("is there again"));
                     self.follow();
                 }
                 // Tried once a second for as long as it stays so: not worth a line each time.
                 Err(error) => {
                     let complaint = Some(error.to_string());
                     if self.complaint != complaint {
-                        warn!("{error}");
+                        self.log.warn(format_args!("is there again, but cannot be used: {error}"));
                         self.complaint = complaint;
                     }
                 }

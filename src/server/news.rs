@@ -1,0 +1,175 @@
+//! What the kernel and the workers tell the control side, within bounds.
+//!
+//! The kernel's news about devices come as fast as other programs change them; the workers' bell is rung
+//! as fast as guests come, go and change their addresses. Both rest after each piece of work (`share.rs`).
+//! Meanwhile their descriptors are not watched, and what comes waits in them: news in the socket, until it
+//! is full and the kernel says that some were lost; the bell in its counter. What costs most of what a bell
+//! asks for, new tables and filters, has a longer rest of its own: the end of a connection, which is told by
+//! the same bell, must not wait for it.
+//!
+//! Of several news about one device only the last counts: the state that it describes is the present one.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+
+use super::share::Share;
+use super::wake::{Token, borrowed};
+use super::{Next, Server, sooner};
+use crate::poll::Interest;
+use crate::uplink::LinkEvent;
+
+/// The longest rests: news about devices and tables within half a second, so that a change is answered
+/// within one; the bell within a moment that no front-end notices.
+const LINKS: Duration = Duration::from_millis(400);
+const TABLES: Duration = Duration::from_millis(400);
+const BELL: Duration = Duration::from_millis(5);
+
+/// Who may rest.
+pub(super) struct Shares {
+    links: Share,
+    bell: Share,
+    tables: Share,
+    /// The bell was rung for tables while those rested.
+    behind: bool,
+}
+
+impl Default for Shares {
+    fn default() -> Shares {
+        let (links, bell, tables) = (Share::new(LINKS), Share::new(BELL), Share::new(TABLES));
+        Shares { links, bell, tables, behind: false }
+    }
+}
+
+/// News in the order in which they are to be told, the last of each device only.
+#[derive(Default)]
+struct News {
+    events: Vec<LinkEvent>,
+    /// Where the last state of a device is, unless it has gone since.
+    places: HashMap<u32, usize>,
+}
+
+impl News {
+    fn add(&mut self, event: LinkEvent) {
+        match &event {
+            LinkEvent::Changed(link) => {
+                if let Some(place) = self.places.get(&link.index)
+                    && let Some(old) = self.events.get_mut(*place)
+                {
+                    *old = event;
+                    return;
+                }
+                self.places.insert(link.index, self.events.len());
+            }
+            LinkEvent::Gone { index, .. } => {
+                self.places.remove(index);
+            }
+            LinkEvent::Overrun if self.events.contains(&LinkEvent::Overrun) => return,
+            LinkEvent::Addressed(_) | LinkEvent::Overrun => {}
+        }
+        self.events.push(event);
+    }
+}
+
+impl Server {
+    /// The kernel has news about devices.
+    pub(super) fn links(&mut self) {
+        let start = Instant::now();
+        let mut news = News::default();
+        if let Err(error) = self.watch.drain(|event| news.add(event)) {
+            warn!("netlink: {error}");
+            news.add(LinkEvent::Overrun);
+        }
+        for event in &news.events {
+            debug!("netlink: {event:?}");
+            self.ground.lans.note(event, &mut self.ground.netlink);
+            for port in &mut self.ports {
+                port.note(event, &mut self.ground);
+            }
+        }
+        self.shares.links.rest(start, Instant::now());
+        self.attend(Token::Links, false);
+    }
+
+    /// A worker has something for the control side. The ports are asked for addresses by the timers, which
+    /// run next.
+    pub(super) fn bell(&mut self) -> Next {
+        let start = Instant::now();
+        let _ = self.ground.bell.read();
+        let next = self.endings();
+        self.shares.behind = true;
+        if !self.shares.tables.rests() {
+            self.refresh_tables();
+        }
+        self.shares.bell.rest(start, Instant::now());
+        self.attend(Token::Bell, false);
+        next
+    }
+
+    /// Makes tables and filters follow the ports.
+    fn refresh_tables(&mut self) {
+        let start = Instant::now();
+        self.shares.behind = false;
+        if let Err(error) = self.ground.lans.refresh() {
+            warn!("{error}");
+        }
+        self.shares.tables.rest(start, Instant::now());
+    }
+
+    /// Watches what has rested. Returns when the next one has.
+    pub(super) fn end_rests(&mut self, now: Instant) -> Option<Instant> {
+        if self.shares.links.wake(now) {
+            self.attend(Token::Links, true);
+        }
+        if self.shares.bell.wake(now) {
+            self.attend(Token::Bell, true);
+        }
+        if self.shares.tables.wake(now) && self.shares.behind {
+            self.refresh_tables();
+        }
+        let Shares { links, bell, tables, behind } = &self.shares;
+        let tables = tables.due().filter(|_| *behind);
+        sooner(sooner(links.due(), bell.due()), tables)
+    }
+
+    /// Watches one of the two sources, or no longer.
+    fn attend(&self, token: Token, on: bool) {
+        let interest = if on { Interest::EPOLLIN } else { Interest::empty() };
+        let fd = if token == Token::Bell { self.ground.bell.as_fd() } else { self.watch.as_fd() };
+        if let Err(error) = self.poller.modify(&borrowed(fd), interest, token.number()) {
+            warn!("epoll: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::uplink::LinkInfo;
+
+    fn changed(index: u32, mtu: u32) -> LinkEvent {
+        LinkEvent::Changed(LinkInfo { index, mtu, ..LinkInfo::default() })
+    }
+
+    #[test]
+    fn only_the_last_state_of_a_device_is_told_and_none_from_before_its_end() {
+        let gone = LinkEvent::Gone { index: 1, name: "a".into() };
+        let mut news = News::default();
+        for event in [
+            changed(1, 1),
+            changed(2, 1),
+            changed(1, 2),
+            LinkEvent::Overrun,
+            LinkEvent::Overrun,
+            gone.clone(),
+            changed(1, 3),
+            changed(1, 4),
+        ] {
+            news.add(event);
+        }
+        let expected = [changed(1, 2), changed(2, 1), LinkEvent::Overrun, gone, changed(1, 4)];
+        assert_eq!(news.events, expected);
+    }
+}
