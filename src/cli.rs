@@ -3,12 +3,14 @@
 //! The doc comments below are the help text. Values stay strings on purpose: clap would stop at the
 //! first value that it cannot parse, while we owe the user every fault at once
 //! (`config::resolve` collects them). Clap itself only refuses what it cannot make sense of at all
-//! (an unknown flag, a flag without its value) and ends with 2, as our own usage errors do.
+//! (an unknown flag, a flag without its value); `typing.rs` puts that into our own words.
 //!
 //! The flags are global, so that the printers (`qemu-args` and its siblings) take the very same
 //! ones, before or after their name. What can go wrong: a flag that changes meaning between the
 //! printers and the program itself would print arguments that do not fit the running port, so there
 //! is exactly one definition of each.
+
+pub mod typing;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use log::LevelFilter;
 
 use crate::error::{Error, Result};
 use crate::print::{Printer, Qemu};
+use crate::suggest;
 
 /// The names that `--log-level` takes.
 pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
@@ -130,7 +133,8 @@ pub struct PortFlags {
     #[arg(long, global = true)]
     pub client: bool,
 
-    /// What carries the frames: macvtap (a kernel device) or macvlan (userspace) [default: macvtap]
+    /// What carries the frames: macvtap (a kernel device) or macvlan (userspace; also: switch)
+    /// [default: macvtap]
     #[arg(long = "type", global = true, value_name = "TYPE")]
     pub kind: Option<String>,
 
@@ -238,9 +242,15 @@ impl Args {
     /// The level to log at. An unknown one is a fault of `config::resolve`; until that is told,
     /// the default serves.
     pub fn level(&self) -> LevelFilter {
-        let name = self.log_level.as_deref().unwrap_or("info");
-        LOG_LEVELS.iter().find(|(n, _)| *n == name).map_or(LevelFilter::Info, |(_, level)| *level)
+        self.log_level.as_deref().and_then(level_of).unwrap_or(LevelFilter::Info)
     }
+}
+
+/// The level of that name, in capitals or not; `warning` is what other programs call `warn`.
+pub fn level_of(name: &str) -> Option<LevelFilter> {
+    let name = suggest::plain(name);
+    let name = if name == "warning" { "warn" } else { &name };
+    LOG_LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level)
 }
 
 /// True if `--print-capabilities` is among the raw arguments. The vhost-user specification wants

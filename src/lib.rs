@@ -29,6 +29,7 @@
 //! ```
 //!
 //! * [`cli`], [`config`]: what the user typed; what the program needs, with every fault reported.
+//! * [`suggest`]: "did you mean ...?".
 //! * [`print`](mod@print): what to give QEMU, libvirt and cloud-hypervisor.
 //! * [`server`]: the control loop: sockets, the front door, sessions, ports, signals.
 //! * [`device`]: what a front-end negotiates with; the vhost crates' view of our rings.
@@ -59,6 +60,7 @@ pub mod print;
 pub mod queue;
 pub mod server;
 pub mod stats;
+pub mod suggest;
 pub mod switch;
 pub mod uplink;
 

@@ -1,12 +1,12 @@
 //! The program: parse, log, then check, print or run.
 //!
 //! All decisions are in the library; here an error becomes lines on stderr and an exit code
-//! (2 for bad usage, 1 for everything else).
+//! (`error.rs`).
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use vhost_user_macvtap::cli::typing::{self, Refusal};
 use vhost_user_macvtap::cli::{self, Args, Command};
 use vhost_user_macvtap::error::{Error, Result};
 use vhost_user_macvtap::server::identity;
@@ -17,7 +17,15 @@ fn main() -> ExitCode {
     if cli::asks_for_capabilities(std::env::args_os()) {
         return show(print::capabilities_json());
     }
-    let args = Args::parse();
+    let args = match typing::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(Refusal::Answer(answer)) => answer.exit(),
+        Err(Refusal::Faults(faults)) => {
+            let error = Error::Usage(faults);
+            eprintln!("{error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
     if let Err(error) = start_logging(&args) {
         eprintln!("the log: {error}");
         return ExitCode::FAILURE;

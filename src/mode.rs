@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::suggest;
+
 /// How a port shares its parent with its siblings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -49,8 +51,15 @@ impl FromStr for Mode {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Mode, String> {
-        Mode::ALL.into_iter().find(|mode| mode.name() == text).ok_or_else(|| {
-            format!("'{text}' is not a mode: bridge, vepa, private, passthru or source")
+        // QEMU's, VFIO's and libvirt's spelling.
+        let word = match suggest::plain(text) {
+            word if word == "passthrough" => Mode::Passthru.name().to_owned(),
+            word => word,
+        };
+        Mode::ALL.into_iter().find(|mode| mode.name() == word).ok_or_else(|| {
+            let names = Mode::ALL.map(Mode::name);
+            let question = suggest::question(text, &names, suggest::FOREIGN_VALUES);
+            format!("'{text}' is not a mode: bridge, vepa, private, passthru or source{question}")
         })
     }
 }
@@ -64,6 +73,9 @@ mod tests {
         for mode in Mode::ALL {
             assert_eq!(mode.name().parse::<Mode>().unwrap(), mode);
         }
-        assert!("Bridge".parse::<Mode>().is_err());
+        assert_eq!("Bridge".parse::<Mode>().unwrap(), Mode::Bridge);
+        assert_eq!("PassThrough".parse::<Mode>().unwrap(), Mode::Passthru);
+        let fault = "brigde".parse::<Mode>().unwrap_err();
+        assert!(fault.ends_with("passthru or source; did you mean bridge?"), "{fault}");
     }
 }

@@ -11,6 +11,7 @@
 //! | `printers` | what is printed for a VMM is what the running port has |
 //! | `sockets` | the socket's owner, group and mode, as the VMM's user meets them |
 //! | `starting` | a start that fails makes nothing, and says everything |
+//! | `typing` | what a new user types: other programs' words, wrong letters, wrong tables |
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
@@ -75,5 +76,7 @@ mod toll;
 mod truncation;
 #[path = "cases/turns.rs"]
 mod turns;
+#[path = "cases/typing.rs"]
+mod typing;
 #[path = "cases/unit.rs"]
 mod unit;

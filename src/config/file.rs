@@ -10,7 +10,8 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use super::words::{Place, Words, known_key};
+use super::words::{Place, Words, known_key, meant_key};
+use crate::suggest;
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -40,11 +41,17 @@ pub fn parse(file: &str, text: &str, faults: &mut Vec<String>) -> Document {
     let mut errors: Vec<_> =
         errors.iter().map(|error| (error.span().unwrap_or_default().start, error)).collect();
     errors.sort_by_key(|(start, _)| *start);
+    let mut told = None;
     for (start, error) in &errors {
         let line = walk.line(*start);
         // Toml's messages may have several lines; a fault has one.
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
-        faults.push(format!("{file}:{line}: not TOML: {message}"));
+        // What follows in the same line follows from the same mistake.
+        if told != Some(line) {
+            let remedy = "write key = \"text\" or key = 12, and [[port]] before each port's";
+            faults.push(format!("{file}:{line}: not TOML: {message}; {remedy}"));
+        }
+        told = Some(line);
     }
     if !errors.is_empty() {
         // The rest would be guesses on what was recovered.
@@ -70,34 +77,50 @@ impl<'a> Walk<'a> {
 
     fn document(&self, table: &DeTable, faults: &mut Vec<String>) -> Document {
         let mut document = Document::default();
+        let mut strays = Vec::new();
         for (key, value) in in_order(table) {
             let line = self.line(key.span().start);
-            let here = format!("{}:{line}", self.file);
-            match (key.get_ref().as_ref(), value.get_ref()) {
-                ("defaults", DeValue::Table(table)) => {
-                    let words =
-                        self.words(Place::Defaults(self.file.to_owned(), line), table, faults);
-                    if words.has("socket") {
-                        faults.push(format!(
-                            "{}: a socket belongs to one port; move it to a [[port]] table",
-                            words.missing("socket")
-                        ));
+            let name = key.get_ref().as_ref();
+            let meant = suggest::nearest(name, &TABLES, FOREIGN_TABLES);
+            if let Some(fault) = misnamed(name, meant, value.get_ref()) {
+                faults.push(format!("{}:{line}: {fault}", self.file));
+            }
+            // What was meant is read all the same, so that one mistake is not told as several.
+            match (meant, value.get_ref()) {
+                (Some("defaults"), DeValue::Table(table)) => {
+                    document.defaults = Some(self.defaults(line, table, faults));
+                }
+                (Some("defaults"), DeValue::Array(tables)) => {
+                    if let Some(DeValue::Table(table)) = tables.first().map(Spanned::get_ref) {
+                        document.defaults = Some(self.defaults(line, table, faults));
                     }
-                    document.defaults = Some(words);
                 }
-                ("port", DeValue::Array(tables)) => {
-                    document.ports = self.ports(tables, faults);
+                (Some("port"), DeValue::Array(tables)) => {
+                    document.ports.extend(self.ports(tables, faults));
                 }
-                ("defaults", _) => faults.push(format!("{here}: write [defaults], a table")),
-                ("port", _) => {
-                    faults.push(format!("{here}: write [[port]], with two brackets, for each port"))
+                (Some("port"), DeValue::Table(table)) => {
+                    let place = Place::PortTable(self.file.to_owned(), 1, line);
+                    document.ports.push(self.words(place, table, faults));
                 }
-                (other, _) => faults.push(format!(
-                    "{here}: '{other}' is not known; a file holds [defaults] and [[port]] tables"
-                )),
+                _ => strays.extend(meant_key(name).map(|key| (key, line))),
             }
         }
+        for (key, line) in strays {
+            let place = Place::Defaults(self.file.to_owned(), line);
+            document.defaults.get_or_insert_with(|| Words::new(place)).spoil(key);
+        }
         document
+    }
+
+    fn defaults(&self, line: usize, table: &DeTable, faults: &mut Vec<String>) -> Words {
+        let words = self.words(Place::Defaults(self.file.to_owned(), line), table, faults);
+        if words.has("socket") {
+            faults.push(format!(
+                "{}: a socket belongs to one port; move it to a [[port]] table",
+                words.missing("socket")
+            ));
+        }
+        words
     }
 
     fn ports(&self, tables: &DeArray, faults: &mut Vec<String>) -> Vec<Words> {
@@ -121,18 +144,93 @@ impl<'a> Walk<'a> {
         let mut wrong = Vec::new();
         for (key, value) in in_order(table) {
             let line = self.line(key.span().start);
-            let read = known_key(key.get_ref()).and_then(|key| Ok((key, as_text(key, value)?)));
-            match read {
+            let known = known_key(key.get_ref());
+            let meant = known.as_ref().ok().copied().or_else(|| meant_key(key.get_ref()));
+            match known.and_then(|key| Ok((key, as_text(key, value)?))) {
                 Ok((key, text)) => {
                     words.add(key, text, Some(line));
                 }
-                Err(reason) => wrong.push((line, reason)),
+                Err(reason) => {
+                    meant.into_iter().for_each(|key| words.spoil(key));
+                    wrong.push((line, reason));
+                }
             }
         }
         // Only now, because the socket that names the port may come last.
         let wrong = wrong.iter().map(|(line, why)| format!("{}: {why}", words.piece(Some(*line))));
         faults.extend(wrong);
         words
+    }
+}
+
+/// What is wrong with a name at the top of the file, if anything is.
+fn misnamed(name: &str, meant: Option<&str>, value: &DeValue) -> Option<String> {
+    let holds = "a file holds [defaults] and [[port]] tables";
+    let (one, many) = (matches!(value, DeValue::Table(_)), matches!(value, DeValue::Array(_)));
+    match (name, meant) {
+        ("defaults", _) if one => None,
+        ("port", _) if many => None,
+        ("defaults", _) => Some("write [defaults], a table, with one bracket".to_owned()),
+        ("port", _) => Some("write [[port]], with two brackets, for each port".to_owned()),
+        (_, Some("defaults")) if one || many => {
+            Some(format!("'{name}' is not known; did you mean [defaults]?"))
+        }
+        (_, Some("port")) if one || many => {
+            Some(format!("'{name}' is not known; did you mean [[port]]?"))
+        }
+        _ if FLAGS_ONLY.contains(&suggest::plain(name).as_str()) => Some(format!(
+            "'{name}' is not known; {holds}; give the flag --{}",
+            suggest::plain(name)
+        )),
+        _ => Some(match meant_key(name) {
+            Some(key) => {
+                format!("'{name}' is not known here; {holds}; move {key} below one of them")
+            }
+            None => format!("'{name}' is not known; {holds}"),
+        }),
+    }
+}
+
+/// The tables of a file.
+const TABLES: [&str; 2] = ["defaults", "port"];
+
+/// What other programs call them.
+const FOREIGN_TABLES: &[(&str, &str)] = &[
+    ("default", "defaults"),
+    ("global", "defaults"),
+    ("globals", "defaults"),
+    ("general", "defaults"),
+    ("common", "defaults"),
+    ("main", "defaults"),
+    ("ports", "port"),
+    ("vm", "port"),
+    ("vms", "port"),
+    ("guest", "port"),
+    ("guests", "port"),
+    ("interface", "port"),
+    ("interfaces", "port"),
+    ("net", "port"),
+    ("nic", "port"),
+    ("device", "port"),
+    ("network", "port"),
+];
+
+/// What belongs to the process and has a flag only.
+const FLAGS_ONLY: [&str; 5] = ["workers", "busy-poll", "log-level", "one-off", "config"];
+
+/// Puts the faults of a file into the order of its lines. They are found in several rounds (names,
+/// values, ports against each other), and each begins with its place. The others stay where they are.
+pub fn in_line_order(file: &str, faults: &mut [String]) {
+    let line = |fault: &str| -> Option<usize> {
+        let rest = fault.strip_prefix(file)?.strip_prefix(':')?;
+        rest.split(':').next()?.parse().ok()
+    };
+    let places: Vec<usize> =
+        (0..faults.len()).filter(|&index| line(&faults[index]).is_some()).collect();
+    let mut sorted: Vec<String> = places.iter().map(|&index| faults[index].clone()).collect();
+    sorted.sort_by_key(|fault| line(fault));
+    for (index, fault) in places.into_iter().zip(sorted) {
+        faults[index] = fault;
     }
 }
 
@@ -204,7 +302,7 @@ mod tests {
         for start in [
             "f:1: 'workers' is not known; a file holds [defaults] and [[port]] tables",
             "f:3: [defaults]: socket: a socket belongs to one port;",
-            "f:4: [defaults]: 'queues' is not a key of a port; the keys are socket,",
+            "f:4: [defaults]: 'queues' is not a key of a port; did you mean queue-pairs? The keys",
             "f:6: [[port]] 1 (socket=/a): mtu: a string, number or boolean is wanted, not a float",
             "f:7: [[port]] 1 (socket=/a): mode: empty;",
             "f:8: [[port]] 1 (socket=/a): source: a list of strings is wanted",

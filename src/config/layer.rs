@@ -14,6 +14,7 @@ use super::words::Words;
 use super::{Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, ReservedGroups};
 use crate::mac::Mac;
 use crate::mode::Mode;
+use crate::suggest::{FOREIGN_VALUES, plain, question};
 
 /// A Unix socket address holds 108 bytes, the last of which is the terminating zero.
 const MAX_SOCKET_PATH: usize = 107;
@@ -112,7 +113,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn key<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Given<T> {
         let Some(text) = self.words.text(key) else {
-            return Given::Absent;
+            return if self.words.is_spoilt(key) { Given::Bad } else { Given::Absent };
         };
         match parse(text) {
             Ok(value) => Given::Is(value),
@@ -190,10 +191,14 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
-    match text {
+    match plain(text).as_str() {
         "macvtap" => Ok(Kind::Macvtap),
-        "macvlan" => Ok(Kind::Macvlan),
-        _ => Err(format!("'{text}' is not a type: macvtap or macvlan")),
+        // What it is: a switch of our own.
+        "macvlan" | "switch" => Ok(Kind::Macvlan),
+        _ => {
+            let question = question(text, &["macvtap", "macvlan", "switch"], FOREIGN_VALUES);
+            Err(format!("'{text}' is not a type: macvtap or macvlan (also: switch){question}"))
+        }
     }
 }
 
@@ -209,9 +214,11 @@ fn station(text: &str) -> Result<Mac, String> {
 }
 
 fn mac(text: &str) -> Result<MacChoice, String> {
-    match text {
+    match plain(text).as_str() {
         "auto" => Ok(MacChoice::Auto),
-        _ => Ok(MacChoice::Given(station(text)?)),
+        _ => station(text)
+            .map(MacChoice::Given)
+            .map_err(|reason| format!("{reason}{}", question(text, &["auto"], &[]))),
     }
 }
 
@@ -256,18 +263,24 @@ fn memory_limit(text: &str) -> Result<u64, String> {
 }
 
 fn mac_changes(text: &str) -> Result<MacChanges, String> {
-    match text {
+    match plain(text).as_str() {
         "allow" => Ok(MacChanges::Allow),
         "deny" => Ok(MacChanges::Deny),
-        _ => Err(format!("'{text}' is neither allow nor deny")),
+        _ => {
+            let question = question(text, &["allow", "deny"], FOREIGN_VALUES);
+            Err(format!("'{text}' is neither allow nor deny{question}"))
+        }
     }
 }
 
 fn reserved_groups(text: &str) -> Result<ReservedGroups, String> {
-    match text {
+    match plain(text).as_str() {
         "deliver" => Ok(ReservedGroups::Deliver),
         "drop" => Ok(ReservedGroups::Drop),
-        _ => Err(format!("'{text}' is neither deliver nor drop")),
+        _ => {
+            let question = question(text, &["deliver", "drop"], &[]);
+            Err(format!("'{text}' is neither deliver nor drop{question}"))
+        }
     }
 }
 
@@ -284,7 +297,7 @@ fn guard(text: &str) -> Result<Guard, String> {
 }
 
 fn on_off(text: &str) -> Result<bool, String> {
-    match text {
+    match plain(text).as_str() {
         "on" | "true" | "yes" => Ok(true),
         "off" | "false" | "no" => Ok(false),
         _ => Err(format!("'{text}' is neither on nor off")),

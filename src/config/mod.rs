@@ -24,6 +24,7 @@ mod words;
 pub use access::{Account, SocketAccess};
 pub use derived::{auto_mac, derived_name, machine_id};
 pub use resolve::resolve;
+pub use words::KEYS;
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;

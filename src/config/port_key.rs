@@ -4,7 +4,7 @@
 //! (A socket path with one can be given by `--socket-path` or in a file.) Every faulty piece is
 //! reported, and the rest is still read, so that one typing error does not hide the next.
 
-use super::words::{Place, Words, known_key};
+use super::words::{Place, Words, known_key, meant_key};
 
 /// Reads the n-th `--port` (from 1).
 pub fn read(number: usize, text: &str, faults: &mut Vec<String>) -> Words {
@@ -29,12 +29,23 @@ fn read_piece(piece: &str, words: &mut Words) -> Result<(), String> {
     }
     let Some((key, value)) = piece.split_once('=') else {
         return Err(match known_key(piece) {
-            Ok(key) => format!("'{key}' has no value; write {key}=VALUE"),
-            Err(_) => format!("'{piece}' has no '='; write key=value, joined by commas"),
+            Ok(key) => {
+                words.spoil(key);
+                format!("'{key}' has no value; write {key}=VALUE")
+            }
+            Err(_) => {
+                let meant = meant_key(piece);
+                meant.into_iter().for_each(|key| words.spoil(key));
+                let question = meant.map_or(String::new(), |key| format!("; did you mean {key}=?"));
+                format!("'{piece}' has no '='; write key=value, joined by commas{question}")
+            }
         });
     };
-    let key = known_key(key)?;
+    let key = known_key(key).inspect_err(|_| {
+        meant_key(key).into_iter().for_each(|meant| words.spoil(meant));
+    })?;
     if value.is_empty() {
+        words.spoil(key);
         return Err(format!("{key}=: empty; give a value or leave the key out"));
     }
     if !words.add(key, value.to_owned(), None) {
@@ -67,8 +78,9 @@ mod tests {
     #[test]
     fn names_every_faulty_piece() {
         let keys = KEYS.join(", ");
-        let unknown =
-            format!("--port 2 (socket=/s): 'queues' is not a key of a port; the keys are {keys}");
+        let unknown = format!(
+            "--port 2 (socket=/s): 'queues' is not a key of a port; did you mean queue-pairs? The keys are {keys}"
+        );
         assert_eq!(
             faults("queues=2,mtu,foo,mode=,mtu=1400,mtu=1500,,socket=/s"),
             [

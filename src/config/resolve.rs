@@ -12,10 +12,11 @@ use super::given::Given;
 use super::layer::Layer;
 use super::words::{Place, Words};
 use super::{Config, Workers, file, port_key};
-use crate::cli::{Args, LOG_LEVELS, PortFlags};
+use crate::cli::{Args, LOG_LEVELS, PortFlags, level_of};
 use crate::error::{Error, Result};
 use crate::mode::Mode;
 use crate::queue::worker::LINGER;
+use crate::suggest;
 
 /// The configuration that the arguments (and the file they name) ask for.
 pub fn resolve(args: &Args) -> Result<Config> {
@@ -65,6 +66,9 @@ pub fn resolve(args: &Args) -> Result<Config> {
     log_level(args.log_level.as_deref(), &mut faults);
 
     if !faults.is_empty() {
+        if let Some(file) = &args.config {
+            file::in_line_order(&file.display().to_string(), &mut faults);
+        }
         return Err(Error::Usage(faults.iter().map(|fault| one_line(fault)).collect()));
     }
     // An inherited connection that has ended cannot come back.
@@ -166,14 +170,16 @@ fn workers(text: Option<&str>, faults: &mut Vec<String>) -> Workers {
     let Some(text) = text else {
         return Workers::Auto;
     };
-    if text == "per-queue" {
+    if suggest::plain(text) == "per-queue" {
         return Workers::PerQueue;
     }
     match text.parse() {
         Ok(count @ 1..) => return Workers::Count(count),
         Ok(_) => faults.push("--workers 0: nobody would carry a frame; use 1 or more".to_owned()),
         Err(_) => {
-            faults.push(format!("--workers {text}: neither a number from 1 nor per-queue"));
+            let question = suggest::question(text, &["per-queue"], &[]);
+            faults
+                .push(format!("--workers {text}: neither a number from 1 nor per-queue{question}"));
         }
     }
     Workers::Auto
@@ -195,10 +201,13 @@ fn busy_poll(text: Option<&str>, faults: &mut Vec<String>) -> Duration {
 
 fn log_level(text: Option<&str>, faults: &mut Vec<String>) {
     if let Some(text) = text
-        && !LOG_LEVELS.iter().any(|(name, _)| *name == text)
+        && level_of(text).is_none()
     {
-        let names = LOG_LEVELS.map(|(name, _)| name).join(", ");
-        faults.push(format!("--log-level {text}: not a level; the levels are {names}"));
+        let names = LOG_LEVELS.map(|(name, _)| name);
+        let foreign = [("verbose", "debug"), ("critical", "error"), ("notice", "info")];
+        let question = suggest::question(text, &names, &foreign);
+        let names = names.join(", ");
+        faults.push(format!("--log-level {text}: not a level; the levels are {names}{question}"));
     }
 }
 

@@ -4,7 +4,9 @@
 //! keys of a `--port` with its number and socket (`--port 2 (socket=/run/b.sock): mtu=12`), those of
 //! a file with its line (`/etc/ports.toml:7: [[port]] 2 (socket=/run/b.sock): mtu=12`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::suggest::{self, FOREIGN_KEYS};
 
 /// The keys of a port, in the order in which messages list them.
 pub const KEYS: [&str; 19] = [
@@ -31,9 +33,19 @@ pub const KEYS: [&str; 19] = [
 
 /// The entry of [`KEYS`] that `text` is, or a message that lists them all.
 pub fn known_key(text: &str) -> Result<&'static str, String> {
-    KEYS.into_iter()
-        .find(|key| *key == text)
-        .ok_or_else(|| format!("'{text}' is not a key of a port; the keys are {}", KEYS.join(", ")))
+    KEYS.into_iter().find(|key| *key == text).ok_or_else(|| {
+        let question = suggest::question(text, &KEYS, FOREIGN_KEYS);
+        let what = format!("'{text}' is not a key of a port{question}");
+        match question.is_empty() {
+            true => format!("{what}; the keys are {}", KEYS.join(", ")),
+            false => format!("{what} The keys are {}", KEYS.join(", ")),
+        }
+    })
+}
+
+/// The key that was most likely meant by one that is not known.
+pub fn meant_key(text: &str) -> Option<&'static str> {
+    suggest::nearest(text, &KEYS, FOREIGN_KEYS)
 }
 
 /// The flag that gives a key's value.
@@ -68,6 +80,8 @@ pub enum Place {
 pub struct Words {
     place: Place,
     words: BTreeMap<&'static str, Word>,
+    /// Keys that were given in a form which has been reported.
+    spoilt: BTreeSet<&'static str>,
     /// The inherited descriptor, which only the flags can give.
     pub fd: Option<String>,
 }
@@ -75,7 +89,7 @@ pub struct Words {
 impl Words {
     /// A place that says nothing yet.
     pub fn new(place: Place) -> Words {
-        Words { place, words: BTreeMap::new(), fd: None }
+        Words { place, words: BTreeMap::new(), spoilt: BTreeSet::new(), fd: None }
     }
 
     /// Adds a value. False if the key has one already, which then stays.
@@ -83,6 +97,17 @@ impl Words {
         let new = !self.words.contains_key(key);
         self.words.entry(key).or_insert(Word { text, line });
         new
+    }
+
+    /// The key was meant, but its name or value was no good, which has been reported: nobody shall say
+    /// that it is missing.
+    pub fn spoil(&mut self, key: &'static str) {
+        self.spoilt.insert(key);
+    }
+
+    /// Whether the key was given in a form that has been reported.
+    pub fn is_spoilt(&self, key: &str) -> bool {
+        self.spoilt.contains(key)
     }
 
     /// The value of a key as typed.

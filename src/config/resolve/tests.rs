@@ -142,7 +142,8 @@ fn all_faults_are_told_at_once() {
              --port socket=/run/a.sock,parent=eth0,queue-pairs=33,foo=1"
         ),
         [
-            "--mode brigde: 'brigde' is not a mode: bridge, vepa, private, passthru or source",
+            "--mode brigde: 'brigde' is not a mode: bridge, vepa, private, passthru or source; \
+             did you mean bridge?",
             "--port 1 (socket=/run/a.sock): mtu=12: below 68; leave it out to use the parent's",
             unknown.as_str(),
             "--port 2 (socket=/run/a.sock): queue-pairs=33: queue pairs are a number from 1 to 32",

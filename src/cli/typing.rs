@@ -1,0 +1,243 @@
+//! A command line with wrong words.
+//!
+//! Clap stops at the first word that it does not know, and answers in several lines. A user owes the
+//! answer "which word, and which one instead" to every wrong word at once, in one line each, as for wrong
+//! values. So a wrong flag is reported, replaced by the one that was most likely meant, and the line is
+//! read again; the values behind it are judged as if it had been right. Where no flag is near, the word
+//! goes, and with it the right to say anything about what may be missing then.
+//!
+//! What can go wrong: a word that stood behind an unknown flag may be its value or not. It is taken for
+//! the value unless it begins with `-` or is a command.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
+
+use super::Args;
+use crate::config;
+use crate::error::Error;
+use crate::suggest::{self, FOREIGN_FLAGS, FOREIGN_KEYS};
+
+/// Why there is nothing to be run.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Clap's own answer: help, version.
+    Answer(clap::Error),
+    /// What is wrong, one line each.
+    Faults(Vec<String>),
+}
+
+/// The commands, with what other programs or habits call them.
+const COMMANDS: [&str; 3] = ["qemu-args", "libvirt-xml", "cloud-hypervisor-args"];
+const FOREIGN_COMMANDS: &[(&str, &str)] = &[
+    ("qemu", "qemu-args"),
+    ("qemu-arg", "qemu-args"),
+    ("qemu-cmdline", "qemu-args"),
+    ("libvirt", "libvirt-xml"),
+    ("libvirt-args", "libvirt-xml"),
+    ("virsh", "libvirt-xml"),
+    ("xml", "libvirt-xml"),
+    ("cloud-hypervisor", "cloud-hypervisor-args"),
+    ("ch", "cloud-hypervisor-args"),
+    ("ch-args", "cloud-hypervisor-args"),
+    ("chv", "cloud-hypervisor-args"),
+];
+
+/// More wrong words than this are not looked for.
+const MOST: usize = 20;
+
+/// Reads the words of a command line, the program's name first.
+///
+/// # Errors
+/// Help or version was asked for, or words are wrong.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Refusal> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    let (mut faults, mut certain) = (Vec::new(), true);
+    while faults.len() < MOST {
+        let error = match Args::try_parse_from(&words) {
+            Ok(args) if faults.is_empty() => return Ok(args),
+            Ok(args) => {
+                if certain && let Err(Error::Usage(more)) = config::resolve(&args) {
+                    faults.extend(more);
+                }
+                break;
+            }
+            Err(error) => error,
+        };
+        match error.kind() {
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                if faults.is_empty() =>
+            {
+                return Err(Refusal::Answer(error));
+            }
+            ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
+                let Some(wrong) = wrong_word(&error) else {
+                    faults.push(first_line(&error));
+                    break;
+                };
+                let (fault, instead) = judge(&wrong);
+                faults.push(fault);
+                certain &= instead.is_some();
+                if !replace(&mut words, &wrong, instead.as_deref()) {
+                    break;
+                }
+            }
+            // A word that was put in by us may be short of a value: that is no mistake of the user's.
+            _ if faults.is_empty() => {
+                faults.push(first_line(&error));
+                break;
+            }
+            _ => break,
+        }
+    }
+    Err(Refusal::Faults(faults))
+}
+
+fn wrong_word(error: &clap::Error) -> Option<String> {
+    let context =
+        error.get(ContextKind::InvalidArg).or_else(|| error.get(ContextKind::InvalidSubcommand))?;
+    match context {
+        ContextValue::String(word) => {
+            Some(word.split([' ', '=']).next().unwrap_or(word).to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The refusal of a word, and the word to put in its place.
+fn judge(wrong: &str) -> (String, Option<String>) {
+    let Some(name) = wrong.strip_prefix("--") else {
+        if wrong.starts_with('-') {
+            let fault = format!("{wrong}: flags have two dashes and a whole name; see --help");
+            return (fault, None);
+        }
+        let meant = suggest::nearest(wrong, &COMMANDS, FOREIGN_COMMANDS);
+        let question = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
+        let commands = COMMANDS.join(", ");
+        let fault = format!(
+            "'{wrong}' is not a command, and no flag wants it as its value{question} The commands are \
+             {commands}; a device is given with --parent, a socket with --socket-path"
+        );
+        let fault = if question.is_empty() { fault.replacen(" The", "; the", 1) } else { fault };
+        return (fault, meant.map(str::to_owned));
+    };
+    let known = flags();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let foreign: Vec<(&str, &str)> = FOREIGN_FLAGS.iter().chain(FOREIGN_KEYS).copied().collect();
+    match suggest::nearest(name, &known, &foreign) {
+        Some(meant) => (
+            format!("{wrong}: there is no such flag; did you mean --{meant}?"),
+            Some(format!("--{meant}")),
+        ),
+        None => (format!("{wrong}: there is no such flag; --help lists them"), None),
+    }
+}
+
+/// The names of all flags.
+fn flags() -> Vec<String> {
+    let command = Args::command();
+    let flags = command.get_arguments().filter_map(|arg| arg.get_long());
+    flags.chain(["help", "version", "qemu", "memory"]).map(str::to_owned).collect()
+}
+
+/// Puts another word in the place of a wrong one, or takes it away with its value. False if it is not
+/// found, because clap has shown it otherwise than it was typed.
+fn replace(words: &mut Vec<OsString>, wrong: &str, instead: Option<&str>) -> bool {
+    let is = |word: &OsString| {
+        let word = word.to_string_lossy();
+        word == wrong || word.strip_prefix(wrong).is_some_and(|rest| rest.starts_with('='))
+    };
+    let Some(at) = words.iter().skip(1).position(is).map(|at| at + 1) else { return false };
+    let word = words[at].to_string_lossy().into_owned();
+    match instead {
+        Some(instead) => words[at] = word.replacen(wrong, instead, 1).into(),
+        None => {
+            words.remove(at);
+            let value = words.get(at).map(|next| next.to_string_lossy().into_owned());
+            let is_value = value.is_some_and(|value| {
+                !value.starts_with('-') && !COMMANDS.contains(&value.as_str())
+            });
+            if word.starts_with('-') && !word.contains('=') && is_value {
+                words.remove(at);
+            }
+        }
+    }
+    true
+}
+
+/// Clap's message in one line, with a remedy.
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    format!("{line}; see --help")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn faults(line: &str) -> Vec<String> {
+        let words = std::iter::once("x").chain(line.split_whitespace()).map(OsString::from);
+        match parse(words) {
+            Err(Refusal::Faults(faults)) => faults,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_wrong_flag_is_answered_with_the_right_one() {
+        for (line, meant) in [
+            (
+                "--parnet eth0 --socket-path /s",
+                "--parnet: there is no such flag; did you mean --parent?",
+            ),
+            (
+                "--parent eth0 --socket /s",
+                "--socket: there is no such flag; did you mean --socket-path?",
+            ),
+            ("--iface eth0 --socket-path /s", "did you mean --parent?"),
+            (
+                "--parent eth0 --socket-path=/s --queues=2",
+                "--queues: there is no such flag; did you mean --queue-pairs?",
+            ),
+            ("--parent eth0 --socket-path /s --queue_pairs 2", "did you mean --queue-pairs?"),
+            ("--parent eth0 --socket-path /s --hepl", "did you mean --help?"),
+            (
+                "--parent eth0 --socket-path /s --colour red",
+                "--colour: there is no such flag; --help lists",
+            ),
+            ("--parent eth0 --socket-path /s -p eth0", "-p: flags have two dashes"),
+            ("qemu --parent eth0 --socket-path /s", "did you mean qemu-args? The commands are"),
+            (
+                "eth0 --socket-path /s",
+                "'eth0' is not a command, and no flag wants it as its value; the",
+            ),
+            ("--parent eth0 --mtu 1 --mtu 2", "cannot be used multiple times; see --help"),
+            ("--parent", "a value is required for '--parent <DEV>'"),
+        ] {
+            let faults = faults(line);
+            assert!(faults.len() == 1 && faults[0].contains(meant), "{line}: {faults:#?}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_word_is_told_and_the_values_behind_it() {
+        let faults = faults("--iface eth0 --sokcet-path /s --mode brigde --colour red --mtuu 12");
+        assert_eq!(faults.len(), 4, "{faults:#?}");
+        let faults = self::faults("--iface eth0 --sokcet-path /s --mode brigde --mtuu 12");
+        assert_eq!(faults.len(), 5, "{faults:#?}");
+        assert!(faults[3].starts_with("--mode brigde: ") && faults[4].starts_with("--mtu 12: "));
+    }
+
+    #[test]
+    fn help_is_no_mistake() {
+        for line in ["--help", "qemu-args --help", "--version"] {
+            let words = std::iter::once("x").chain(line.split(' ')).map(OsString::from);
+            assert!(matches!(parse(words), Err(Refusal::Answer(_))), "{line}");
+        }
+    }
+}
