@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `qemu_args` | what is printed for the QEMU at hand |
 //! | `requests` | what a front-end asks for that it was not given, or must not have |
+//! | `logs` | every source of log lines, in a loop; lines that nothing reads |
 //! | `loops` | front-ends that come and go in a loop |
 //! | `recorded`, `toll` | what real front-ends send; what a loop costs the others |
 //! | `memory` | guest memory that is too much, too many, or not what it seems |
@@ -44,6 +45,8 @@ mod cable;
 mod common;
 #[path = "cases/devices.rs"]
 mod devices;
+#[path = "cases/logs.rs"]
+mod logs;
 #[path = "cases/loops.rs"]
 mod loops;
 #[path = "cases/memory.rs"]

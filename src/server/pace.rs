@@ -60,9 +60,9 @@ impl Pace {
 }
 
 /// Requests of a connection that are taken as fast as they come: more than any VMM sends at a start.
-pub const REQUESTS: u32 = 8192;
+pub const REQUESTS: u32 = 4096;
 /// Requests that are taken in a second after that.
-pub const REQUESTS_A_SECOND: u32 = 2000;
+pub const REQUESTS_A_SECOND: u32 = 1000;
 /// The rest of a connection that has used them up.
 const REQUEST_REST: Duration = Duration::from_millis(20);
 
@@ -120,10 +120,10 @@ mod tests {
                 }
             }
         }
-        assert!((8192..8192 + 21_000).contains(&taken), "{taken}");
+        assert!((4096..4096 + 10_500).contains(&taken), "{taken}");
         // A pause earns the whole again.
         assert_eq!(pace.rest(now + Duration::from_secs(60)), None);
-        assert!(pace.left > 4000);
+        assert_eq!(pace.left, REQUESTS);
     }
 
     /// How many connections a front-end gets that comes again at once, in this time.
