@@ -51,6 +51,18 @@ impl Accepts {
         .fold(Accepts::CSUM, |all, (_, one)| all.and(one))
     }
 
+    /// The part of it that makes a difference to a frame with this header: [`super::repair`] makes the same of
+    /// it for two receivers that have this in common.
+    pub fn distinguished(self, header: &[u8; HEADER]) -> Accepts {
+        let csum = Accepts(self.0 & Accepts::CSUM.0);
+        match Fields::of(header).wanted(None) {
+            // Of IPv4 and IPv6 one counts, and the header does not say which.
+            Some(wanted) if wanted.all_of(Accepts::USO4) => Accepts(self.0 & wanted.0),
+            Some(wanted) if self.all_of(wanted) => wanted,
+            _ => csum,
+        }
+    }
+
     const fn and(self, other: Accepts) -> Accepts {
         Accepts(self.0 | other.0)
     }

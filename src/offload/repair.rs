@@ -30,12 +30,12 @@ pub enum Unrepairable {
     Packet,
     /// Its headers have more than [`HEAD`](super::HEAD) bytes.
     Chain,
-    /// It would become more than [`MOST`] frames.
+    /// It would become more frames than may be.
     Pieces,
 }
 
 /// Makes of `frame` (from the Ethernet header on; our own copy, which may be changed) the frames that
-/// a receiver takes, hands them to `emit` in order and returns their number, at least 1.
+/// a receiver takes, at most `most`, hands them to `emit` in order and returns their number, at least 1.
 ///
 /// Their second parts together are no longer than the frame; each has a first part of its own, of at
 /// most [`HEAD`](super::HEAD) bytes.
@@ -46,12 +46,13 @@ pub fn repair(
     header: &[u8; HEADER],
     frame: &mut [u8],
     accepts: Accepts,
+    most: usize,
     emit: &mut Emit<'_>,
 ) -> Result<usize, Unrepairable> {
     match need(header, accepts) {
         Need::Nothing => Ok(whole(&pass(header, accepts), frame, emit)),
         Need::Checksum => plain(Fields::of(header), frame, accepts, emit),
-        Need::Segments => pieces(header, frame, accepts, emit),
+        Need::Segments => pieces(header, frame, accepts, most.min(MOST), emit),
     }
 }
 
@@ -95,6 +96,7 @@ fn pieces(
     header: &[u8; HEADER],
     frame: &mut [u8],
     accepts: Accepts,
+    most: usize,
     emit: &mut Emit<'_>,
 ) -> Result<usize, Unrepairable> {
     let fields = Fields::of(header);
@@ -130,7 +132,7 @@ fn pieces(
     }
     let (from, size) =
         if ufo { (packet.fragment, fragment::piece(size)) } else { (packet.data, size) };
-    if size == 0 || (packet.end - from).div_ceil(size) > MOST {
+    if size == 0 || (packet.end - from).div_ceil(size) > most {
         return Err(Unrepairable::Pieces);
     }
     if ufo {

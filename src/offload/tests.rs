@@ -50,9 +50,10 @@ fn repaired(
     accepts: Accepts,
 ) -> Result<Emitted, Unrepairable> {
     let mut out = Emitted::new();
-    let result = repair(header, &mut frame.to_vec(), accepts, &mut |header, head, payload| {
-        out.push((*header, head.to_vec(), payload.to_vec()));
-    });
+    let result =
+        repair(header, &mut frame.to_vec(), accepts, MOST, &mut |header, head, payload| {
+            out.push((*header, head.to_vec(), payload.to_vec()));
+        });
     match result {
         Ok(count) => assert_eq!(count, out.len()),
         Err(_) => assert!(out.is_empty(), "emitted before it was refused"),

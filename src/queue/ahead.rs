@@ -5,6 +5,8 @@
 //! from turn to turn. Nothing is lost if the ring stops meanwhile: what was popped and not given back is
 //! simply forgotten, and the ring starts again at its used index.
 //!
+//! How many descriptors may be read for that in a turn is bounded by the turn ([`Ahead::fill`]).
+//!
 //! A chain that cannot be used goes back with length 0 when its turn comes, because chains are given back
 //! in order; no frame reaches across it, and none is taken behind it.
 
@@ -76,32 +78,36 @@ impl Ahead {
             || self.pieces.len() - self.spent >= AHEAD_PIECES
     }
 
-    /// Takes chains until they hold `want` bytes, or `most` chains, or there are no more. One that is
-    /// shorter than `header` cannot be used.
+    /// Takes chains until they hold `want` bytes, or `most` chains, or there are no more, or `descriptors` have
+    /// been read, but one chain more than that. One that is shorter than `header` cannot be used.
     pub fn fill(
         &mut self,
         ring: &mut Ring,
         want: usize,
         most: usize,
         header: usize,
+        descriptors: u32,
     ) -> Result<(), Fault> {
+        let before = ring.read_since(0);
         if self.spent >= AHEAD_PIECES {
             self.pieces.drain(..self.spent);
             self.spent = 0;
         }
-        while self.bytes < want && self.chains.len() < most && !self.is_full() {
-            match ring.pop(Access::Writable, &mut self.pieces) {
-                Popped::Empty => break,
+        while self.bytes < want
+            && self.chains.len() < most
+            && !self.is_full()
+            && ring.read_since(before) < descriptors
+        {
+            match ring.pop(Access::Writable, header, u32::MAX, &mut self.pieces) {
+                Popped::Empty | Popped::Costly => break,
                 Popped::Broken(fault) => return Err(fault),
                 Popped::Bad { head } => {
                     self.chains.push_back(Taken { head, pieces: 0, bytes: 0 });
                     self.blocked = true;
                 }
                 Popped::Chain(Chain { head, pieces, bytes }) => {
-                    let bytes = if bytes < header { 0 } else { bytes };
                     self.chains.push_back(Taken { head, pieces, bytes });
                     self.bytes += bytes;
-                    self.blocked = bytes == 0;
                 }
             }
         }

@@ -6,6 +6,7 @@
 //! Every frame's virtio-net header and Ethernet header are copied and judged (`entry.rs`), and used from there.
 //! Chains complete in order, so an entry stays in the batch even when its frame is dropped.
 
+use super::budget::Budget;
 use super::chain::Access;
 use super::copy::{fetch, get};
 use super::entry::{Entry, Fate};
@@ -49,6 +50,10 @@ pub struct Batch {
     /// For the one frame of a batch that lies in more pieces than the kernel takes.
     spill: Vec<u8>,
     spilt: bool,
+    /// Bytes of the chains.
+    bytes: usize,
+    /// A frame of it costs more than others of its length.
+    special: bool,
 }
 
 impl Default for Batch {
@@ -61,21 +66,19 @@ impl Default for Batch {
             small: vec![[0; SMALL]; BATCH],
             spill: vec![0; MAX_FRAME],
             spilt: false,
+            bytes: 0,
+            special: false,
         }
     }
 }
 
 impl Batch {
-    /// Takes up to `most` frames from the ring, until they have `room` bytes, and copies the front of
-    /// each. Returns why it ended, and the bytes of the chains.
-    pub fn fill(
-        &mut self,
-        ring: &mut Ring,
-        features: u64,
-        most: usize,
-        room: usize,
-    ) -> (End, usize) {
-        let filled = self.take(ring, most, room);
+    /// Takes frames from the ring, until they use up the budget of frames, bytes or descriptors, and copies
+    /// the front of each. The descriptors are charged. Returns why it ended.
+    pub fn fill(&mut self, ring: &mut Ring, features: u64, budget: &mut Budget) -> End {
+        let before = ring.read_since(0);
+        let end = self.take(ring, *budget);
+        budget.descriptors = budget.descriptors.saturating_sub(ring.read_since(before));
         // In a loop of its own: it does little but wait for lines that the guest's processor has, and the
         // closer those loads stand the more of them are under way at a time.
         let header = vnet::header_len(features);
@@ -87,16 +90,18 @@ impl Batch {
         if self.spilt {
             self.join();
         }
-        filled
+        end
     }
 
     /// Takes chains from the ring.
-    fn take(&mut self, ring: &mut Ring, most: usize, room: usize) -> (End, usize) {
+    fn take(&mut self, ring: &mut Ring, budget: Budget) -> End {
         self.entries.clear();
         self.pieces.clear();
         self.spilt = false;
+        self.special = false;
         let longest = 2 * usize::from(ring.size()) + 1;
-        let most = most.min(BATCH);
+        let before = ring.read_since(0);
+        let (most, room) = (budget.frames.min(BATCH), budget.bytes);
         let mut bytes = 0;
         loop {
             let Batch { entries, pieces, .. } = self;
@@ -115,15 +120,20 @@ impl Batch {
                 bytes += piece.iov_len;
                 true
             });
-            if entries.len() >= most || bytes >= room || pieces.capacity() - pieces.len() < longest
+            self.bytes = bytes;
+            if entries.len() >= most
+                || bytes >= room
+                || pieces.capacity() - pieces.len() < longest
+                || ring.read_since(before) >= budget.descriptors
             {
                 break;
             }
             let first = self.pieces.len();
             self.pieces.push(NO_PIECE);
-            match ring.pop(Access::Readable, &mut self.pieces) {
-                Popped::Empty => return (End::Empty, bytes),
-                Popped::Broken(fault) => return (End::Broken(fault), bytes),
+            match ring.pop(Access::Readable, 1, u32::MAX, &mut self.pieces) {
+                Popped::Empty => return End::Empty,
+                Popped::Costly => break,
+                Popped::Broken(fault) => return End::Broken(fault),
                 Popped::Bad { head } => self.add(head, Fate::Drop(Drop::BadChain), first),
                 Popped::Chain(chain) => {
                     if chain.pieces >= IOV_MAX && std::mem::replace(&mut self.spilt, true) {
@@ -138,7 +148,7 @@ impl Batch {
                 }
             }
         }
-        (End::Full, bytes)
+        End::Full
     }
 
     /// Joins the pieces of the one entry that has too many in the spill buffer.
@@ -179,26 +189,36 @@ impl Batch {
 
     #[inline]
     fn decide(&mut self, mut fate: impl FnMut(&mut Entry, &[libc::iovec]) -> Fate) {
+        let mut special = false;
         for entry in &mut self.entries {
             if let Fate::Undecided = entry.fate {
                 entry.fate = fate(entry, &self.pieces);
+                special |= entry.is_special();
             }
         }
+        self.special = special;
     }
 
-    /// Leaves so many frames in the batch that no more than about `copies` are made of them, but at
-    /// least one; a flood counts as `flood`. Returns how many were put out, to go back into the ring.
-    pub fn limit(&mut self, copies: usize, flood: usize) -> usize {
-        let mut sum = 0;
-        let fits = self.entries.iter().take_while(|entry| {
-            let before = sum;
-            sum += match entry.fate {
+    /// Leaves so many frames in the batch as the budget has room for, but at least one, and charges them; one for
+    /// many receivers counts `flood` times. Returns how many were put out, to go back into the ring.
+    pub fn limit(&mut self, budget: &mut Budget, flood: usize) -> usize {
+        if !self.special {
+            // What counts once was taken by the budget.
+            budget.charge(self.entries.len(), self.bytes, 0);
+            return 0;
+        }
+        let mut keep = 0;
+        for entry in &self.entries {
+            if keep > 0 && budget.frames_are_spent() {
+                break;
+            }
+            let copies = match entry.fate {
                 Fate::Go(Verdict { to: Receivers::Many(_), .. }) => flood.max(1),
                 _ => 1,
             };
-            before < copies
-        });
-        let keep = fits.count().max(1).min(self.entries.len());
+            budget.charge(copies, entry.len * copies, entry.segments() * copies);
+            keep += 1;
+        }
         let out = self.entries.len() - keep;
         self.entries.truncate(keep);
         out

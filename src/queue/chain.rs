@@ -22,6 +22,15 @@ pub enum Access {
     Writable,
 }
 
+/// Why a chain yields no buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It cannot be right.
+    Bad,
+    /// It has more descriptors than may be read now.
+    Costly,
+}
+
 /// One descriptor chain, popped: its buffers stand in the caller's piece list.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain {
@@ -108,9 +117,13 @@ impl Table {
         Some(libc::iovec { iov_base: host.cast(), iov_len: desc.len as usize })
     }
 
-    /// Follows the chain at `head` and appends its buffers to `pieces`. Returns its bytes, or `None` when
-    /// it cannot be right: too long, an index or address outside, the wrong access, a bad indirect table.
-    /// What was appended by then is the caller's to remove.
+    /// Follows the chain at `head` and appends its buffers to `pieces`, but no more than these have room for:
+    /// the list never grows. Takes the descriptors that it reads from `left`. Returns the chain's bytes.
+    /// What was appended before a refusal is the caller's to remove.
+    ///
+    /// # Errors
+    /// The chain cannot be right: too long, an index or address outside, the wrong access, a bad indirect
+    /// table. Or `left` is used up.
     pub fn walk(
         &self,
         head: u16,
@@ -118,40 +131,71 @@ impl Table {
         map: &GuestMap,
         hint: &mut usize,
         pieces: &mut Vec<libc::iovec>,
-    ) -> Option<usize> {
+        left: &mut u32,
+    ) -> Result<usize, Refused> {
         let mut table = *self;
         let mut index = head;
         let mut indirect = false;
         let mut bytes = 0usize;
         // No chain may be longer than the ring, indirect or not (2.7.5.3.1): bounds loops.
         for _ in 0..=self.entries {
-            let desc = table.read(index)?;
+            let Some(less) = left.checked_sub(1) else { return Err(Refused::Costly) };
+            *left = less;
+            let desc = table.read(index).ok_or(Refused::Bad)?;
             if desc.flags & DESC_F_INDIRECT != 0 {
                 // Plain descriptors may come first, but nothing may follow (2.7.5.3.2).
                 if indirect || desc.flags & DESC_F_NEXT != 0 {
-                    return None;
+                    return Err(Refused::Bad);
                 }
-                (table, index) = (self.indirect(desc, map, hint)?, 0);
+                (table, index) = (self.indirect(desc, map, hint).ok_or(Refused::Bad)?, 0);
                 indirect = true;
                 continue;
             }
             let writable = desc.flags & DESC_F_WRITE != 0;
             if writable != (access == Access::Writable) {
-                return None;
+                return Err(Refused::Bad);
             }
-            // The list was made large enough for every sane chain; it must not grow here.
-            if pieces.len() >= pieces.capacity() {
-                return None;
-            }
-            bytes = bytes.checked_add(desc.len as usize)?;
+            bytes = bytes.checked_add(desc.len as usize).ok_or(Refused::Bad)?;
             if !map.scatter(desc.addr, u64::from(desc.len), hint, pieces) {
-                return None;
+                return Err(Refused::Bad);
             }
             if desc.flags & DESC_F_NEXT == 0 {
-                return Some(bytes);
+                return Ok(bytes);
             }
             index = desc.next;
         }
-        None
+        Err(Refused::Bad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::memory::SharedMemory;
+    use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
+
+    /// The list doubled as often as a guest with many regions wished: tens of MiB for each worker, for good.
+    #[test]
+    fn bug_f22_a_chain_over_many_regions_does_not_make_the_list_grow() {
+        let regions: Vec<_> = (0..1000).map(|n| (GuestAddress(n << 12), 1usize << 12)).collect();
+        let memory = SharedMemory::new(GuestMemoryMmap::from_ranges(&regions).unwrap());
+        let map = GuestMap::new(&memory);
+        let guest = memory.memory();
+        for index in 0..64u64 {
+            guest.write_obj(0x1000u64, GuestAddress(16 * index)).unwrap();
+            guest.write_obj(900u32 << 12, GuestAddress(16 * index + 8)).unwrap();
+            let next = [if index < 63 { DESC_F_NEXT } else { 0 }, index as u16 + 1];
+            guest.write_obj(next, GuestAddress(16 * index + 12)).unwrap();
+        }
+        let mut hint = 0;
+        let base = map.translate(0, 64 * 16, &mut hint).unwrap();
+        // SAFETY: 64 descriptors were found there, page-aligned, and the map outlives the table.
+        let table = unsafe { Table::new(base, 64) };
+        let mut pieces = Vec::with_capacity(2048);
+        let room = pieces.capacity();
+        let (mut hint, mut left) = (0, u32::MAX);
+        let walked = table.walk(0, Access::Readable, &map, &mut hint, &mut pieces, &mut left);
+        assert_eq!(walked, Err(Refused::Bad));
+        assert_eq!(pieces.capacity(), room);
     }
 }

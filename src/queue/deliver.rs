@@ -9,13 +9,19 @@
 //! from the wire may wait for it a while, in a queue of its own (`backlog.rs`); the guest is asked to kick
 //! its receive ring only then.
 //!
+//! How many descriptors of the receiver a frame may take, those of chains that cannot be used included, is
+//! bounded (`budget.rs`): a ring that asks for more counts as empty for this frame.
+//!
 //! With mergeable buffers a frame may take several chains. All of them are given back before any is
 //! published, and their number stands in the header (virtio 1.2, 5.1.6.4).
 
+use super::TURN_FRAMES;
 use super::backlog::Backlog;
+use super::budget::{Excess, SEGMENTS};
 use super::chain::{Access, Chain};
 use super::copy::{Cursor, get};
 use super::express::{self, Slots};
+use super::flood::Flood;
 use super::line::Line;
 use super::ring::{Fault, MAX_RING_SIZE, Popped, Ring};
 use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
@@ -35,6 +41,28 @@ pub struct Frame<'a> {
     pub len: usize,
 }
 
+impl Frame<'_> {
+    /// Makes one contiguous private copy of the frame; `None` when it is longer than the memory.
+    pub fn collect<'a>(&self, into: &'a mut [u8]) -> Option<&'a mut [u8]> {
+        let whole = into.get_mut(..self.len)?;
+        let (head, rest) = whole.split_at_mut_checked(self.head.len())?;
+        head.copy_from_slice(self.head);
+        get(self.body, rest);
+        Some(whole)
+    }
+}
+
+/// How far what waits could be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing waits any more.
+    Empty,
+    /// The guest has no buffers for the first.
+    Waits,
+    /// The turn has done enough.
+    Later,
+}
+
 /// Working memory of a delivery, so that none is allocated.
 pub struct Carry {
     pieces: Vec<libc::iovec>,
@@ -42,6 +70,8 @@ pub struct Carry {
     slots: Slots,
     /// Room for a whole frame that has to be repaired.
     pub(super) whole: Vec<u8>,
+    /// What this turn may still take from receive rings beyond the usual.
+    excess: Excess,
 }
 
 impl Default for Carry {
@@ -52,7 +82,15 @@ impl Default for Carry {
             chains: Vec::with_capacity(usize::from(MAX_RING_SIZE)),
             slots: Slots::default(),
             whole: vec![0; MAX_FRAME],
+            excess: Excess::default(),
         }
+    }
+}
+
+impl Carry {
+    /// A turn begins, with an account of its own.
+    pub fn begin_turn(&mut self) {
+        self.excess = Excess::default();
     }
 }
 
@@ -61,6 +99,8 @@ pub struct Delivery<'a> {
     line: &'a mut Line,
     carry: &'a mut Carry,
     accepts: Accepts,
+    /// The frame is for many.
+    flood: Option<&'a mut Flood>,
     /// Where a frame waits that finds no buffers; none if it may not.
     backlog: Option<&'a mut Backlog>,
 }
@@ -73,34 +113,42 @@ impl<'a> Delivery<'a> {
         backlog: Option<&'a mut Backlog>,
     ) -> Delivery<'a> {
         let accepts = Accepts::of_guest(line.features);
-        Delivery { line, carry, accepts, backlog }
+        Delivery { line, carry, accepts, flood: None, backlog }
     }
 
-    /// Places what waits, as far as there are buffers. `expired` says that the first has waited long
-    /// enough for a guest that has some buffers, but too few for it. Returns true when something still
-    /// waits.
+    /// The frame to deliver is for many.
+    pub fn of_flood(self, flood: Option<&'a mut Flood>) -> Delivery<'a> {
+        Delivery { flood, ..self }
+    }
+
+    /// Places what waits, as far as there are buffers, but a turn's frames at most. `expired` says that the first
+    /// has waited long enough for a guest that has some buffers, but too few for it.
     ///
     /// # Errors
     /// The ring cannot be used any more.
-    pub fn drain(&mut self, mut expired: bool) -> Result<bool, Fault> {
-        let Some(backlog) = self.backlog.take() else { return Ok(false) };
+    pub fn drain(&mut self, mut expired: bool) -> Result<Drained, Fault> {
+        let Some(backlog) = self.backlog.take() else { return Ok(Drained::Empty) };
         let Line { ring: Some(ring), counters, features, enabled: true, .. } = &mut *self.line
         else {
-            return Ok(!backlog.is_empty());
+            return Ok(if backlog.is_empty() { Drained::Empty } else { Drained::Waits });
         };
-        let Carry { pieces, chains, .. } = &mut *self.carry;
-        let mut place =
-            Place { ring, counters, features: *features, pieces, chains, backlog: None };
-        while let Some(frame) = backlog.first() {
+        let Carry { pieces, chains, excess, .. } = &mut *self.carry;
+        let features = *features;
+        let mut place = Place { ring, counters, features, pieces, chains, excess, backlog: None };
+        for _ in 0..TURN_FRAMES {
+            let Some(frame) = backlog.first() else { return Ok(Drained::Empty) };
             match place.place(frame.header, frame.head, frame.body)? {
-                Some(Drop::NoBuffers) if !std::mem::take(&mut expired) => break,
-                Some(Drop::NoBuffers) => place.counters.drop(Drop::NoRoom),
-                Some(reason) => place.counters.drop(reason),
-                None => {}
+                Placed::Now => {}
+                Placed::Later => return Ok(Drained::Later),
+                Placed::Not(Drop::NoBuffers) if !std::mem::take(&mut expired) => {
+                    return Ok(Drained::Waits);
+                }
+                Placed::Not(Drop::NoBuffers) => place.counters.drop(Drop::NoRoom),
+                Placed::Not(reason) => place.counters.drop(reason),
             }
             backlog.pop();
         }
-        Ok(!backlog.is_empty())
+        Ok(if backlog.is_empty() { Drained::Empty } else { Drained::Later })
     }
 
     /// Whether frames wait for buffers.
@@ -143,45 +191,44 @@ impl<'a> Delivery<'a> {
             counters.drop(Drop::NoGuest);
             return Ok(());
         };
-        let Carry { pieces, chains, whole, .. } = &mut *self.carry;
+        let Carry { pieces, chains, whole, excess, .. } = &mut *self.carry;
         let backlog = self.backlog.as_deref_mut();
-        let mut place = Place { ring, counters, features: *features, pieces, chains, backlog };
+        let features = *features;
+        let mut place = Place { ring, counters, features, pieces, chains, excess, backlog };
         if offload::need(frame.header, self.accepts) == Need::Nothing {
             return place.put(&offload::pass(frame.header, self.accepts), frame.head, frame.body);
         }
-        let Some(whole) = collect(frame, whole) else {
-            place.counters.drop(Drop::Long);
-            return Ok(());
-        };
         let mut outcome = Ok(());
-        let repaired = offload::repair(
-            frame.header,
-            whole,
-            self.accepts,
-            &mut |header: &[u8; HEADER], head: &[u8], payload: &[u8]| {
-                let rest = libc::iovec {
-                    iov_base: payload.as_ptr().cast_mut().cast(),
-                    iov_len: payload.len(),
+        let mut put = |header: &[u8; HEADER], head: &[u8], payload: libc::iovec| {
+            if outcome.is_ok() {
+                outcome = place.put(header, head, &[payload]);
+            }
+        };
+        let repaired = match &mut self.flood {
+            Some(flood) => flood.each(frame, self.accepts, &mut put),
+            None => frame.collect(whole).is_some_and(|whole| {
+                let emit = &mut |header: &[u8; HEADER], head: &[u8], payload: &[u8]| {
+                    let iov_base = payload.as_ptr().cast_mut().cast();
+                    put(header, head, libc::iovec { iov_base, iov_len: payload.len() });
                 };
-                if outcome.is_ok() {
-                    outcome = place.put(header, head, &[rest]);
-                }
-            },
-        );
-        if repaired.is_err() {
+                offload::repair(frame.header, whole, self.accepts, SEGMENTS, emit).is_ok()
+            }),
+        };
+        if !repaired {
             place.counters.drop(Drop::Unrepairable);
         }
         outcome
     }
 }
 
-/// Makes one contiguous private copy of a frame.
-fn collect<'a>(frame: &Frame<'_>, into: &'a mut [u8]) -> Option<&'a mut [u8]> {
-    let whole = into.get_mut(..frame.len)?;
-    let (head, rest) = whole.split_at_mut_checked(frame.head.len())?;
-    head.copy_from_slice(frame.head);
-    get(frame.body, rest);
-    Some(whole)
+/// What became of a frame.
+enum Placed {
+    /// It is in the ring.
+    Now,
+    /// The turn has read enough descriptors of this ring.
+    Later,
+    /// It is not, for this reason.
+    Not(Drop),
 }
 
 /// A receive ring and what is needed to fill it.
@@ -191,6 +238,7 @@ struct Place<'a> {
     features: u64,
     pieces: &'a mut Vec<libc::iovec>,
     chains: &'a mut Vec<Chain>,
+    excess: &'a mut Excess,
     backlog: Option<&'a mut Backlog>,
 }
 
@@ -204,16 +252,17 @@ impl Place<'_> {
     ) -> Result<(), Fault> {
         // Nothing overtakes what waits.
         let waits = self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
-        let dropped = if waits { Some(Drop::NoBuffers) } else { self.place(header, head, body)? };
-        match (dropped, &mut self.backlog) {
-            (None, _) => {}
-            (Some(Drop::NoBuffers), Some(backlog)) => {
+        let placed = if waits { Placed::Later } else { self.place(header, head, body)? };
+        match (placed, &mut self.backlog) {
+            (Placed::Now, _) => {}
+            (Placed::Later | Placed::Not(Drop::NoBuffers), Some(backlog)) => {
                 let len = head.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
                 if !backlog.push(&Frame { header, head, body, len }) {
                     self.counters.drop(Drop::NoBuffers);
                 }
             }
-            (Some(reason), _) => self.counters.drop(reason),
+            (Placed::Later, None) => self.counters.drop(Drop::NoBuffers),
+            (Placed::Not(reason), _) => self.counters.drop(reason),
         }
         Ok(())
     }
@@ -224,12 +273,20 @@ impl Place<'_> {
         header: &[u8; HEADER],
         head: &[u8],
         body: &[libc::iovec],
-    ) -> Result<Option<Drop>, Fault> {
+    ) -> Result<Placed, Fault> {
         let header_len = vnet::header_len(self.features);
         let len = head.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
         let whole = header_len + len;
-        if let Some(reason) = self.take(whole, header_len)? {
-            return Ok(Some(reason));
+        let before = self.ring.read_since(0);
+        let taken = self.take(whole, header_len);
+        let read = self.ring.read_since(before);
+        // More than the whole account: it does not fit into a next turn either.
+        let hopeless = self.excess.is_whole();
+        self.excess.charge(whole, read);
+        match taken? {
+            Placed::Now => {}
+            Placed::Later if hopeless => return Ok(Placed::Not(Drop::NoRoom)),
+            other => return Ok(other),
         }
         let mut header = *header;
         header[NUM_BUFFERS..].copy_from_slice(&(self.chains.len() as u16).to_le_bytes());
@@ -257,29 +314,32 @@ impl Place<'_> {
             rest -= filled;
         }
         self.counters.frame(len);
-        Ok(None)
+        Ok(Placed::Now)
     }
 
     /// Takes chains that together hold `whole` bytes, or says why there are none: the ring is then as
     /// it was, but for chains that cannot be right.
-    fn take(&mut self, whole: usize, header: usize) -> Result<Option<Drop>, Fault> {
+    fn take(&mut self, whole: usize, header: usize) -> Result<Placed, Fault> {
         self.pieces.clear();
         self.chains.clear();
         let most = if has(self.features, bit::MRG_RXBUF) { usize::MAX } else { 1 };
+        let (before, allowed) = (self.ring.read_since(0), self.excess.allowed(whole));
         let mut room = 0;
         while room < whole {
             if self.chains.len() >= most {
                 self.ring.unpop(1);
-                return Ok(Some(Drop::NoRoom));
+                return Ok(Placed::Not(Drop::NoRoom));
             }
-            match self.ring.pop(Access::Writable, self.pieces) {
-                Popped::Chain(chain) if room > 0 || chain.bytes >= header => {
+            let least = if room > 0 { 1 } else { header };
+            let left = allowed.saturating_sub(self.ring.read_since(before));
+            match self.ring.pop(Access::Writable, least, left, self.pieces) {
+                Popped::Chain(chain) => {
                     room += chain.bytes;
                     self.chains.push(chain);
                 }
                 // Given back in order, so what was taken before it goes back too, unused. Each such chain
                 // is met once: the guest pays with its own buffers.
-                Popped::Chain(Chain { head, .. }) | Popped::Bad { head } => {
+                Popped::Bad { head } => {
                     for chain in self.chains.drain(..) {
                         self.ring.give_back(chain.head, 0);
                     }
@@ -288,15 +348,19 @@ impl Place<'_> {
                     self.pieces.clear();
                     room = 0;
                 }
+                Popped::Costly => {
+                    self.ring.unpop(self.chains.len() as u16);
+                    return Ok(Placed::Later);
+                }
                 Popped::Empty => {
                     let hopeless = self.ring.all_popped();
                     self.ring.unpop(self.chains.len() as u16);
-                    return Ok(Some(if hopeless { Drop::NoRoom } else { Drop::NoBuffers }));
+                    return Ok(Placed::Not(if hopeless { Drop::NoRoom } else { Drop::NoBuffers }));
                 }
                 Popped::Broken(fault) => return Err(fault),
             }
         }
-        Ok(None)
+        Ok(Placed::Now)
     }
 }
 

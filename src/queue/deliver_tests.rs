@@ -6,6 +6,9 @@ use crate::queue::memory::{GuestMap, SharedMemory};
 use crate::queue::ring::RingSetup;
 use crate::queue::vnet::bit;
 use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const SIZE: u16 = 64;
@@ -67,9 +70,10 @@ impl Bench {
     /// The guest has kicked, or `expired`. Whether something still waits.
     fn drain(&mut self, expired: bool) -> bool {
         let backlog = Some(&mut self.backlog);
-        let waits = Delivery::new(&mut self.line, &mut self.carry, backlog).drain(expired).unwrap();
+        self.carry.begin_turn();
+        let drained = Delivery::new(&mut self.line, &mut self.carry, backlog).drain(expired);
         self.line.publish();
-        waits
+        drained.unwrap() != Drained::Empty
     }
 
     /// Takes one buffer back: its content.
@@ -273,4 +277,104 @@ proptest! {
             prop_assert_eq!(frames, delivered);
         }
     }
+}
+
+/// Makes everything that comes back available again, until it is dropped: as fast as it is given back.
+struct Busy(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+impl Busy {
+    fn start(memory: &GuestMemoryMmap) -> Busy {
+        let (stop, memory) = (Arc::new(AtomicBool::new(false)), memory.clone());
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let used: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
+                let avail = used.wrapping_add(SIZE);
+                memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
+            }
+        });
+        Busy(stop, Some(thread))
+    }
+}
+
+impl std::ops::Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.take().unwrap().join().unwrap();
+    }
+}
+
+/// One delivery went on for as long as the guest did: 3.0 million bad chains in 8 s, none published.
+#[test]
+fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring() {
+    for (len, flags) in [(0, 2), (2000, 0), (11, 2)] {
+        let mut bench = Bench::new(MERGEABLE);
+        (0..SIZE).for_each(|_| bench.offer(len, flags));
+        let _busy = Busy::start(&bench.memory);
+        let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
+        let mut fault = None;
+        let end = Instant::now() + Duration::from_secs(20);
+        while fault.is_none() && Instant::now() < end {
+            bench.carry.begin_turn();
+            let delivery = Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame);
+            bench.line.publish();
+            fault = delivery.err();
+            std::thread::yield_now();
+        }
+        assert_eq!(fault, Some(Fault::Unusable), "{len} {flags}");
+    }
+}
+
+/// A good buffer now and then keeps the ring alive, and what is read in a turn is bounded all the same.
+#[test]
+fn bug_s1_a_turn_reads_a_bounded_number_of_bad_buffers() {
+    let mut bench = Bench::new(MERGEABLE);
+    for index in 0..SIZE {
+        bench.offer(2000, if index % 32 == 0 { 2 } else { 0 });
+    }
+    let _busy = Busy::start(&bench.memory);
+    let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
+    let read = |bench: &Bench| bench.line.ring.as_ref().unwrap().read_since(0);
+    let end = Instant::now() + Duration::from_secs(20);
+    while bench.line.counters.frames < 1000 && Instant::now() < end {
+        let before = read(&bench);
+        bench.carry.begin_turn();
+        for _ in 0..256 {
+            Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame).unwrap();
+            bench.line.publish();
+        }
+        let turn = read(&bench) - before;
+        assert!(turn <= 4096 + 256 * 9, "{turn} descriptors in one turn");
+        std::thread::yield_now();
+    }
+    assert!(bench.line.counters.frames >= 1000, "the good ones are used");
+}
+
+/// 256 frames into chains of a thousand descriptors took as long as 256,000 descriptors take.
+#[test]
+fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors_of_a_receive_ring() {
+    let mut bench = Bench::new(MERGEABLE);
+    for index in 0..u64::from(SIZE) {
+        bench.memory.write_obj(DATA + index, GuestAddress(0x4000 + 16 * index)).unwrap();
+        bench.memory.write_obj(2u32, GuestAddress(0x4008 + 16 * index)).unwrap();
+        let next = [if index == 63 { 2u16 } else { 3 }, index as u16 + 1];
+        bench.memory.write_obj(next, GuestAddress(0x400c + 16 * index)).unwrap();
+    }
+    for index in 0..SIZE {
+        bench.offer(16 * 64, 4);
+        let at = GuestAddress(16 * u64::from(index));
+        bench.memory.write_obj(0x4000u64, at).unwrap();
+    }
+    let _busy = Busy::start(&bench.memory);
+    let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
+    for _ in 0..256 {
+        Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame).unwrap();
+        bench.line.publish();
+        std::thread::yield_now();
+    }
+    let read = bench.line.ring.as_ref().unwrap().read_since(0);
+    assert!(read <= 4096 + 256 * 9, "{read}");
+    let frames = bench.line.counters.frames;
+    assert!(frames >= 10, "{frames}");
+    assert_eq!(frames + bench.dropped(Drop::NoBuffers), 256);
 }

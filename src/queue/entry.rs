@@ -11,7 +11,7 @@
 use std::ops::Range;
 
 use super::copy::{get, take_both, take_front};
-use super::vnet::{self, ETHERNET, HEADER, MAX_FRAME, Verdict as Checked};
+use super::vnet::{self, ETHERNET, GSO_NONE, HEADER, MAX_FRAME, Verdict as Checked};
 use crate::port::{MacJudgement, PortData};
 use crate::stats::Drop;
 use crate::switch::vlan::{self, MAX_TAGS, TAG};
@@ -84,6 +84,20 @@ impl Entry {
             take_front(pieces, ethernet);
         }
         self.head = Head::of(ethernet);
+    }
+
+    /// Whether it costs more than others of its length, when it was judged.
+    #[inline]
+    pub(super) fn is_special(&self) -> bool {
+        let many = matches!(self.fate, Fate::Go(Verdict { to: Receivers::Many(_), .. }));
+        many | (self.header[1] != GSO_NONE)
+    }
+
+    /// How many segments the kernel or we cut it into, about. Its header was checked.
+    pub(super) fn segments(&self) -> usize {
+        let [_, gso, _, _, size0, size1, ..] = self.header;
+        let size = usize::from(u16::from_le_bytes([size0, size1]));
+        if gso == GSO_NONE { 0 } else { self.len.checked_div(size).unwrap_or(0) }
     }
 
     /// Whether the switch sends it out.

@@ -15,12 +15,12 @@
 
 use std::io;
 
-use super::batch::Batch;
+use super::Turn;
+use super::budget::Budget;
 use super::entry::Fate;
 use super::line::{Far, Line, RingLog};
 use super::scratch::Scratch;
 use super::vnet::header_len;
-use super::{TURN_BYTES, TURN_FRAMES, Turn};
 use crate::port::PortData;
 use crate::stats::Drop;
 use crate::uplink::TapQueue;
@@ -32,29 +32,33 @@ pub fn turn(
     Scratch { batch, .. }: &mut Scratch,
     name: &dyn RingLog,
 ) -> Turn {
-    let (mut frames, mut bytes) = (0, 0);
+    let mut budget = Budget::TURN;
     if let Some(ring) = &mut line.ring {
         ring.no_kicks();
     }
     loop {
-        if frames >= TURN_FRAMES || bytes >= TURN_BYTES {
+        if budget.is_spent() {
             return Turn::More;
         }
         let Line { ring: Some(ring), counters, features, enabled, far, .. } = &mut *line else {
             return Turn::Idle;
         };
-        let (end, taken) = batch.fill(ring, *features, TURN_FRAMES - frames, TURN_BYTES - bytes);
-        let all = batch.entries.len();
-        frames += all;
-        bytes += taken;
-        let cut = match far {
-            _ if !*enabled => discard(batch, Drop::Disabled),
+        let end = batch.fill(ring, *features, &mut budget);
+        let device = match far {
+            _ if !*enabled => Err(Drop::Disabled),
             // A switch has a turn of its own (`to_switch.rs`).
-            Far::Nothing | Far::Switch(_) => discard(batch, Drop::NoDevice),
-            Far::Tap(tap) => {
-                batch.admit(port, *features);
-                batch.send(header_len(*features), |messages| write_first(tap, messages))
-            }
+            Far::Nothing | Far::Switch(_) => Err(Drop::NoDevice),
+            Far::Tap(tap) => Ok(tap),
+        };
+        match device {
+            Ok(_) => batch.admit(port, *features),
+            Err(reason) => batch.discard(reason),
+        }
+        let late = batch.limit(&mut budget, 1);
+        let all = batch.entries.len();
+        let cut = match device {
+            Err(_) => all,
+            Ok(tap) => batch.send(header_len(*features), |messages| write_first(tap, messages)),
         };
         for entry in batch.entries.iter().take(cut) {
             match (entry.fate, entry.lost) {
@@ -63,20 +67,18 @@ pub fn turn(
             }
             ring.give_back(entry.chain, 0);
         }
-        ring.unpop((all - cut) as u16);
+        ring.unpop((all - cut + late) as u16);
         line.publish();
         if cut < all {
             return Turn::Full;
+        }
+        if late > 0 {
+            return Turn::More;
         }
         if line.rests(end, name) {
             return Turn::Idle;
         }
     }
-}
-
-fn discard(batch: &mut Batch, reason: Drop) -> usize {
-    batch.discard(reason);
-    batch.entries.len()
 }
 
 /// Writes the first of some messages to the tap.

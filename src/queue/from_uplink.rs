@@ -9,7 +9,7 @@ use super::deliver::Frame;
 use super::plug::View;
 use super::spread::{From, Parcels};
 use super::vnet::HEADER;
-use super::{BATCH, TURN_FRAMES, Turn};
+use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
 use crate::queue::scratch::Scratch;
 use crate::switch::{self, Head, Receivers};
 use crate::uplink::packet::{Head as Front, PacketQueue, Received};
@@ -57,6 +57,15 @@ impl Parcels for Arrivals {
     }
 }
 
+impl Arrivals {
+    fn bytes(&self) -> usize {
+        self.0
+            .iter()
+            .map(|arrival| arrival.body.iter().map(|piece| piece.iov_len).sum::<usize>())
+            .sum()
+    }
+}
+
 impl Arrival {
     fn new(received: &Received<'_>, view: &View) -> Option<Arrival> {
         let head = Head::of(received.head.first_chunk()?);
@@ -78,8 +87,9 @@ impl Arrival {
 /// Runs one turn over what has arrived at a socket.
 pub fn turn(queue: &mut PacketQueue, view: &View, scratch: &mut Scratch) -> Turn {
     let Scratch { arrivals, spread, .. } = scratch;
-    let (mut done, mut budget) = (0, BATCH);
-    while done < TURN_FRAMES {
+    let (mut done, mut bytes, mut budget) = (0, 0, BATCH);
+    spread.carry().begin_turn();
+    while done < TURN_FRAMES && bytes < TURN_BYTES {
         arrivals.0.clear();
         let progress = queue.receive(budget, &mut |received| {
             // What is for nobody, most of it on a busy LAN, is not carried any further.
@@ -89,6 +99,7 @@ pub fn turn(queue: &mut PacketQueue, view: &View, scratch: &mut Scratch) -> Turn
                 arrivals.0.push(arrival);
             }
         });
+        bytes += arrivals.bytes();
         let copies = spread.deliver(view, arrivals, From::Wire);
         // A storm of broadcasts is taken in small bites: the guests want their turns too.
         budget = if copies > 4 * BATCH { BATCH / 16 } else { BATCH };

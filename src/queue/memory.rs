@@ -158,7 +158,8 @@ impl GuestMap {
     }
 
     /// Appends the pieces that make up `len` bytes at guest address `addr` to `pieces`: one, or one
-    /// for every region that the buffer reaches into. On failure nothing is appended.
+    /// for every region that the buffer reaches into. On failure nothing is appended. The list never grows:
+    /// a guest chooses how many regions its buffers reach into.
     pub fn scatter(
         &self,
         mut addr: u64,
@@ -173,6 +174,10 @@ impl GuestMap {
                 return false;
             };
             let here = len.min(room);
+            if pieces.len() == pieces.capacity() {
+                pieces.truncate(before);
+                return false;
+            }
             pieces.push(libc::iovec { iov_base: host.cast(), iov_len: here as usize });
             len -= here;
             match addr.checked_add(here) {
@@ -215,7 +220,7 @@ mod tests {
     #[test]
     fn splits_a_buffer_at_a_region_border_and_refuses_a_hole() {
         let map = map(&[(0, 0x1000), (0x1000, 0x1000), (0x4000, 0x1000)]);
-        let (mut hint, mut pieces) = (0, Vec::new());
+        let (mut hint, mut pieces) = (0, Vec::with_capacity(8));
         assert!(map.scatter(0xf00, 0x200, &mut hint, &mut pieces));
         let lens: Vec<_> = pieces.iter().map(|p| p.iov_len).collect();
         assert_eq!(lens, [0x100, 0x100]);

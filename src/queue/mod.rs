@@ -12,6 +12,7 @@
 //! | `copy` | copies into and out of guest memory in pieces |
 //! | `pair`, `gate` | a queue pair: both lines and their locks |
 //! | `pool`, `worker` | the threads that carry the pairs |
+//! | `budget` | what one turn may cost |
 //! | `run_list`, `scratch` | which turns are due at a worker; what it works with |
 //! | `batch`, `entry` | frames from a guest: taken, looked at and judged before any of them moves |
 //! | `to_wire` | what of a batch leaves by a parent or a tap |
@@ -32,6 +33,7 @@
 //! | `to_switch` | a turn of the guest's transmit ring: look at a batch, decide, send, hand over |
 //! | `from_uplink` | a turn over what the parent has received |
 //! | `spread` | a batch handed over receiver by receiver |
+//! | `flood` | a frame for many: repaired once for each kind of receiver |
 //! | `deliver` | a frame placed in a receive ring: the one copy |
 //! | `express` | the usual frames into the usual buffers, many at a time |
 //! | `backlog` | frames from the wire that wait for a guest's buffers |
@@ -48,12 +50,14 @@ pub mod address_space;
 pub mod ahead;
 pub mod backlog;
 pub mod batch;
+pub mod budget;
 pub mod chain;
 pub mod copy;
 pub mod deliver;
 pub mod entry;
 pub mod express;
 pub mod fault;
+pub mod flood;
 pub mod from_guest;
 pub mod from_uplink;
 pub mod gate;
@@ -80,6 +84,8 @@ pub mod worker;
 const TURN_FRAMES: usize = 256;
 /// Most bytes of one turn: likewise (`VHOST_NET_WEIGHT`).
 const TURN_BYTES: usize = 512 * 1024;
+/// Most descriptors that are read in one turn, and one chain's: of 256 frames, 16 for each.
+const TURN_DESCRIPTORS: u32 = 4096;
 /// Frames between two publications of the used index within a turn: the guest may go on while we do.
 const BATCH: usize = 64;
 

@@ -13,17 +13,22 @@
 //! Hostile by default: the driver may write to all three parts while we read them. Every index and
 //! descriptor is therefore read once into a local copy, and the copy is checked. An index that cannot
 //! be right ([`Fault`]) stops the ring; a descriptor chain that cannot be right is handed back with
-//! length 0 and counted, the rest goes on.
+//! length 0 and counted, the rest goes on. A driver can make such chains as fast as they are handed back, so a
+//! ring also counts: the descriptors read, for the budgets of its users, and the bad chains in a row, of which
+//! more than the ring is long stop it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
-use super::chain::Table;
 pub use super::chain::{Access, Chain};
+use super::chain::{Refused, Table};
 use super::memory::GuestMap;
 
 /// Largest ring size we accept: QEMU's and cloud-hypervisor's largest.
 pub const MAX_RING_SIZE: u16 = 1024;
+
+/// Bad chains that are no reason yet to stop a short ring.
+const FEW: u16 = 64;
 
 const AVAIL_F_NO_INTERRUPT: u16 = 1;
 const USED_F_NO_NOTIFY: u16 = 1;
@@ -63,6 +68,8 @@ pub enum Fault {
     AvailIndex,
     /// The available ring names a descriptor that does not exist.
     Head(u16),
+    /// More chains than the ring is long, one after the other, could not be used.
+    Unusable,
     /// The front-end has truncated the guest's memory.
     MemoryLost,
 }
@@ -75,6 +82,9 @@ impl std::fmt::Display for Fault {
             }
             Fault::Address => f.write_str("ring is not inside the guest's memory, or misaligned"),
             Fault::AvailIndex => f.write_str("available index is further ahead than the ring"),
+            Fault::Unusable => {
+                f.write_str("more chains in a row than the ring is long could not be used")
+            }
             Fault::MemoryLost => f.write_str("the front-end has truncated the guest's memory"),
             Fault::Head(head) => {
                 write!(f, "available ring names descriptor {head}, which does not exist")
@@ -90,11 +100,14 @@ pub enum Popped {
     Empty,
     /// A chain; its pieces were appended to the list.
     Chain(Chain),
-    /// A chain that cannot be right: give `head` back with length 0. Nothing was appended.
+    /// A chain that cannot be used, malformed or too short: give `head` back with length 0. Nothing was
+    /// appended.
     Bad {
         /// The chain's id for the used ring.
         head: u16,
     },
+    /// A chain with more descriptors than may be read now. It stays where it is.
+    Costly,
     /// The ring cannot be used any more.
     Broken(Fault),
 }
@@ -119,6 +132,10 @@ pub struct Ring {
     published: u16,
     /// The published index when the driver was last asked about; `None` before the first time.
     asked: Option<u16>,
+    /// Descriptors read, modulo 2^32.
+    read: u32,
+    /// Bad chains since the last good one.
+    bad: u16,
 }
 
 // SAFETY: the pointers refer to shared memory that `map` keeps mapped; access goes through volatile
@@ -160,6 +177,8 @@ impl Ring {
             next_used: 0,
             published: 0,
             asked: None,
+            read: 0,
+            bad: 0,
         };
         let index = ring.used_index().load(Ordering::Relaxed);
         ring.next_avail = index;
@@ -217,6 +236,12 @@ impl Ring {
         Ok(waiting)
     }
 
+    /// How many descriptors were read, or pieces found in them where these are more, since `before`, an earlier
+    /// answer to the same question with 0.
+    pub fn read_since(&self, before: u32) -> u32 {
+        self.read.wrapping_sub(before)
+    }
+
     /// True when every descriptor chain the ring can hold has been popped and none given back.
     pub fn all_popped(&self) -> bool {
         self.next_avail.wrapping_sub(self.next_used) == self.size
@@ -238,11 +263,22 @@ impl Ring {
                 _ => break,
             }
         }
-        self.next_avail = first.wrapping_add(taken);
+        if taken > 0 {
+            self.next_avail = first.wrapping_add(taken);
+            self.read = self.read.wrapping_add(u32::from(taken));
+            self.bad = 0;
+        }
     }
 
-    /// Takes the next chain. Its buffers are appended to `pieces`.
-    pub fn pop(&mut self, access: Access, pieces: &mut Vec<libc::iovec>) -> Popped {
+    /// Takes the next chain, unless that takes more than `most` descriptors. One of less than `least` bytes (at
+    /// least 1) cannot be used. Its buffers are appended to `pieces`.
+    pub fn pop(
+        &mut self,
+        access: Access,
+        least: usize,
+        most: u32,
+        pieces: &mut Vec<libc::iovec>,
+    ) -> Popped {
         match self.waiting() {
             Ok(0) => return Popped::Empty,
             Ok(_) => {}
@@ -253,14 +289,29 @@ impl Ring {
         if head >= self.size {
             return Popped::Broken(Fault::Head(head));
         }
-        self.next_avail = self.next_avail.wrapping_add(1);
         let before = pieces.len();
-        match self.desc.walk(head, access, &self.map, &mut self.hint, pieces) {
-            Some(bytes) => Popped::Chain(Chain { head, pieces: pieces.len() - before, bytes }),
-            None => {
-                pieces.truncate(before);
-                Popped::Bad { head }
+        let mut left = most;
+        let bytes = self.desc.walk(head, access, &self.map, &mut self.hint, pieces, &mut left);
+        let found = pieces.len() - before;
+        self.read = self.read.wrapping_add((most - left).max(found as u32));
+        match bytes {
+            Ok(bytes) if bytes >= least => {
+                self.next_avail = self.next_avail.wrapping_add(1);
+                self.bad = 0;
+                return Popped::Chain(Chain { head, pieces: found, bytes });
             }
+            Err(Refused::Costly) => {
+                pieces.truncate(before);
+                return Popped::Costly;
+            }
+            Ok(_) | Err(Refused::Bad) => pieces.truncate(before),
+        }
+        self.next_avail = self.next_avail.wrapping_add(1);
+        self.bad += 1;
+        if self.bad > self.size.max(FEW) {
+            Popped::Broken(Fault::Unusable)
+        } else {
+            Popped::Bad { head }
         }
     }
 

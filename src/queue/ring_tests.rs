@@ -61,7 +61,7 @@ impl Driver {
 
 fn pop(ring: &mut Ring) -> (Popped, Vec<usize>) {
     let mut pieces = Vec::with_capacity(64);
-    let popped = ring.pop(Access::Readable, &mut pieces);
+    let popped = ring.pop(Access::Readable, 1, u32::MAX, &mut pieces);
     (popped, pieces.iter().map(|p| p.iov_len).collect())
 }
 
@@ -282,7 +282,7 @@ proptest! {
         let mut ring = driver.start();
         for &head in &heads {
             let mut pieces = Vec::with_capacity(1024);
-            match ring.pop(Access::Readable, &mut pieces) {
+            match ring.pop(Access::Readable, 1, u32::MAX, &mut pieces) {
                 Popped::Chain(chain) => {
                     prop_assert_eq!(chain.head, head);
                     prop_assert_eq!(chain.pieces, pieces.len());
@@ -312,4 +312,65 @@ proptest! {
         let met = (0..steps).any(|step| old.wrapping_add(step) == event);
         prop_assert_eq!(crossed(event, old, new), met);
     }
+}
+
+/// A ring of eight chains, each of `len` descriptors with a byte in each.
+fn chains(len: u16) -> Driver {
+    let mut driver = Driver::new(8, 0);
+    for index in 0..8 {
+        let more = (index + 1) % len != 0;
+        driver.desc(index, 0x8000, 1, if more { 1 } else { 0 }, index + 1);
+    }
+    (0..8).step_by(usize::from(len)).for_each(|head| driver.offer(head));
+    driver
+}
+
+#[test]
+fn a_chain_that_costs_too_much_stays_where_it_is() {
+    let driver = chains(4);
+    let mut ring = driver.start();
+    let mut pieces = Vec::with_capacity(64);
+    let popped = ring.pop(Access::Readable, 1, 3, &mut pieces);
+    assert!(matches!(popped, Popped::Costly) && pieces.is_empty());
+    assert_eq!(ring.read_since(0), 3, "what was read is counted all the same");
+    let popped = ring.pop(Access::Readable, 1, 4, &mut pieces);
+    assert!(matches!(popped, Popped::Chain(Chain { head: 0, bytes: 4, .. })));
+    assert_eq!(ring.read_since(3), 4);
+}
+
+#[test]
+fn a_chain_of_no_bytes_or_too_few_cannot_be_used() {
+    let driver = chains(4);
+    let mut ring = driver.start();
+    let mut pieces = Vec::with_capacity(64);
+    let popped = ring.pop(Access::Readable, 5, u32::MAX, &mut pieces);
+    assert!(matches!(popped, Popped::Bad { head: 0 }) && pieces.is_empty());
+    driver.desc(4, 0x8000, 0, 0, 0);
+    assert!(is_bad(&mut ring), "no bytes at all");
+}
+
+/// A guest that made such chains available as fast as they came back held its worker indefinitely.
+#[test]
+fn bug_s1_more_bad_chains_in_a_row_than_the_ring_is_long_break_it() {
+    let mut driver = Driver::new(8, 0);
+    driver.desc(0, 0x8000, 10, 0, 0);
+    driver.desc(1, 0x8000, 0, 0, 0);
+    let mut ring = driver.start();
+    let mut pop_one = |head| {
+        driver.offer(head);
+        let popped = pop(&mut ring).0;
+        ring.give_back(head, 0);
+        ring.publish();
+        popped
+    };
+    for _ in 0..3 {
+        for _ in 0..FEW {
+            assert!(matches!(pop_one(1), Popped::Bad { head: 1 }));
+        }
+        assert!(matches!(pop_one(0), Popped::Chain(_)), "a good one in between");
+    }
+    for _ in 0..FEW {
+        assert!(matches!(pop_one(1), Popped::Bad { head: 1 }));
+    }
+    assert!(matches!(pop_one(1), Popped::Broken(Fault::Unusable)));
 }

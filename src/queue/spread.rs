@@ -8,8 +8,9 @@
 //! Only one receiver is locked at a time, so no two senders can wait for each other.
 
 use super::deliver::{Carry, Frame};
+use super::flood::Flood;
 use super::plug::View;
-use crate::switch::{Head, Receivers};
+use crate::switch::{Head, Receivers, Selection};
 
 /// Frames that were decided upon.
 pub trait Parcels {
@@ -41,6 +42,7 @@ type Leg = (usize, usize, usize);
 #[derive(Default)]
 pub struct Spread {
     legs: Vec<Leg>,
+    flood: Flood,
     carry: Carry,
 }
 
@@ -76,15 +78,7 @@ impl Spread {
                 }
                 Receivers::Many(selection) => {
                     self.flush(view, parcels, from);
-                    let head = parcels.head(index);
-                    for port in view.table.select(selection, &head) {
-                        let Some(jack) = view.jacks.get(usize::from(port)) else { continue };
-                        let Some(pair) = jack.pairs.get(jack.pair(parcels.flow(index))) else {
-                            continue;
-                        };
-                        pair.deliver(parcels.frame(index).into_iter(), from, &mut self.carry);
-                        copies += 1;
-                    }
+                    copies += self.flood(view, parcels, index, selection, from);
                 }
             }
         }
@@ -104,8 +98,40 @@ impl Spread {
                 continue;
             };
             let frames = group.iter().filter_map(|&(_, _, index)| parcels.frame(index));
-            pair.deliver(frames, from, &mut self.carry);
+            pair.deliver(frames, from, &mut self.carry, None);
         }
         self.legs.clear();
+    }
+
+    /// Delivers one frame to many. Returns to how many.
+    fn flood(
+        &mut self,
+        view: &View,
+        parcels: &impl Parcels,
+        index: usize,
+        selection: Selection,
+        from: From,
+    ) -> usize {
+        let Some(mut frame) = parcels.frame(index) else { return 0 };
+        let head = parcels.head(index);
+        let flat = self.flood.flat(&frame);
+        let body;
+        if let Some((_, piece)) = &flat {
+            body = [*piece];
+            frame.body = &body;
+        }
+        self.flood.begin(view.table.select(selection, &head).count());
+        let mut copies = 0;
+        for port in view.table.select(selection, &head) {
+            let Some(jack) = view.jacks.get(usize::from(port)) else { continue };
+            let Some(pair) = jack.pairs.get(jack.pair(parcels.flow(index))) else { continue };
+            let one = std::iter::once(frame);
+            pair.deliver(one, from, &mut self.carry, Some(&mut self.flood));
+            copies += 1;
+        }
+        if let Some((flat, _)) = flat {
+            self.flood.give_back(flat);
+        }
+        copies
     }
 }

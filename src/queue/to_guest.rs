@@ -22,7 +22,7 @@ use super::copy::{get, put};
 use super::line::{Far, Line, RingLog};
 use super::ring::{Fault, Ring};
 use super::vnet::{self, LEGACY_HEADER, MAX_FRAME, bit, has};
-use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
+use super::{BATCH, TURN_BYTES, TURN_DESCRIPTORS, TURN_FRAMES, Turn};
 use crate::stats::Drop;
 
 /// Guest buffer offered to an ordinary frame, in bytes.
@@ -38,6 +38,8 @@ pub struct Receive {
     buffer: Vec<u8>,
     /// Frames left until super-frames are no longer expected.
     calm: u32,
+    /// Descriptors that the turn may still read, or offer to a read.
+    left: u32,
     reads: Vec<libc::iovec>,
 }
 
@@ -51,6 +53,7 @@ impl Default for Receive {
             pending: None,
             buffer: vec![0; MAX_FRAME],
             calm: 0,
+            left: 0,
             reads: Vec::with_capacity(AHEAD_PIECES + 64),
         }
     }
@@ -78,11 +81,12 @@ impl Receive {
             return Turn::Starved { waiting: false };
         }
         let (mut frames, mut bytes) = (0, 0);
+        self.left = TURN_DESCRIPTORS;
         if let Some(ring) = &mut line.ring {
             ring.no_kicks();
         }
         let end = loop {
-            if frames >= TURN_FRAMES || bytes >= TURN_BYTES {
+            if frames >= TURN_FRAMES || bytes >= TURN_BYTES || self.left == 0 {
                 break Turn::More;
             }
             match self.step(line, std::mem::take(&mut expired)) {
@@ -120,10 +124,18 @@ impl Receive {
             None => SMALL,
         };
 
-        self.ahead.fill(ring, want, most, header)?;
-        while self.ahead.skip_unusable(ring) {
+        loop {
+            let before = ring.read_since(0);
+            self.ahead.fill(ring, want, most, header, self.left)?;
+            self.left = self.left.saturating_sub(ring.read_since(before));
+            if !self.ahead.skip_unusable(ring) {
+                break;
+            }
             counters.drop(Drop::BadChain);
-            self.ahead.fill(ring, want, most, header)?;
+            // The guest can offer such chains as fast as they are given back.
+            if self.left == 0 {
+                return Ok(Step::Moved(0));
+            }
         }
 
         if let Some(len) = self.pending {
@@ -157,6 +169,7 @@ impl Receive {
             self.reads
                 .push(libc::iovec { iov_base: rest.as_mut_ptr().cast(), iov_len: rest.len() });
         }
+        self.left = self.left.saturating_sub(self.reads.len() as u32);
         // SAFETY: the guest's pieces were translated by the ring and are mapped while the line is
         // locked; the last piece is our buffer, which nobody else refers to during the call.
         let read = unsafe { tap.read_vectored(&self.reads) };

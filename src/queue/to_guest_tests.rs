@@ -11,6 +11,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair
 use proptest::prelude::*;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 const SIZE: u16 = 64;
@@ -225,4 +227,46 @@ fn stale_frames_are_discarded_and_counted() {
     bench.guest.offer(2048);
     assert_eq!(bench.turn(false), Turn::Idle);
     assert_eq!(bench.guest.frame(), None);
+}
+
+/// The turn went on for as long as the guest made such buffers available again.
+#[test]
+fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring_and_no_turn() {
+    for len in [0, 11] {
+        let mut bench = Bench::new(MERGEABLE);
+        while bench.guest.offer(len) {}
+        let stop = Arc::new(AtomicBool::new(false));
+        let (memory, stopped) = (bench.guest.memory.clone(), Arc::clone(&stop));
+        let busy = std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let used: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
+                let avail = used.wrapping_add(SIZE);
+                memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
+            }
+        });
+        let end = Instant::now() + Duration::from_secs(20);
+        while bench.line.ring.is_some() && Instant::now() < end {
+            bench.turn(false);
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+        busy.join().unwrap();
+        assert!(bench.line.ring.is_none(), "more bad chains in a row than the ring is long");
+        assert!(bench.line.counters.dropped(Drop::BadChain) <= u64::from(SIZE));
+    }
+}
+
+/// Where super-frames are expected, each frame offers all the chains taken ahead to the kernel: up to a thousand
+/// pieces for a frame of 60 bytes, and 256 such frames in a turn.
+#[test]
+fn bug_f14_what_is_offered_to_the_kernel_is_charged() {
+    let mut bench = Bench::new(MERGEABLE);
+    while bench.guest.offer(1500) {}
+    bench.receive.calm = CALM;
+    (0..50).for_each(|number| bench.put(&frame(number, 60)));
+    bench.turn(false);
+    let taken = std::iter::from_fn(|| bench.guest.frame()).count();
+    assert_eq!(taken, 50);
+    // 64 chains of one descriptor were read, and 43 or 44 were offered with each of the first frames.
+    assert!(bench.receive.left < TURN_DESCRIPTORS - 64 - 20 * 43, "{}", bench.receive.left);
 }

@@ -9,14 +9,15 @@
 //! looked at; likewise what would make the turn too long: a broadcast counts as many frames as there are
 //! ports, so that a guest that floods gets no more of the worker's time than one that does not. So no frame leaves twice, none is lost for want of room, and chains complete in order.
 
+use super::Turn;
 use super::batch::{Batch, End};
+use super::budget::Budget;
 use super::copy::get;
 use super::deliver::Frame;
 use super::entry::Fate;
 use super::line::{Line, RingLog};
 use super::plug::Plug;
 use super::spread::{From, Parcels};
-use super::{TURN_BYTES, TURN_FRAMES, Turn};
 use crate::port::PortData;
 use crate::queue::scratch::Scratch;
 use crate::stats::Drop;
@@ -83,24 +84,26 @@ pub fn turn(
     name: &dyn RingLog,
 ) -> Turn {
     let view = plug.lan.view();
-    let (mut frames, mut bytes) = (0, 0);
+    let mut budget = Budget::TURN;
+    let mut moved = false;
+    scratch.spread.carry().begin_turn();
     if let Some(ring) = &mut line.ring {
         ring.no_kicks();
     }
     loop {
-        if frames >= TURN_FRAMES || bytes >= TURN_BYTES {
+        if budget.is_spent() {
             return Turn::More;
         }
         let Line { ring: Some(ring), counters, features, .. } = &mut *line else {
             return Turn::Idle;
         };
         let Scratch { batch, spread, .. } = scratch;
-        let (end, taken) = batch.fill(ring, *features, TURN_FRAMES - frames, TURN_BYTES - bytes);
+        let end = batch.fill(ring, *features, &mut budget);
         batch.judge(port, plug.port, &view.table, *features);
-        let late = batch.limit(TURN_FRAMES - frames, view.table.len());
+        let late = batch.limit(&mut budget, view.table.len());
         let cut = plug.lane.send(batch);
         let all = batch.entries.len();
-        bytes += taken;
+        moved |= all > 0;
         if let Some(groups) = &plug.groups {
             let whole = &mut spread.carry().whole;
             for entry in batch.entries.iter().take(cut) {
@@ -110,7 +113,7 @@ pub fn turn(
             }
         }
         let sent = Sent { batch, count: cut, flow: u32::from(index) };
-        let copies = spread.deliver(&view, &sent, From::Sibling);
+        spread.deliver(&view, &sent, From::Sibling);
         for entry in batch.entries.iter().take(cut) {
             match (entry.fate, entry.lost) {
                 (Fate::Go(_), Some(reason)) => counters.drop(reason),
@@ -124,7 +127,6 @@ pub fn turn(
             ring.give_back(entry.chain, 0);
         }
         ring.unpop((all - cut + late) as u16);
-        frames += all.max(copies);
         line.publish();
         if cut < all {
             return Turn::Full;
@@ -133,7 +135,7 @@ pub fn turn(
             return Turn::More;
         }
         if end == End::Empty && linger {
-            return Turn::Lingering { moved: frames > 0 };
+            return Turn::Lingering { moved };
         }
         if line.rests(end, name) {
             return Turn::Idle;

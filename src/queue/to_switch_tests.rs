@@ -10,7 +10,6 @@ use super::*;
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port::MacPolicy;
-use crate::queue::Terms;
 use crate::queue::lane::Lane;
 use crate::queue::line::{Far, Wish};
 use crate::queue::memory::{GuestMap, SharedMemory};
@@ -19,6 +18,7 @@ use crate::queue::plug::{Jack, Lan, View};
 use crate::queue::pool::Pool;
 use crate::queue::ring::{Ring, RingSetup};
 use crate::queue::vnet::{HEADER, bit};
+use crate::queue::{TURN_FRAMES, Terms};
 use crate::switch::{ParentFacts, Rules, Table};
 
 const SIZE: u16 = 256;
@@ -262,7 +262,7 @@ fn a_frame_in_more_pieces_than_a_message_holds_arrives_whole() {
     let mut ring = Ring::start(&setup).unwrap();
     // The second one has to wait: there is one place for such.
     for expected in [End::Full, End::Empty] {
-        let (end, _) = batch.fill(&mut ring, FEATURES, 64, TURN_BYTES);
+        let end = batch.fill(&mut ring, FEATURES, &mut Budget::TURN.clone());
         assert_eq!((end, batch.entries.len()), (expected, 1));
         let frame = batch.frame(&batch.entries[0]).unwrap();
         assert_eq!((frame.len, frame.body.len()), (1024 - HEADER, 1));

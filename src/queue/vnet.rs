@@ -20,6 +20,8 @@ pub const NUM_BUFFERS: usize = 10;
 
 pub(crate) const F_NEEDS_CSUM: u8 = 1;
 pub(crate) const F_DATA_VALID: u8 = 2;
+use super::budget::SEGMENTS;
+
 pub(crate) const GSO_NONE: u8 = 0;
 pub(crate) const GSO_TCPV4: u8 = 1;
 pub(crate) const GSO_UDP: u8 = 3;
@@ -113,7 +115,8 @@ pub fn check(header: &mut [u8; HEADER], frame: usize, features: u64) -> Verdict 
         None => Verdict::Plain,
         Some(number) => {
             let ecn = gso & GSO_ECN == 0 || has(features, bit::HOST_ECN);
-            if !has(features, number) || !ecn || gso_size == 0 || usize::from(hdr_len) > frame {
+            let many = frame > usize::from(gso_size) * SEGMENTS;
+            if !has(features, number) || !ecn || many || usize::from(hdr_len) > frame {
                 return Verdict::Bad;
             }
             Verdict::Segmented

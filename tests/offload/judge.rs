@@ -17,10 +17,11 @@ pub type Emitted = Vec<([u8; 12], Vec<u8>)>;
 pub fn ours(header: &[u8; 12], frame: &[u8], features: u64) -> Result<Emitted, Unrepairable> {
     let mut out = Emitted::new();
     let accepts = Accepts::of_guest(features);
-    let count = repair(header, &mut frame.to_vec(), accepts, &mut |header, head, payload| {
-        assert!(head.len() <= HEAD);
-        out.push((*header, [head, payload].concat()));
-    })?;
+    let count =
+        repair(header, &mut frame.to_vec(), accepts, MOST, &mut |header, head, payload| {
+            assert!(head.len() <= HEAD);
+            out.push((*header, [head, payload].concat()));
+        })?;
     assert_eq!(count, out.len());
     assert!(count <= MOST);
     if need(header, accepts) == Need::Nothing {

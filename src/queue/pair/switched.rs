@@ -2,7 +2,8 @@
 
 use super::{QueuePair, RingName, Side, ToGuest};
 use crate::queue::Turn;
-use crate::queue::deliver::{Carry, Delivery, Frame};
+use crate::queue::deliver::{Carry, Delivery, Drained, Frame};
+use crate::queue::flood::Flood;
 use crate::queue::line::RingLog;
 use crate::queue::scratch::Scratch;
 use crate::queue::spread::From;
@@ -20,15 +21,18 @@ impl QueuePair {
         if backlog.is_empty() {
             return Turn::Idle;
         }
-        let drained = Delivery::new(line, scratch.spread.carry(), Some(backlog)).drain(expired);
+        let carry = scratch.spread.carry();
+        carry.begin_turn();
+        let drained = Delivery::new(line, carry, Some(backlog)).drain(expired);
         line.publish();
         let Some(ring) = &mut line.ring else { return Turn::Idle };
         let turn = match drained {
-            Ok(false) => {
+            Ok(Drained::Empty) => {
                 ring.no_kicks();
                 Ok(Turn::Idle)
             }
-            Ok(true) => ring.ask_for_more().and_then(|more| match more {
+            Ok(Drained::Later) => Ok(Turn::More),
+            Ok(Drained::Waits) => ring.ask_for_more().and_then(|more| match more {
                 true => Ok(Turn::More),
                 // Some are there, but too few for the frame: it does not wait for ever.
                 false => Ok(Turn::Starved { waiting: ring.waits()? > 0 }),
@@ -41,19 +45,20 @@ impl QueuePair {
         })
     }
 
-    /// Any worker: places frames in the guest's receive ring.
+    /// Any worker: places frames in the guest's receive ring, or one that is for many.
     pub(in crate::queue) fn deliver<'a>(
         &self,
         frames: impl Iterator<Item = Frame<'a>> + Clone,
         from: From,
         carry: &mut Carry,
+        flood: Option<&mut Flood>,
     ) {
         let name = RingName(self, Side::ToGuest);
         let mut state = self.to_guest.deliver();
         let ToGuest { line, backlog, .. } = &mut *state;
         let backlog = backlog.as_deref_mut().filter(|_| from == From::Wire);
         let waited = backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
-        let mut delivery = Delivery::new(line, carry, backlog);
+        let mut delivery = Delivery::new(line, carry, backlog).of_flood(flood);
         let outcome = delivery.frames(frames);
         if !waited && delivery.waits() {
             // From here on the pair's own worker looks after what waits.
