@@ -15,6 +15,7 @@
 //! | `typing` | what a new user types: other programs' words, wrong letters, wrong tables |
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
+//! | `long_turns` | what one guest's frame or ring costs its neighbours |
 //! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
 //! | `pair` | (the bench of the frames) two guests, and a cable that ends at the test |
 //! | `tags` | VLAN tags on top of a full MTU |
@@ -53,6 +54,8 @@ mod loops;
 mod memory;
 #[path = "cases/names.rs"]
 mod names;
+#[path = "cases/long_turns.rs"]
+mod long_turns;
 #[path = "cases/pair.rs"]
 mod pair;
 #[path = "cases/parents.rs"]

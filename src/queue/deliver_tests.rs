@@ -287,11 +287,7 @@ impl Busy {
         let (stop, memory) = (Arc::new(AtomicBool::new(false)), memory.clone());
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let used: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
-                let avail = used.wrapping_add(SIZE);
-                memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
-            }
+            offer_again(&memory, &stopped);
         });
         Busy(stop, Some(thread))
     }
@@ -377,4 +373,23 @@ fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors_of_a_receive_ring() {
     let frames = bench.line.counters.frames;
     assert!(frames >= 10, "{frames}");
     assert_eq!(frames + bench.dropped(Drop::NoBuffers), 256);
+}
+
+/// Makes each buffer available again as soon as its used element is written, before the used index is.
+fn offer_again(memory: &GuestMemoryMmap, stopped: &AtomicBool) {
+    let element = |at: u16| GuestAddress(USED + 4 + 8 * u64::from(at % SIZE));
+    let mut done: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
+    (0..SIZE).for_each(|at| memory.store(u16::MAX, element(at), Ordering::Release).unwrap());
+    let offer = |done: u16| {
+        let avail = done.wrapping_add(SIZE);
+        memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
+    };
+    offer(done);
+    while !stopped.load(Ordering::Relaxed) {
+        while memory.load::<u16>(element(done), Ordering::Acquire).unwrap() != u16::MAX {
+            memory.store(u16::MAX, element(done), Ordering::Release).unwrap();
+            done = done.wrapping_add(1);
+            offer(done);
+        }
+    }
 }

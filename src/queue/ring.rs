@@ -272,6 +272,7 @@ impl Ring {
 
     /// Takes the next chain, unless that takes more than `most` descriptors. One of less than `least` bytes (at
     /// least 1) cannot be used. Its buffers are appended to `pieces`.
+    #[inline]
     pub fn pop(
         &mut self,
         access: Access,
@@ -289,6 +290,32 @@ impl Ring {
         if head >= self.size {
             return Popped::Broken(Fault::Head(head));
         }
+        // Nearly every chain is one buffer near the last one, and the list has room.
+        if let Some(near) = self.map.near(self.hint)
+            && let Some(buffer) = self.desc.plain(head, access, &near)
+            && buffer.iov_len >= least
+            && most > 0
+            && pieces.len() < pieces.capacity()
+        {
+            self.next_avail = self.next_avail.wrapping_add(1);
+            self.read = self.read.wrapping_add(1);
+            self.bad = 0;
+            pieces.push(buffer);
+            return Popped::Chain(Chain { head, pieces: 1, bytes: buffer.iov_len });
+        }
+        self.walk(head, access, least, most, pieces)
+    }
+
+    /// Takes the next chain, which begins with `head`, by looking at all of it.
+    #[inline(never)]
+    fn walk(
+        &mut self,
+        head: u16,
+        access: Access,
+        least: usize,
+        most: u32,
+        pieces: &mut Vec<libc::iovec>,
+    ) -> Popped {
         let before = pieces.len();
         let mut left = most;
         let bytes = self.desc.walk(head, access, &self.map, &mut self.hint, pieces, &mut left);

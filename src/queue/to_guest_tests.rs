@@ -238,11 +238,7 @@ fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring_and_no_turn() {
         let stop = Arc::new(AtomicBool::new(false));
         let (memory, stopped) = (bench.guest.memory.clone(), Arc::clone(&stop));
         let busy = std::thread::spawn(move || {
-            while !stopped.load(Ordering::Relaxed) {
-                let used: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
-                let avail = used.wrapping_add(SIZE);
-                memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
-            }
+            offer_again(&memory, &stopped);
         });
         let end = Instant::now() + Duration::from_secs(20);
         while bench.line.ring.is_some() && Instant::now() < end {
@@ -269,4 +265,23 @@ fn bug_f14_what_is_offered_to_the_kernel_is_charged() {
     assert_eq!(taken, 50);
     // 64 chains of one descriptor were read, and 43 or 44 were offered with each of the first frames.
     assert!(bench.receive.left < TURN_DESCRIPTORS - 64 - 20 * 43, "{}", bench.receive.left);
+}
+
+/// Makes each buffer available again as soon as its used element is written, before the used index is.
+fn offer_again(memory: &GuestMemoryMmap, stopped: &AtomicBool) {
+    let element = |at: u16| GuestAddress(USED + 4 + 8 * u64::from(at % SIZE));
+    let mut done: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
+    (0..SIZE).for_each(|at| memory.store(u16::MAX, element(at), Ordering::Release).unwrap());
+    let offer = |done: u16| {
+        let avail = done.wrapping_add(SIZE);
+        memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
+    };
+    offer(done);
+    while !stopped.load(Ordering::Relaxed) {
+        while memory.load::<u16>(element(done), Ordering::Acquire).unwrap() != u16::MAX {
+            memory.store(u16::MAX, element(done), Ordering::Release).unwrap();
+            done = done.wrapping_add(1);
+            offer(done);
+        }
+    }
 }

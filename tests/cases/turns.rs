@@ -5,12 +5,17 @@
 //! side answers. Each case is tried with both port types.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 
+use crate::common::driver::{D_INDIRECT, D_NEXT, D_WRITE, Desc, Queue};
 use crate::common::frames;
+use crate::common::memory::Memory;
 use crate::common::rig::{LAN_MAC, MACS, Rig, SECOND, fresh_tag};
 use crate::common::vmm::{QemuOptions, req};
 
@@ -23,11 +28,123 @@ pub fn rig(kind: &str) -> Rig {
 
 pub const KINDS: [&str; 2] = ["--type=macvtap", "--type=macvlan"];
 
+/// A guest's processor that makes every chain of a ring available again as fast as it is given back, and kicks. It does
+/// not wait for the used index: it sees the used element before.
+pub struct Storm {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    /// Most chains that were given back with no new used index in between.
+    unpublished: Arc<AtomicU64>,
+}
+
+impl Storm {
+    /// Each chain of the ring begins with the descriptor of its number.
+    pub fn start(memory: &Memory, ring: &Queue) -> Storm {
+        (0..ring.size).for_each(|head| ring.set_avail_entry(head, head));
+        let (stop, memory) = (Arc::new(AtomicBool::new(false)), memory.clone());
+        let (stopped, avail, used, size) = (Arc::clone(&stop), ring.avail, ring.used, ring.size);
+        let kick = ring.kick.try_clone().expect("the kick descriptor, again");
+        let unpublished = Arc::new(AtomicU64::new(0));
+        let most = Arc::clone(&unpublished);
+        let thread = std::thread::spawn(move || {
+            let (mut last, mut run) = (0, 0);
+            let element = |at: u16| used + 4 + 8 * u64::from(at % size);
+            let mut done = memory.load16(used + 2);
+            (0..size).for_each(|at| memory.store16(element(at), NO_CHAIN));
+            memory.store16(avail + 2, done.wrapping_add(size));
+            while !stopped.load(Ordering::Relaxed) {
+                while memory.load16(element(done)) != NO_CHAIN {
+                    memory.store16(element(done), NO_CHAIN);
+                    done = done.wrapping_add(1);
+                    memory.store16(avail + 2, done.wrapping_add(size));
+                    let index = memory.load16(used + 2);
+                    run = if index == last { run + 1 } else { 0 };
+                    last = index;
+                    most.fetch_max(run, Ordering::Relaxed);
+                }
+                let _ = kick.write(1);
+            }
+        });
+        Storm { stop, thread: Some(thread), unpublished }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().expect("joined once").join();
+    }
+}
+
+/// In a used element, where there was no chain yet.
+const NO_CHAIN: u16 = 0xffff;
+
 /// The neighbour has its network, and the process ends when it is told to.
 pub fn unharmed(mut rig: Rig) {
     rig.unharmed();
     rig.backend.signal(Signal::SIGTERM);
     assert!(rig.backend.wait_exit(5 * SECOND).success(), "the process does not end in order");
+}
+
+const NOWHERE: u64 = 0x7f00_0000_0000;
+
+/// Chains that cannot be used, of one descriptor each: its address, length, flags and next one.
+fn unusable(at: u64, good: u16, head: u16) -> [(&'static str, Desc); 6] {
+    let desc = |addr, len, flags| Desc { addr, len, flags, next: Some(head) };
+    [
+        ("no bytes", desc(at, 0, good)),
+        ("the wrong access", desc(at, 100, good ^ D_WRITE)),
+        ("an address outside", desc(NOWHERE, 100, good)),
+        ("a loop", desc(at, 1, good | D_NEXT)),
+        ("an indirect table of 15 bytes", desc(at, 15, D_INDIRECT)),
+        ("a loop in an indirect table", desc(at, 16, D_INDIRECT)),
+    ]
+}
+
+/// One kind of them in all of a ring, for as long as the neighbour exchanges a few frames.
+fn only_unusable(kind: &str, to_guest: bool) {
+    for case in 0..6 {
+        let mut rig = rig(kind);
+        let (vmm, driver) = rig.guest(&QemuOptions::default());
+        let pair = &driver.pairs[0];
+        let (ring, good) = if to_guest { (&pair.rx, D_WRITE) } else { (&pair.tx, 0) };
+        let at = driver.mem.alloc(4096);
+        driver.mem.write(at, &Desc { addr: at, len: 1, flags: D_NEXT, next: Some(0) }.bytes());
+        for head in 0..ring.size {
+            ring.write_desc(head, &unusable(at, good, head)[case].1);
+        }
+        eprintln!("{kind}, to the guest {to_guest}: {}", unusable(at, good, 0)[case].0);
+        let storm = Storm::start(&driver.mem, ring);
+        for _ in 0..3 {
+            (0..20).for_each(|_| rig.wire.try_send(&frames::tagged(MACS[0], LAN_MAC, 0, 60)));
+            rig.unharmed();
+        }
+        let unpublished = storm.unpublished.load(Ordering::Relaxed);
+        assert!(unpublished <= 5000, "{unpublished} chains in one turn, none published");
+        // The control side gets at the ring, and the next guest has its network.
+        drop((storm, vmm, driver));
+        rig.guest(&QemuOptions::default());
+        unharmed(rig);
+    }
+}
+
+/// Before: one delivery, or one turn, for as long as the guest went on, with the ring's lock. Neighbours got 0 of 40
+/// frames, and SIGTERM had no effect. On a busy machine the guest's processor pauses and such a turn ends, so the
+/// test also counts the chains of a turn: there were millions.
+#[test]
+fn bug_s1_receive_ring_of_unusable_chains_macvtap() {
+    only_unusable(KINDS[0], true);
+}
+
+#[test]
+fn bug_s1_receive_ring_of_unusable_chains_macvlan() {
+    only_unusable(KINDS[1], true);
+}
+
+/// Before: bounded, but by frames. A turn read 256 chains of up to 1025 descriptors.
+#[test]
+fn bug_s1_transmit_ring_of_unusable_chains() {
+    KINDS.iter().for_each(|kind| only_unusable(kind, false));
 }
 
 /// An eventfd whose counter is full, so that a write to it blocks.
