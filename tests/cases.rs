@@ -48,6 +48,8 @@ mod common;
 mod devices;
 #[path = "cases/logs.rs"]
 mod logs;
+#[path = "cases/long_turns.rs"]
+mod long_turns;
 #[path = "cases/loops.rs"]
 mod loops;
 #[path = "cases/memory.rs"]

@@ -27,6 +27,9 @@ const MOST_COPIES: usize = 8192;
 /// A frame in more pieces is made one piece.
 const MOST_PIECES: usize = 8;
 
+/// What takes each part of a frame: header, head and payload.
+pub type Emit<'a> = dyn FnMut(&[u8; HEADER], &[u8], libc::iovec) + 'a;
+
 /// A frame of a repaired one.
 struct Segment {
     header: [u8; HEADER],
@@ -88,12 +91,7 @@ impl Flood {
 
     /// What a receiver that takes `accepts` gets of the frame: each part as header, head and payload. False: the
     /// frame cannot be repaired for it.
-    pub fn each(
-        &mut self,
-        frame: &Frame<'_>,
-        accepts: Accepts,
-        emit: &mut dyn FnMut(&[u8; HEADER], &[u8], libc::iovec),
-    ) -> bool {
+    pub fn each(&mut self, frame: &Frame<'_>, accepts: Accepts, emit: &mut Emit<'_>) -> bool {
         let accepts = accepts.distinguished(frame.header);
         let known = self.kinds.iter().take(self.known).position(|kind| kind.accepts == accepts);
         // There are never more than KINDS; if there were, the last one would be made anew each time.
