@@ -56,8 +56,6 @@ mod loops;
 mod memory;
 #[path = "cases/names.rs"]
 mod names;
-#[path = "cases/long_turns.rs"]
-mod long_turns;
 #[path = "cases/pair.rs"]
 mod pair;
 #[path = "cases/parents.rs"]
