@@ -4,7 +4,7 @@
 #     qemu/build-guest.sh [DIRECTORY]        default: qemu/build; prints the directory
 #
 # The guest is put together from what Debian ships: the newest cloud kernel (virtio and IPv6 without
-# a hundred drivers), the few modules that virtio-net needs, busybox, ethtool and bash with their
+# a hundred drivers), the few modules that virtio needs, busybox, ethtool and bash with their
 # libraries, and the `init` beside this script. No image is downloaded and none is kept in the
 # repository. (bash, because it opens TCP and UDP sockets: /dev/tcp, /dev/udp. busybox has no UDP.)
 #
@@ -94,12 +94,12 @@ rm -f "$root/bin/ethtool"
 add_program "$ethtool"
 add_program "$bash"
 
-# virtio_pci and virtio_net are loaded at boot; 8021q and macvlan only lie there for tests that want
+# virtio_pci, virtio_console and virtio_net are loaded at boot; 8021q and macvlan only lie there for tests that want
 # them (`for m in $(cat /modules/order.8021q); do insmod /modules/$m; done`).
 order() {
     modprobe -S "$release" --ignore-install --show-depends "$1" | sed -n 's/^insmod \([^ ]*\).*/\1/p'
 }
-for module in virtio_pci virtio_net; do order "$module"; done | awk '!seen[$0]++' >"$work/boot"
+for module in virtio_pci virtio_console virtio_net; do order "$module"; done | awk '!seen[$0]++' >"$work/boot"
 for module in 8021q macvlan; do
     order "$module" >"$work/$module"
     sed 's,.*/,,' "$work/$module" >"$root/modules/order.$module"

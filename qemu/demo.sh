@@ -162,7 +162,8 @@ start_guest() {
         -machine pc,hpet=off -accel "${VUM_ACCEL:-tcg}" -smp 1 \
         -kernel "$image/vmlinux" -initrd "$image/initramfs.cpio" -append "${kernel//$'\n'/ }" \
         -serial "file:$dir/vm$n.console" \
-        -chardev "pipe,id=control,path=$dir/vm$n" -serial chardev:control \
+        -chardev "pipe,id=control,path=$dir/vm$n" -device virtio-serial-pci \
+        -device virtserialport,chardev=control,name=control \
         "${arguments[@]}" </dev/null >"$dir/vm$n.log" 2>&1 &
     qemu[n]=$!
     pids+=("$!")

@@ -132,7 +132,10 @@ fn domain(dir: &Path, (memory, interface): &(String, String)) -> String {
 </os>
 <devices>
   <serial type='file'><source path='{dir}/run/console'/><target port='0'/></serial>
-  <serial type='unix'><source mode='connect' path='{dir}/control'/><target port='1'/></serial>
+  <channel type='unix'>
+    <source mode='connect' path='{dir}/control'/>
+    <target type='virtio' name='control'/>
+  </channel>
   <controller type='usb' model='none'/>
   <memballoon model='none'/>
 {interface}</devices>

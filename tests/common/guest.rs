@@ -1,4 +1,4 @@
-//! Real guests: Linux in QEMU, driven through a serial port.
+//! Real guests: Linux in QEMU, driven through a control port.
 //!
 //! [`Guest::start`] boots the kernel and initramfs that `qemu/build-guest.sh` makes, and
 //! [`Guest::run`] runs a command in it and returns its output and exit status. The protocol is
@@ -6,13 +6,18 @@
 //! guest says before we look can be lost. QEMU's own control socket is there too ([`Guest::qmp`]).
 //!
 //! Without KVM (`-accel tcg`: test machines rarely nest) a guest takes about three seconds to boot.
-//! `VUM_ACCEL=kvm` uses KVM where it works. Two things follow from QEMU 7.2, Debian 12's: under TCG
-//! it crashes when a vhost-user device starts with MSI-X, hence `vectors=0`; and the memory must be
-//! a shared memfd, or the back-end could not map it.
+//! `VUM_ACCEL=kvm` uses KVM where it works, `VUM_QEMU=PATH` another QEMU than the one in PATH. QEMU 7.2,
+//! Debian 12's, crashes under TCG when a vhost-user device starts with MSI-X: hence `vectors=0`, unless
+//! a test asks for the default. The memory is a shared memfd, or the back-end could not map it.
+//!
+//! **The control port** is a virtio-serial port. It was the second serial port (a UART) once: now and then
+//! a request went unanswered, with no network device in the guest, once in some hundred to two thousand
+//! requests and the sooner the busier the machine. The guest sat idle, its UART was empty, and the next
+//! request was answered: bytes get lost between QEMU's UART and the guest's driver. A virtio-serial port
+//! moves whole buffers through a ring, with nothing that depends on when an interrupt is taken.
 //!
 //! What can go wrong: a guest under TCG is slow and its clock runs unevenly, so measure nothing in it
-//! and be generous with timeouts; a command that floods the serial port takes long. When a test
-//! fails, dropping the guest prints the end of its console and QEMU's messages.
+//! and be generous with timeouts. When a test fails, dropping the guest prints the end of its console and QEMU's messages.
 #![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::{self, File};
@@ -30,9 +35,6 @@ use super::netns::{Netns, Output, die_with_us, require};
 
 /// How long a guest may take from start to prompt. It takes three seconds; a busy machine, longer.
 const BOOT: Duration = Duration::from_secs(90);
-
-/// Pause between an answer and the next request.
-const BREATH: Duration = Duration::from_millis(20);
 
 /// How long a command in the guest may take unless the test says otherwise.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -98,7 +100,8 @@ pub struct GuestConfig {
     pub label: String,
     /// Its network devices.
     pub nics: Vec<Nic>,
-    /// MiB of memory, one region of guest memory (and one file) for each entry.
+    /// MiB of memory, one region of guest memory (and one file) for each entry. None: the memory is among
+    /// the extra words.
     pub memory: Vec<u32>,
     /// Slots for memory plugged in later ([`Guest::plug_memory`]).
     pub memory_slots: u32,
@@ -106,6 +109,10 @@ pub struct GuestConfig {
     pub cpus: u16,
     /// More words on QEMU's command line, such as `-incoming`.
     pub extra: Vec<String>,
+    /// The QEMU that runs it; `None`: the one that [`qemu`] names.
+    pub qemu: Option<PathBuf>,
+    /// Interrupt vectors of the network devices: QEMU's default (MSI-X), not none (INTx).
+    pub msix: bool,
 }
 
 impl Default for GuestConfig {
@@ -117,6 +124,8 @@ impl Default for GuestConfig {
             memory_slots: 0,
             cpus: 1,
             extra: Vec::new(),
+            qemu: None,
+            msix: false,
         }
     }
 }
@@ -160,21 +169,21 @@ impl Guest {
 
     /// Starts QEMU in a namespace, where its tap device is.
     pub fn start_in(netns: Option<&Netns>, config: &GuestConfig) -> Guest {
-        require(&[("qemu-system-x86_64", "qemu-system-x86"), ("ip", "iproute2")]);
+        require(&[("ip", "iproute2")]);
+        let qemu = config.qemu.clone().unwrap_or_else(qemu);
         let image = guest_image();
         let dir = tempfile::Builder::new()
             .prefix("vum-guest-")
             .tempdir()
             .expect("a temporary directory for the guest's sockets");
         let listener = UnixListener::bind(dir.path().join("control")).expect("the control socket");
-        let qemu = "qemu-system-x86_64";
         let mut command = match netns {
-            Some(netns) => netns.command(qemu),
-            None => Command::new(qemu),
+            Some(netns) => netns.command(&qemu),
+            None => Command::new(&qemu),
         };
         let log = File::create(dir.path().join("qemu.log")).expect("QEMU's log");
         command
-            .args(arguments(config, image, dir.path()))
+            .args(arguments(config, &qemu, image, dir.path()))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("QEMU's log, again"))
             .stderr(log);
@@ -186,7 +195,7 @@ impl Guest {
 
     /// Takes over a guest that somebody else starts, such as libvirt. `child` is the process with which
     /// all of it ends; in `dir` are `console`, `qemu.log`, and the socket `control`, at which `listener`
-    /// listens and to which the guest's second serial port connects. No `qmp`, so no memory to plug.
+    /// listens and to which the guest's virtio-serial port connects. No `qmp`, so no memory to plug.
     pub fn adopt(label: &str, mut child: Child, dir: TempDir, listener: &UnixListener) -> Guest {
         let control = accept(listener, &mut child, dir.path());
         let label = label.to_string();
@@ -358,9 +367,6 @@ impl Guest {
         self.requests += 1;
         let nonce = format!("r{}-{}", std::process::id(), self.requests);
         let line = format!("{nonce} {} {}\n", timeout.as_secs().max(1), base64(script.as_bytes()));
-        // A request that comes while the guest's driver is still busy with the end of its last answer may
-        // find its interrupt lost (QEMU's UART under TCG): then nobody reads it.
-        std::thread::sleep(BREATH);
         let sent = self.control.write_all(line.as_bytes());
         sent.unwrap_or_else(|error| panic!("{}: {error}", self.label));
         nonce
@@ -450,7 +456,7 @@ pub fn guest_image() -> &'static Path {
 }
 
 /// QEMU's command line.
-fn arguments(config: &GuestConfig, image: &Path, dir: &Path) -> Vec<String> {
+fn arguments(config: &GuestConfig, qemu: &Path, image: &Path, dir: &Path) -> Vec<String> {
     let mut words = Vec::new();
     let mut add = |text: &str| words.extend(text.split(' ').map(str::to_string));
     let accel = std::env::var("VUM_ACCEL").unwrap_or_else(|_| "tcg".to_string());
@@ -466,6 +472,8 @@ fn arguments(config: &GuestConfig, image: &Path, dir: &Path) -> Vec<String> {
     add(&format!("-smp {}", config.cpus.max(pairs)));
     let total: u32 = config.memory.iter().sum();
     match config.memory_slots {
+        // It is among the extra words.
+        _ if config.memory.is_empty() => {}
         0 => add(&format!("-m {total}M")),
         slots => add(&format!("-m {total}M,slots={slots},maxmem=4G")),
     }
@@ -475,7 +483,6 @@ fn arguments(config: &GuestConfig, image: &Path, dir: &Path) -> Vec<String> {
     }
 
     add(&format!("-serial file:{dir}/console"));
-    add(&format!("-chardev socket,id=control,path={dir}/control -serial chardev:control"));
     add(&format!("-qmp unix:{dir}/qmp,server=on,wait=off"));
     for (n, nic) in config.nics.iter().enumerate() {
         let pairs = nic.queue_pairs;
@@ -485,7 +492,7 @@ fn arguments(config: &GuestConfig, image: &Path, dir: &Path) -> Vec<String> {
                 if *server {
                     chardev.push_str(",server=on,wait=on");
                 } else if let Some(seconds) = reconnect {
-                    chardev.push_str(&reconnect_option(*seconds));
+                    chardev.push_str(&reconnect_option(qemu, *seconds));
                 }
                 add(&format!("-chardev {chardev}"));
                 add(&format!("-netdev vhost-user,id=net{n},chardev=char{n},queues={pairs}"));
@@ -509,13 +516,27 @@ fn arguments(config: &GuestConfig, image: &Path, dir: &Path) -> Vec<String> {
         // No boot ROM: the guest boots from the command line, and the ROM costs time.
         add(&format!("-device {device},romfile="));
     }
+    // After the network devices: these have the places on the bus that tests know.
+    add(&format!("-chardev socket,id=control,path={dir}/control"));
+    add("-device virtio-serial-pci -device virtserialport,chardev=control,name=control");
     words.extend(config.extra.iter().cloned());
     words
 }
 
+/// The QEMU that guests run in unless their test says otherwise: the one of `VUM_QEMU`, or in PATH.
+pub fn qemu() -> PathBuf {
+    match std::env::var_os("VUM_QEMU") {
+        Some(path) => path.into(),
+        None => {
+            require(&[("qemu-system-x86_64", "qemu-system-x86")]);
+            "qemu-system-x86_64".into()
+        }
+    }
+}
+
 /// `reconnect=` (seconds) is gone since QEMU 10.2, `reconnect-ms=` exists since 9.2.
-fn reconnect_option(seconds: u32) -> String {
-    let version = super::netns::run("qemu-system-x86_64", &["--version"]).text;
+fn reconnect_option(qemu: &Path, seconds: u32) -> String {
+    let version = super::netns::run(&qemu.to_string_lossy(), &["--version"]).text;
     let number = version.split("version ").nth(1).unwrap_or_default();
     let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
     let version = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
