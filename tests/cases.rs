@@ -18,6 +18,8 @@
 //! | `long_turns` | what one guest's frame or ring costs its neighbours |
 //! | `turns` | bounded work in every turn of a worker, and no waiting for a guest or front-end |
 //! | `pair` | (the bench of the frames) two guests, and a cable that ends at the test |
+//! | `segments` | segmentation headers whose frame lies about its lengths |
+//! | `groups` | multicast groups of `--compat` ports |
 //! | `tags` | VLAN tags on top of a full MTU |
 //! | `cable` | what belongs to the cable: PAUSE, spanning tree, LLDP |
 //! | `devices` | what another program does to a port's device is told and put right |
@@ -46,6 +48,8 @@ mod cable;
 mod common;
 #[path = "cases/devices.rs"]
 mod devices;
+#[path = "cases/groups.rs"]
+mod groups;
 #[path = "cases/logs.rs"]
 mod logs;
 #[path = "cases/long_turns.rs"]
@@ -68,12 +72,16 @@ mod qemu_args;
 mod recorded;
 #[path = "cases/requests.rs"]
 mod requests;
+#[path = "cases/segments.rs"]
+mod segments;
 #[path = "cases/signals.rs"]
 mod signals;
 #[path = "cases/sockets.rs"]
 mod sockets;
 #[path = "cases/starting.rs"]
 mod starting;
+#[path = "offload/stimuli.rs"]
+mod stimuli;
 #[path = "cases/tags.rs"]
 mod tags;
 #[path = "cases/toll.rs"]

@@ -18,6 +18,8 @@ mod common;
 mod judge;
 #[path = "offload/kernel.rs"]
 mod kernel;
+#[path = "offload/lies.rs"]
+mod lies;
 #[path = "offload/stimuli.rs"]
 mod stimuli;
 

@@ -68,8 +68,8 @@ impl Head {
     /// checksum (net/ipv4/af_inet.c, `inet_gso_segment`; net/ipv6/ip6_offload.c, `ipv6_gso_segment`).
     pub fn fit(&mut self, packet: &Packet, payload: usize) {
         let total = self.length.saturating_sub(packet.ip).saturating_add(payload);
-        // No frame is longer than the one it comes from, but for one fragment header: it fits.
-        let word = |length: usize| u16::try_from(length).unwrap_or(u16::MAX);
+        // As the kernel's, which has no room for more than 64 KiB either.
+        let word = |length: usize| length as u16;
         match packet.version {
             Version::V6 => self.put16(packet.ip + 4, word(total.saturating_sub(IPV6))),
             Version::V4 => {

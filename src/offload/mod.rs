@@ -34,7 +34,7 @@ mod segment;
 mod sum;
 
 pub use head::HEAD;
-pub use need::{Accepts, Need, need, pass, pass_words};
+pub use need::{Accepts, Need, mark_length, need, pass, pass_words};
 pub use repair::{Emit, MOST, Unrepairable, repair};
 
 #[cfg(test)]

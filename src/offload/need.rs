@@ -5,13 +5,15 @@
 //! for segmentation without a checksum to complete, to be given one. Linux takes the latter as it is,
 //! but not behind a VLAN tag (tests/offload/apart.rs); of other receivers nothing is known.
 //!
+//! USO may come without the UDP length, or with a wrong one ([`mark_length`]): no receiver takes that.
+//!
 //! What can go wrong: UDP segmentation does not say whether it is of IPv4 or IPv6, while a receiver
 //! may take one of them. It then needs the look into the frame, which the repair takes.
 
 use super::packet::Version;
 use crate::queue::vnet::{
     F_DATA_VALID, F_NEEDS_CSUM, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4,
-    HEADER, bit, has,
+    HEADER, NUM_BUFFERS, bit, has,
 };
 
 /// What a receiver takes undone.
@@ -31,6 +33,8 @@ impl Accepts {
     const UFO: Accepts = Accepts(16);
     const USO4: Accepts = Accepts(32);
     const USO6: Accepts = Accepts(64);
+    /// A USO frame without its UDP length, which nobody takes.
+    const NO_LENGTH: Accepts = Accepts(128);
 
     /// What a guest takes by the features that it acknowledged. None of the others holds without
     /// GUEST_CSUM (virtio 1.2, section 5.1.3.1): a guest that breaks this rule gets finished frames.
@@ -92,17 +96,20 @@ pub(super) struct Fields {
     pub size: u16,
     pub start: u16,
     pub offset: u16,
+    /// [`mark_length`] has found the UDP length wrong.
+    marked: bool,
 }
 
 impl Fields {
     pub fn of(header: &[u8; HEADER]) -> Fields {
-        let [flags, gso, _, _, s0, s1, c0, c1, o0, o1, _, _] = *header;
+        let [flags, gso, _, _, s0, s1, c0, c1, o0, o1, mark, _] = *header;
         Fields {
             flags,
             gso,
             size: u16::from_le_bytes([s0, s1]),
             start: u16::from_le_bytes([c0, c1]),
             offset: u16::from_le_bytes([o0, o1]),
+            marked: mark != 0,
         }
     }
 
@@ -129,14 +136,31 @@ impl Fields {
             GSO_TCPV4 => Accepts::TSO4,
             GSO_TCPV6 => Accepts::TSO6,
             GSO_UDP if ecn == Accepts::NONE => Accepts::UFO,
-            GSO_UDP_L4 if ecn == Accepts::NONE && self.partial() => match version {
-                None => Accepts::USO4.and(Accepts::USO6),
-                Some(Version::V4) => Accepts::USO4,
-                Some(Version::V6) => Accepts::USO6,
-            },
+            GSO_UDP_L4 if ecn == Accepts::NONE && self.partial() => {
+                let length = if self.marked { Accepts::NO_LENGTH } else { Accepts::NONE };
+                length.and(match version {
+                    None => Accepts::USO4.and(Accepts::USO6),
+                    Some(Version::V4) => Accepts::USO4,
+                    Some(Version::V6) => Accepts::USO6,
+                })
+            }
             _ => return None,
         };
         Some(Accepts::CSUM.and(kind).and(ecn))
+    }
+}
+
+/// Notes in a header that the frame's UDP length is not that of its datagram, if it is to be cut by USO: the kernel
+/// always cuts those before a guest gets them, and a guest would drop the whole. `length` is what stands in the frame,
+/// `frame` bytes long, where the header says that UDP is. The note stands where `num_buffers` will, and never
+/// leaves ([`pass`]).
+#[inline]
+pub fn mark_length(header: &mut [u8; HEADER], frame: usize, length: impl FnOnce(usize) -> [u8; 2]) {
+    if header[1] == GSO_UDP_L4 {
+        let start = usize::from(Fields::of(header).start);
+        let true_length = frame.saturating_sub(start);
+        let told = usize::from(u16::from_be_bytes(length(start.saturating_add(4))));
+        header[NUM_BUFFERS] = u8::from(told != true_length);
     }
 }
 

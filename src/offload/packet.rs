@@ -1,10 +1,12 @@
-//! Where things stand in a frame that is to be cut: Ethernet, up to two VLAN tags, IPv4 or IPv6, TCP
-//! or UDP.
+//! Where things stand in a frame that is to be cut: Ethernet, VLAN tags, IPv4 or IPv6, TCP or UDP.
 //!
-//! The header in front of the frame says what the sender believes; here the frame itself is read, and
-//! every length in it is held against the one around it: the IP packet against the frame, the IP and
-//! TCP headers and the UDP datagram against the packet. What is accepted can be cut without another
-//! look. Bytes behind the IP packet are Ethernet padding and no part of it.
+//! The header in front of the frame says what the sender believes; here the frame itself is read. The headers
+//! must be inside the frame; what is accepted can be cut without another look.
+//!
+//! The lengths of the whole that stand in the frame are not believed, as the kernel does not: each piece gets
+//! its own. Senders leave them out (Windows writes no UDP length), write a piece's, or have no room for the
+//! true one. A frame that is to be cut ends where it ends: Ethernet pads to 60 bytes, and such a frame has more.
+//! For the same reason a fragment is cut like any other packet.
 //!
 //! IPv6 extension headers are walked as the kernel does before it segments (net/ipv6/ip6_offload.c,
 //! `ipv6_gso_pull_exthdrs`): hop-by-hop, routing and destination options, in any order. A fragment,
@@ -17,6 +19,7 @@
 
 use super::sum;
 use crate::queue::vnet::ETHERNET;
+use crate::switch::vlan;
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -48,7 +51,7 @@ pub(super) struct Packet {
     pub l4: usize,
     /// Where what TCP or UDP carries begins.
     pub data: usize,
-    /// Where the IP packet ends.
+    /// Where the frame ends.
     pub end: usize,
     /// IPv6: where a fragment header belongs, and the next-header byte that would announce it.
     pub fragment: usize,
@@ -67,7 +70,7 @@ impl Packet {
         let l4 = frame.get(packet.l4..packet.end)?;
         let header = match packet.protocol {
             TCP => usize::from(*l4.get(12)? >> 4).checked_mul(4).filter(|length| *length >= 20)?,
-            UDP if usize::from(be16(l4, 4)?) == l4.len() => 8,
+            UDP => 8,
             _ => return None,
         };
         packet.data = packet.l4.checked_add(header).filter(|data| *data <= packet.end)?;
@@ -79,6 +82,12 @@ impl Packet {
         if self.protocol == TCP { 16 } else { 6 }
     }
 
+    /// The length of TCP or UDP with what it carries, as a part of a sum: it may have 17 bits.
+    pub fn length(&self) -> u16 {
+        let length = self.end.saturating_sub(self.l4);
+        sum::add((length >> 16) as u16, length as u16)
+    }
+
     /// The sum of the pseudo-header from the addresses in the IP header (RFC 9293, section 3.1; RFC
     /// 8200, section 8.1). With a routing header under way the true one has the last hop's address.
     pub fn pseudo(&self, frame: &[u8]) -> u16 {
@@ -87,8 +96,7 @@ impl Packet {
             Version::V6 => (8, 32),
         };
         let addresses = frame.get(self.ip..).and_then(|ip| ip.get(from..)?.get(..length));
-        let length = u16::try_from(self.end.saturating_sub(self.l4)).unwrap_or(u16::MAX);
-        let rest = sum::add(u16::from(self.protocol), length);
+        let rest = sum::add(u16::from(self.protocol), self.length());
         sum::add(sum::sum(addresses.unwrap_or_default()), rest)
     }
 }
@@ -98,27 +106,17 @@ pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|word| u16::from_be_bytes(*word))
 }
 
-/// Where the network header begins, and its kind. The tags are those the kernel knows as such
-/// (`eth_type_vlan`): 802.1Q and 802.1ad.
+/// Where the network header begins, and its kind. The kernel cuts behind two kinds of tags and seven of them;
+/// what it refuses beyond does no harm.
 fn ethertype(frame: &[u8]) -> Option<(usize, u16)> {
-    let mut at = ETHERNET;
-    for _ in 0..3 {
-        match be16(frame, at - 2)? {
-            0x8100 | 0x88a8 => at += 4,
-            other => return Some((at, other)),
-        }
-    }
-    None
+    let (inner, rest) = vlan::inner(be16(frame, ETHERNET - 2)?, frame.get(ETHERNET..)?);
+    Some((frame.len() - rest.len(), inner))
 }
 
 fn ipv4(frame: &[u8], ip: usize) -> Option<Packet> {
     let packet = frame.get(ip..)?;
-    let first = *packet.first()?;
-    let (header, total) = (usize::from(first & 15) * 4, usize::from(be16(packet, 2)?));
-    // More fragments, or an offset: a part of a datagram cannot be cut by what stands in its middle.
-    let fragment = be16(packet, 6)? & 0x3fff != 0;
-    let fits = header >= 20 && header <= total && total <= packet.len();
-    if first >> 4 != 4 || fragment || !fits {
+    let header = usize::from(*packet.first()? & 15) * 4;
+    if header < 20 || header > packet.len() {
         return None;
     }
     let l4 = ip + header;
@@ -128,7 +126,7 @@ fn ipv4(frame: &[u8], ip: usize) -> Option<Packet> {
         protocol: *packet.get(9)?,
         l4,
         data: l4,
-        end: ip + total,
+        end: frame.len(),
         fragment: l4,
         next: ip,
     })
@@ -136,8 +134,8 @@ fn ipv4(frame: &[u8], ip: usize) -> Option<Packet> {
 
 fn ipv6(frame: &[u8], ip: usize) -> Option<Packet> {
     let packet = frame.get(ip..)?;
-    let end = ip + IPV6 + usize::from(be16(packet, 4)?);
-    if *packet.first()? >> 4 != 6 || end > frame.len() {
+    let end = frame.len();
+    if packet.len() < IPV6 {
         return None;
     }
     let (mut at, mut next, mut protocol) = (ip + IPV6, ip + 6, *packet.get(6)?);

@@ -99,7 +99,12 @@ fn pieces(
     most: usize,
     emit: &mut Emit<'_>,
 ) -> Result<usize, Unrepairable> {
-    let fields = Fields::of(header);
+    let mut header = *header;
+    if header[1] == GSO_UDP | GSO_ECN {
+        // Without meaning, and the kernel does not mind.
+        header[1] = GSO_UDP;
+    }
+    let fields = Fields::of(&header);
     fields.wanted(None).ok_or(Unrepairable::Header)?;
     let packet = Packet::parse(frame).ok_or(Unrepairable::Packet)?;
     let kind = fields.gso & !GSO_ECN;
@@ -110,25 +115,33 @@ fn pieces(
     };
     let placed =
         usize::from(fields.start) == packet.l4 && usize::from(fields.offset) == packet.checksum();
-    if !right || fields.partial() && !placed {
+    let ufo = kind == GSO_UDP;
+    // For UFO the kernel sums up anew and does not look where the sender has begun.
+    if !right || fields.partial() && !placed && !ufo {
         return Err(Unrepairable::Packet);
     }
     let wanted = fields.wanted(Some(packet.version)).ok_or(Unrepairable::Header)?;
     let taken = accepts.all_of(wanted);
     if taken && fields.partial() {
-        return Ok(whole(&pass(header, accepts), frame, emit));
+        return Ok(whole(&pass(&header, accepts), frame, emit));
     }
-    // Ethernet padding would be summed up, and is no payload.
-    let frame = frame.get_mut(..packet.end).ok_or(Unrepairable::Packet)?;
-    let (size, ufo) = (usize::from(fields.size), kind == GSO_UDP);
-    if packet.end - if ufo { packet.l4 } else { packet.data } <= size {
+    let size = usize::from(fields.size);
+    let begins = match ufo {
+        true if fields.partial() => usize::from(fields.start),
+        true => packet.l4,
+        false => packet.data,
+    };
+    if packet.end.saturating_sub(begins) <= size {
         return plain(fields, frame, accepts, emit);
     }
+    if ufo && packet.end - packet.l4 <= size {
+        return Err(Unrepairable::Packet);
+    }
     let field = be16(frame, packet.l4 + packet.checksum()).ok_or(Unrepairable::Packet)?;
-    let pseudo = if fields.partial() { field } else { packet.pseudo(frame) };
+    let pseudo = if fields.partial() && !ufo { field } else { packet.pseudo(frame) };
     if taken {
         // The sender began no checksum: begun for it, the frame is one like any other.
-        return begun(header, &packet, pseudo, frame, accepts, emit);
+        return begun(&header, &packet, pseudo, frame, accepts, emit);
     }
     let (from, size) =
         if ufo { (packet.fragment, fragment::piece(size)) } else { (packet.data, size) };
@@ -138,7 +151,13 @@ fn pieces(
     if ufo {
         fragment::complete(frame, &packet, pseudo).ok_or(Unrepairable::Packet)?;
     }
-    let cut = Cut { frame, packet, pseudo, size, partial: accepts.all_of(Accepts::CSUM) };
+    // What length the begun sum holds: of UDP what the frame says of it, right or wrong.
+    let length = match packet.protocol {
+        UDP => be16(frame, packet.l4 + 4).ok_or(Unrepairable::Packet)?,
+        _ => packet.length(),
+    };
+    let partial = accepts.all_of(Accepts::CSUM);
+    let cut = Cut { frame, packet, pseudo, length, size, partial };
     let cut = if ufo { fragment::cut(&cut, emit) } else { segment::cut(&cut, emit) };
     cut.ok_or(Unrepairable::Chain)
 }

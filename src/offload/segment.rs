@@ -6,7 +6,8 @@
 //! datagram with a length of its own. IPv4's identification counts up, with DF too, as the kernel does.
 //!
 //! The checksum starts from the pseudo-header's sum that the sender left in the field, with the length
-//! exchanged: it alone knows the last address of a routing header. A TCP sender that left none gets the
+//! exchanged: it alone knows the last address of a routing header. What length the sum holds is the true one for TCP; for
+//! UDP it is the one in the UDP header, which may be 0 or a piece's. A TCP sender that left none gets the
 //! one of the addresses in the IP header. A receiver that completes checksums itself gets the new sum in
 //! the same way; for others the piece is summed up here.
 //!
@@ -27,8 +28,9 @@ const CWR: u8 = 0x80;
 pub(super) struct Cut<'a> {
     pub frame: &'a [u8],
     pub packet: Packet,
-    /// The pseudo-header's sum for the whole.
+    /// The pseudo-header's sum for the whole, and the length that it holds.
     pub pseudo: u16,
+    pub length: u16,
     /// Most payload bytes of a piece, not 0.
     pub size: usize,
     /// Whether the receiver completes checksums.
@@ -47,14 +49,13 @@ pub(super) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
     } else {
         [0; 12]
     };
-    let whole = u16::try_from(end.checked_sub(l4)?).ok()?;
     let mut sequence = u32::from_be_bytes(*head.from(l4 + 4).first_chunk()?);
     let mut id = head.id(&cut.packet);
     let last_flags = *head.from(l4 + 13).first().unwrap_or(&0) & (FIN | PSH);
     let count = payload.len().div_ceil(cut.size);
     for (number, piece) in payload.chunks(cut.size).enumerate() {
-        // Part of `whole`, so it fits.
-        let length = u16::try_from(data - l4 + piece.len()).unwrap_or(whole);
+        // As the kernel's, which has no room for more either.
+        let length = (data - l4 + piece.len()) as u16;
         if protocol == TCP {
             let (first, last) = (number == 0, number + 1 == count);
             head.byte(l4 + 13, |flags| {
@@ -69,7 +70,7 @@ pub(super) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
             head.put16(cut.packet.ip + 4, id);
         }
         head.fit(&cut.packet, piece.len());
-        let start = sum::replaced(cut.pseudo, whole, length);
+        let start = sum::replaced(cut.pseudo, cut.length, length);
         head.put16(field, start);
         if !cut.partial {
             let checksum = !sum::add(sum::sum(head.from(l4)), sum::sum(piece));

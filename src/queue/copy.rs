@@ -138,6 +138,27 @@ pub fn get(pieces: &[libc::iovec], into: &mut [u8]) {
     }
 }
 
+/// Reads what stands at offset `at` of what `pieces` make up, as far as there is any.
+pub fn get_at(pieces: &[libc::iovec], mut at: usize, into: &mut [u8]) {
+    let mut done = 0;
+    for piece in pieces {
+        if done == into.len() {
+            break;
+        }
+        if at >= piece.iov_len {
+            at -= piece.iov_len;
+            continue;
+        }
+        let here = (piece.iov_len - at).min(into.len() - done);
+        // SAFETY: as in `put`; at + here <= the piece's length, and `into` has room for `here` more bytes.
+        unsafe {
+            let from = piece.iov_base.cast::<u8>().add(at);
+            from.copy_to_nonoverlapping(into.as_mut_ptr().add(done), here);
+        }
+        (done, at) = (done + here, 0);
+    }
+}
+
 /// Copies the first `head.len()` bytes of `pieces` to `head` and shortens the pieces by as much.
 /// `pieces` must hold at least that many bytes.
 pub fn take_front(pieces: &mut [libc::iovec], head: &mut [u8]) {

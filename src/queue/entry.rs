@@ -10,8 +10,9 @@
 
 use std::ops::Range;
 
-use super::copy::{get, take_both, take_front};
+use super::copy::{get, get_at, take_both, take_front};
 use super::vnet::{self, ETHERNET, GSO_NONE, HEADER, MAX_FRAME, Verdict as Checked};
+use crate::offload;
 use crate::port::{MacJudgement, PortData};
 use crate::stats::Drop;
 use crate::switch::vlan::{self, MAX_TAGS, TAG};
@@ -120,7 +121,10 @@ impl Entry {
                 return Err(Drop::Long);
             }
             Checked::Plain => false,
-            Checked::Segmented => true,
+            Checked::Segmented => {
+                self.mark_length(pieces);
+                true
+            }
         };
         if switch::may_be_link_control(&self.head)
             && port.is_guarded()
@@ -138,6 +142,16 @@ impl Entry {
         let copy = copy.get_mut(..self.len.saturating_sub(ETHERNET).min(LOOK)).unwrap_or_default();
         get(body, copy);
         copy
+    }
+
+    /// Notes a wrong UDP length ([`offload::mark_length`]).
+    fn mark_length(&mut self, pieces: &[libc::iovec]) {
+        let body = pieces.get(self.pieces.start + 1..self.pieces.end).unwrap_or_default();
+        offload::mark_length(&mut self.header, self.len, |at| {
+            let mut length = [0; 2];
+            get_at(body, at.saturating_sub(ETHERNET), &mut length);
+            length
+        });
     }
 
     /// Whether a frame beyond `longest` is too long with all its VLAN tags: one of them is in `longest`.

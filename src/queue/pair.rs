@@ -18,6 +18,7 @@ use super::backlog::Backlog;
 use super::from_guest;
 use super::gate::Gate;
 use super::line::{Far, Line, RingLog, Wish};
+use super::plug::Plug;
 use super::pool::Seat;
 use super::scratch::Scratch;
 use super::tap_watch::TapWatch;
@@ -140,6 +141,7 @@ impl QueuePair {
                         }
                     }
                 }
+                self.note_start(side, &state.line, stood);
                 state.line.position().or(stood)
             }
             Side::ToGuest => {
@@ -156,12 +158,24 @@ impl QueuePair {
                     }
                 }
                 self.settle(&mut state);
+                self.note_start(side, &state.line, stood);
                 state.line.position().or(stood)
             }
         };
         drop(remains);
         self.seat.call(side);
         position
+    }
+
+    /// A ring that starts may be that of a guest that was there before us: whose groups we do not know.
+    fn note_start(&self, side: Side, line: &Line, stood: Option<u16>) {
+        let Far::Switch(Plug { groups: Some(groups), .. }) = &line.far else { return };
+        if let (None, Some(used)) = (stood, line.position()) {
+            groups.ring_starts(
+                2 * usize::from(self.index) + usize::from(side == Side::FromGuest),
+                used,
+            );
+        }
     }
 
     /// After a change: buffers, the stale queue and the tap queue's membership follow the ring.

@@ -6,14 +6,16 @@
 //! held against the frame's length and against what was negotiated. The decision is pure; the caller
 //! copies the header out of guest memory once and hands the checked copy to the kernel.
 
+use crate::switch::vlan::{MAX_TAGS, TAG};
+
 /// Length of the header with VERSION_1 or MRG_RXBUF, in bytes.
 pub const HEADER: usize = 12;
 /// Length of the header of a legacy driver without mergeable buffers, in bytes.
 pub const LEGACY_HEADER: usize = 10;
 /// Length of an Ethernet header, in bytes: no frame is shorter.
 pub const ETHERNET: usize = 14;
-/// The largest frame with its header: 64 KiB of IP packet, Ethernet and two VLAN tags around it.
-pub const MAX_FRAME: usize = HEADER + ETHERNET + 8 + 65535;
+/// The largest frame with its header: 64 KiB behind an IPv6 header, Ethernet and VLAN tags around it.
+pub const MAX_FRAME: usize = HEADER + ETHERNET + TAG * MAX_TAGS + 40 + 65535;
 
 /// Where `num_buffers` stands in the header.
 pub const NUM_BUFFERS: usize = 10;
@@ -93,6 +95,9 @@ pub fn check(header: &mut [u8; HEADER], frame: usize, features: u64) -> Verdict 
         *header = [0; HEADER];
         return Verdict::Plain;
     }
+    if header[1] == GSO_UDP | GSO_ECN {
+        header[1] = GSO_UDP;
+    }
     let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
     let (flags, gso) = (header[0] & F_NEEDS_CSUM, header[1]);
     let (hdr_len, gso_size, csum_start, csum_offset) = (word(2), word(4), word(6), word(8));
@@ -107,7 +112,8 @@ pub fn check(header: &mut [u8; HEADER], frame: usize, features: u64) -> Verdict 
         GSO_NONE if gso == GSO_NONE => None,
         GSO_TCPV4 => Some(bit::HOST_TSO4),
         GSO_TCPV6 => Some(bit::HOST_TSO6),
-        GSO_UDP if gso & GSO_ECN == 0 => Some(bit::HOST_UFO),
+        // With ECN it makes no sense, but the kernel takes it.
+        GSO_UDP => Some(bit::HOST_UFO),
         GSO_UDP_L4 if gso & GSO_ECN == 0 => Some(bit::HOST_USO),
         _ => return Verdict::Bad,
     };
@@ -202,7 +208,7 @@ mod tests {
             assert_eq!(check(&mut make(1000), 5000, ALL & !(1 << number)), Verdict::Bad);
             assert_eq!(check(&mut make(0), 5000, ALL), Verdict::Bad);
         }
-        for gso in (0..=255u8).filter(|g| ![0, 1, 3, 4, 5, 0x81, 0x84].contains(g)) {
+        for gso in (0..=255u8).filter(|g| ![0, 1, 3, 4, 5, 0x81, 0x83, 0x84].contains(g)) {
             assert_eq!(
                 check(&mut header(1, gso, 54, 1000, 34, 6), 5000, ALL),
                 Verdict::Bad,

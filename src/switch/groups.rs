@@ -10,13 +10,19 @@
 //! (`MAC_TABLE_ENTRIES`); the 65th makes the port hear every group, until it is cleared. Rather too
 //! much than too little: a multicast that is not heard is a fault that nobody finds.
 //!
-//! Membership is by MAC address, and 32 IPv4 groups share one (RFC 1112, section 6.4). Who leaves one
-//! of two such groups is deaf to the other until its next report; counting would not help, since
-//! reports are repeated.
+//! A frame is judged by its MAC address, but 32 IPv4 groups share one (RFC 1112, section 6.4), and a guest may join
+//! a group on several VLANs. So a place holds what was joined, by IP address and VLAN, and only the same may be left:
+//! the guest hears the union. Where a report does not say for sure which it was (two tags), nothing is left.
+//!
+//! A guest says what it joins when it joins it. One that was there before us (the back-end was restarted) has said it
+//! to our predecessor, and says it again only when a querier asks. Its rings tell: they do not begin at 0. Such
+//! a guest hears every group until its front-end goes. A query of our own would be answered, but only on VLANs that
+//! we know, and would make us one of the LAN's queriers in the guest's eyes.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use super::group::Group;
 use crate::mac::Mac;
 
 /// All IPv4 and all IPv6 hosts: the two groups that the kernel joins on every interface that is up.
@@ -25,6 +31,8 @@ const ALL_HOSTS: [Mac; 2] = [Mac([0x01, 0, 0x5e, 0, 0, 1]), Mac([0x33, 0x33, 0, 
 /// The groups a port takes; 0 marks a free place.
 pub struct Groups {
     joined: [AtomicU64; 64],
+    /// Bit n: ring n of the present front-end has run.
+    started: AtomicU64,
     /// No place from here on was ever used since the last `clear`.
     used: AtomicUsize,
     all: AtomicBool,
@@ -46,6 +54,7 @@ impl Groups {
     fn new(all: bool) -> Groups {
         Groups {
             joined: [const { AtomicU64::new(0) }; 64],
+            started: AtomicU64::new(0),
             used: AtomicUsize::new(0),
             all: AtomicBool::new(all),
             always_all: all,
@@ -54,13 +63,16 @@ impl Groups {
 
     /// Adds a group; nothing happens when it is there or is no group. When there is no room, every
     /// group is taken from now on.
-    pub fn join(&self, group: Mac) {
-        if !group.is_group() || self.wants(group) {
+    pub fn join(&self, group: impl Into<Group>) {
+        let Group { mac, key } = group.into();
+        let known = |place: &AtomicU64| place.load(Relaxed) == key;
+        let ours = mac.is_group() && mac != Mac::BROADCAST && !ALL_HOSTS.contains(&mac);
+        if !ours || self.all.load(Relaxed) || self.joined.iter().any(known) {
             return;
         }
         for (at, place) in self.joined.iter().enumerate() {
             // Two workers may add one group at a time, in two places; `leave` removes both.
-            if place.compare_exchange(0, group.to_u64(), Relaxed, Relaxed).is_ok() {
+            if place.compare_exchange(0, key, Relaxed, Relaxed).is_ok() {
                 self.used.fetch_max(at + 1, Relaxed);
                 return;
             }
@@ -69,15 +81,26 @@ impl Groups {
     }
 
     /// Removes a group, if it is there.
-    pub fn leave(&self, group: Mac) {
-        for place in self.joined.iter().filter(|_| group.is_group()) {
+    pub fn leave(&self, group: impl Into<Group>) {
+        let Group { key, .. } = group.into();
+        for place in &self.joined {
             // The place may have been given to another group in between: then it is not ours to free.
-            let _ = place.compare_exchange(group.to_u64(), 0, Relaxed, Relaxed);
+            let _ = place.compare_exchange(key, 0, Relaxed, Relaxed);
+        }
+    }
+
+    /// Control: ring `ring` of the guest starts at this used index. What a guest joined that has used a ring before
+    /// us, is not known.
+    pub fn ring_starts(&self, ring: usize, used: u16) {
+        let bit = 1u64.checked_shl(ring as u32).unwrap_or(0);
+        if self.started.fetch_or(bit, Relaxed) & bit == 0 && used != 0 {
+            self.all.store(true, Relaxed);
         }
     }
 
     /// Forgets what a guest has joined, because it has gone.
     pub fn clear(&self) {
+        self.started.store(0, Relaxed);
         for place in &self.joined {
             place.store(0, Relaxed);
         }
@@ -90,8 +113,9 @@ impl Groups {
         if self.all.load(Relaxed) || group == Mac::BROADCAST || ALL_HOSTS.contains(&group) {
             return true;
         }
-        let wanted = group.to_u64();
-        self.joined.iter().take(self.used.load(Relaxed)).any(|place| place.load(Relaxed) == wanted)
+        let (wanted, mask) = Group::pattern(group);
+        let mut places = self.joined.iter().take(self.used.load(Relaxed));
+        places.any(|place| place.load(Relaxed) & mask == wanted)
     }
 }
 
@@ -101,8 +125,8 @@ impl fmt::Debug for Groups {
         if self.all.load(Relaxed) {
             return f.write_str("all");
         }
-        let joined = self.joined.iter().map(|place| place.load(Relaxed)).filter(|&mac| mac != 0);
-        f.debug_set().entries(joined.map(|mac| Mac::from_u64(mac).to_string())).finish()
+        let joined = self.joined.iter().map(|place| place.load(Relaxed)).filter(|&key| key != 0);
+        f.debug_set().entries(joined.map(|key| format!("{key:x}"))).finish()
     }
 }
 
@@ -193,6 +217,51 @@ mod tests {
         });
         assert!((0..40).all(|n| groups.wants(group(n))));
         assert!(!groups.wants(group(40)));
+    }
+
+    /// A guest that left a group on VLAN 10 lost it untagged, too; one that left one of two IPv4 groups with one
+    /// MAC address lost both.
+    #[test]
+    fn bug_b4_what_is_left_is_what_was_joined() {
+        let (one, other) =
+            (Group::v4(Some(0), [239, 1, 2, 3]), Group::v4(Some(10), [239, 1, 2, 3]));
+        let same_mac = Group::v4(Some(0), [224, 129, 2, 3]);
+        let six = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0x12, 0x34, 0x56];
+        let site = [0xff, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0x12, 0x34, 0x56];
+        let sixes = [Group::v6(Some(0), &six), Group::v6(Some(7), &six), Group::v6(Some(0), &site)];
+        for all in [&[one, other, same_mac][..], &sixes] {
+            let groups = Groups::only();
+            all.iter().for_each(|group| groups.join(*group));
+            for (left, group) in all.iter().enumerate() {
+                assert!(groups.wants(group.mac), "{left} of {} left", all.len());
+                groups.leave(*group);
+                groups.leave(*group);
+            }
+            assert!(!groups.wants(one.mac) && !groups.wants(sixes[0].mac));
+        }
+        let groups = Groups::only();
+        groups.join(Group::v4(None, [239, 1, 2, 3]));
+        groups.leave(one);
+        assert!(groups.wants(one.mac), "joined behind two tags");
+    }
+
+    /// Under a guest with IPv6 that was there before, its solicited-node groups were not heard.
+    #[test]
+    fn bug_b5_a_guest_from_before_hears_every_group() {
+        let groups = Groups::only();
+        groups.ring_starts(0, 0);
+        groups.ring_starts(1, 0);
+        // A stop and a start in between: nothing was missed.
+        groups.ring_starts(1, 77);
+        assert!(!groups.wants(group(1)));
+        groups.clear();
+        groups.ring_starts(0, 0);
+        groups.ring_starts(1, 77);
+        assert!(groups.wants(group(1)));
+        groups.leave(group(1));
+        assert!(groups.wants(group(1)));
+        groups.clear();
+        assert!(!groups.wants(group(1)));
     }
 
     #[test]

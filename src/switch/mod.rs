@@ -13,6 +13,7 @@
 //! | `table` | an immutable snapshot of a parent's ports, laid out for deciding |
 //! | `lookup` | from an address to a port |
 //! | `decide` | the two decisions, and the walk over the receivers of a flood |
+//! | `group` | a multicast group on a VLAN, as a number |
 //! | `groups` | the multicast groups that a port's guest has joined |
 //! | `snoop` | how we know: the guest's IGMP and MLD reports |
 //! | `model` | (tests) the kernel's algorithm once more, written to be read |
@@ -70,6 +71,7 @@
 //! no port ever gets a frame twice, which the kernel does to a source port that lists its own address.
 
 mod decide;
+mod group;
 mod groups;
 mod guard;
 mod head;
@@ -81,6 +83,7 @@ mod table;
 pub mod vlan;
 
 pub use decide::{Selection, from_guest, from_wire};
+pub use group::Group;
 pub use groups::Groups;
 pub use guard::{LOOK, is_link_control, may_be_link_control};
 pub use head::Head;

@@ -11,32 +11,29 @@
 //! of what is left, and at most [`RECORDS`] of them are read. A frame cut short (the caller may look at
 //! its first piece only) yields the records that are there.
 //!
-//! Groups are told as MAC addresses: 01:00:5e and the low 23 bits of an IPv4 group (RFC 1112, section
-//! 6.4), 33:33 and the low 32 bits of an IPv6 group (RFC 2464, section 7). Sources are beyond a MAC
-//! filter: a group with any wanted source is joined.
+//! Groups are told with the VLAN of the report (`group.rs`). Sources are beyond a MAC filter: a group with any
+//! wanted source is joined.
 
-use super::Head;
-use crate::mac::Mac;
+use super::vlan;
+use super::{Group, Head};
 
 /// Most records read of one report. A report of 1500 bytes has room for 183.
 const RECORDS: usize = 256;
 /// Most IPv6 extension headers before MLD; there is one, hop-by-hop with the router alert.
 const EXTENSIONS: usize = 4;
-/// Most VLAN tags.
-const TAGS: usize = 2;
-
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
-const VLAN: u16 = 0x8100;
 const SERVICE_VLAN: u16 = 0x88a8;
+/// Stands before the VLAN where the tag is a service provider's: another network of the same number.
+const SERVICE: u16 = 0x1000;
 
 /// What a guest says about one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
-    /// It wants this group address.
-    Join(Mac),
+    /// It wants this group.
+    Join(Group),
     /// It does not want it any more.
-    Leave(Mac),
+    Leave(Group),
 }
 
 /// Whether a frame may be a report at all: cheap, and false for nearly every frame. Reports go to
@@ -45,7 +42,7 @@ pub enum Membership {
 pub fn worth_a_look(head: &Head) -> bool {
     let [a, b, c, ..] = head.dst.0;
     let multicast = (a, b) == (0x33, 0x33) || (a, b, c) == (0x01, 0x00, 0x5e);
-    multicast && matches!(head.ethertype, IPV4 | IPV6 | VLAN | SERVICE_VLAN)
+    multicast && (matches!(head.ethertype, IPV4 | IPV6) || head.is_tagged())
 }
 
 /// Tells `each` every membership that a frame reports, in order; nothing for any other frame.
@@ -58,21 +55,24 @@ pub fn memberships(frame: &[u8], mut each: impl FnMut(Membership)) {
 /// `None` means only that the bytes ended or were no report; what was found before stands.
 fn ethernet(frame: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
     let (_, mut rest) = frame.split_at_checked(12)?;
-    let mut ethertype = number(&mut rest)?;
-    for _ in 0..TAGS {
-        if matches!(ethertype, VLAN | SERVICE_VLAN) {
-            number(&mut rest)?;
-            ethertype = number(&mut rest)?;
-        }
-    }
+    let outermost = number(&mut rest)?;
+    let (ethertype, packet) = vlan::inner(outermost, rest);
+    let vid = rest.first_chunk().map(|tag| u16::from_be_bytes(*tag) & 0xfff);
+    // A tag without a VLAN (0) has only a priority. Behind two tags the networks are more than are told apart.
+    let vlan = match (outermost, vlan::depth(outermost, rest), vid) {
+        (_, 0, _) | (_, 1, Some(0)) => Some(0),
+        (0x8100, 1, vid) => vid,
+        (SERVICE_VLAN, 1, Some(vid)) => Some(SERVICE | vid),
+        _ => None,
+    };
     match ethertype {
-        IPV4 => ipv4(rest, each),
-        IPV6 => ipv6(rest, each),
+        IPV4 => ipv4(packet, vlan, each),
+        IPV6 => ipv6(packet, vlan, each),
         _ => None,
     }
 }
 
-fn ipv4(packet: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
+fn ipv4(packet: &[u8], vlan: Option<u16>, each: &mut dyn FnMut(Membership)) -> Option<()> {
     let header = packet.first_chunk::<20>()?;
     let &[version, _, total_high, total_low, _, _, fragment, offset, _, protocol, ..] = header;
     let fragmented = fragment & 0x3f != 0 || offset != 0;
@@ -85,18 +85,18 @@ fn ipv4(packet: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
     let &[kind, _, _, _, a, b, c, d] = igmp.first_chunk::<8>()?;
     let group = [a, b, c, d];
     match kind {
-        0x12 | 0x16 => each(Membership::Join(ipv4_group(group)?)),
-        0x17 => each(Membership::Leave(ipv4_group(group)?)),
+        0x12 | 0x16 => each(Membership::Join(ipv4_group(vlan, group)?)),
+        0x17 => leave(vlan, ipv4_group(vlan, group)?, each),
         0x22 => {
             let count = usize::from(u16::from_be_bytes([c, d]));
-            records::<4>(igmp.get(8..)?, count, |group| ipv4_group(*group), each)?;
+            records::<4>(igmp.get(8..)?, count, vlan, |group| ipv4_group(vlan, *group), each)?;
         }
         _ => {}
     }
     Some(())
 }
 
-fn ipv6(packet: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
+fn ipv6(packet: &[u8], vlan: Option<u16>, each: &mut dyn FnMut(Membership)) -> Option<()> {
     let (header, rest) = packet.split_first_chunk::<40>()?;
     let &[version, _, _, _, length_high, length_low, mut next, ..] = header;
     if version >> 4 != 6 {
@@ -118,11 +118,11 @@ fn ipv6(packet: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
     let (icmp, body) = rest.split_first_chunk::<8>()?;
     let &[kind, .., count_high, count_low] = icmp;
     match kind {
-        131 => each(Membership::Join(ipv6_group(body.first_chunk()?)?)),
-        132 => each(Membership::Leave(ipv6_group(body.first_chunk()?)?)),
+        131 => each(Membership::Join(ipv6_group(vlan, body.first_chunk()?)?)),
+        132 => leave(vlan, ipv6_group(vlan, body.first_chunk()?)?, each),
         143 => {
             let count = usize::from(u16::from_be_bytes([count_high, count_low]));
-            records::<16>(body, count, ipv6_group, each)?;
+            records::<16>(body, count, vlan, |group| ipv6_group(vlan, group), each)?;
         }
         _ => {}
     }
@@ -134,7 +134,8 @@ fn ipv6(packet: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
 fn records<const N: usize>(
     mut rest: &[u8],
     count: usize,
-    group_mac: impl Fn(&[u8; N]) -> Option<Mac>,
+    vlan: Option<u16>,
+    group_of: impl Fn(&[u8; N]) -> Option<Group>,
     each: &mut dyn FnMut(Membership),
 ) -> Option<()> {
     for _ in 0..count.min(RECORDS) {
@@ -142,12 +143,12 @@ fn records<const N: usize>(
         rest = behind;
         let sources = usize::from(number(&mut rest)?);
         let (group, behind) = rest.split_first_chunk::<N>()?;
-        if let Some(mac) = group_mac(group) {
+        if let Some(group) = group_of(group) {
             match (kind, sources) {
                 // IS_EX and TO_EX want all but the sources named, IS_IN, TO_IN and ALLOW want those.
-                (2 | 4, _) | (1 | 3 | 5, 1..) => each(Membership::Join(mac)),
+                (2 | 4, _) | (1 | 3 | 5, 1..) => each(Membership::Join(group)),
                 // TO_IN none: that is how these versions say "leave".
-                (3, 0) => each(Membership::Leave(mac)),
+                (3, 0) => leave(vlan, group, each),
                 // BLOCK takes some sources away; the group remains.
                 _ => {}
             }
@@ -164,13 +165,19 @@ fn number(rest: &mut &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes))
 }
 
-fn ipv4_group([a, b, c, d]: [u8; 4]) -> Option<Mac> {
-    (a >> 4 == 0xe).then_some(Mac([0x01, 0x00, 0x5e, b & 0x7f, c, d]))
+/// What is left on a VLAN that is not known for sure may still be wanted on another.
+fn leave(vlan: Option<u16>, group: Group, each: &mut dyn FnMut(Membership)) {
+    if vlan.is_some() {
+        each(Membership::Leave(group));
+    }
 }
 
-fn ipv6_group(group: &[u8; 16]) -> Option<Mac> {
-    let &[first, .., a, b, c, d] = group;
-    (first == 0xff).then_some(Mac([0x33, 0x33, a, b, c, d]))
+fn ipv4_group(vlan: Option<u16>, group: [u8; 4]) -> Option<Group> {
+    (group[0] >> 4 == 0xe).then(|| Group::v4(vlan, group))
+}
+
+fn ipv6_group(vlan: Option<u16>, group: &[u8; 16]) -> Option<Group> {
+    (group[0] == 0xff).then(|| Group::v6(vlan, group))
 }
 
 #[cfg(test)]

@@ -2,14 +2,29 @@
 
 use proptest::prelude::*;
 
-use super::Membership::{Join, Leave};
 use super::*;
+use crate::mac::Mac;
+
+/// A membership, by the address of its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Join(Mac),
+    Leave(Mac),
+}
+use Told::{Join, Leave};
+
+const VLAN: u16 = 0x8100;
 
 const ALL_ROUTERS_MAC: [u8; 6] = [0x01, 0x00, 0x5e, 0, 0, 0x16];
 
-fn told(frame: &[u8]) -> Vec<Membership> {
+fn told(frame: &[u8]) -> Vec<Told> {
     let mut told = Vec::new();
-    memberships(frame, |membership| told.push(membership));
+    memberships(frame, |membership| {
+        told.push(match membership {
+            Membership::Join(group) => Join(group.mac),
+            Membership::Leave(group) => Leave(group.mac),
+        });
+    });
     told
 }
 
@@ -80,8 +95,10 @@ fn igmp_3_every_record_type() {
     let want = [Join(v4(0)), Join(v4(2)), Join(v4(3)), Leave(v4(4)), Join(v4(5)), Join(v4(6))];
     assert_eq!(told(&ethernet(&[], IPV4, &igmp(&report))), want);
     assert_eq!(told(&ethernet(&[VLAN], IPV4, &igmp(&report))), want);
-    assert_eq!(told(&ethernet(&[SERVICE_VLAN, VLAN], IPV4, &igmp(&report))), want);
-    assert_eq!(told(&ethernet(&[VLAN; 3], IPV4, &igmp(&report))), [], "three tags are too many");
+    // Behind several tags it is not sure what is left.
+    let joins: Vec<_> = want.into_iter().filter(|told| matches!(told, Join(_))).collect();
+    assert_eq!(told(&ethernet(&[SERVICE_VLAN, VLAN], IPV4, &igmp(&report))), joins);
+    assert_eq!(told(&ethernet(&[VLAN; 3], IPV4, &igmp(&report))), joins);
 }
 
 #[test]

@@ -143,6 +143,13 @@ impl Pair {
         self.warm_up();
     }
 
+    /// New guests at all ports, after the old ones have gone.
+    pub fn reconnect_fresh(&mut self, options: &QemuOptions) {
+        let ports = self.args.len() / 2;
+        self.guests = (0..ports).map(|n| self.connect(n, options)).collect();
+        self.warm_up();
+    }
+
     /// Sends a frame from a guest.
     pub fn send(&mut self, port: usize, frame: &[u8]) {
         self.guests[port].driver.send(0, &[frame]);

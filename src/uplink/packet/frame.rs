@@ -22,6 +22,7 @@
 use std::ops::Deref;
 
 use super::{flow, sctp};
+use crate::offload;
 use crate::switch::vlan::{MAX_TAGS, TAG};
 
 const F_NEEDS_CSUM: u8 = 1;
@@ -35,7 +36,8 @@ pub(super) const LONGEST: usize = ETHERNET + MAX_TAGS * TAG + 40 + 65535;
 /// A frame from the wire, as a guest should see it: `header`, then `head`, then `body`.
 #[derive(Debug)]
 pub struct Received<'a> {
-    /// `virtio_net_hdr` of virtio 1, little endian; `num_buffers` is 0, to be filled in.
+    /// `virtio_net_hdr` of virtio 1, little endian; `num_buffers` is to be filled in, and may hold a note of
+    /// [`offload::mark_length`].
     pub header: [u8; 12],
     /// The Ethernet header, with the outermost VLAN tag if there was one.
     pub head: Head,
@@ -133,7 +135,14 @@ fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {
     let (ethernet, body) = frame.split_first_chunk()?;
     let hash = flow::hash(ethernet, body);
     let head = Head::new(ethernet, tag);
-    Some(Received { header: header.write(), head, body, hash })
+    let mut header = header.write();
+    let len = head.len() + body.len();
+    offload::mark_length(&mut header, len, |at| {
+        // UDP is behind the Ethernet header and the tag.
+        let at = at.checked_sub(head.len()).and_then(|at| body.get(at..)?.first_chunk());
+        at.copied().unwrap_or_default()
+    });
+    Some(Received { header, head, body, hash })
 }
 
 /// A `virtio_net_hdr` in numbers.
