@@ -100,7 +100,8 @@ impl Document {
     /// The arguments of every command in `sh` blocks that runs the program.
     fn commands(&self) -> Vec<Vec<String>> {
         let joined: Vec<String> =
-            self.blocks("sh").map(|block| block.replace("\\\n", " ")).collect();
+            // The shell's work: the user who types it. Here that is root.
+            self.blocks("sh").map(|b| b.replace("\\\n", " ").replace("$USER", "root")).collect();
         joined.iter().flat_map(|block| block.lines()).filter_map(arguments).collect()
     }
 }
