@@ -40,6 +40,7 @@
 //! * [`logging`]: lines on standard error that never hold up what wrote them.
 //! * [`port_log`]: the bounded log of a port, for every line that another party can cause.
 //! * [`uplink`]: macvtap devices, netlink, tap queues; packet queues on the parent.
+//! * [`threads`]: starting a thread while tenants are served.
 //! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
 //!
 //! docs/architecture.md follows one frame out and one back.
@@ -62,6 +63,7 @@ pub mod server;
 pub mod stats;
 pub mod suggest;
 pub mod switch;
+pub mod threads;
 pub mod uplink;
 
 /// Serves the ports until a signal ends it, or with `--one-off` a front-end's leaving.

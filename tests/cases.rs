@@ -13,6 +13,9 @@
 //! | `sockets` | the socket's owner, group and mode, as the VMM's user meets them |
 //! | `starting` | a start that fails makes nothing, and says everything |
 //! | `typing` | what a new user types: other programs' words, wrong letters, wrong tables |
+//! | `descriptors` | descriptors of every kind beside every kind of message |
+//! | `hangs` | threads that hang or cannot be started, floods: SIGTERM is obeyed |
+//! | `silent_files` | files whose server falls silent |
 //! | `signals` | signals that are sent by habit or by mistake |
 //! | `unit` | the systemd unit, run by the rules that stand in it; exit codes |
 //! | `long_turns` | what one guest's frame or ring costs its neighbours |
@@ -46,10 +49,14 @@ mod bench;
 #[path = "cases/cable.rs"]
 mod cable;
 mod common;
+#[path = "cases/descriptors.rs"]
+mod descriptors;
 #[path = "cases/devices.rs"]
 mod devices;
 #[path = "cases/groups.rs"]
 mod groups;
+#[path = "cases/hangs.rs"]
+mod hangs;
 #[path = "cases/logs.rs"]
 mod logs;
 #[path = "cases/long_turns.rs"]
@@ -76,6 +83,8 @@ mod requests;
 mod segments;
 #[path = "cases/signals.rs"]
 mod signals;
+#[path = "cases/silent_files.rs"]
+mod silent_files;
 #[path = "cases/sockets.rs"]
 mod sockets;
 #[path = "cases/starting.rs"]

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use log::warn;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Server;
 use super::port::Port;
+use super::{Server, last_holder};
 use crate::uplink::close_all;
 
 /// How long the process waits for its threads.
@@ -41,6 +41,7 @@ impl Server {
             for error in close_all(devices, &mut ground.netlink) {
                 warn!("{error}");
             }
+            drop(self);
         } else {
             warn!("a thread hangs in the kernel; the process ends without it");
             let devices: Vec<_> = self.ports.drain(..).filter_map(Port::abandon).collect();
@@ -50,6 +51,7 @@ impl Server {
             // Dropping would wait for the locks and the threads.
             mem::forget(self);
         }
+        last_holder::take_over();
     }
 
     /// Waits until every front-end's connection has ended. False when one has not in time.

@@ -18,8 +18,7 @@
 //! last connection is reported waits for that, but not for long: then the thread hangs in the kernel, and the
 //! port is lost until it goes on. At the end of the process a thread that hangs is left behind.
 //!
-//! A thread that cannot be started refuses one front-end. The standard library aborts where it has no room for
-//! a new thread's signal stack; the bounds on mapped guest memory keep that from a front-end's reach.
+//! A thread that cannot be started refuses one front-end (`threads.rs`).
 
 use std::io;
 use std::net::Shutdown;
@@ -27,7 +26,6 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use log::Level;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -37,6 +35,7 @@ use super::core::Core;
 use super::peer_pid;
 use super::received_fd::{interrupted, kept};
 use super::session::{Over, ServedPort, Session};
+use crate::threads;
 
 /// Most descriptors that a port keeps because they cannot be closed. A front-end that works sends none.
 const KEPT_MOST: usize = 64;
@@ -115,10 +114,8 @@ impl FrontendThread {
         if !self.started {
             let port = ServedPort::of(core);
             let (shared, bell) = (Arc::clone(&self.shared), Arc::clone(bell));
-            let started = thread::Builder::new()
-                .name(thread_name("fe", core.name()))
-                .stack_size(STACK)
-                .spawn(move || run(&shared, &port, &bell));
+            let name = thread_name("fe", core.name());
+            let started = threads::start(name, STACK, move || run(&shared, &port, &bell));
             if let Err(error) = started {
                 interrupted(|| drop(socket));
                 return Err(error);

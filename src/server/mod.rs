@@ -20,6 +20,7 @@
 //! | `wake` | everything that can wake the loop |
 //! | `ending` | the end of the process, in time whatever tenants do |
 //! | `news`, `share` | news about devices, the workers' bell; what share of the time they get |
+//! | `last_holder` | a process that outlives this one, for descriptors that cannot be closed |
 //! | `descriptors` | how many of them the process may open |
 //! | `fd_kind` | what a front-end's descriptor is, without asking the object behind it |
 //! | `received_fd` | a front-end's descriptor, and how it is let go |
@@ -39,6 +40,7 @@ pub mod frontend;
 pub mod identity;
 mod inherited;
 mod lan;
+mod last_holder;
 pub mod listen;
 mod macvtap;
 pub mod message;

@@ -183,8 +183,12 @@ impl Port {
         if let Carrier::Switch(port) = &self.carrier {
             ground.lans.forget_guest(port);
         }
-        if ended.condemned.is_some() {
-            self.condemned = ended.condemned;
+        if let Some(reason) = ended.condemned
+            && self.condemned.is_none()
+        {
+            // Once in the port's life, so the port's bounded log need not hold it.
+            warn!("port {}: takes no front-end any more: {reason}", self.name());
+            self.condemned = Some(reason);
         }
         if let Some((stream, _)) = self.waiting.take() {
             self.welcome(stream, ground);

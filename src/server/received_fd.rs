@@ -5,9 +5,9 @@
 //! of a file on FUSE waits for its server, uninterruptibly. Therefore [`ReceivedFd`] closes by itself
 //! when it is dropped, in one of two ways:
 //!
-//! * What is [foreign](FdKind::is_foreign) is not closed but *kept*, until the process ends. The kernel does
-//!   not wait then: a dying process' FUSE files are flushed in the background (Linux 6.3 and later).
-//!   [`kept`] counts them for the calling thread; a port that has too many is condemned (`frontend.rs`).
+//! * What is [foreign](FdKind::is_foreign) is not closed but *kept*, until the process ends, and then left to
+//!   another one (`last_holder.rs`). [`kept`] counts them for the calling thread; a port that has too many is
+//!   condemned (`frontend.rs`).
 //! * Everything else is closed under [`interrupted`]: a timer sends this thread a signal each millisecond, so
 //!   that a wait for a lingering socket ends at once. The socket's data is then sent in the background,
 //!   as with a plain close. To set SO_LINGER to 0 instead would need the socket's lock, which a
@@ -16,7 +16,7 @@
 //! Only a port's own front-end thread drops descriptors. The control thread closes front-ends' sockets, in
 //! whose queues descriptors may be: also under [`interrupted`].
 //!
-//! What can go wrong: a kernel before 6.3 waits for a FUSE server at the end of the process, too.
+//! What can go wrong: a process that is killed is not ended before the server of a kept file answers or ends.
 
 use std::cell::{OnceCell, RefCell};
 use std::io;
@@ -24,7 +24,7 @@ use std::mem::{self, ManuallyDrop};
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::fd_kind::FdKind;
 
@@ -82,6 +82,7 @@ impl AsRawFd for ReceivedFd {
 impl Drop for ReceivedFd {
     fn drop(&mut self) {
         if self.kind.is_foreign() {
+            everything().push(self.fd.as_raw_fd());
             KEPT.with_borrow_mut(|kept| {
                 kept.count += 1;
                 kept.last = self.kind.to_string();
@@ -105,6 +106,18 @@ pub struct Kept {
     pub count: usize,
     /// What the last one is.
     pub last: String,
+}
+
+/// What all threads have kept.
+static ALL_KEPT: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
+
+fn everything() -> MutexGuard<'static, Vec<RawFd>> {
+    ALL_KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The descriptors that the process has kept.
+pub fn all_kept() -> Vec<RawFd> {
+    everything().clone()
 }
 
 /// What the calling thread has kept.

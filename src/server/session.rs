@@ -50,6 +50,7 @@ use crate::mac::Mac;
 use crate::port::PortData;
 use crate::queue::memory::SharedMemory;
 use crate::queue::pair::QueuePair;
+use crate::threads;
 
 /// Most messages handled before the thread looks whether it is to end.
 const TURN: usize = 64;
@@ -119,6 +120,8 @@ impl Session {
         let shared = Shared::new(pairs.clone());
         let device = Arc::new(Device::new(config, Arc::clone(&shared), Arc::clone(attachment)));
         let memory = SharedMemory::new(GuestMemoryMmap::new());
+        // The crate starts its thread by itself.
+        threads::room()?;
         let thread = thread_name("vu", &config.name);
         let (daemon, vrings) =
             with_nursery(&shared, || VhostUserDaemon::new(thread, Arc::clone(&device), memory));

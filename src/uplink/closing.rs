@@ -18,6 +18,7 @@ use std::thread;
 use super::create::is_still_there;
 use super::{Macvtap, Netlink, TapQueue};
 use crate::error::{Error, Result};
+use crate::threads;
 
 /// More threads than this gain nothing: the grace period is shared already.
 const THREADS: usize = 64;
@@ -111,8 +112,7 @@ fn close_together(mut queues: Vec<Arc<TapQueue>>) {
         while queues.len() > share {
             let mine = queues.split_off(queues.len() - share);
             // Without a thread for it, the share is dropped here: slower, but closed.
-            let closer = thread::Builder::new().name("closer".into());
-            if let Err(error) = closer.spawn_scoped(scope, move || drop(mine)) {
+            if let Err(error) = threads::start_scoped(scope, "closer", move || drop(mine)) {
                 log::debug!("closing queues one by one: {error}");
             }
         }

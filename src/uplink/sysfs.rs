@@ -15,7 +15,6 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::thread;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -23,6 +22,10 @@ use nix::sys::stat::makedev;
 
 use super::{LinkInfo, rootless};
 use crate::error::{Error, Result};
+use crate::threads;
+
+/// Stack of the thread that reads a private sysfs, in bytes.
+const STACK: usize = 256 << 10;
 
 /// The device number of the tap that belongs to the macvtap `link`.
 pub(super) fn tap_device_number(link: &LinkInfo) -> Result<libc::dev_t> {
@@ -37,7 +40,7 @@ pub(super) fn tap_device_number(link: &LinkInfo) -> Result<libc::dev_t> {
     }
     log::debug!("/sys shows another network namespace; mounting it privately for {}", link.name);
     let wanted = link.clone();
-    let reader = thread::Builder::new().name("sysfs".into()).spawn(move || {
+    let reader = threads::start("sysfs".into(), STACK, move || {
         fresh_sysfs()?;
         if is_same_device(&wanted) {
             read_device_number(&wanted)

@@ -59,14 +59,28 @@ impl Backend {
 
     /// Starts the program and returns at once: for `--client`, and for what is expected to fail.
     pub fn spawn(netns: &Netns, args: &[&str]) -> Backend {
+        Backend::spawn_by(netns, &[], &program(), args)
+    }
+
+    /// [`Backend::start`] by another command, such as setpriv(1), and of another program file.
+    pub fn start_by(netns: &Netns, before: &[&str], program: &Path, args: &[&str]) -> Backend {
+        let mut backend = Backend::spawn_by(netns, before, program, args);
+        backend.wait_sockets(Duration::from_secs(10));
+        backend
+    }
+
+    fn spawn_by(netns: &Netns, before: &[&str], program: &Path, args: &[&str]) -> Backend {
         require(&[("ip", "iproute2")]);
         let dir = tempfile::Builder::new()
             .prefix("vum-backend-")
             .tempdir()
             .expect("a temporary directory for the back-end's log");
         let open = |name: &str| File::create(dir.path().join(name)).expect("the back-end's log");
-        let mut command = netns.command(program());
+        let program = program.to_str().expect("a path in UTF-8");
+        let line = [before, &[program]].concat();
+        let mut command = netns.command(line[0]);
         command
+            .args(&line[1..])
             .args(args)
             .stdin(Stdio::null())
             .stdout(open("stdout"))

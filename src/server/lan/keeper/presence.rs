@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::mode::Mode;
 use crate::server::lan::held::Held;
 use crate::server::lan::member::Member;
+use crate::threads;
 use crate::uplink::packet::PacketQueue;
 use crate::uplink::{LinkEvent, LinkInfo, Netlink, Wanted};
 
@@ -136,8 +137,7 @@ impl LanKeeper {
         thread::scope(|scope| {
             for queue in queues {
                 // Without a thread for it, the socket is closed here: later, but closed.
-                let closer = thread::Builder::new().name("closer".into());
-                if let Err(error) = closer.spawn_scoped(scope, move || drop(queue)) {
+                if let Err(error) = threads::start_scoped(scope, "closer", move || drop(queue)) {
                     debug!("parent {}: closing sockets one by one: {error}", self.name);
                 }
             }

@@ -1,0 +1,40 @@
+//! A neighbour that talks while another port is treated badly.
+//!
+//! A test that looks at the neighbour only afterwards misses what matters most: for how long it stood still. So the
+//! deed runs on a thread of its own, and the neighbour exchanges frames with the LAN meanwhile, each of which must
+//! arrive, and soon. At the end the process must still obey SIGTERM.
+#![allow(dead_code)] // Each test program uses a part of this.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::rig::Rig;
+
+/// The longest that four frames may take. A machine that is busy with other tests stands still for a second.
+const STANDSTILL: Duration = Duration::from_secs(3);
+/// The end after SIGTERM: 500 ms are promised, the rest is a busy machine's. What hangs does so for ever.
+pub const END: Duration = Duration::from_secs(3);
+
+/// Does something to port 0, by its socket, while the guest of port 1 talks.
+pub fn meanwhile<T: Send>(rig: &mut Rig, deed: impl FnOnce(&Path) -> T + Send) -> T {
+    rig.unharmed();
+    let socket = rig.socket(0);
+    std::thread::scope(|scope| {
+        let deed = scope.spawn(move || deed(&socket));
+        loop {
+            let (start, last) = (Instant::now(), deed.is_finished());
+            rig.unharmed();
+            let time = start.elapsed();
+            assert!(time < STANDSTILL, "the neighbour stood still for {time:?}");
+            if last {
+                return deed.join().expect("the deed is done");
+            }
+        }
+    })
+}
+
+/// The process ends in time at SIGTERM, in order.
+pub fn ends(rig: &mut Rig) {
+    let status = rig.backend.stop(END);
+    assert!(status.success(), "{status}");
+}
