@@ -16,7 +16,7 @@ use crate::turns::{KINDS, Storm, rig, unharmed};
 
 /// The median time of a neighbour's four frames, two out and two in.
 fn neighbour(rig: &mut Rig) -> Duration {
-    let mut times: Vec<Duration> = (0..60)
+    let mut times: Vec<Duration> = (0..9)
         .map(|_| {
             let begin = Instant::now();
             rig.unharmed();
@@ -77,7 +77,8 @@ fn bug_f14_chains_of_a_thousand_descriptors_cost_the_neighbour_no_more_than_fram
         for len in [0, 1] {
             let median = beside(kind, Chain::Long(len), false);
             println!("{kind}: {median:?} beside chains of {len} bytes, {ordinary:?} beside frames");
-            let most = 3 * ordinary + Duration::from_millis(1);
+            // Unoptimized, and four frames: one turn of 256 such chains took 64 times as long.
+            let most = 3 * ordinary + Duration::from_millis(10);
             assert!(median < most, "{kind}, {len}: {median:?}, beside frames {ordinary:?}");
         }
     }
