@@ -19,9 +19,9 @@ pub const BURST: u32 = 16;
 /// Time without a connection that earns one back.
 const EARN: Duration = Duration::from_secs(1);
 /// The first rest of a loop.
-pub const SHORTEST: Duration = Duration::from_millis(100);
+pub const SHORTEST: Duration = Duration::from_millis(50);
 /// The longest one.
-pub const LONGEST: Duration = Duration::from_secs(1);
+pub const LONGEST: Duration = Duration::from_millis(250);
 /// A loop of this many times a rest's length has that rest.
 const GROWTH: u32 = 50;
 
@@ -137,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_gets_ten_connections_a_second_and_then_two() {
+    fn a_loop_gets_twenty_connections_a_second_and_then_four() {
         let start = Instant::now();
         let mut pace = Pace::default();
-        let first = loop_for(&mut pace, start, Duration::from_secs(5));
-        assert!((60..=70).contains(&first), "{first}");
-        loop_for(&mut pace, start + Duration::from_secs(5), Duration::from_secs(60));
-        let minute = loop_for(&mut pace, start + Duration::from_secs(65), Duration::from_secs(60));
-        assert!((59..=125).contains(&minute), "{minute}");
+        let first = loop_for(&mut pace, start, Duration::from_secs(1));
+        assert!((34..=38).contains(&first), "{first}");
+        loop_for(&mut pace, start + Duration::from_secs(1), Duration::from_secs(60));
+        let minute = loop_for(&mut pace, start + Duration::from_secs(61), Duration::from_secs(60));
+        assert!((239..=245).contains(&minute), "{minute}");
     }
 
     #[test]

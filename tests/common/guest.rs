@@ -13,8 +13,8 @@
 //! **The control port** is a virtio-serial port. It was the second serial port (a UART) once: now and then
 //! a request went unanswered, with no network device in the guest, once in some hundred to two thousand
 //! requests and the sooner the busier the machine. The guest sat idle, its UART was empty, and the next
-//! request was answered: bytes get lost between QEMU's UART and the guest's driver. A virtio-serial port
-//! moves whole buffers through a ring, with nothing that depends on when an interrupt is taken.
+//! request was answered. The cause is not known: it looks as if QEMU's UART or the guest's driver loses bytes.
+//! A virtio-serial port moves whole buffers through a ring; some five thousand requests lost none.
 //!
 //! What can go wrong: a guest under TCG is slow and its clock runs unevenly, so measure nothing in it
 //! and be generous with timeouts. When a test fails, dropping the guest prints the end of its console and QEMU's messages.
