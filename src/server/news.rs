@@ -110,6 +110,8 @@ impl Server {
 
     /// Makes tables and filters follow the ports.
     fn refresh_tables(&mut self) {
+        // Once for a parent, and no work that a guest could cause again.
+        self.ground.lans.prepare();
         let start = Instant::now();
         self.shares.behind = false;
         if let Err(error) = self.ground.lans.refresh() {

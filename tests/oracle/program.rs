@@ -16,6 +16,9 @@ use crate::common::vmm::{self, QemuOptions, Vmm};
 use crate::lan::{From, Lan, To, Topology};
 use crate::world::{Port, World};
 
+/// The longest rest between two tables, and room (`server/news.rs`).
+const TABLES_REST: Duration = Duration::from_millis(500);
+
 /// A connected guest.
 struct Guest {
     driver: Driver,
@@ -122,6 +125,8 @@ impl Topology for Program {
     fn join(&mut self) {
         // A guest may send before the table says that its port is up, and before the host is deaf to its echoes.
         self.backend.wait_caught_up();
+        // Tables rest after they were made, longer where filters were too: a guest may wait for its place in one.
+        std::thread::sleep(TABLES_REST);
         for guest in self.guests.iter_mut().flatten() {
             guest.driver.send(0, &guest.reports);
         }

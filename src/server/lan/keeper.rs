@@ -45,6 +45,8 @@ pub struct LanKeeper {
     held: Option<Held>,
     /// For frames that the lanes' sockets refuse for their length; made when the first guest is there.
     long: Option<Arc<LongFrames>>,
+    /// The MTU that it was made for, or was to be made for.
+    long_mtu: Option<u32>,
     retry: Option<Instant>,
     /// Why a parent that is there again could not be taken, as it was told last.
     complaint: Option<String>,
@@ -75,6 +77,7 @@ impl LanKeeper {
             home: pool.next_worker(),
             held: None,
             long: None,
+            long_mtu: None,
             retry: None,
             complaint: None,
             members: Vec::new(),

@@ -149,6 +149,11 @@ impl Lans {
         self.lans.iter_mut().try_for_each(LanKeeper::refresh)
     }
 
+    /// Makes what takes long and is made once, before the tables of the first guests.
+    pub fn prepare(&mut self) {
+        self.lans.iter_mut().for_each(LanKeeper::make_long_frames);
+    }
+
     /// Logs what was lost on the way from each wire.
     pub fn tell_losses(&self) {
         self.lans.iter().for_each(LanKeeper::tell_losses);

@@ -90,11 +90,6 @@ impl LongFrames {
         Ok(LongFrames { socket, ring: Mutex::new(ring), mtu })
     }
 
-    /// The parent's MTU that it is for, in bytes.
-    pub fn mtu(&self) -> u32 {
-        self.mtu as u32
-    }
-
     /// Sends the first of these messages and those behind it that are as long; as [`super::PacketQueue::send`].
     ///
     /// # Safety

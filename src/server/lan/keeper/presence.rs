@@ -132,7 +132,7 @@ impl LanKeeper {
     /// Closes the sockets; side by side, since the kernel waits some 17 ms for each.
     pub(super) fn let_go(&mut self) {
         // It hangs on the device that has gone; the last queue closes it.
-        self.long = None;
+        (self.long, self.long_mtu) = (None, None);
         let queues: Vec<_> = self.lanes.iter().filter_map(|lane| lane.replace(None)).collect();
         thread::scope(|scope| {
             for queue in queues {

@@ -27,6 +27,7 @@ impl LanKeeper {
 
     /// Makes table and filters follow the members, where something has changed; a failure is told.
     pub(super) fn follow(&mut self) {
+        self.make_long_frames();
         if let Err(error) = self.refresh() {
             warn!("{error}");
         }
@@ -61,20 +62,23 @@ impl LanKeeper {
     }
 
     /// Makes the ring for long frames, when there is a guest that may send some; another one after a change of
-    /// the parent's MTU. Without it such frames are refused and counted, and the rest goes on.
-    fn set_long_frames(&mut self, wanted: bool) {
-        let Some(held) = self.held.as_ref().filter(|_| wanted) else { return };
+    /// the parent's MTU. Without it such frames are refused and counted, and the rest goes on. It takes some 15 ms, so
+    /// it is no part of a refresh: tables rest many times as long as they took (`server/share.rs`), and the next guest
+    /// would wait for its place in one.
+    pub fn make_long_frames(&mut self) {
+        let Some(held) = &self.held else { return };
         let (index, mtu) = (held.link.index, held.link.mtu);
-        if self.long.as_ref().is_some_and(|long| long.mtu() == mtu) {
+        if self.long_mtu == Some(mtu) || !self.members().any(Member::is_up) {
             return;
         }
-        match LongFrames::open(index, mtu) {
-            Ok(long) => self.long = Some(Arc::new(long)),
+        self.long_mtu = Some(mtu);
+        self.long = match LongFrames::open(index, mtu) {
+            Ok(long) => Some(Arc::new(long)),
             Err(error) => {
                 debug!("parent {}: frames longer than its MTU are refused: {error}", self.name);
-                self.long = None;
+                None
             }
-        }
+        };
         for lane in &self.lanes {
             drop(lane.set_long_frames(self.long.clone()));
         }
@@ -86,7 +90,6 @@ impl LanKeeper {
         let admit = self.admit();
         let any = self.members().any(Member::is_up);
         let passthru = self.members().any(|member| member.mode() == Mode::Passthru);
-        self.set_long_frames(any);
         let Some(held) = &mut self.held else { return Ok(()) };
         let failed = |error: io::Error| socket_failed(&held.link.name, &error);
         for lane in &self.lanes {
