@@ -1,0 +1,106 @@
+//! README's first VM, by copy and paste, as a user without any privilege.
+//!
+//! The commands are taken out of README.md and run as they stand there: the back-end by root (`sudo`), QEMU by the user
+//! `nobody` without a capability. Changed is only what README itself says must be changed (the disk, which is the test
+//! guest's kernel here; KVM, where there is none), the directory of the socket, and the size of the guest's memory. A
+//! virtio-serial port is added through which the guest is asked to ping the LAN.
+//!
+//! `VUM_QEMU=PATH` takes another QEMU. What can go wrong: under TCG a guest needs seconds to boot, and QEMU 7.2 crashes
+//! with MSI-X there, as README says: then `vectors=0` is added.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::backend::program;
+use common::guest::{Guest, KERNEL, guest_image};
+use common::netns::{World, assert_nothing_left, die_with_us, require, run, wait_until};
+
+const USER: &str = "nobody";
+
+/// The one block of README's chapter on QEMU that contains these words.
+fn block(words: &str) -> String {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let text = fs::read_to_string(readme).unwrap();
+    let (_, chapter) = text.split_once("\n## A guest on a real NIC, with QEMU\n").unwrap();
+    let blocks = chapter.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.into_iter().find(|block| block.contains(words)).unwrap().to_owned()
+}
+
+/// What README says about this QEMU and this machine, and where the test guest is.
+fn adapted(command: &str, qemu: &str, dir: &Path) -> String {
+    let accel = std::env::var("VUM_ACCEL").unwrap_or_else(|_| "tcg".to_owned());
+    let dir = dir.display();
+    let boot = format!("-kernel {dir}/vmlinux -initrd {dir}/initramfs.cpio -append '{KERNEL}'");
+    let mut command = command
+        .replace("qemu-system-x86_64", qemu)
+        .replace("-drive file=vm1.qcow2,if=virtio", &boot)
+        .replace("size=1G", "size=192M")
+        .replace("/run/vm1.sock", &format!("{dir}/vm1.sock"))
+        .trim_end()
+        .to_owned();
+    if accel != "kvm" {
+        command = command.replace("-accel kvm -cpu host", &format!("-accel {accel}"));
+        if run(qemu, &["--version"]).text.contains("version 7.") {
+            command.push_str(",vectors=0");
+        }
+    }
+    if !run(qemu, &["-chardev", "socket,help"]).text.contains("reconnect=") {
+        command = command.replace("reconnect=1", "reconnect-ms=1000");
+    }
+    let control = "-device virtio-serial-pci -device virtserialport,chardev=control,name=control";
+    format!("{command} -chardev socket,id=control,path={dir}/control {control}")
+}
+
+/// QEMU as another user than root waited for ever at the socket of the README's own command.
+#[test]
+fn bug_u5_the_first_vm_works_by_copy_and_paste() {
+    let qemu = std::env::var("VUM_QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+    require(&[("qemu-system-x86_64", "qemu-system-x86"), ("setpriv", "util-linux")]);
+    let world = World::new();
+    let dir = tempfile::Builder::new().prefix("vum-readme-").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(program(), dir.path().join("vhost-user-macvtap")).unwrap();
+    for file in ["vmlinux", "initramfs.cpio"] {
+        fs::copy(guest_image().join(file), dir.path().join(file)).unwrap();
+        let readable = fs::Permissions::from_mode(0o644);
+        fs::set_permissions(dir.path().join(file), readable).unwrap();
+    }
+    let control = UnixListener::bind(dir.path().join("control")).unwrap();
+    fs::set_permissions(dir.path().join("control"), fs::Permissions::from_mode(0o666)).unwrap();
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
+    let log = |name: &str| File::create(dir.path().join(name)).unwrap();
+
+    let line = block("vhost-user-macvtap --parent").replace("sudo ", "exec ");
+    let line = line.replace("/run/vm1.sock", &format!("{}/vm1.sock", dir.path().display()));
+    let mut command = world.host.command("sh");
+    command.args(["-c", &line]).env("USER", USER).env("PATH", &path).stderr(log("backend"));
+    let mut backend = die_with_us(&mut command).spawn().unwrap();
+    let socket = dir.path().join("vm1.sock");
+    assert!(wait_until(Duration::from_secs(10), || socket.exists()), "no socket: {line}");
+
+    let line = adapted(&block("qemu-system"), &qemu, dir.path());
+    assert!(!line.contains("sudo"), "QEMU needs no root: {line}");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", USER, "--regid", "65534", "--clear-groups", "--bounding-set=-all"]);
+    command.args(["--inh-caps=-all", "--pdeathsig", "KILL", "sh", "-c", &format!("exec {line}")]);
+    command.current_dir(dir.path()).stdin(Stdio::null());
+    command.stdout(log("console")).stderr(log("qemu.log"));
+    let child = die_with_us(&mut command).spawn().unwrap();
+    let mut guest = Guest::adopt("vm1", child, dir, &control);
+    guest.wait_boot();
+    guest.configure("eth0", "192.0.2.11", "2001:db8::11");
+    assert!(guest.pings(World::LAN_V4));
+    assert!(world.lan.pings("192.0.2.11"));
+    guest.kill();
+    backend.kill().unwrap();
+    backend.wait().unwrap();
+    drop((guest, world));
+    assert_nothing_left();
+}
