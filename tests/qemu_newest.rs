@@ -20,24 +20,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use common::backend::{Backend, program};
-use common::guest::{Guest, GuestConfig, Nic};
+use common::guest::{Guest, GuestConfig, Nic, newest_qemu};
 use common::netns::{World, assert_nothing_left};
 
 const MAC: &str = "52:54:00:00:00:11";
 const V4: &str = "192.0.2.11";
 const V6: &str = "2001:db8::11";
-
-/// The newest QEMU's path. It is fetched if it is not there.
-fn newest() -> PathBuf {
-    if let Some(path) = std::env::var_os("VUM_QEMU_NEWEST") {
-        return path.into();
-    }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/newest-qemu.sh");
-    let output = Command::new(script).stdin(Stdio::null()).output().expect(script);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "no newest QEMU: {errors}");
-    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-}
 
 struct Scene {
     world: World,
@@ -77,7 +65,7 @@ fn works(guest: &mut Guest, world: &World, when: &str) {
 
 /// A guest of the printed line, unchanged, and QEMU's defaults; it outlives its back-end.
 fn the_printed_line_works(kind: &'static str) {
-    let qemu = newest();
+    let qemu = newest_qemu();
     let scene = Scene::new(kind);
     let mut backend = scene.start();
     let output = Command::new(program())
@@ -151,7 +139,7 @@ fn qemu_newest_devices_work_or_the_reason_is_told() {
     let mut guest = Guest::boot(&GuestConfig {
         label: "newest-options".to_string(),
         nics: devices.iter().enumerate().map(nic).collect(),
-        qemu: Some(newest()),
+        qemu: Some(newest_qemu()),
         msix: true,
         ..GuestConfig::default()
     });
@@ -182,7 +170,7 @@ fn qemu_newest_devices_work_or_the_reason_is_told() {
 fn qemu_newest_refuses_an_iommu_by_name() {
     let scene = Scene::new("macvtap");
     let mut backend = scene.start();
-    let output = Command::new(newest())
+    let output = Command::new(newest_qemu())
         .args(["-nodefaults", "-display", "none", "-accel", "tcg", "-S"])
         .args(["-object", "memory-backend-memfd,id=m,size=64M,share=on"])
         .args(["-machine", "memory-backend=m", "-netdev", "vhost-user,id=n,chardev=c", "-chardev"])

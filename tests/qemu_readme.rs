@@ -5,7 +5,7 @@
 //! guest's kernel here; KVM, where there is none), the directory of the socket, and the size of the guest's memory. A
 //! virtio-serial port is added through which the guest is asked to ping the LAN.
 //!
-//! `VUM_QEMU=PATH` takes another QEMU. What can go wrong: under TCG a guest needs seconds to boot, and QEMU 7.2 crashes
+//! `VUM_QEMU=PATH` takes another QEMU; the newest one has a test of its own. What can go wrong: under TCG a guest needs seconds to boot, and QEMU 7.2 crashes
 //! with MSI-X there, as README says: then `vectors=0` is added.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::backend::program;
-use common::guest::{Guest, KERNEL, guest_image};
+use common::guest::{Guest, KERNEL, guest_image, newest_qemu};
 use common::netns::{World, assert_nothing_left, die_with_us, require, run, wait_until};
 
 const USER: &str = "nobody";
@@ -37,11 +37,10 @@ fn block(words: &str) -> String {
 fn adapted(command: &str, qemu: &str, dir: &Path) -> String {
     let accel = std::env::var("VUM_ACCEL").unwrap_or_else(|_| "tcg".to_owned());
     let dir = dir.display();
-    let boot = format!("-kernel {dir}/vmlinux -initrd {dir}/initramfs.cpio -append '{KERNEL}'");
+    let boot = format!("-kernel {dir}/vmlinux -initrd {dir}/initramfs.cpio -append \"'{KERNEL}'\"");
     let mut command = command
-        .replace("qemu-system-x86_64", qemu)
         .replace("-drive file=vm1.qcow2,if=virtio", &boot)
-        .replace("size=1G", "size=192M")
+        .replace("qemu-args", "qemu-args --memory 192M")
         .replace("/run/vm1.sock", &format!("{dir}/vm1.sock"))
         .trim_end()
         .to_owned();
@@ -51,9 +50,6 @@ fn adapted(command: &str, qemu: &str, dir: &Path) -> String {
             command.push_str(",vectors=0");
         }
     }
-    if !run(qemu, &["-chardev", "socket,help"]).text.contains("reconnect=") {
-        command = command.replace("reconnect=1", "reconnect-ms=1000");
-    }
     let control = "-device virtio-serial-pci -device virtserialport,chardev=control,name=control";
     format!("{command} -chardev socket,id=control,path={dir}/control {control}")
 }
@@ -61,8 +57,26 @@ fn adapted(command: &str, qemu: &str, dir: &Path) -> String {
 /// QEMU as another user than root waited for ever at the socket of the README's own command.
 #[test]
 fn bug_u5_the_first_vm_works_by_copy_and_paste() {
-    let qemu = std::env::var("VUM_QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
-    require(&[("qemu-system-x86_64", "qemu-system-x86"), ("setpriv", "util-linux")]);
+    require(&[("qemu-system-x86_64", "qemu-system-x86")]);
+    let installed = run("sh", &["-c", "command -v qemu-system-x86_64"]).text;
+    let qemu = std::env::var("VUM_QEMU").unwrap_or(installed);
+    the_first_vm_works_with(qemu.trim());
+}
+
+/// QEMU 10.2 removed `reconnect=`, which README's command had.
+#[test]
+fn qemu_newest_bug_u9_the_first_vm_works_by_copy_and_paste() {
+    // The cache may be in a directory of root's that the user cannot enter.
+    let dir = tempfile::Builder::new().prefix("vum-newest-").tempdir_in("/tmp").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let (newest, copy) = (newest_qemu(), dir.path().join("qemu"));
+    let from = newest.parent().unwrap().to_str().unwrap();
+    assert!(run("cp", &["-a", from, copy.to_str().unwrap()]).ok());
+    the_first_vm_works_with(copy.join(newest.file_name().unwrap()).to_str().unwrap());
+}
+
+fn the_first_vm_works_with(qemu: &str) {
+    require(&[("setpriv", "util-linux")]);
     let world = World::new();
     let dir = tempfile::Builder::new().prefix("vum-readme-").tempdir_in("/tmp").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -72,6 +86,11 @@ fn bug_u5_the_first_vm_works_by_copy_and_paste() {
         let readable = fs::Permissions::from_mode(0o644);
         fs::set_permissions(dir.path().join(file), readable).unwrap();
     }
+    // README's command and the printer find this QEMU in PATH.
+    let wrapper = format!("#!/bin/sh\nexec {qemu} \"$@\"\n");
+    fs::write(dir.path().join("qemu-system-x86_64"), wrapper).unwrap();
+    let runnable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(dir.path().join("qemu-system-x86_64"), runnable).unwrap();
     let control = UnixListener::bind(dir.path().join("control")).unwrap();
     fs::set_permissions(dir.path().join("control"), fs::Permissions::from_mode(0o666)).unwrap();
     let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap());
@@ -85,12 +104,19 @@ fn bug_u5_the_first_vm_works_by_copy_and_paste() {
     let socket = dir.path().join("vm1.sock");
     assert!(wait_until(Duration::from_secs(10), || socket.exists()), "no socket: {line}");
 
-    let line = adapted(&block("qemu-system"), &qemu, dir.path());
+    let line = adapted(&block("eval qemu-system"), qemu, dir.path());
     assert!(!line.contains("sudo"), "QEMU needs no root: {line}");
     let mut command = Command::new("setpriv");
     command.args(["--reuid", USER, "--regid", "65534", "--clear-groups", "--bounding-set=-all"]);
-    command.args(["--inh-caps=-all", "--pdeathsig", "KILL", "sh", "-c", &format!("exec {line}")]);
-    command.current_dir(dir.path()).stdin(Stdio::null());
+    command.args([
+        "--inh-caps=-all",
+        "--pdeathsig",
+        "KILL",
+        "sh",
+        "-c",
+        &line.replace("eval qemu", "eval exec qemu"),
+    ]);
+    command.env("PATH", &path).current_dir(dir.path()).stdin(Stdio::null());
     command.stdout(log("console")).stderr(log("qemu.log"));
     let child = die_with_us(&mut command).spawn().unwrap();
     let mut guest = Guest::adopt("vm1", child, dir, &control);

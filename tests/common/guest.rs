@@ -154,6 +154,18 @@ pub struct Guest {
     dimms: u32,
 }
 
+/// The newest QEMU's path. It is fetched if it is not there.
+pub fn newest_qemu() -> PathBuf {
+    if let Some(path) = std::env::var_os("VUM_QEMU_NEWEST") {
+        return path.into();
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/newest-qemu.sh");
+    let output = Command::new(script).stdin(Stdio::null()).output().expect(script);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "no newest QEMU: {errors}");
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
+}
+
 impl Guest {
     /// Starts QEMU and returns at once: several guests boot side by side. [`Guest::wait_boot`] next.
     pub fn start(config: &GuestConfig) -> Guest {
