@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -88,39 +89,51 @@ pub fn unharmed(mut rig: Rig) {
 
 const NOWHERE: u64 = 0x7f00_0000_0000;
 
-/// Chains that cannot be used, of one descriptor each: its address, length, flags and next one.
-fn unusable(at: u64, good: u16, head: u16) -> [(&'static str, Desc); 6] {
-    let desc = |addr, len, flags| Desc { addr, len, flags, next: Some(head) };
-    [
-        ("no bytes", desc(at, 0, good)),
-        ("the wrong access", desc(at, 100, good ^ D_WRITE)),
-        ("an address outside", desc(NOWHERE, 100, good)),
-        ("a loop", desc(at, 1, good | D_NEXT)),
-        ("an indirect table of 15 bytes", desc(at, 15, D_INDIRECT)),
-        ("a loop in an indirect table", desc(at, 16, D_INDIRECT)),
-    ]
+/// Descriptors of an indirect table that a ring of 256 may have.
+const TABLE: u16 = 256;
+
+/// How the last descriptor of a chain makes all of it unusable. Those before it are right, and have no bytes: so each
+/// chain keeps the worker for a while, and the guest's processor can keep up with it.
+fn last(case: usize, at: u64, good: u16) -> Option<(&'static str, Desc)> {
+    let desc = |addr, len, flags, next| Desc { addr, len, flags, next: Some(next) };
+    let all = [
+        ("no bytes", desc(at, 0, good, 0)),
+        ("the wrong access", desc(at, 100, good ^ D_WRITE, 0)),
+        ("an address outside", desc(NOWHERE, 100, good, 0)),
+        ("a loop", desc(at, 0, good | D_NEXT, 0)),
+        ("a next one outside the table", desc(at, 0, good | D_NEXT, TABLE)),
+        ("a table inside the table", desc(at, 16, D_INDIRECT, 0)),
+    ];
+    all.get(case).copied()
 }
 
-/// One kind of them in all of a ring, for as long as the neighbour exchanges a few frames.
+/// A ring full of each kind of them in turn, for as long as the neighbour exchanges a few frames.
 fn only_unusable(kind: &str, to_guest: bool) {
-    for case in 0..6 {
+    for case in 0.. {
         let mut rig = rig(kind);
         let (vmm, driver) = rig.guest(&QemuOptions::default());
         let pair = &driver.pairs[0];
         let (ring, good) = if to_guest { (&pair.rx, D_WRITE) } else { (&pair.tx, 0) };
-        let at = driver.mem.alloc(4096);
-        driver.mem.write(at, &Desc { addr: at, len: 1, flags: D_NEXT, next: Some(0) }.bytes());
-        for head in 0..ring.size {
-            ring.write_desc(head, &unusable(at, good, head)[case].1);
+        let at = driver.mem.alloc(16 * u64::from(TABLE));
+        let Some((what, last)) = last(case, at, good) else { break };
+        for index in 0..TABLE {
+            let flags = good | D_NEXT;
+            let next = Desc { addr: at, len: 0, flags, next: Some(index + 1) };
+            let desc = if index + 1 < TABLE { next } else { last };
+            driver.mem.write(at + 16 * u64::from(index), &desc.bytes());
         }
-        eprintln!("{kind}, to the guest {to_guest}: {}", unusable(at, good, 0)[case].0);
+        let whole = Desc { addr: at, len: 16 * u32::from(TABLE), flags: D_INDIRECT, next: None };
+        (0..ring.size).for_each(|head| ring.write_desc(head, &whole));
+        eprintln!("{kind}, to the guest {to_guest}: {what}");
         let storm = Storm::start(&driver.mem, ring);
-        for _ in 0..3 {
+        // On a busy machine both processors are seldom there at once, but in a while they are.
+        let end = Instant::now() + Duration::from_millis(300);
+        while Instant::now() < end {
             (0..20).for_each(|_| rig.wire.try_send(&frames::tagged(MACS[0], LAN_MAC, 0, 60)));
             rig.unharmed();
         }
         let unpublished = storm.unpublished.load(Ordering::Relaxed);
-        assert!(unpublished <= 5000, "{unpublished} chains in one turn, none published");
+        assert!(unpublished <= 600, "{what}: {unpublished} chains in one turn, none published");
         // The control side gets at the ring, and the next guest has its network.
         drop((storm, vmm, driver));
         rig.guest(&QemuOptions::default());
