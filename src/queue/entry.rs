@@ -126,13 +126,25 @@ impl Entry {
                 true
             }
         };
-        if switch::may_be_link_control(&self.head)
+        let [.., high, low] = self.source_and_type();
+        if switch::may_be_link_control(self.head.dst, [high, low])
             && port.is_guarded()
-            && switch::is_link_control(&self.head, self.behind(pieces, &mut [0; LOOK]))
+            && self.is_link_control(pieces)
         {
             return Err(Drop::LinkControl);
         }
         Ok(segmented)
+    }
+
+    /// The last eight bytes of the Ethernet header.
+    #[inline]
+    fn source_and_type(&self) -> [u8; 8] {
+        self.front.last_chunk().copied().unwrap_or_default()
+    }
+
+    #[cold]
+    fn is_link_control(&self, pieces: &[libc::iovec]) -> bool {
+        switch::is_link_control(&self.head, self.behind(pieces, &mut [0; LOOK]))
     }
 
     /// What follows the Ethernet header, as far as it is looked at. The guest may change it afterwards.
@@ -174,7 +186,10 @@ impl Entry {
     ) -> Fate {
         match self.check(pieces, port, features, longest) {
             Err(reason) => Fate::Drop(reason),
-            Ok(_) if port.judge_source(self.head.src) == MacJudgement::Foreign => {
+            Ok(_)
+                if !port.is_settled(self.source_and_type())
+                    && port.judge_source(self.head.src) == MacJudgement::Foreign =>
+            {
                 Fate::Drop(Drop::ForeignMac)
             }
             Ok(_) => Fate::Go(Verdict { wire: true, to: Receivers::None, why: None }),
@@ -197,7 +212,7 @@ impl Entry {
         };
         let source = self.head.src;
         // Judged first, so that the control side is told of a guest that wants a sibling's address.
-        if !port.is_settled(source)
+        if !port.is_settled(self.source_and_type())
             && (port.judge_source(source) == MacJudgement::Foreign
                 || port.is_unsettled(source) && table.is_taken(source, id))
         {
