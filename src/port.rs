@@ -71,8 +71,6 @@ pub struct PortData {
     /// Where lines go that the guest, its front-end or the LAN can cause.
     pub log: PortLog,
     mac: AtomicU64,
-    /// The same as it stands in a frame, before two bytes of nothing.
-    own: AtomicU64,
     longest: AtomicU32,
     policy: MacPolicy,
     guard: Guard,
@@ -100,7 +98,6 @@ impl PortData {
             name: name.to_owned(),
             log: PortLog::new(name),
             mac: AtomicU64::new(0),
-            own: AtomicU64::new(0),
             longest: AtomicU32::new(0),
             policy,
             guard: Guard::Off,
@@ -127,8 +124,6 @@ impl PortData {
     /// The device behind the port has this address and this MTU (bytes).
     pub fn set_device(&self, mac: Mac, mtu: u32) {
         self.mac.store(mac.to_u64(), Ordering::Relaxed);
-        let [a, b, c, d, e, f] = mac.0;
-        self.own.store(u64::from_le_bytes([0, 0, a, b, c, d, e, f]), Ordering::Relaxed);
         self.longest.store(mtu.saturating_add(FRAME_OVERHEAD), Ordering::Relaxed);
     }
 
@@ -148,13 +143,10 @@ impl PortData {
         self.longest.load(Ordering::Relaxed) as usize
     }
 
-    /// Whether a frame's source is the port's own address and nothing new is learnt from it, as nearly always; by the
-    /// source and the type as they stand in its Ethernet header.
+    /// Whether this is the port's own address and nothing new is learnt from it: as nearly always.
     #[inline]
-    pub fn is_settled(&self, source_and_type: [u8; 8]) -> bool {
-        // The type is shifted out.
-        u64::from_le_bytes(source_and_type) << 16 == self.own.load(Ordering::Relaxed)
-            && !self.unknown.load(Ordering::Relaxed)
+    pub fn is_settled(&self, source: Mac) -> bool {
+        source.to_u64() == self.mac.load(Ordering::Relaxed) && !self.unknown.load(Ordering::Relaxed)
     }
 
     /// Judges a frame's source address.

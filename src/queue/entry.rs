@@ -107,8 +107,28 @@ impl Entry {
     }
 
     /// Judges header, length and kind: whether the frame is to be segmented, or why it is dropped.
-    #[inline]
+    #[inline(always)]
     fn check(
+        &mut self,
+        pieces: &[libc::iovec],
+        port: &PortData,
+        features: u64,
+        longest: usize,
+    ) -> Result<bool, Drop> {
+        // By far the most are no longer than the MTU allows, to a station, and finished.
+        if vnet::asks_for_nothing(&self.header)
+            && self.len <= longest
+            && !switch::may_be_link_control(&self.head)
+        {
+            self.header = [0; HEADER];
+            return Ok(false);
+        }
+        self.check_closely(pieces, port, features, longest)
+    }
+
+    /// The same for any frame. Not inlined, so that the usual frames do not pay for its variables.
+    #[inline(never)]
+    fn check_closely(
         &mut self,
         pieces: &[libc::iovec],
         port: &PortData,
@@ -126,8 +146,7 @@ impl Entry {
                 true
             }
         };
-        let [.., high, low] = self.source_and_type();
-        if switch::may_be_link_control(self.head.dst, [high, low])
+        if switch::may_be_link_control(&self.head)
             && port.is_guarded()
             && self.is_link_control(pieces)
         {
@@ -136,19 +155,14 @@ impl Entry {
         Ok(segmented)
     }
 
-    /// The last eight bytes of the Ethernet header.
-    #[inline]
-    fn source_and_type(&self) -> [u8; 8] {
-        self.front.last_chunk().copied().unwrap_or_default()
-    }
-
+    /// Whether the frame concerns the cable only.
     #[cold]
+    #[inline(never)]
     fn is_link_control(&self, pieces: &[libc::iovec]) -> bool {
         switch::is_link_control(&self.head, self.behind(pieces, &mut [0; LOOK]))
     }
 
     /// What follows the Ethernet header, as far as it is looked at. The guest may change it afterwards.
-    #[cold]
     fn behind<'a>(&self, pieces: &[libc::iovec], copy: &'a mut [u8; LOOK]) -> &'a [u8] {
         let body = pieces.get(self.pieces.start + 1..self.pieces.end).unwrap_or_default();
         let copy = copy.get_mut(..self.len.saturating_sub(ETHERNET).min(LOOK)).unwrap_or_default();
@@ -168,6 +182,7 @@ impl Entry {
 
     /// Whether a frame beyond `longest` is too long with all its VLAN tags: one of them is in `longest`.
     #[cold]
+    #[inline(never)]
     fn is_long(&self, pieces: &[libc::iovec], longest: usize) -> bool {
         if self.len > longest + TAG * MAX_TAGS {
             return true;
@@ -187,7 +202,7 @@ impl Entry {
         match self.check(pieces, port, features, longest) {
             Err(reason) => Fate::Drop(reason),
             Ok(_)
-                if !port.is_settled(self.source_and_type())
+                if !port.is_settled(self.head.src)
                     && port.judge_source(self.head.src) == MacJudgement::Foreign =>
             {
                 Fate::Drop(Drop::ForeignMac)
@@ -212,7 +227,7 @@ impl Entry {
         };
         let source = self.head.src;
         // Judged first, so that the control side is told of a guest that wants a sibling's address.
-        if !port.is_settled(self.source_and_type())
+        if !port.is_settled(source)
             && (port.judge_source(source) == MacJudgement::Foreign
                 || port.is_unsettled(source) && table.is_taken(source, id))
         {

@@ -86,12 +86,17 @@ pub enum Verdict {
     Bad,
 }
 
+/// Whether a guest's header asks for nothing, as most do. Then nothing of it has a meaning.
+#[inline]
+pub fn asks_for_nothing(header: &[u8; HEADER]) -> bool {
+    header[0] & F_NEEDS_CSUM == 0 && header[1] == GSO_NONE
+}
+
 /// Holds a guest's header against a frame of `frame` bytes (without the header) and against the
 /// negotiated features. What has no meaning in this direction is cleared in place.
 #[inline]
 pub fn check(header: &mut [u8; HEADER], frame: usize, features: u64) -> Verdict {
-    // Most headers ask for nothing, and then nothing of them has a meaning.
-    if header[0] & F_NEEDS_CSUM == 0 && header[1] == GSO_NONE {
+    if asks_for_nothing(header) {
         *header = [0; HEADER];
         return Verdict::Plain;
     }

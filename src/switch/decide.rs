@@ -77,9 +77,9 @@ pub fn from_guest(table: &Table, from: PortId, head: &Head, len: usize, gso: boo
         let Some(to) = table.find(head.dst).filter(|&to| has_mode(table, to, Mode::Bridge)) else {
             return only_wire;
         };
-        let too_long =
-            !gso && len > (table.parent().mtu as usize).saturating_add(OVERHEAD as usize);
-        if too_long && sender.compat && table.port(to).is_some_and(|rules| rules.compat) {
+        let longest = || (table.parent().mtu as usize).saturating_add(OVERHEAD as usize);
+        let both_compat = || table.port(to).is_some_and(|rules| rules.compat);
+        if sender.compat && !gso && len > longest() && both_compat() {
             return Verdict::nobody(Why::TooLong);
         }
         // The kernel hands this frame to the parent as if it had come from the wire, so that source

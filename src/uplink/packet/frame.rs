@@ -136,13 +136,21 @@ fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {
     let hash = flow::hash(ethernet, body);
     let head = Head::new(ethernet, tag);
     let mut header = header.write();
+    if header[1] != 0 {
+        mark_length(&mut header, &head, body);
+    }
+    Some(Received { header, head, body, hash })
+}
+
+/// Notes a wrong UDP length in the header ([`offload::mark_length`]). Apart from the frames that are not segmented.
+#[inline(never)]
+fn mark_length(header: &mut [u8; 12], head: &Head, body: &[u8]) {
     let len = head.len() + body.len();
-    offload::mark_length(&mut header, len, |at| {
+    offload::mark_length(header, len, |at| {
         // UDP is behind the Ethernet header and the tag.
         let at = at.checked_sub(head.len()).and_then(|at| body.get(at..)?.first_chunk());
         at.copied().unwrap_or_default()
     });
-    Some(Received { header, head, body, hash })
 }
 
 /// A `virtio_net_hdr` in numbers.
