@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use vhost_user_macvtap::cli::typing::{self, Refusal};
 use vhost_user_macvtap::cli::{self, Args, Command};
 use vhost_user_macvtap::error::{Error, Result};
-use vhost_user_macvtap::server::identity;
+use vhost_user_macvtap::server::{identity, last_holder};
 use vhost_user_macvtap::uplink::guard_mac;
 use vhost_user_macvtap::{config, logging, print};
 
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ExitCode::from(error.exit_code())
     });
     logging::finish();
+    last_holder::take_over();
     code
 }
 

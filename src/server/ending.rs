@@ -51,7 +51,7 @@ impl Server {
             // Dropping would wait for the locks and the threads.
             mem::forget(self);
         }
-        last_holder::take_over();
+        last_holder::announce();
     }
 
     /// Waits until every front-end's connection has ended. False when one has not in time.

@@ -8,21 +8,28 @@
 //!
 //! What can go wrong: nothing takes this way when the process is killed or crashes; the kernel waits then.
 
-use std::io;
-
 use log::warn;
 
 use super::received_fd::all_kept;
 
+/// Says in the log what [`take_over`] will do.
+pub fn announce() {
+    match all_kept().len() {
+        0 => {}
+        n => {
+            warn!("{n} descriptors of front-ends cannot be closed: a child process will hold them")
+        }
+    }
+}
+
 /// Leaves what was kept to a process that outlives this one, if anything was. The very last thing that the
-/// process does: afterwards it has no other descriptor, standard error included.
+/// process does, after the last line of its log: afterwards it has no other descriptor, standard error included.
 pub fn take_over() {
     let mut kept: Vec<u32> = all_kept().into_iter().filter_map(|fd| fd.try_into().ok()).collect();
     if kept.is_empty() {
         return;
     }
     kept.sort_unstable();
-    warn!("{} descriptors of front-ends cannot be closed: a child process holds them", kept.len());
     // SAFETY: gettid and its kin have no preconditions.
     let parent = unsafe { libc::getpid() };
     let flags = libc::CLONE_FILES | libc::SIGCHLD;
@@ -30,7 +37,8 @@ pub fn take_over() {
     // calls only what is safe in the child of a process with threads.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
         0 => hold(parent),
-        -1 => warn!("no process to hold them: {}", io::Error::last_os_error()),
+        // The kernel waits then, as after a crash.
+        -1 => {}
         _ => {
             let mut first = 0;
             for fd in kept.into_iter().chain([u32::MAX]) {

@@ -40,7 +40,7 @@ pub mod frontend;
 pub mod identity;
 mod inherited;
 mod lan;
-mod last_holder;
+pub mod last_holder;
 pub mod listen;
 mod macvtap;
 pub mod message;
