@@ -93,7 +93,7 @@ fn an_address_that_is_somebody_elses_is_refused_at_the_start() {
             &world,
             &["parent=eth0", &derived],
             1,
-            &["port n1: ", "is that of port n0 on the same parent"],
+            &["port n1: ", "is that of n0 (a port in userspace"],
         );
     }
     let own = world.host.mac("eth0");
@@ -146,10 +146,11 @@ fn passthru_beside_others_is_refused_at_the_start() {
 #[test]
 fn parents_that_cannot_be_are_refused_with_what_to_do() {
     let world = quiet_world();
+    let missing = ["parent eth7: there is no such network device", "'ip link' shows"];
+    refused(&world, &["parent=eth7"], 4, &missing);
     let refused = |parent: &str, parts: &[&str]| {
         refused(&world, &[&format!("parent={parent}")], 1, parts);
     };
-    refused("eth7", &["parent eth7: there is no such network device", "'ip link' shows"]);
     refused("lo", &["parent lo: the loopback device carries no ports", "name an Ethernet device"]);
     world.host.ip("tuntap add dev tun7 mode tun");
     refused("tun7", &["parent tun7: not an Ethernet device", "name an Ethernet device"]);
