@@ -18,7 +18,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
 use vhost_user_macvtap::mac::Mac;
@@ -268,8 +268,9 @@ fn switch(turns: &mut Turns, parent: (u32, Mac), wire: &PacketQueue, seats: [Sea
     turns.sent("guest-to-packet-socket", &mut b, None);
     let arriving = frame(A, LAN, size);
     let send = || wire.send_one(&arriving).expect("room on the wire");
+    let now = Instant::now();
     turns.received("packet-socket-to-guest", &mut a.receives, send, |scratch| {
-        black_box(lane.turn(scratch));
+        black_box(lane.turn(now, scratch));
     });
     lan.show(View::default());
 }

@@ -8,8 +8,9 @@
 //! itself), so the only sign is a frame with a new source. Where the port may follow, the worker leaves
 //! the address here and rings the control side's bell; the device is changed there, in its own time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use nix::sys::eventfd::EventFd;
 
@@ -17,6 +18,7 @@ use crate::config::{Guard, Kind, MacChanges, MacChoice, PortConfig};
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::port_log::PortLog;
+use crate::switch::Stations;
 
 /// Ethernet header and one VLAN tag: what the kernel allows on top of an MTU (`is_skb_forwardable`). Each further tag
 /// adds its own length.
@@ -29,6 +31,8 @@ pub enum MacPolicy {
     Deny,
     /// The port takes the address.
     Allow,
+    /// The same in passthru mode, where the port receives every address: the guest may use several.
+    Exclusive,
     /// The port takes the first address that its guest uses, and denies every other one.
     Learn,
     /// Nothing: any address may leave, and the port keeps its own. As the kernel does.
@@ -40,6 +44,7 @@ impl MacPolicy {
     pub fn of(config: &PortConfig) -> MacPolicy {
         match config.mac_changes {
             _ if config.compat => MacPolicy::Ignore,
+            MacChanges::Allow if config.mode == Mode::Passthru => MacPolicy::Exclusive,
             MacChanges::Allow => MacPolicy::Allow,
             // Nobody has said which address the guest has: a front-end keeps that to itself.
             MacChanges::Deny
@@ -74,7 +79,8 @@ pub struct PortData {
     longest: AtomicU32,
     policy: MacPolicy,
     guard: Guard,
-    /// No frame with an address has come from the present guest yet.
+    /// No frame with the port's own address has come from the present guest yet, or since
+    /// [`PortData::watch_own`].
     unknown: AtomicBool,
     /// Bit n: queue pair n has a receive ring that runs.
     receiving: AtomicU32,
@@ -85,7 +91,33 @@ pub struct PortData {
     /// The first address of the present guest whose frames were dropped; 0 when there is none, with
     /// [`REPORTED`] once the control side has taken it.
     foreign: AtomicU64,
+    /// The machines of the LAN, once the port is on one of our switches.
+    stations: OnceLock<Arc<Stations>>,
+    /// The new address that was found not to be heard on the wire. From the guest's first frame on, a switch
+    /// may reflect what it sends.
+    vetted: AtomicU64,
+    /// An address that the guest has used and that was heard on the wire, to be told; 0 when there is none.
+    heard: AtomicU64,
+    /// Addresses that the port has had for its guests: such a guest may move away, be heard, and come back.
+    had: [AtomicU64; 8],
+    /// Addresses that the present guest uses beside the port's own, in passthru mode.
+    beside: [AtomicU64; 4],
     bell: Arc<EventFd>,
+}
+
+/// Puts a number into the first of these cells, and moves the others on.
+fn push(cells: &[AtomicU64], number: u64) {
+    let mut next = number;
+    for cell in cells {
+        next = cell.swap(next, Ordering::Relaxed);
+        if next == number {
+            return;
+        }
+    }
+}
+
+fn contains(cells: &[AtomicU64], number: u64) -> bool {
+    cells.iter().any(|cell| cell.load(Ordering::Relaxed) == number)
 }
 
 /// Beside a foreign address: the log has it.
@@ -106,6 +138,11 @@ impl PortData {
             wanted: AtomicU64::new(0),
             denied: AtomicU64::new(0),
             foreign: AtomicU64::new(0),
+            stations: OnceLock::new(),
+            vetted: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            had: Default::default(),
+            beside: Default::default(),
             bell,
         }
     }
@@ -150,7 +187,15 @@ impl PortData {
     }
 
     /// Judges a frame's source address.
+    #[inline]
     pub fn judge_source(&self, source: Mac) -> MacJudgement {
+        if self.is_settled(source) { MacJudgement::Ours } else { self.judge_unsettled(source) }
+    }
+
+    /// The same for an address that is not the port's own, or that is looked for.
+    #[cold]
+    #[inline(never)]
+    fn judge_unsettled(&self, source: Mac) -> MacJudgement {
         let number = source.to_u64();
         let unknown = self.unknown.load(Ordering::Relaxed);
         if number == self.mac.load(Ordering::Relaxed) {
@@ -162,6 +207,8 @@ impl PortData {
         let follows = match self.policy {
             MacPolicy::Ignore => return MacJudgement::Ours,
             MacPolicy::Allow => true,
+            MacPolicy::Exclusive if contains(&self.beside, number) => return MacJudgement::Ours,
+            MacPolicy::Exclusive => true,
             // The first one only: while that is looked into, there is no other.
             MacPolicy::Learn => {
                 unknown && matches!(self.wanted.load(Ordering::Relaxed), n if n == 0 || n == number)
@@ -171,6 +218,9 @@ impl PortData {
         let denied = self.denied.load(Ordering::Relaxed) == number;
         if !follows || denied || !source.is_station() {
             self.note_foreign(source);
+            return MacJudgement::Foreign;
+        }
+        if self.is_heard(source) {
             return MacJudgement::Foreign;
         }
         // Rung once until somebody looks, not per frame: a guest may use many addresses.
@@ -203,6 +253,75 @@ impl PortData {
         Some(Mac::from_u64(number))
     }
 
+    /// Whether the address was heard on the wire before this port's guest has used it.
+    fn is_heard(&self, source: Mac) -> bool {
+        let number = source.to_u64();
+        let Some(stations) = self.stations.get() else { return false };
+        if self.policy == MacPolicy::Exclusive
+            || self.vetted.load(Ordering::Relaxed) == number
+            || contains(&self.had, number)
+        {
+            return false;
+        }
+        if !stations.has_heard(source, Instant::now()) {
+            self.vetted.store(number, Ordering::Relaxed);
+            return false;
+        }
+        if self.heard.swap(number, Ordering::Relaxed) == 0 {
+            let _ = self.bell.write(1);
+        }
+        true
+    }
+
+    /// Control: the port is on a switch whose wire these machines were heard on.
+    pub fn set_stations(&self, stations: &Arc<Stations>) {
+        let _ = self.stations.set(Arc::clone(stations));
+    }
+
+    /// Control: whether there is an address to be told of by [`PortData::take_heard`].
+    pub fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) != 0
+    }
+
+    /// Control: an address that the guest has used in vain, since it was heard on the wire.
+    pub fn take_heard(&self) -> Option<Mac> {
+        let number = self.heard.swap(0, Ordering::Relaxed);
+        (number != 0).then(|| Mac::from_u64(number))
+    }
+
+    /// Whether the port has its parent for itself, and receives every address.
+    pub fn is_exclusive(&self) -> bool {
+        self.policy == MacPolicy::Exclusive
+    }
+
+    /// Whether the guest has used the port's own address, since [`PortData::watch_own`] or at all.
+    pub fn own_used(&self) -> bool {
+        !self.unknown.load(Ordering::Relaxed)
+    }
+
+    /// Control: what was heard of the port's own address is forgotten, so that [`PortData::own_used`] tells
+    /// whether it is still used.
+    pub fn watch_own(&self) {
+        self.unknown.store(true, Ordering::Relaxed);
+    }
+
+    /// Control: the guest uses this address beside the port's own.
+    pub fn add_beside(&self, mac: Mac) {
+        push(&self.beside, mac.to_u64());
+        self.wanted.store(0, Ordering::Relaxed);
+    }
+
+    /// Control: whether the port has had this address for a guest before.
+    pub fn had(&self, mac: Mac) -> bool {
+        contains(&self.had, mac.to_u64())
+    }
+
+    /// The address that the guest uses and the device has not followed yet.
+    pub fn wanted(&self) -> Option<Mac> {
+        let number = self.wanted.load(Ordering::Relaxed);
+        (number != 0).then(|| Mac::from_u64(number))
+    }
+
     /// Whether the guest uses an address that the device has not followed yet.
     pub fn has_wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed) != 0
@@ -216,8 +335,9 @@ impl PortData {
 
     /// Control: the port has taken the address that its guest uses. A port that learns wants no other
     /// until [`PortData::forget_guest`].
-    pub fn followed(&self) {
+    pub fn followed(&self, mac: Mac) {
         self.deny(None);
+        push(&self.had, mac.to_u64());
         if self.policy == MacPolicy::Learn {
             self.unknown.store(false, Ordering::Relaxed);
             self.wanted.store(0, Ordering::Relaxed);
@@ -255,6 +375,9 @@ impl PortData {
         self.wanted.store(0, Ordering::Relaxed);
         self.denied.store(0, Ordering::Relaxed);
         self.foreign.store(0, Ordering::Relaxed);
+        self.vetted.store(0, Ordering::Relaxed);
+        self.heard.store(0, Ordering::Relaxed);
+        self.beside.iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
     }
 
     /// The port cannot take this address: frames that carry it are foreign. `None` forgets the last.
@@ -358,7 +481,7 @@ mod tests {
         assert_eq!(port.judge_source(other), MacJudgement::Foreign, "before the first is learnt");
         assert_eq!(port.take_wanted(), Some(NEW));
         port.set_device(NEW, 1500);
-        port.followed();
+        port.followed(NEW);
         // Whether or not the guest has used the first one again.
         assert_eq!(port.judge_source(OWN), MacJudgement::Foreign, "one address per guest");
         assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
@@ -367,6 +490,49 @@ mod tests {
         port.forget_guest();
         assert_eq!(port.judge_source(OWN), MacJudgement::Ours, "the printed address");
         assert_eq!(port.judge_source(NEW), MacJudgement::Foreign);
+    }
+
+    /// A machine's address is refused from the guest's first frame on; the guest's own is not, though a switch
+    /// reflects it, and it may come back after it was heard elsewhere.
+    #[test]
+    fn what_was_heard_on_the_wire_before_is_foreign() {
+        let stations = Arc::new(Stations::default());
+        for policy in [MacPolicy::Learn, MacPolicy::Allow] {
+            let port = port(policy);
+            port.set_stations(&stations);
+            let (gateway, guest) = (Mac([2, 0, 0, 0, 1, 1]), Mac([2, 0, 0, 0, 2, policy as u8]));
+            stations.note(gateway, Instant::now());
+            assert_eq!(port.judge_source(gateway), MacJudgement::Foreign);
+            assert_eq!(port.judge_source(gateway), MacJudgement::Foreign);
+            assert_eq!(port.bell.read().unwrap(), 1, "told once");
+            assert_eq!((port.take_heard(), port.take_heard()), (Some(gateway), None));
+            assert!(!port.has_wanted());
+
+            assert_eq!(port.judge_source(guest), MacJudgement::Ours);
+            stations.note(guest, Instant::now());
+            assert_eq!(port.judge_source(guest), MacJudgement::Ours, "reflected");
+            assert_eq!(port.take_wanted(), Some(guest));
+            port.set_device(guest, 1500);
+            port.followed(guest);
+            port.set_device(OWN, 1500);
+            port.forget_guest();
+            assert_eq!(port.judge_source(guest), MacJudgement::Ours, "back again");
+        }
+    }
+
+    #[test]
+    fn addresses_beside_the_ports_own_pass_and_are_not_told_again() {
+        let port = port(MacPolicy::Exclusive);
+        assert_eq!(port.judge_source(OWN), MacJudgement::Ours);
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        port.bell.read().unwrap();
+        port.watch_own();
+        assert!(!port.own_used());
+        assert_eq!(port.judge_source(OWN), MacJudgement::Ours);
+        assert!(port.own_used());
+        port.add_beside(NEW);
+        assert_eq!(port.judge_source(NEW), MacJudgement::Ours);
+        assert!(!port.has_wanted() && port.bell.read().is_err());
     }
 
     #[test]

@@ -26,6 +26,7 @@
 //! | `tags` | VLAN tags on top of a full MTU |
 //! | `cable` | what belongs to the cable: PAUSE, spanning tree, LLDP |
 //! | `devices` | what another program does to a port's device is told and put right |
+//! | `addresses` | which address a port takes from its guest, and which it must not |
 //! | `names` | a parent is what the kernel says it is, by whatever name |
 //! | `parents` | what other programs put on a parent, or over it; a user namespace |
 //!
@@ -44,6 +45,8 @@
     unused_imports
 )]
 
+#[path = "cases/addresses.rs"]
+mod addresses;
 #[path = "macvlan/bench.rs"]
 mod bench;
 #[path = "cases/cable.rs"]

@@ -5,8 +5,10 @@
 //! rings. The socket is everybody's, and one guest must not hold it up: what a receiver has no buffers for
 //! waits in a queue of its own, or is lost.
 
+use std::time::Instant;
+
 use super::deliver::Frame;
-use super::plug::View;
+use super::plug::{Lan, View};
 use super::spread::{From, Parcels};
 use super::vnet::HEADER;
 use super::{BATCH, TURN_BYTES, TURN_FRAMES, Turn};
@@ -24,12 +26,12 @@ struct Arrival {
     to: Receivers,
 }
 
-/// A batch of them.
-pub struct Arrivals(Vec<Arrival>);
+/// A batch of them, and how many full batches there were.
+pub struct Arrivals(Vec<Arrival>, u32);
 
 impl Default for Arrivals {
     fn default() -> Arrivals {
-        Arrivals(Vec::with_capacity(BATCH))
+        Arrivals(Vec::with_capacity(BATCH), 0)
     }
 }
 
@@ -58,6 +60,16 @@ impl Parcels for Arrivals {
 }
 
 impl Arrivals {
+    /// Whether sources of this batch are noted.
+    #[inline]
+    fn is_noted(&mut self) -> bool {
+        if self.0.len() > ALL_NOTED {
+            self.1 = self.1.wrapping_add(1);
+            return self.1.is_multiple_of(4);
+        }
+        !self.0.is_empty()
+    }
+
     fn bytes(&self) -> usize {
         self.0
             .iter()
@@ -84,8 +96,28 @@ impl Arrival {
     }
 }
 
-/// Runs one turn over what has arrived at a socket.
-pub fn turn(queue: &mut PacketQueue, view: &View, scratch: &mut Scratch) -> Turn {
+/// Most frames of a batch whose sources are all noted. Of more, one is, in one batch of four.
+const ALL_NOTED: usize = 4;
+
+/// Notes who was heard on the wire: see `switch/stations.rs`. What a switch has reflected is a port's own.
+#[inline(never)]
+fn note_sources(arrivals: &[Arrival], lan: &Lan, view: &View, now: Instant) {
+    let first = if arrivals.len() > ALL_NOTED { arrivals.len() - 1 } else { 0 };
+    for source in arrivals.iter().skip(first).map(|arrival| arrival.head.src) {
+        if view.table.find(source).is_none() {
+            lan.stations().note(source, now);
+        }
+    }
+}
+
+/// Runs one turn over what has arrived at a socket of this parent.
+pub fn turn(
+    queue: &mut PacketQueue,
+    lan: &Lan,
+    view: &View,
+    now: Instant,
+    scratch: &mut Scratch,
+) -> Turn {
     let Scratch { arrivals, spread, .. } = scratch;
     let (mut done, mut bytes, mut budget) = (0, 0, BATCH);
     spread.carry().begin_turn();
@@ -99,6 +131,9 @@ pub fn turn(queue: &mut PacketQueue, view: &View, scratch: &mut Scratch) -> Turn
                 arrivals.0.push(arrival);
             }
         });
+        if arrivals.is_noted() {
+            note_sources(&arrivals.0, lan, view, now);
+        }
         bytes += arrivals.bytes();
         let copies = spread.deliver(view, arrivals, From::Wire);
         // A storm of broadcasts is taken in small bites: the guests want their turns too.

@@ -9,6 +9,7 @@
 //! it for every frame that has left.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::{debug, warn};
 
@@ -138,12 +139,12 @@ impl Lane {
         }
     }
 
-    /// Worker: runs one turn over what has arrived.
-    pub fn turn(&self, scratch: &mut Scratch) -> Turn {
+    /// Worker: runs one turn over what has arrived, in a round that has begun at `now`.
+    pub fn turn(&self, now: Instant, scratch: &mut Scratch) -> Turn {
         let mut state = self.state.deliver();
         let view = self.lan.view();
         match &mut state.queue {
-            Some(queue) => from_uplink::turn(queue, &view, scratch),
+            Some(queue) => from_uplink::turn(queue, &self.lan, &view, now, scratch),
             None => Turn::Idle,
         }
     }

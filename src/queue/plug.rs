@@ -19,7 +19,7 @@ use super::spread::{From, Parcels, Spread};
 use super::vnet::HEADER;
 use crate::mac::Mac;
 use crate::port::PortData;
-use crate::switch::{self, Groups, Head, ParentFacts, PortId, Receivers, Table};
+use crate::switch::{self, Groups, Head, ParentFacts, PortId, Receivers, Stations, Table};
 
 /// A port of a view.
 #[derive(Clone, Debug, Default)]
@@ -66,18 +66,26 @@ impl Default for View {
 
 /// The userspace ports of one parent.
 #[derive(Debug, Default)]
-pub struct Lan(Mutex<Arc<View>>);
+pub struct Lan {
+    view: Mutex<Arc<View>>,
+    stations: Arc<Stations>,
+}
 
 impl Lan {
     /// The present snapshot.
     pub fn view(&self) -> Arc<View> {
-        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.view.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The machines that were heard on the parent's wire.
+    pub fn stations(&self) -> &Arc<Stations> {
+        &self.stations
     }
 
     /// Control: swaps in another snapshot.
     pub fn show(&self, view: View) {
         let old = {
-            let mut present = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut present = self.view.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *present, Arc::new(view))
         };
         // Outside the lock: this may be the last reference to a queue pair.

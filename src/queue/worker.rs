@@ -142,7 +142,7 @@ impl Shift<'_> {
         let pair = match self.worker.sitter(slot) {
             Some(Sitter::Pair(pair)) => pair,
             Some(Sitter::Lane(lane)) => {
-                if lane.turn(&mut self.scratch) == Turn::More {
+                if lane.turn(now, &mut self.scratch) == Turn::More {
                     self.run.push(slot, side);
                 }
                 return;

@@ -10,7 +10,7 @@ use crate::device::attachment::Attachment;
 use crate::port::PortData;
 use crate::queue::pair::QueuePair;
 use crate::queue::pool::{Pool, Seat, Sitter};
-use crate::uplink::Netlink;
+use crate::uplink::{Neighbours, Netlink};
 
 /// What all ports of the process share on the control side.
 pub struct Ground {
@@ -22,6 +22,8 @@ pub struct Ground {
     pub bell: Arc<EventFd>,
     /// The parents with ports in userspace.
     pub lans: Lans,
+    /// What the host knows of the LAN's machines.
+    pub neighbours: Neighbours,
 }
 
 /// The parts of a port that outlive devices and front-ends.

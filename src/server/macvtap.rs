@@ -88,6 +88,11 @@ impl KernelPort {
         self.own_mac
     }
 
+    /// The parent, as it was when the device was made.
+    pub fn parent(&self) -> Option<LinkInfo> {
+        self.device.as_ref().map(|device| device.parent().clone())
+    }
+
     /// Gives the device another address.
     pub fn set_mac(&mut self, core: &Core, netlink: &mut Netlink, mac: Mac) -> Result<()> {
         let Some(device) = &mut self.device else {

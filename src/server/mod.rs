@@ -19,6 +19,7 @@
 //! | `signals` | what a signal means |
 //! | `wake` | everything that can wake the loop |
 //! | `ending` | the end of the process, in time whatever tenants do |
+//! | `follow` | which of its guest's addresses a port takes |
 //! | `news`, `share` | news about devices, the workers' bell; what share of the time they get |
 //! | `last_holder` | a process that outlives this one, for descriptors that cannot be closed |
 //! | `descriptors` | how many of them the process may open |
@@ -35,6 +36,7 @@ mod descriptors;
 mod doors;
 mod ending;
 pub mod fd_kind;
+mod follow;
 pub mod front;
 pub mod frontend;
 pub mod identity;
@@ -73,7 +75,7 @@ use crate::error::{Error, Result};
 use crate::poll::{Interest, Poller, Ready};
 use crate::queue::pool::Pool;
 use crate::queue::{address_space, fault};
-use crate::uplink::{LinkWatch, Netlink};
+use crate::uplink::{LinkWatch, Neighbours, Netlink};
 use inherited::take_inherited;
 use lan::Lans;
 use port::Port;
@@ -148,7 +150,13 @@ impl Server {
             signals,
             watch,
             ports: Vec::new(),
-            ground: Ground { netlink, pool, bell: Arc::new(bell), lans },
+            ground: Ground {
+                netlink,
+                pool,
+                bell: Arc::new(bell),
+                lans,
+                neighbours: Neighbours::default(),
+            },
             shares: news::Shares::default(),
             resting: Vec::new(),
         };

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::core::{Core, Ground};
+use super::follow::Follow;
 use super::frontend::{Ended, FrontendThread, hung_up};
 use super::lan::LanPort;
 use super::listen::SocketFile;
@@ -27,10 +28,8 @@ use crate::error::Result;
 use crate::mac::Mac;
 use crate::port::{MacPolicy, PortData};
 use crate::stats::Counters;
-use crate::uplink::{LinkEvent, Macvtap};
+use crate::uplink::{LinkEvent, LinkInfo, Macvtap};
 
-/// Least time between two changes of a port's MAC address: a guest must not keep netlink busy.
-const MAC_PAUSE: Duration = Duration::from_millis(100);
 /// How long a front-end waits for the end of the connection before.
 const HANG_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -64,7 +63,7 @@ pub struct Port {
     /// Why the port takes no front-end any more.
     condemned: Option<String>,
     carrier: Carrier,
-    follow_not_before: Option<Instant>,
+    pub(super) follow: Follow,
 }
 
 impl Port {
@@ -103,7 +102,7 @@ impl Port {
             waiting: None,
             condemned: None,
             carrier,
-            follow_not_before: None,
+            follow: Follow::default(),
         })
     }
 
@@ -180,6 +179,7 @@ impl Port {
             warn!("{error}");
         }
         self.core.data.forget_guest();
+        self.follow.forget_guest();
         if let Carrier::Switch(port) = &self.carrier {
             ground.lans.forget_guest(port);
         }
@@ -219,7 +219,7 @@ impl Port {
         self.frontend.stop();
     }
 
-    fn set_mac(&mut self, mac: Mac, ground: &mut Ground) -> Result<()> {
+    pub(super) fn set_mac(&mut self, mac: Mac, ground: &mut Ground) -> Result<()> {
         match &mut self.carrier {
             Carrier::Kernel(port) => port.set_mac(&self.core, &mut ground.netlink, mac),
             Carrier::Switch(port) => ground.lans.set_mac(port, &mut ground.netlink, mac),
@@ -257,29 +257,12 @@ impl Port {
         data.log.flush(now)
     }
 
-    /// Lets the port follow the guest's MAC address, if that is due. Returns when to ask again.
-    pub fn follow_mac(&mut self, ground: &mut Ground, now: Instant) -> Option<Instant> {
-        if !self.core.data.has_wanted() {
-            return None;
+    /// The device that carries the port's frames to the LAN, while it is there.
+    pub(super) fn parent(&self, ground: &Ground) -> Option<LinkInfo> {
+        match &self.carrier {
+            Carrier::Kernel(port) => port.parent(),
+            Carrier::Switch(port) => ground.lans.parent(port),
         }
-        if let Some(later) = self.follow_not_before.filter(|&time| time > now) {
-            return Some(later);
-        }
-        let wanted = self.core.data.take_wanted()?;
-        self.follow_not_before = Some(now + MAC_PAUSE);
-        let old = self.core.data.mac();
-        match self.set_mac(wanted, ground) {
-            Ok(()) => {
-                self.core.data.followed();
-                self.core.data.log.info(format_args!("follows its guest from {old} to {wanted}"));
-            }
-            Err(error) => {
-                self.core.data.deny(Some(wanted));
-                let log = &self.core.data.log;
-                log.warn(format_args!("does not follow its guest to {wanted}: {error}"));
-            }
-        }
-        None
     }
 
     /// Takes note of a change among the kernel's devices.

@@ -16,6 +16,7 @@
 //! | `group` | a multicast group on a VLAN, as a number |
 //! | `groups` | the multicast groups that a port's guest has joined |
 //! | `snoop` | how we know: the guest's IGMP and MLD reports |
+//! | `stations` | the machines that were heard on the wire, whose addresses no guest may take |
 //! | `model` | (tests) the kernel's algorithm once more, written to be read |
 //!
 //! # From a guest
@@ -79,6 +80,7 @@ mod lookup;
 #[cfg(test)]
 mod model;
 mod snoop;
+mod stations;
 mod table;
 pub mod vlan;
 
@@ -88,6 +90,7 @@ pub use groups::Groups;
 pub use guard::{LOOK, is_link_control, may_be_link_control};
 pub use head::Head;
 pub use snoop::{Membership, memberships, worth_a_look};
+pub use stations::Stations;
 pub use table::{ParentFacts, Rules, Table};
 
 /// A port's place in its [`Table`].

@@ -27,6 +27,7 @@ use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, InfoMacVtap, LinkAttribute,
     LinkExtentMask, LinkFlags, LinkInfo as Info, LinkMessage, MacVtapMacAddressMode,
 };
+use rtnetlink::packet_route::neighbour::NeighbourMessage;
 use rtnetlink::{Handle, LinkMacVtap, LinkMessageBuilder, LinkUnspec};
 use tokio::runtime::{Builder, Runtime};
 
@@ -273,6 +274,28 @@ impl Netlink {
         let mut request = self.handle.link().del(0);
         request.message_mut().attributes.push(LinkAttribute::Group(group));
         self.wait(request.execute())
+    }
+
+    /// The host's neighbours, IPv4 and IPv6, on all devices.
+    pub fn neighbours(&mut self) -> io::Result<Vec<NeighbourMessage>> {
+        self.neighbour_dump(AddressFamily::Unspec)
+    }
+
+    /// The forwarding entries of all bridges.
+    pub fn bridge_entries(&mut self) -> io::Result<Vec<NeighbourMessage>> {
+        self.neighbour_dump(AddressFamily::Bridge)
+    }
+
+    fn neighbour_dump(&self, family: AddressFamily) -> io::Result<Vec<NeighbourMessage>> {
+        let request = self.handle.neighbours().get().set_address_family(family);
+        self.wait(async {
+            let mut stream = Box::pin(request.execute());
+            let mut entries = Vec::new();
+            while let Some(entry) = stream.next().await {
+                entries.push(entry?);
+            }
+            Ok(entries)
+        })
     }
 
     /// Deletes the device.

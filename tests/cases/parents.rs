@@ -6,6 +6,7 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::bench::{Bench, Guest, mac, mac_key};
 use crate::common::backend::{Backend, program};
@@ -136,4 +137,38 @@ fn bug_b11_in_a_user_namespace_macvtap_names_macvlan_which_works_there() {
     assert_eq!(child.wait().unwrap().code(), Some(3));
     let text = std::fs::read_to_string(&log).unwrap();
     assert!(text.contains("in a user namespace no BPF program can be loaded"), "{text}");
+}
+
+/// What a network manager or the LAN does in a loop: ten lines a minute for each port and parent, and next to no
+/// processor time. Was: a line for each change, and each change looked at.
+#[test]
+fn bug_b6_links_that_change_in_a_loop_cost_neither_lines_nor_time() {
+    for (what, script) in [
+        ("a carrier", "ip link set x0 down; ip link set x0 up"),
+        ("the parent's MTU", "ip link set eth0 mtu 1400; ip link set eth0 mtu 1500"),
+        ("the parent's state", "ip link set eth0 down; ip link set eth0 up"),
+        (
+            "its name",
+            "ip link property add dev eth0 altname more; ip link property del dev eth0 altname more",
+        ),
+        ("a bridge", "ip link set eth0 master br9; ip link set eth0 nomaster"),
+        ("kernel ports", "ip link add link eth0 name mv9 type macvlan; ip link del mv9"),
+        ("an address", "ip addr add 203.0.113.9/24 dev eth0; ip addr del 203.0.113.9/24 dev eth0"),
+    ] {
+        let world = World::new();
+        world.host.ip("link add x0 type veth peer name x1");
+        world.host.ip("link add br9 type bridge");
+        let bench = Bench::in_world(world, &[mac_key(0), mac_key(1)], &[]);
+        let lines = bench.backend.log().lines().count();
+        let script = format!("while :; do {script}; done");
+        let mut churn = bench.world.host.command("sh").args(["-c", &script]).spawn().unwrap();
+        let used = bench.backend.busy(2 * SECOND);
+        churn.kill().unwrap();
+        churn.wait().unwrap();
+        let written = bench.backend.log().lines().count() - lines;
+        println!("{what}: {used:?} of processor time in 2 s, {written} lines");
+        assert!(used < Duration::from_millis(200), "{what}: {used:?}");
+        // Two ports and a parent.
+        assert!(written <= 30, "{what}: {written} lines\n{}", bench.backend.log());
+    }
 }

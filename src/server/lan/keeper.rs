@@ -28,7 +28,7 @@ use crate::server::core::Core;
 use crate::server::port_mac;
 use crate::switch::PortId;
 use crate::uplink::packet::{LongFrames, Losses};
-use crate::uplink::{Netlink, Wanted};
+use crate::uplink::{LinkInfo, Netlink, Wanted};
 use company::Company;
 
 /// A parent with its ports.
@@ -53,6 +53,8 @@ pub struct LanKeeper {
     members: Vec<Option<Member>>,
     company: Company,
     log: PortLog,
+    /// When the table is to follow a member that has changed too often.
+    behind: Option<Instant>,
     /// The table is behind for another reason than a member's.
     stale: bool,
 }
@@ -83,6 +85,7 @@ impl LanKeeper {
             members: Vec::new(),
             company: Company::default(),
             log: PortLog::of_parent(name),
+            behind: None,
             stale: true,
         };
         for index in 0..pairs.clamp(1, pool.workers()) {
@@ -104,6 +107,11 @@ impl LanKeeper {
     /// The parent's interface index, while it is there.
     pub fn index(&self) -> Option<u32> {
         self.held.as_ref().map(|held| held.link.index)
+    }
+
+    /// The parent, while it is there.
+    pub fn parent(&self) -> Option<LinkInfo> {
+        self.held.as_ref().map(|held| held.link.clone())
     }
 
     /// The parent is given by this name, too.
@@ -142,6 +150,7 @@ impl LanKeeper {
         self.check_mac(&object, mac)?;
         self.check_passthru(&object, mode)?;
         let member = Member::new(core, mac);
+        core.data.set_stations(self.lan.stations());
         if let Some(held) = &mut self.held {
             held.check(&member.wants(&object), netlink)?;
             held.give(&member, netlink)?;

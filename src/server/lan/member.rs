@@ -3,9 +3,9 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
-use log::info;
-
+use super::allowance::Allowance;
 use crate::config::{MacChoice, PortConfig, ReservedGroups};
 use crate::mac::Mac;
 use crate::mode::Mode;
@@ -17,6 +17,17 @@ use crate::switch::{Groups, Rules};
 use crate::uplink::packet::PacketQueue;
 use crate::uplink::{LinkInfo, Wanted};
 
+/// Whether the table must be made anew for a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// It shows the port as it is.
+    No,
+    /// It must.
+    Now,
+    /// It must, but not before this time.
+    Until(Instant),
+}
+
 /// A port of a parent.
 pub struct Member {
     config: PortConfig,
@@ -27,6 +38,7 @@ pub struct Member {
     own_mac: Cell<Mac>,
     /// State and address as the table has them.
     shown: Option<(bool, Mac)>,
+    allowance: Allowance,
     /// The address that the NIC lets through for it.
     filter: Option<Mac>,
 }
@@ -43,6 +55,7 @@ impl Member {
             groups: Arc::new(groups),
             own_mac: Cell::new(mac),
             shown: None,
+            allowance: Allowance::default(),
             filter: None,
         }
     }
@@ -131,14 +144,26 @@ impl Member {
                 // Told with everything else about it.
                 return;
             }
-            info!("{}: now has MAC {mac}, MTU {mtu}", self.object());
+            self.data.log.info(format_args!("now has MAC {mac}, MTU {mtu}"));
         }
     }
 
-    /// Whether the table is behind; it is taken to be made anew then.
-    pub fn has_changed(&mut self) -> bool {
-        let now = Some((self.is_up(), self.mac()));
-        std::mem::replace(&mut self.shown, now) != now
+    /// Whether the table is behind, and when it may follow: a guest that comes and goes in a loop gets
+    /// [ten tables a second](Allowance).
+    pub fn behind(&mut self, now: Instant) -> Behind {
+        let is = Some((self.is_up(), self.mac()));
+        if self.shown == is {
+            return Behind::No;
+        }
+        match self.allowance.take(now) {
+            Ok(()) => Behind::Now,
+            Err(later) => Behind::Until(later),
+        }
+    }
+
+    /// The table is made anew with the port as it is.
+    pub fn show(&mut self) {
+        self.shown = Some((self.is_up(), self.mac()));
     }
 
     /// What the switch must know.

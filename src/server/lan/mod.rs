@@ -11,7 +11,9 @@
 //! | `held` | the parent itself, in our hands, and how it is left |
 //! | `deaf` | what the host's own stack must not hear |
 //! | `member` | a port among its siblings |
+//! | `allowance` | how often a port may have the table made anew |
 
+mod allowance;
 mod deaf;
 mod held;
 mod keeper;
@@ -27,7 +29,7 @@ use crate::error::Result;
 use crate::mac::Mac;
 use crate::queue::pool::{Pool, Seat};
 use crate::switch::PortId;
-use crate::uplink::{LinkEvent, Netlink, Parent};
+use crate::uplink::{LinkEvent, LinkInfo, Netlink, Parent};
 pub(super) use deaf::not_deaf;
 use keeper::LanKeeper;
 pub(super) use keeper::socket_failed;
@@ -109,6 +111,11 @@ impl Lans {
             None => PortId::MAX,
         };
         Ok(LanPort { lan, id })
+    }
+
+    /// The port's parent, while it is there.
+    pub fn parent(&self, port: &LanPort) -> Option<LinkInfo> {
+        self.lans.get(port.lan).and_then(LanKeeper::parent)
     }
 
     /// The address that was printed for the port.

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::mode::Mode;
 use crate::server::lan::held::Held;
 use crate::server::lan::member::Member;
+use crate::server::sooner;
 use crate::threads;
 use crate::uplink::packet::PacketQueue;
 use crate::uplink::{LinkEvent, LinkInfo, Netlink, Wanted};
@@ -146,8 +147,16 @@ impl LanKeeper {
         self.held = None;
     }
 
-    /// Finds a lost parent again, if that is due. Returns when to ask again.
+    /// Finds a lost parent again, if that is due, and lets the table follow what had to wait. Returns when to
+    /// ask again.
     pub fn restore(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
+        if self.behind.is_some_and(|due| due <= now) {
+            self.follow();
+        }
+        sooner(self.behind, sooner(self.log.flush(now), self.find(netlink, now)))
+    }
+
+    fn find(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
         let due = self.retry?;
         if due > now {
             return Some(due);

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::{debug, warn};
 
@@ -14,7 +15,8 @@ use crate::error::Result;
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::queue::plug::View;
-use crate::server::lan::member::Member;
+use crate::server::lan::member::{Behind, Member};
+use crate::server::sooner;
 use crate::switch::{ParentFacts, Table};
 use crate::uplink::packet::{Admit, LongFrames, PacketQueue};
 
@@ -41,11 +43,21 @@ impl LanKeeper {
         if let Some(held) = &mut self.held {
             held.look_again();
         }
-        let members = self.members.iter_mut().flatten();
-        let changed = members.fold(false, |any, member| member.has_changed() | any);
+        let now = Instant::now();
+        let (mut changed, mut later) = (false, None);
+        for member in self.members.iter_mut().flatten() {
+            match member.behind(now) {
+                Behind::No => {}
+                Behind::Now => changed = true,
+                Behind::Until(time) => later = sooner(later, Some(time)),
+            }
+        }
+        self.behind = later;
         if !std::mem::take(&mut self.stale) && !changed {
             return Ok(());
         }
+        self.behind = None;
+        self.members.iter_mut().flatten().for_each(Member::show);
         let facts = match &self.held {
             Some(held) => ParentFacts { mac: held.link.mac, up: held.is_up(), mtu: held.link.mtu },
             None => ParentFacts { mac: Mac::default(), up: false, mtu: u32::MAX },
