@@ -201,10 +201,7 @@ impl Entry {
     ) -> Fate {
         match self.check(pieces, port, features, longest) {
             Err(reason) => Fate::Drop(reason),
-            Ok(_)
-                if !port.is_settled(self.head.src)
-                    && port.judge_source(self.head.src) == MacJudgement::Foreign =>
-            {
+            Ok(_) if port.judge_source(self.head.src) == MacJudgement::Foreign => {
                 Fate::Drop(Drop::ForeignMac)
             }
             Ok(_) => Fate::Go(Verdict { wire: true, to: Receivers::None, why: None }),

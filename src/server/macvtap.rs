@@ -5,26 +5,25 @@
 //! rings: it sees a network without traffic, not a dead back-end.
 //!
 //! Another program may set the device down or change it. The kernel tells so, and within a moment it is put
-//! right (`uplink/upkeep.rs` says what, `patience.rs` how often). A device that stays down is as good as none:
+//! right (`macvtap/upkeep.rs`). A device that stays down is as good as none:
 //! the tap is taken away from the pairs, so that a frame for it counts as `no device` and not as sent.
 //!
 //! The parent is the device that the configured name stood for when the port was made: it may be renamed
 //! meanwhile. Only when it has gone is the name looked up again.
 
-use std::net::IpAddr;
+mod upkeep;
+
 use std::time::{Duration, Instant};
 
 use log::info;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 
 use super::core::Core;
-use super::patience::{Patience, Verdict};
+use super::patience::Patience;
 use super::{port_mac, sooner};
-use crate::config::{MacChoice, PortConfig};
+use crate::config::PortConfig;
 use crate::error::{Error, Result};
 use crate::mac::Mac;
-use crate::mode::Mode;
-use crate::uplink::{Difference, LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink, differences};
+use crate::uplink::{LinkEvent, LinkInfo, Macvtap, MacvtapSpec, Netlink};
 
 /// Pause between two attempts to make a lost device again.
 const DEVICE_RETRY: Duration = Duration::from_secs(1);
@@ -179,103 +178,6 @@ impl KernelPort {
         }
     }
 
-    /// The device has changed, or this is news of what we have done ourselves.
-    fn look_after(&mut self, core: &Core, news: &LinkInfo, netlink: &mut Netlink) {
-        let Some(device) = &mut self.device else { return };
-        if differences(device.shall(), news).is_empty() {
-            return self.show(core, news);
-        }
-        // News may be older than what we have done since, and the parent's MTU may have changed first.
-        if let Ok(Some(parent)) = netlink.link_by_index(device.parent_index()) {
-            let wanted = wanted_mtu(core, device, parent.mtu);
-            device.shall_have_mtu(wanted);
-        }
-        let is = match netlink.link_by_index(device.ifindex()) {
-            Ok(Some(is)) => is,
-            Ok(None) => return self.lose(core, netlink),
-            Err(error) => return core.data.log.warn(format_args!("its device: {error}")),
-        };
-        let found = differences(device.shall(), &is);
-        let (open, ours): (Vec<_>, Vec<_>) =
-            found.into_iter().partition(|difference| is_open(core, device, difference));
-        for difference in open {
-            device.accept(&difference, &is);
-            match difference {
-                Difference::Mac(mac) => self.own_mac = mac,
-                Difference::Mtu(_) => {}
-                other => core.data.log.info(format_args!(
-                    "another program has changed its device ({other}), which its configuration leaves open"
-                )),
-            }
-        }
-        if ours.is_empty() {
-            return self.show(core, &is);
-        }
-        self.put_right(core, &ours, netlink);
-        match self.device.as_ref().map(|device| netlink.link_by_index(device.ifindex())) {
-            Some(Ok(Some(is))) => self.show(core, &is),
-            _ => self.show(core, &is),
-        }
-    }
-
-    fn put_right(&mut self, core: &Core, found: &[Difference], netlink: &mut Netlink) {
-        let Some(device) = &mut self.device else { return };
-        let name = device.name().to_owned();
-        let words: Vec<String> = found.iter().map(Difference::to_string).collect();
-        let result = match self.patience.judge(Instant::now()) {
-            Verdict::PutRight => device.put_right(netlink, found),
-            Verdict::LeaveAlone => return,
-            Verdict::GiveUp => {
-                return core.data.log.warn(format_args!(
-                    "another program has changed its device {name} again ({}), for the sixth time in a \
-                     minute; it is left alone for ten minutes; {}",
-                    words.join(", "),
-                    unmanaged(&name)
-                ));
-            }
-        };
-        match result {
-            Ok(()) => core.data.log.warn(format_args!(
-                "another program has changed its device {name} ({}); it was put right; {}",
-                words.join(", "),
-                unmanaged(&name)
-            )),
-            Err(error) => core.data.log.warn(format_args!(
-                "another program has changed its device {name} ({}): {error}",
-                words.join(", ")
-            )),
-        }
-    }
-
-    /// The host has an address on the device, and would speak on the guest's wire.
-    fn take_away(&mut self, core: &Core, address: &AddressMessage, netlink: &mut Netlink) {
-        let Some(device) = &self.device else { return };
-        let ip = address.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(ip) => Some(*ip),
-            _ => None,
-        });
-        let Some(ip) = ip else { return };
-        // On an adopted device an IPv4 address is the user's own business: the host cannot use it there.
-        let spared = if ip.is_ipv4() { !device.created() } else { !device.has_ipv6() };
-        if spared || self.patience.judge(Instant::now()) != Verdict::PutRight {
-            return;
-        }
-        let done = match ip {
-            IpAddr::V4(_) => netlink.delete_address(address).map_err(|error| error.to_string()),
-            IpAddr::V6(_) => device.silence_again().map_err(|error| error.to_string()),
-        };
-        let name = device.name();
-        match done {
-            Ok(()) => core.data.log.warn(format_args!(
-                "another program has given its device {name} the host's address {ip}; it was taken away; {}",
-                unmanaged(name)
-            )),
-            Err(error) => core.data.log.warn(format_args!(
-                "another program has given its device {name} the host's address {ip}: {error}"
-            )),
-        }
-    }
-
     /// The device is so: the workers are told.
     fn show(&mut self, core: &Core, is: &LinkInfo) {
         let Some(device) = &self.device else { return };
@@ -370,30 +272,6 @@ fn wanted_mtu(core: &Core, device: &Macvtap, parent: u32) -> u32 {
         None if device.created() => parent,
         None => device.mtu().min(parent),
     }
-}
-
-/// Whether the configuration leaves this to the one who has changed it.
-fn is_open(core: &Core, device: &Macvtap, difference: &Difference) -> bool {
-    let adopted = !device.created();
-    match difference {
-        // A passthru port has its parent's address, whoever has set that.
-        Difference::Mac(_) => {
-            core.config.mac == MacChoice::Auto && (adopted || core.config.mode == Mode::Passthru)
-        }
-        Difference::Mtu(_) => adopted && core.config.mtu.is_none(),
-        Difference::QueueLength(frames) => adopted && *frames > 0,
-        Difference::Sources => adopted && core.config.sources.is_empty(),
-        Difference::Name(_) | Difference::Master | Difference::Alias => adopted,
-        _ => false,
-    }
-}
-
-/// How network managers are told to leave a device alone.
-fn unmanaged(name: &str) -> String {
-    format!(
-        "make it an unmanaged device (NetworkManager: unmanaged-devices=interface-name:{name}; \
-         systemd-networkd: Unmanaged=yes; see docs/operations.md)"
-    )
 }
 
 /// Creates or adopts the device that the configuration asks for.
