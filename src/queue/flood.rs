@@ -3,12 +3,12 @@
 //! A broadcast is copied for every port of the LAN. What has to be done to the frame itself must not be done as
 //! often. A frame in many pieces is first made one piece. A frame that has to be completed or cut for receivers
 //! without offloads is repaired once for each kind of receiver (`Accepts::distinguished`), of which a frame has at
-//! most [`KINDS`], and what came of it is copied to all receivers of that kind.
+//! most `KINDS`, and what came of it is copied to all receivers of that kind.
 //!
 //! The kernel cuts a TCP super-frame for a group like any other, and such frames exist: a Microsoft NLB cluster is
 //! addressed by a multicast MAC address. So they are not refused, but bounded. For a group a frame becomes at most
-//! [`MOST_SEGMENTS`] segments, as many as the kernel allows a UDP super-frame (`UDP_MAX_SEGMENTS`), and all
-//! receivers together get at most [`MOST_COPIES`].
+//! `MOST_SEGMENTS` segments, as many as the kernel allows a UDP super-frame (`UDP_MAX_SEGMENTS`), and all
+//! receivers together get at most `MOST_COPIES`.
 //!
 //! What can go wrong: on a LAN with very many ports that take no offloads a super-frame for all of them exceeds
 //! that. It counts as `cannot be repaired` there, and TCP sends again in single segments.

@@ -6,7 +6,7 @@
 //!
 //! The port's front-end thread (`frontend.rs`) serves the connection. Here it is only attached, and its end
 //! taken note of. A front-end that connects again may be quicker than the end of its last connection: it
-//! waits for that, for [`HANG_PATIENCE`] at most.
+//! waits for that, for `HANG_PATIENCE` at most.
 
 use std::io;
 use std::os::unix::net::UnixStream;

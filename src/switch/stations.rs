@@ -126,7 +126,7 @@ impl Stations {
         }
     }
 
-    /// Whether the address was heard on the wire within [`HOLD`].
+    /// Whether the address was heard on the wire within `HOLD`.
     pub fn has_heard(&self, mac: Mac, now: Instant) -> bool {
         let (number, now) = (mac.to_u64(), self.seconds(now));
         // An empty slot looks like the zero address.

@@ -88,7 +88,7 @@ impl LinkWatch {
         Ok(LinkWatch { socket, datagram: vec![0; DATAGRAM] })
     }
 
-    /// Hands over the news that wait, oldest first, at most [`AT_ONCE`] datagrams. Readable for as long as
+    /// Hands over the news that wait, oldest first, at most `AT_ONCE` datagrams. Readable for as long as
     /// there are more.
     ///
     /// Errors are those of the socket; the subscription is then of no more use.

@@ -7,10 +7,10 @@
 //! | `reach` | may the user or group that is to connect pass the directories? |
 //!
 //! A socket must not appear before it can be served, and must have its owner, group and mode before
-//! anyone can connect. So it is made in two steps. [`Reserved::make`] runs before any device is made: it
+//! anyone can connect. So it is made in two steps. `Reserved::make` runs before any device is made: it
 //! binds the socket in a private directory beside the path, gives it to its owner and listens. Every
 //! reason why the path cannot be served shows there: a missing directory, a missing right, a living
-//! process. [`Reserved::publish`] runs last of all: it renames the socket to its path, which is one step
+//! process. `Reserved::publish` runs last of all: it renames the socket to its path, which is one step
 //! for everybody who watches.
 //!
 //! A path that exists is one of three things: the socket of a living process, which is refused with its
