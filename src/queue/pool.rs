@@ -22,7 +22,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::lane::Lane;
 use super::pair::{QueuePair, Side};
-use super::signaller::Signaller;
+use super::signaller::{self, Signaller};
 use crate::poll::{Interest, Poller};
 
 /// What woke a worker.
@@ -178,6 +178,7 @@ impl Pool {
     /// `linger` before it sleeps.
     pub fn start(count: usize, linger: Duration) -> io::Result<Pool> {
         let mut pool = Pool { workers: Vec::new(), threads: Vec::new(), next: 0 };
+        signaller::prepare_shared();
         for index in 0..count.max(1) {
             let worker = Arc::new(Worker {
                 poller: Poller::new()?,

@@ -140,8 +140,14 @@ thread_local! {
     static OWN: RefCell<Option<Signaller>> = const { RefCell::new(None) };
 }
 
-/// Of the threads that have none of their own; made when it is first used.
+/// Of the threads that have none of their own.
 static SHARED: Mutex<Option<Signaller>> = Mutex::new(None);
+
+/// Makes the shared [`Signaller`], while the process has no guest yet.
+pub fn prepare_shared() {
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.get_or_insert_with(|| Signaller::new().unwrap_or_default());
+}
 
 /// Adds 1 to an eventfd by the calling thread's [`Signaller`], or by the shared one. False: nothing was added.
 pub fn signal(eventfd: &File) -> bool {

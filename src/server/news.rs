@@ -1,7 +1,7 @@
 //! What the kernel and the workers tell the control side, within bounds.
 //!
 //! The kernel's news about devices come as fast as other programs change them; the workers' bell is rung
-//! as fast as guests come, go and change their addresses. Both rest after each piece of work (`share.rs`).
+//! as fast as guests come, go and change their addresses. Both rest when they take too much time (`share.rs`).
 //! Meanwhile their descriptors are not watched, and what comes waits in them: news in the socket, until it
 //! is full and the kernel says that some were lost; the bell in its counter. What costs most of what a bell
 //! asks for, new tables and filters, has a longer rest of its own: the end of a connection, which is told by
@@ -90,7 +90,9 @@ impl Server {
             }
         }
         self.shares.links.rest(start, Instant::now());
-        self.attend(Token::Links, false);
+        if self.shares.links.rests() {
+            self.attend(Token::Links, false);
+        }
     }
 
     /// A worker has something for the control side. The ports are asked for addresses by the timers, which
@@ -104,7 +106,9 @@ impl Server {
             self.refresh_tables();
         }
         self.shares.bell.rest(start, Instant::now());
-        self.attend(Token::Bell, false);
+        if self.shares.bell.rests() {
+            self.attend(Token::Bell, false);
+        }
         next
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Guests, network managers and the LAN can each cause an event in a loop: a ring enabled and disabled, a link
 //! up and down. The work for one is small and useful, that for a hundred thousand a second would keep the
-//! control thread from everything else. So a source rests after each piece of work, for [`FACTOR`] times as
-//! long as the work has taken. A source that is used now and then does not notice: its first event is served
-//! at once. One that is driven in a loop gets about three per cent of a processor, whatever it costs us.
+//! control thread from everything else. So work makes a debt, which time pays off, [`FACTOR`] times as much of it
+//! as the work has taken. A source that owes more than [`FREE`] rests until it does not. A source that is used now and
+//! then never rests. One that is driven in a loop gets about three per cent of a processor, whatever it costs us.
 //! What comes during a rest is not lost: it waits in its descriptor, and much of it is one piece of work then.
 //!
 //! What can go wrong: work that takes long for a good reason (a thousand devices at once) would be followed
@@ -13,21 +13,27 @@
 use std::time::{Duration, Instant};
 
 /// How much longer than the work the rest is.
-const FACTOR: u32 = 31;
+pub const FACTOR: u32 = 31;
+/// Work that is followed by no rest: that of some guests that start, or of a link that is set up.
+pub const FREE: Duration = Duration::from_millis(40);
+
 /// One source of events, and until when it rests.
 #[derive(Debug)]
 pub struct Share {
     longest: Duration,
+    /// Work that is not paid off, as of `counted`.
+    debt: Duration,
+    counted: Option<Instant>,
     rests_until: Option<Instant>,
 }
 
 impl Share {
     /// A source that never rests for longer than this.
     pub fn new(longest: Duration) -> Share {
-        Share { longest, rests_until: None }
+        Share { longest, debt: Duration::ZERO, counted: None, rests_until: None }
     }
 
-    /// How long a source rests after work of this length.
+    /// How long a source that has nothing free rests after work of this length.
     pub fn rest_after(&self, work: Duration) -> Duration {
         work.saturating_mul(FACTOR).min(self.longest)
     }
@@ -39,7 +45,15 @@ impl Share {
 
     /// Work that has begun at `start` has just ended, at `now`.
     pub fn rest(&mut self, start: Instant, now: Instant) {
-        self.rests_until = Some(now + self.rest_after(now.saturating_duration_since(start)));
+        let paid =
+            self.counted.map_or(Duration::ZERO, |then| start.saturating_duration_since(then));
+        let work = now.saturating_duration_since(start);
+        // No more is owed than the longest rest pays off.
+        let most = FREE + self.longest / FACTOR;
+        self.debt = (self.debt.saturating_sub(paid / FACTOR) + work).min(most);
+        self.counted = Some(now);
+        let rest = self.rest_after(self.debt.saturating_sub(FREE));
+        self.rests_until = (rest > Duration::ZERO).then(|| now + rest);
     }
 
     /// When the rest ends, if there is one.
@@ -57,17 +71,50 @@ impl Share {
 mod tests {
     use super::*;
 
+    /// Works 100 us whenever it may, for this long. Returns the share of the time.
+    fn driven(share: &mut Share, start: Instant, time: Duration) -> f64 {
+        let (mut now, mut worked) = (start, Duration::ZERO);
+        while now < start + time {
+            now = share.due().unwrap_or(now).max(now);
+            share.wake(now);
+            let end = now + Duration::from_micros(100);
+            share.rest(now, end);
+            (now, worked) = (end, worked + Duration::from_micros(100));
+        }
+        worked.as_secs_f64() / time.as_secs_f64()
+    }
+
     #[test]
-    fn a_source_rests_many_times_as_long_as_it_works_and_never_long() {
+    fn a_source_in_a_loop_gets_its_share() {
         let start = Instant::now();
-        let at = |micros| start + Duration::from_micros(micros);
         let mut share = Share::new(Duration::from_millis(400));
-        assert!(!share.wake(at(0)), "it does not rest");
-        share.rest(at(0), at(100));
-        assert_eq!(share.due(), Some(at(3200)));
-        assert!(!share.wake(at(3199)));
-        assert!(share.wake(at(3200)) && !share.wake(at(3200)));
-        share.rest(at(0), at(10_000_000));
-        assert_eq!(share.due(), Some(at(10_400_000)));
+        let first = driven(&mut share, start, Duration::from_secs(2));
+        assert!((0.045..0.055).contains(&first), "{first}");
+        let later = start + Duration::from_secs(2);
+        let then = driven(&mut share, later, Duration::from_secs(10));
+        assert!((0.029..0.034).contains(&then), "{then}");
+    }
+
+    #[test]
+    fn a_source_that_is_used_now_and_then_does_not_rest() {
+        let start = Instant::now();
+        let mut share = Share::new(Duration::from_millis(400));
+        for second in 0..100 {
+            let at = start + Duration::from_secs(second);
+            share.rest(at, at + Duration::from_millis(20));
+            assert!(!share.rests(), "second {second}");
+        }
+    }
+
+    #[test]
+    fn no_rest_is_longer_than_the_longest() {
+        let start = Instant::now();
+        let mut share = Share::new(Duration::from_millis(400));
+        assert!(!share.wake(start), "it does not rest");
+        let end = start + Duration::from_secs(10);
+        share.rest(start, end);
+        let due = share.due().unwrap();
+        assert!(due <= end + Duration::from_millis(400) && due > end + Duration::from_millis(390));
+        assert!(!share.wake(end) && share.wake(due) && !share.wake(due));
     }
 }
