@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
-use super::share::Share;
+use super::share::{Share, used};
 use super::wake::{Token, borrowed};
 use super::{Next, Server, sooner};
 use crate::poll::Interest;
@@ -76,7 +76,7 @@ impl News {
 impl Server {
     /// The kernel has news about devices.
     pub(super) fn links(&mut self) {
-        let start = Instant::now();
+        let before = used();
         let mut news = News::default();
         if let Err(error) = self.watch.drain(|event| news.add(event)) {
             warn!("netlink: {error}");
@@ -89,7 +89,7 @@ impl Server {
                 port.note(event, &mut self.ground);
             }
         }
-        self.shares.links.rest(start, Instant::now());
+        self.shares.links.rest(used().saturating_sub(before), Instant::now());
         if self.shares.links.rests() {
             self.attend(Token::Links, false);
         }
@@ -98,14 +98,14 @@ impl Server {
     /// A worker has something for the control side. The ports are asked for addresses by the timers, which
     /// run next.
     pub(super) fn bell(&mut self) -> Next {
-        let start = Instant::now();
+        let before = used();
         let _ = self.ground.bell.read();
         let next = self.endings();
         self.shares.behind = true;
         if !self.shares.tables.rests() {
             self.refresh_tables();
         }
-        self.shares.bell.rest(start, Instant::now());
+        self.shares.bell.rest(used().saturating_sub(before), Instant::now());
         if self.shares.bell.rests() {
             self.attend(Token::Bell, false);
         }
@@ -116,12 +116,12 @@ impl Server {
     fn refresh_tables(&mut self) {
         // Once for a parent, and no work that a guest could cause again.
         self.ground.lans.prepare();
-        let start = Instant::now();
+        let before = used();
         self.shares.behind = false;
         if let Err(error) = self.ground.lans.refresh() {
             warn!("{error}");
         }
-        self.shares.tables.rest(start, Instant::now());
+        self.shares.tables.rest(used().saturating_sub(before), Instant::now());
     }
 
     /// Watches what has rested. Returns when the next one has.

@@ -7,10 +7,15 @@
 //! then never rests. One that is driven in a loop gets about three per cent of a processor, whatever it costs us.
 //! What comes during a rest is not lost: it waits in its descriptor, and much of it is one piece of work then.
 //!
+//! Work is processor time. The kernel lets the control thread wait for its locks, and for a grace period of RCU when a
+//! socket's membership changes: that takes ten times as long as the work, and costs nothing.
+//!
 //! What can go wrong: work that takes long for a good reason (a thousand devices at once) would be followed
 //! by a rest of seconds; hence a longest one. Pure: the caller brings the time.
 
 use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_gettime};
 
 /// How much longer than the work the rest is.
 pub const FACTOR: u32 = 31;
@@ -43,14 +48,13 @@ impl Share {
         self.rests_until.is_some()
     }
 
-    /// Work that has begun at `start` has just ended, at `now`.
-    pub fn rest(&mut self, start: Instant, now: Instant) {
-        let paid =
-            self.counted.map_or(Duration::ZERO, |then| start.saturating_duration_since(then));
-        let work = now.saturating_duration_since(start);
+    /// So much work has just ended, at `now`.
+    pub fn rest(&mut self, work: Duration, now: Instant) {
+        let passed =
+            self.counted.map_or(Duration::ZERO, |then| now.saturating_duration_since(then));
         // No more is owed than the longest rest pays off.
         let most = FREE + self.longest / FACTOR;
-        self.debt = (self.debt.saturating_sub(paid / FACTOR) + work).min(most);
+        self.debt = (self.debt.saturating_sub(passed / FACTOR) + work).min(most);
         self.counted = Some(now);
         let rest = self.rest_after(self.debt.saturating_sub(FREE));
         self.rests_until = (rest > Duration::ZERO).then(|| now + rest);
@@ -67,6 +71,12 @@ impl Share {
     }
 }
 
+/// The processor time that the calling thread has used.
+pub fn used() -> Duration {
+    // The clock of a thread is always there; without it nothing would ever rest.
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,7 +88,7 @@ mod tests {
             now = share.due().unwrap_or(now).max(now);
             share.wake(now);
             let end = now + Duration::from_micros(100);
-            share.rest(now, end);
+            share.rest(end - now, end);
             (now, worked) = (end, worked + Duration::from_micros(100));
         }
         worked.as_secs_f64() / time.as_secs_f64()
@@ -101,7 +111,7 @@ mod tests {
         let mut share = Share::new(Duration::from_millis(400));
         for second in 0..100 {
             let at = start + Duration::from_secs(second);
-            share.rest(at, at + Duration::from_millis(20));
+            share.rest(Duration::from_millis(20), at);
             assert!(!share.rests(), "second {second}");
         }
     }
@@ -112,7 +122,7 @@ mod tests {
         let mut share = Share::new(Duration::from_millis(400));
         assert!(!share.wake(start), "it does not rest");
         let end = start + Duration::from_secs(10);
-        share.rest(start, end);
+        share.rest(Duration::from_secs(10), end);
         let due = share.due().unwrap();
         assert!(due <= end + Duration::from_millis(400) && due > end + Duration::from_millis(390));
         assert!(!share.wake(end) && share.wake(due) && !share.wake(due));
