@@ -115,11 +115,14 @@ fn stop_continue_and_reboot() {
             assert_eq!(base, u32::from(q.used_idx()), "round {round}: base of ring {}", q.index);
         }
         vmm.cont_like_qemu72(&o, &mut driver);
+        // The control thread brings a userspace port up a moment after its rings run.
+        rig.link_up(&mut driver, 0);
         rig.both_ways(&mut driver, 0);
     }
     for _ in 0..3 {
         vmm.reboot_like_qemu72(&o, &mut driver);
         driver.post_rx(0, 64, 2048);
+        rig.link_up(&mut driver, 0);
         rig.both_ways(&mut driver, 0);
     }
 }
@@ -142,6 +145,7 @@ fn pause_leaves_the_memory_alone() {
     assert_eq!(before, driver.pairs[0].rx.used_snapshot(), "written to while paused");
     assert_eq!(driver.pairs[0].rx.take_calls(), 0, "called while paused");
     vmm.ch_resume(&driver);
+    rig.link_up(&mut driver, 0);
     rig.both_ways(&mut driver, 0);
     vmm.ch_reset(&driver);
 }

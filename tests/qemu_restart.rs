@@ -90,6 +90,8 @@ impl Holdings {
         };
         let mut files: Vec<String> = backend.fds().into_iter().map(kind).collect();
         let mut threads = backend.threads();
+        // A port's front-end thread starts with its first front-end and then stays.
+        threads.retain(|name| !name.starts_with("fe-"));
         files.sort();
         threads.sort();
         Holdings { files, threads }
