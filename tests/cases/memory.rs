@@ -112,8 +112,8 @@ fn bug_s4_huge_pages_that_are_not_there_stop_their_own_port() {
             front.start_rings(0);
             front.vmm.sync();
             front.kick();
-            front.stop_rings();
             assert!(wait_until(ARRIVAL, || front.broken() > 0), "the rings run in no memory");
+            front.stop_rings();
         }
     });
 }
