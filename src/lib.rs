@@ -17,6 +17,8 @@
 //!  guest ◄── call ────────────────────────────────────────┼── to_guest ◄── worker
 //! ```
 //!
+//! Each port has a thread of its own for the front door (`server/frontend.rs`); the control thread only accepts.
+//!
 //! Those are ports of kernel devices. Between userspace ports (`type=macvlan`) the way is:
 //!
 //! ```text
