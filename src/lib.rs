@@ -17,9 +17,8 @@
 //!  guest ◄── call ────────────────────────────────────────┼── to_guest ◄── worker
 //! ```
 //!
-//! Each port has a thread of its own for the front door (`server/frontend.rs`); the control thread only accepts.
-//!
-//! Those are ports of kernel devices. Between userspace ports (`type=macvlan`) the way is:
+//! Those are ports of kernel devices. A port of either type has a thread of its own for the front door
+//! (`server/frontend.rs`); the control thread only accepts connections. Between userspace ports (`type=macvlan`) the way is:
 //!
 //! ```text
 //!  guest ── kick ─► queue::worker ► pair ► to_switch ► batch ── switch::from_guest
