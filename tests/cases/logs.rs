@@ -7,9 +7,10 @@
 //! What can go wrong with the tests: see `toll.rs`. A source that ends its connection is in `loops.rs`.
 
 use std::fs::OpenOptions;
-use std::io::{Read, pipe};
+use std::io::{PipeReader, Read, pipe};
 use std::os::fd::AsRawFd;
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -127,12 +128,9 @@ fn bug_f16_a_guest_with_a_new_address_for_every_frame() {
     }
 }
 
-/// The program with a standard error that is a pipe, which nothing reads until the test does.
-#[test]
-fn bug_f16_a_full_standard_error_stopped_the_control_thread() {
-    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
-    let socket = dir.path().join("t0.sock");
-    let (mut reader, writer) = pipe().unwrap();
+/// The program with a standard error that is a pipe, which nothing reads until the test does, and which is full.
+fn unread(world: &World, socket: &Path) -> (Child, PipeReader) {
+    let (reader, writer) = pipe().unwrap();
     let mut command = world.host.command(program());
     command
         .args(["--parent", "eth0", "--name", "t0", "--log-level", "trace", "--type=macvlan"])
@@ -140,15 +138,23 @@ fn bug_f16_a_full_standard_error_stopped_the_control_thread() {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(writer);
-    let mut child = die_with_us(&mut command).spawn().unwrap();
+    let child = die_with_us(&mut command).spawn().unwrap();
     // It has another copy of the pipe's end.
     drop(command);
-    let mut vmm = Vmm::connect(&socket);
+    let mut vmm = Vmm::connect(socket);
     // A pipe holds 64 KiB, the program's queue 256 KiB: some thousand lines.
     for _ in 0..8000 {
         vmm.get_features();
     }
-    drop(vmm);
+    (child, reader)
+}
+
+/// With nothing that reads standard error, the control thread stood still.
+#[test]
+fn bug_f16_a_full_standard_error_stopped_the_control_thread() {
+    let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
+    let socket = dir.path().join("t0.sock");
+    let (mut child, mut reader) = unread(&world, &socket);
     // The control thread takes another one: it does not wait for the pipe.
     let mut vmm = Vmm::connect(&socket);
     assert_ne!(vmm.get_features(), 0);
@@ -170,21 +176,7 @@ fn bug_f16_a_full_standard_error_stopped_the_control_thread() {
 fn bug_f16_lost_lines_are_counted() {
     let (world, dir) = (World::new(), tempfile::tempdir().unwrap());
     let socket = dir.path().join("t0.sock");
-    let (mut reader, writer) = pipe().unwrap();
-    let mut command = world.host.command(program());
-    command
-        .args(["--parent", "eth0", "--name", "t0", "--log-level", "trace", "--type=macvlan"])
-        .args(["--socket-path", socket.to_str().unwrap()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(writer);
-    let mut child = die_with_us(&mut command).spawn().unwrap();
-    drop(command);
-    let mut vmm = Vmm::connect(&socket);
-    for _ in 0..8000 {
-        vmm.get_features();
-    }
-    drop(vmm);
+    let (mut child, mut reader) = unread(&world, &socket);
     let pid = Pid::from_raw(child.id() as i32);
     let ender = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(500));
