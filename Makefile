@@ -66,6 +66,7 @@ lint: ## formatting, clippy, documentation; dependencies where cargo-deny is ins
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) fetch --locked && \
 		$(CARGO) deny --offline check licenses bans sources; \
 	else \
 		echo "lint: cargo-deny is not installed, dependencies were not checked"; \
