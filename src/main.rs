@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use vhost_user_macvtap::cli::typing::{self, Refusal};
-use vhost_user_macvtap::cli::{self, Args, Command};
+use vhost_user_macvtap::cli::{self, Args, Command, printing};
 use vhost_user_macvtap::error::{Error, Result};
 use vhost_user_macvtap::server::{identity, last_holder};
 use vhost_user_macvtap::uplink::guard_mac;
@@ -45,16 +45,16 @@ fn act(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let printer = args.command.as_ref().map_or(Ok(None), Command::printer);
-    let (config, printer) = both(config::resolve(args), printer)?;
+    let (config, printer) = both(config::resolve(&args.input()), printer)?;
     if args.check {
         identity::check(&config)?;
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(mut printer) = printer {
         printer.ask();
-        let text = print::text(&printer, &config)?;
+        let text = printing::text(&printer, &config)?;
         let code = show(&text);
-        eprint!("{}", print::note(&printer, &config));
+        eprint!("{}", printer.note(&config));
         return Ok(code);
     }
     vhost_user_macvtap::run(config)?;

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
-use super::Args;
+use super::args::Args;
 use crate::config;
 use crate::error::Error;
 use crate::suggest::{self, FOREIGN_FLAGS, FOREIGN_KEYS};
@@ -58,7 +58,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Refusal>
         let error = match Args::try_parse_from(&words) {
             Ok(args) if faults.is_empty() => return Ok(args),
             Ok(args) => {
-                if certain && let Err(Error::Usage(more)) = config::resolve(&args) {
+                if certain && let Err(Error::Usage(more)) = config::resolve(&args.input()) {
                     faults.extend(more);
                 }
                 break;

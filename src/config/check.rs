@@ -7,27 +7,26 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::given::Given;
+use super::access::SocketAccess;
+use super::derived::derived_name;
 use super::layer::Layer;
-use super::words::Words;
-use super::{
-    Guard, Kind, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket, SocketAccess,
-    derived_name,
-};
+use super::port_config::{Guard, Kind, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket};
+use super::raw_options::RawOptions;
+use super::setting::Setting;
 use crate::mode::Mode;
 
 /// A port on its way to a [`PortConfig`]: where it was named, and what all layers say.
-pub struct Candidate {
+pub struct PortDraft {
     /// The place that names the port.
-    pub words: Words,
+    pub words: RawOptions,
     /// The inherited descriptor, which excludes a socket path.
-    pub fd: Given<i32>,
+    pub fd: Setting<i32>,
     /// Its own layer over the defaults.
     pub layer: Layer,
 }
 
 /// Checks a port alone. `None` if something that everything else hangs on is missing or bad.
-pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
+pub fn alone(port: &PortDraft, faults: &mut Vec<String>) -> Option<PortConfig> {
     let words = &port.words;
     let layer = &port.layer;
     if layer.socket.is_absent() && port.fd.is_absent() {
@@ -43,7 +42,7 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
         faults.push(format!("{spot}: --fd is a connected socket already; leave one of them out"));
     }
     let kind = layer.kind.get().copied().unwrap_or_default();
-    if layer.compat.get() == Some(&true) && kind != Kind::Macvlan && layer.kind != Given::Bad {
+    if layer.compat.get() == Some(&true) && kind != Kind::Macvlan && layer.kind != Setting::Bad {
         let spot = words.spot("compat", "on");
         faults.push(format!("{spot}: needs type=macvlan, a kernel device has no other behaviour"));
     }
@@ -55,14 +54,14 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
                 faults.push(format!("{spot}: needs mode=source, this port's mode is {other}"));
             }
         }
-        if kind != Kind::Macvlan && layer.kind != Given::Bad {
+        if kind != Kind::Macvlan && layer.kind != Setting::Bad {
             faults.push(format!("{spot}: needs type=macvlan; give that, or leave nodst out"));
         }
     }
     if layer.reserved_groups.get() == Some(&ReservedGroups::Drop)
         && words.text("reserved-groups").is_some()
         && kind != Kind::Macvlan
-        && layer.kind != Given::Bad
+        && layer.kind != Setting::Bad
     {
         let spot = words.spot("reserved-groups", "drop");
         faults.push(format!("{spot}: needs type=macvlan; a kernel device delivers them"));
@@ -84,15 +83,17 @@ pub fn alone(port: &Candidate, faults: &mut Vec<String>) -> Option<PortConfig> {
 
     let parent = layer.parent.get()?.clone();
     let socket = match (&port.fd, &layer.socket) {
-        (Given::Is(fd), _) => Socket::Fd(*fd),
-        (_, Given::Is(path)) if layer.client.get() == Some(&true) => Socket::Connect(path.clone()),
-        (_, Given::Is(path)) => Socket::Listen(path.clone()),
+        (Setting::Is(fd), _) => Socket::Fd(*fd),
+        (_, Setting::Is(path)) if layer.client.get() == Some(&true) => {
+            Socket::Connect(path.clone())
+        }
+        (_, Setting::Is(path)) => Socket::Listen(path.clone()),
         _ => return None,
     };
     let name = match &layer.name {
-        Given::Is(name) => name.clone(),
-        Given::Absent => derived_name(&socket, &parent),
-        Given::Bad => return None,
+        Setting::Is(name) => name.clone(),
+        Setting::Absent => derived_name(&socket, &parent),
+        Setting::Bad => return None,
     };
     let mode = mode(layer)?;
     let changes = if mode == Mode::Passthru { MacChanges::Allow } else { MacChanges::Deny };
@@ -131,7 +132,7 @@ fn access_of(layer: &Layer) -> SocketAccess {
 }
 
 /// Only what the port says itself: a default is for those of its siblings that listen.
-fn access(port: &Candidate, faults: &mut Vec<String>) {
+fn access(port: &PortDraft, faults: &mut Vec<String>) {
     let (words, layer) = (&port.words, &port.layer);
     let connects = !port.fd.is_absent() || layer.client.get() == Some(&true);
     for key in ["socket-owner", "socket-group", "socket-mode"] {
@@ -151,7 +152,7 @@ fn access(port: &Candidate, faults: &mut Vec<String>) {
 
 /// A mode that keeps out the user or group named beside it. Called for each place that names them, so
 /// that a default is told once and not for every port.
-pub fn contradiction(words: &Words, layer: &Layer, faults: &mut Vec<String>) {
+pub fn contradiction(words: &RawOptions, layer: &Layer, faults: &mut Vec<String>) {
     if let Some(reason) = access_of(layer).contradiction() {
         let text = layer.socket_mode.get().map(|bits| format!("{bits:04o}")).unwrap_or_default();
         let spot = words.spot("socket-mode", words.text("socket-mode").unwrap_or(&text));
@@ -162,13 +163,13 @@ pub fn contradiction(words: &Words, layer: &Layer, faults: &mut Vec<String>) {
 /// The mode, unless the given one is bad.
 pub fn mode(layer: &Layer) -> Option<Mode> {
     match &layer.mode {
-        Given::Is(mode) => Some(*mode),
-        Given::Absent => Some(Mode::default()),
-        Given::Bad => None,
+        Setting::Is(mode) => Some(*mode),
+        Setting::Absent => Some(Mode::default()),
+        Setting::Bad => None,
     }
 }
 
-fn sources(port: &Candidate, faults: &mut Vec<String>) {
+fn sources(port: &PortDraft, faults: &mut Vec<String>) {
     let words = &port.words;
     match mode(&port.layer) {
         Some(Mode::Source) if port.layer.sources.is_absent() => {
@@ -188,11 +189,11 @@ fn sources(port: &Candidate, faults: &mut Vec<String>) {
 
 /// Checks the ports against each other, as far as each is known: a port without a parent may still
 /// have its sibling's socket.
-pub fn together(ports: &[Candidate], faults: &mut Vec<String>) {
-    let mut sockets: HashMap<PathBuf, &Words> = HashMap::new();
-    let mut names: HashMap<String, &Words> = HashMap::new();
+pub fn together(ports: &[PortDraft], faults: &mut Vec<String>) {
+    let mut sockets: HashMap<PathBuf, &RawOptions> = HashMap::new();
+    let mut names: HashMap<String, &RawOptions> = HashMap::new();
     let mut macs = HashMap::new();
-    for Candidate { words, layer, .. } in ports {
+    for PortDraft { words, layer, .. } in ports {
         if let Some(path) = layer.socket.get() {
             let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             if let Some(first) = sockets.get(&whole) {
@@ -222,8 +223,8 @@ pub fn together(ports: &[Candidate], faults: &mut Vec<String>) {
 /// The name that a port with a socket path will have.
 fn name(layer: &Layer) -> Option<String> {
     match (&layer.name, &layer.socket) {
-        (Given::Is(name), _) => Some(name.clone()),
-        (Given::Absent, Given::Is(path)) => {
+        (Setting::Is(name), _) => Some(name.clone()),
+        (Setting::Absent, Setting::Is(path)) => {
             Some(derived_name(&Socket::Listen(path.clone()), layer.parent.get()?))
         }
         _ => None,
@@ -231,9 +232,9 @@ fn name(layer: &Layer) -> Option<String> {
 }
 
 /// A passthru port takes its parent for itself.
-fn passthru(ports: &[Candidate], faults: &mut Vec<String>) {
-    let mut owners: HashMap<&str, &Words> = HashMap::new();
-    fn parent(port: &Candidate) -> Option<&str> {
+fn passthru(ports: &[PortDraft], faults: &mut Vec<String>) {
+    let mut owners: HashMap<&str, &RawOptions> = HashMap::new();
+    fn parent(port: &PortDraft) -> Option<&str> {
         port.layer.parent.get().map(String::as_str)
     }
     for port in ports.iter().filter(|port| mode(&port.layer) == Some(Mode::Passthru)) {
@@ -255,6 +256,6 @@ fn passthru(ports: &[Candidate], faults: &mut Vec<String>) {
     }
 }
 
-fn both(first: &Words, second: &Words, what: &str) -> String {
+fn both(first: &RawOptions, second: &RawOptions, what: &str) -> String {
     format!("{} and {}: both {what}", first.label(), second.label())
 }

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use siphasher::sip::SipHasher24;
 
-use super::Socket;
+use super::port_config::Socket;
 use crate::mac::Mac;
 
 /// "vhost-user" and "macvtap", nothing secret: they only keep our values apart from others'.

@@ -10,16 +10,16 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use super::words::{Place, Words, known_key, meant_key};
+use super::raw_options::{RawOptions, Source, known_key, meant_key};
 use crate::suggest;
 
 /// What a file says.
 #[derive(Debug, Default)]
 pub struct Document {
     /// The `[defaults]` table.
-    pub defaults: Option<Words>,
+    pub defaults: Option<RawOptions>,
     /// The `[[port]]` tables, in their order.
-    pub ports: Vec<Words>,
+    pub ports: Vec<RawOptions>,
 }
 
 /// Reads the file at `path`.
@@ -99,21 +99,21 @@ impl<'a> Walk<'a> {
                     document.ports.extend(self.ports(tables, faults));
                 }
                 (Some("port"), DeValue::Table(table)) => {
-                    let place = Place::PortTable(self.file.to_owned(), 1, line);
+                    let place = Source::PortTable(self.file.to_owned(), 1, line);
                     document.ports.push(self.words(place, table, faults));
                 }
                 _ => strays.extend(meant_key(name).map(|key| (key, line))),
             }
         }
         for (key, line) in strays {
-            let place = Place::Defaults(self.file.to_owned(), line);
-            document.defaults.get_or_insert_with(|| Words::new(place)).spoil(key);
+            let place = Source::Defaults(self.file.to_owned(), line);
+            document.defaults.get_or_insert_with(|| RawOptions::new(place)).spoil(key);
         }
         document
     }
 
-    fn defaults(&self, line: usize, table: &DeTable, faults: &mut Vec<String>) -> Words {
-        let words = self.words(Place::Defaults(self.file.to_owned(), line), table, faults);
+    fn defaults(&self, line: usize, table: &DeTable, faults: &mut Vec<String>) -> RawOptions {
+        let words = self.words(Source::Defaults(self.file.to_owned(), line), table, faults);
         if words.has("socket") {
             faults.push(format!(
                 "{}: a socket belongs to one port; move it to a [[port]] table",
@@ -123,14 +123,14 @@ impl<'a> Walk<'a> {
         words
     }
 
-    fn ports(&self, tables: &DeArray, faults: &mut Vec<String>) -> Vec<Words> {
+    fn ports(&self, tables: &DeArray, faults: &mut Vec<String>) -> Vec<RawOptions> {
         let mut ports = Vec::new();
         for (index, value) in tables.iter().enumerate() {
             let line = self.line(value.span().start);
             let number = index + 1;
             match value.get_ref() {
                 DeValue::Table(table) => {
-                    let place = Place::PortTable(self.file.to_owned(), number, line);
+                    let place = Source::PortTable(self.file.to_owned(), number, line);
                     ports.push(self.words(place, table, faults));
                 }
                 _ => faults.push(format!("{}:{line}: port {number} is not a table", self.file)),
@@ -139,8 +139,8 @@ impl<'a> Walk<'a> {
         ports
     }
 
-    fn words(&self, place: Place, table: &DeTable, faults: &mut Vec<String>) -> Words {
-        let mut words = Words::new(place);
+    fn words(&self, place: Source, table: &DeTable, faults: &mut Vec<String>) -> RawOptions {
+        let mut words = RawOptions::new(place);
         let mut wrong = Vec::new();
         for (key, value) in in_order(table) {
             let line = self.line(key.span().start);

@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::access::{self, Account};
-use super::given::Given;
+use super::port_config::{Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, ReservedGroups};
+use super::raw_options::RawOptions;
+use super::setting::Setting;
 use super::size;
-use super::words::Words;
-use super::{Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, ReservedGroups};
 use crate::mac::Mac;
 use crate::mode::Mode;
 use crate::suggest::{FOREIGN_VALUES, plain, question};
@@ -29,30 +29,30 @@ const LEAST_MEMORY: u64 = 1 << 20;
 /// What one place says about a port, parsed; or several, one over the other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layer {
-    pub socket: Given<PathBuf>,
-    pub parent: Given<String>,
-    pub kind: Given<Kind>,
-    pub mode: Given<Mode>,
-    pub mac: Given<MacChoice>,
-    pub mtu: Given<u32>,
-    pub queue_pairs: Given<u16>,
-    pub memory_limit: Given<u64>,
-    pub sources: Given<Vec<Mac>>,
-    pub name: Given<String>,
-    pub mac_changes: Given<MacChanges>,
-    pub compat: Given<bool>,
-    pub nodst: Given<bool>,
-    pub reserved_groups: Given<ReservedGroups>,
-    pub guard: Given<Guard>,
-    pub client: Given<bool>,
-    pub socket_owner: Given<Account>,
-    pub socket_group: Given<Account>,
-    pub socket_mode: Given<u32>,
+    pub socket: Setting<PathBuf>,
+    pub parent: Setting<String>,
+    pub kind: Setting<Kind>,
+    pub mode: Setting<Mode>,
+    pub mac: Setting<MacChoice>,
+    pub mtu: Setting<u32>,
+    pub queue_pairs: Setting<u16>,
+    pub memory_limit: Setting<u64>,
+    pub sources: Setting<Vec<Mac>>,
+    pub name: Setting<String>,
+    pub mac_changes: Setting<MacChanges>,
+    pub compat: Setting<bool>,
+    pub nodst: Setting<bool>,
+    pub reserved_groups: Setting<ReservedGroups>,
+    pub guard: Setting<Guard>,
+    pub client: Setting<bool>,
+    pub socket_owner: Setting<Account>,
+    pub socket_group: Setting<Account>,
+    pub socket_mode: Setting<u32>,
 }
 
 impl Layer {
     /// Parses every word of a place and reports every faulty one.
-    pub fn parse(words: &Words, faults: &mut Vec<String>) -> Layer {
+    pub fn parse(words: &RawOptions, faults: &mut Vec<String>) -> Layer {
         let mut read = Reader { words, faults };
         Layer {
             socket: read.key("socket", socket),
@@ -106,20 +106,20 @@ impl Layer {
 }
 
 struct Reader<'a> {
-    words: &'a Words,
+    words: &'a RawOptions,
     faults: &'a mut Vec<String>,
 }
 
 impl Reader<'_> {
-    fn key<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Given<T> {
+    fn key<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Setting<T> {
         let Some(text) = self.words.text(key) else {
-            return if self.words.is_spoilt(key) { Given::Bad } else { Given::Absent };
+            return if self.words.is_spoilt(key) { Setting::Bad } else { Setting::Absent };
         };
         match parse(text) {
-            Ok(value) => Given::Is(value),
+            Ok(value) => Setting::Is(value),
             Err(reason) => {
                 self.faults.push(format!("{}: {reason}", self.words.spot(key, text)));
-                Given::Bad
+                Setting::Bad
             }
         }
     }

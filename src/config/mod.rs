@@ -1,196 +1,35 @@
 //! What the program needs to know, resolved and checked.
 //!
-//! `cli.rs` holds what the user typed; this module holds what the rest of the program works with.
 //! Nothing here looks at the host's devices and files: `--check` validates without touching anything.
-//! What is read is the file that `--config` names, and the names of users and groups (`access.rs`).
+//! Two things are read: the file that `--config` names, and the host's users and groups (`access.rs`).
 //!
-//! The way of a value: a *place* (the flags, one `--port`, a table of the file) is read into words
-//! (`words.rs`, `port_key.rs`, `file.rs`), the words are parsed into a typed layer (`layer.rs`), the
-//! layers are put over one another (`resolve.rs`), and the ports that result are checked alone and
-//! against each other (`check.rs`). Faults are collected all the way, each with the place that the
-//! user has to correct; a value that was faulty once is not complained about again further down.
+//! The way of a value: a *source* (the flags, one `--port`, a table of the file) is read into raw
+//! options (`raw_options.rs`, `port_key.rs`, `file.rs`). Those are parsed into a typed layer
+//! (`layer.rs`), the layers are put over one another (`resolve.rs`), and the resulting ports are
+//! checked alone and against each other (`check.rs`). Errors are collected on the whole way, each with
+//! the place that the user has to correct; an option with an error is not reported again further down.
 
 mod access;
 mod check;
 mod derived;
 mod file;
-mod given;
+mod input;
 mod layer;
+pub mod log_level;
+mod port_config;
 mod port_key;
+mod process;
+mod raw_options;
 mod resolve;
+mod setting;
 pub mod size;
-mod words;
 
 pub use access::{Account, SocketAccess};
 pub use derived::{auto_mac, derived_name, machine_id};
+pub use input::Input;
+pub use port_config::{
+    Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket,
+};
+pub use process::{Config, DEFAULT_BUSY_POLL, Workers};
+pub use raw_options::{KEYS, RawOptions, Source};
 pub use resolve::resolve;
-pub use words::KEYS;
-
-use std::os::fd::RawFd;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use crate::mac::Mac;
-use crate::mode::Mode;
-
-/// Largest number of queue pairs of a port: the crate's kick masks and QEMU's own limits allow 64 rings.
-pub const MAX_QUEUE_PAIRS: u16 = 32;
-
-/// Where the front-end is met.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Socket {
-    /// We listen at this path.
-    Listen(PathBuf),
-    /// We connect to this path, and retry for ever.
-    Connect(PathBuf),
-    /// An already connected socket, inherited.
-    Fd(RawFd),
-}
-
-/// What carries a port's frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Kind {
-    /// A kernel macvtap device.
-    #[default]
-    Macvtap,
-    /// A userspace port over AF_PACKET.
-    Macvlan,
-}
-
-/// Where a port's MAC address comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MacChoice {
-    /// Stable, derived from the machine id and the port's name; in passthru mode the parent's.
-    #[default]
-    Auto,
-    /// Given by the user.
-    Given(Mac),
-}
-
-/// What happens to a frame from the guest with another source address than the port's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MacChanges {
-    /// The port takes the new address.
-    Allow,
-    /// The frame is dropped and counted.
-    Deny,
-}
-
-/// What becomes of a frame from the wire to a group that no bridge forwards (01:80:c2:00:00:00 to 0f).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ReservedGroups {
-    /// The guest gets it, as with a kernel device.
-    #[default]
-    Deliver,
-    /// The guest does not get it.
-    Drop,
-}
-
-/// Which frames a guest may not send, because they concern the cable and not the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Guard {
-    /// It may send any.
-    Off,
-    /// Neither spanning tree nor PAUSE (`switch::is_link_control`).
-    Stp,
-}
-
-/// One port, resolved: no default is left open.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortConfig {
-    /// The port's name, which is the macvtap device's too: at most 15 bytes.
-    pub name: String,
-    /// Where the front-end is met.
-    pub socket: Socket,
-    /// Who may connect to the socket, where we listen.
-    pub access: SocketAccess,
-    /// The parent network device's name.
-    pub parent: String,
-    /// What carries the frames.
-    pub kind: Kind,
-    /// How the parent is shared.
-    pub mode: Mode,
-    /// Where the MAC address comes from.
-    pub mac: MacChoice,
-    /// MTU in bytes (68 to 65535), the parent's when absent.
-    pub mtu: Option<u32>,
-    /// Queue pairs, 1 to [`MAX_QUEUE_PAIRS`].
-    pub queue_pairs: u16,
-    /// Most guest memory in bytes; twice the host's memory, and at least 16 GiB, when absent.
-    pub memory_limit: Option<u64>,
-    /// Source addresses accepted in source mode; empty in every other mode.
-    pub sources: Vec<Mac>,
-    /// The host and the siblings do not get the frames of those sources (source mode, userspace ports).
-    pub nodst: bool,
-    /// What happens to frames from the wire to reserved groups (userspace ports).
-    pub reserved_groups: ReservedGroups,
-    /// Which frames do not leave the guest.
-    pub guard: Guard,
-    /// What happens to foreign source addresses.
-    pub mac_changes: MacChanges,
-    /// The kernel's behaviour to the letter (userspace ports only).
-    pub compat: bool,
-}
-
-/// How many threads carry the queue pairs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Workers {
-    /// At most one per CPU.
-    #[default]
-    Auto,
-    /// One for every queue pair.
-    PerQueue,
-    /// This many, at least 1.
-    Count(usize),
-}
-
-/// The whole process's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// The ports, at least one.
-    pub ports: Vec<PortConfig>,
-    /// How many threads carry the queue pairs.
-    pub workers: Workers,
-    /// How long a worker looks for more frames before it sleeps, after some have moved.
-    pub busy_poll: Duration,
-    /// End when the front-end of any port has gone.
-    pub one_off: bool,
-}
-
-impl Config {
-    /// Number of worker threads: never more than there are queue pairs.
-    pub fn threads(&self) -> usize {
-        let pairs: usize = self.ports.iter().map(|port| usize::from(port.queue_pairs)).sum();
-        let wanted = match self.workers {
-            Workers::Auto => std::thread::available_parallelism().map_or(1, |count| count.get()),
-            Workers::PerQueue => pairs,
-            Workers::Count(count) => count,
-        };
-        wanted.clamp(1, pairs.max(1))
-    }
-}
-
-#[cfg(test)]
-impl PortConfig {
-    /// A plain port, for tests of what depends on a configuration.
-    pub(crate) fn sample() -> PortConfig {
-        PortConfig {
-            name: "vm1".into(),
-            socket: Socket::Listen("/run/vm1.sock".into()),
-            access: SocketAccess::default(),
-            parent: "eth0".into(),
-            kind: Kind::Macvtap,
-            mode: Mode::Bridge,
-            mac: MacChoice::Auto,
-            mtu: None,
-            queue_pairs: 1,
-            memory_limit: None,
-            sources: Vec::new(),
-            nodst: false,
-            reserved_groups: ReservedGroups::Deliver,
-            guard: Guard::Stp,
-            mac_changes: MacChanges::Deny,
-            compat: false,
-        }
-    }
-}

@@ -4,11 +4,11 @@
 //! (A socket path with one can be given by `--socket-path` or in a file.) Every faulty piece is
 //! reported, and the rest is still read, so that one typing error does not hide the next.
 
-use super::words::{Place, Words, known_key, meant_key};
+use super::raw_options::{RawOptions, Source, known_key, meant_key};
 
 /// Reads the n-th `--port` (from 1).
-pub fn read(number: usize, text: &str, faults: &mut Vec<String>) -> Words {
-    let mut words = Words::new(Place::PortArg(number));
+pub fn read(number: usize, text: &str, faults: &mut Vec<String>) -> RawOptions {
+    let mut words = RawOptions::new(Source::PortArg(number));
     let mut wrong = Vec::new();
     if text.is_empty() {
         wrong.push("is empty; write socket=PATH,parent=DEV".to_owned());
@@ -23,7 +23,7 @@ pub fn read(number: usize, text: &str, faults: &mut Vec<String>) -> Words {
     words
 }
 
-fn read_piece(piece: &str, words: &mut Words) -> Result<(), String> {
+fn read_piece(piece: &str, words: &mut RawOptions) -> Result<(), String> {
     if piece.is_empty() {
         return Err("nothing between two commas; remove one".to_owned());
     }
@@ -57,7 +57,7 @@ fn read_piece(piece: &str, words: &mut Words) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::words::KEYS;
+    use crate::config::raw_options::KEYS;
 
     fn faults(text: &str) -> Vec<String> {
         let mut faults = Vec::new();

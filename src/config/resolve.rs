@@ -7,25 +7,29 @@
 
 use std::time::Duration;
 
-use super::check::{self, Candidate};
-use super::given::Given;
+use super::check::{self, PortDraft};
+use super::input::Input;
 use super::layer::Layer;
-use super::words::{Place, Words};
-use super::{Config, Workers, file, port_key};
-use crate::cli::{Args, LOG_LEVELS, PortFlags, level_of};
+use super::log_level::{LOG_LEVELS, level_of};
+use super::process::{Config, DEFAULT_BUSY_POLL, Workers};
+use super::raw_options::RawOptions;
+use super::setting::Setting;
+use super::{file, port_key};
 use crate::error::{Error, Result};
 use crate::mode::Mode;
-use crate::queue::worker::LINGER;
 use crate::suggest;
 
 /// The configuration that the arguments (and the file they name) ask for.
-pub fn resolve(args: &Args) -> Result<Config> {
+pub fn resolve(input: &Input) -> Result<Config> {
     let mut faults = Vec::new();
     let document =
-        args.config.as_deref().map(|path| file::read(path, &mut faults)).unwrap_or_default();
-    let flags = flag_words(&args.flags, &mut faults);
-    let fd = fd(&flags, &mut faults);
-    let own = Layer::parse(&flags, &mut faults);
+        input.file.as_deref().map(|path| file::read(path, &mut faults)).unwrap_or_default();
+    let flags = &input.flags;
+    if flags.has("socket") && flags.fd.is_some() {
+        faults.push("--fd with --socket-path: two ways to the front-end; give one".to_owned());
+    }
+    let fd = fd(flags, &mut faults);
+    let own = Layer::parse(flags, &mut faults);
     let below = match &document.defaults {
         Some(words) => Layer::parse(words, &mut faults),
         None => Layer::default(),
@@ -37,13 +41,13 @@ pub fn resolve(args: &Args) -> Result<Config> {
 
     let mut candidates = Vec::new();
     if flags.has("socket") || flags.fd.is_some() {
-        candidates.push(Candidate { words: flags.clone(), fd, layer: defaults.clone() });
+        candidates.push(PortDraft { words: flags.clone(), fd, layer: defaults.clone() });
     }
-    let mut add = |words: Words, faults: &mut Vec<String>| {
+    let mut add = |words: RawOptions, faults: &mut Vec<String>| {
         let layer = Layer::parse(&words, faults).over(&defaults);
-        candidates.push(Candidate { words, fd: Given::Absent, layer });
+        candidates.push(PortDraft { words, fd: Setting::Absent, layer });
     };
-    for (index, text) in args.port.iter().enumerate() {
+    for (index, text) in input.ports.iter().enumerate() {
         let words = port_key::read(index + 1, text, &mut faults);
         add(words, &mut faults);
     }
@@ -51,9 +55,9 @@ pub fn resolve(args: &Args) -> Result<Config> {
         add(words, &mut faults);
     }
 
-    count(&flags, &candidates, args.config.is_some(), &mut faults);
-    check::contradiction(&flags, &own, &mut faults);
-    for words in [Some(&flags), document.defaults.as_ref()].into_iter().flatten() {
+    count(flags, &candidates, input.file.is_some(), &mut faults);
+    check::contradiction(flags, &own, &mut faults);
+    for words in [Some(flags), document.defaults.as_ref()].into_iter().flatten() {
         unused_sources(words, &candidates, &mut faults);
     }
     let mut ports = Vec::new();
@@ -61,18 +65,18 @@ pub fn resolve(args: &Args) -> Result<Config> {
         ports.extend(check::alone(candidate, &mut faults));
     }
     check::together(&candidates, &mut faults);
-    let workers = workers(args.workers.as_deref(), &mut faults);
-    let busy_poll = busy_poll(args.busy_poll.as_deref(), &mut faults);
-    log_level(args.log_level.as_deref(), &mut faults);
+    let workers = workers(input.workers.as_deref(), &mut faults);
+    let busy_poll = busy_poll(input.busy_poll.as_deref(), &mut faults);
+    log_level(input.log_level.as_deref(), &mut faults);
 
     if !faults.is_empty() {
-        if let Some(file) = &args.config {
+        if let Some(file) = &input.file {
             file::in_line_order(&file.display().to_string(), &mut faults);
         }
         return Err(Error::Usage(faults.iter().map(|fault| one_line(fault)).collect()));
     }
     // An inherited connection that has ended cannot come back.
-    Ok(Config { ports, workers, busy_poll, one_off: args.one_off || flags.fd.is_some() })
+    Ok(Config { ports, workers, busy_poll, one_off: input.one_off || flags.fd.is_some() })
 }
 
 /// A fault is one line, also when it quotes a value with a line break or a terminal's escapes.
@@ -81,58 +85,22 @@ fn one_line(fault: &str) -> String {
     fault.chars().map(shown).collect()
 }
 
-fn flag_words(flags: &PortFlags, faults: &mut Vec<String>) -> Words {
-    let sources = (!flags.source.is_empty()).then(|| flags.source.join("+"));
-    let on = |set: bool| set.then(|| "on".to_owned());
-    let mut words = Words::new(Place::Flags);
-    words.fd = flags.fd.clone();
-    for (key, text) in [
-        ("socket", flags.socket_path.clone()),
-        ("parent", flags.parent.clone()),
-        ("type", flags.kind.clone()),
-        ("mode", flags.mode.clone()),
-        ("mac", flags.mac.clone()),
-        ("mtu", flags.mtu.clone()),
-        ("queue-pairs", flags.queue_pairs.clone()),
-        ("memory-limit", flags.memory_limit.clone()),
-        ("source", sources),
-        ("nodst", on(flags.nodst)),
-        ("reserved-groups", flags.reserved_groups.clone()),
-        ("guard", flags.guard.clone()),
-        ("name", flags.name.clone()),
-        ("mac-changes", flags.mac_changes.clone()),
-        ("compat", on(flags.compat)),
-        ("client", on(flags.client)),
-        ("socket-owner", flags.socket_owner.clone()),
-        ("socket-group", flags.socket_group.clone()),
-        ("socket-mode", flags.socket_mode.clone()),
-    ] {
-        if let Some(text) = text {
-            words.add(key, text, None);
-        }
-    }
-    if words.has("socket") && words.fd.is_some() {
-        faults.push("--fd with --socket-path: two ways to the front-end; give one".to_owned());
-    }
-    words
-}
-
-fn fd(flags: &Words, faults: &mut Vec<String>) -> Given<i32> {
+fn fd(flags: &RawOptions, faults: &mut Vec<String>) -> Setting<i32> {
     let Some(text) = &flags.fd else {
-        return Given::Absent;
+        return Setting::Absent;
     };
     match text.parse() {
-        Ok(fd @ 3..) => return Given::Is(fd),
+        Ok(fd @ 3..) => return Setting::Is(fd),
         Ok(0..=2) => {
             faults.push(format!("--fd {text}: 0 to 2 are stdin, stdout and stderr; use 3 or above"))
         }
         _ => faults.push(format!("--fd {text}: not a file descriptor's number; use 3 or above")),
     }
-    Given::Bad
+    Setting::Bad
 }
 
 /// There must be a port, and an inherited socket must be the only one.
-fn count(flags: &Words, ports: &[Candidate], from_file: bool, faults: &mut Vec<String>) {
+fn count(flags: &RawOptions, ports: &[PortDraft], from_file: bool, faults: &mut Vec<String>) {
     if flags.fd.is_some() && ports.len() > 1 {
         let text = flags.label();
         faults.push(format!(
@@ -154,9 +122,9 @@ fn count(flags: &Words, ports: &[Candidate], from_file: bool, faults: &mut Vec<S
 
 /// A default list of source addresses that no port takes up is a mistake, most likely a forgotten
 /// mode. (One that the plain port gives for itself is checked with that port.)
-fn unused_sources(words: &Words, ports: &[Candidate], faults: &mut Vec<String>) {
+fn unused_sources(words: &RawOptions, ports: &[PortDraft], faults: &mut Vec<String>) {
     let Some(text) = words.text("source") else { return };
-    let used = |port: &Candidate| {
+    let used = |port: &PortDraft| {
         (words.is_flags() && port.words.is_flags())
             || check::mode(&port.layer).is_none_or(|mode| mode == Mode::Source)
     };
@@ -189,14 +157,14 @@ fn workers(text: Option<&str>, faults: &mut Vec<String>) -> Workers {
 const LONGEST_POLL: u64 = 1000;
 
 fn busy_poll(text: Option<&str>, faults: &mut Vec<String>) -> Duration {
-    let Some(text) = text else { return LINGER };
+    let Some(text) = text else { return DEFAULT_BUSY_POLL };
     match text.parse() {
         Ok(micros @ 0..=LONGEST_POLL) => return Duration::from_micros(micros),
         _ => faults.push(format!(
             "--busy-poll {text}: not a number of microseconds from 0 to {LONGEST_POLL}"
         )),
     }
-    LINGER
+    DEFAULT_BUSY_POLL
 }
 
 fn log_level(text: Option<&str>, faults: &mut Vec<String>) {

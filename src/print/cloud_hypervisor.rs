@@ -6,14 +6,15 @@
 //!
 //! `vhost_mode` is the VMM's end: `client` connects to us (and is the default), `server` listens.
 
-use super::{RING_SIZE, Shown, lines, shell, socket};
+use super::shell::{lines, quoted};
+use super::shown_port::{RING_SIZE, ShownPort};
 use crate::error::{Error, Result};
 
 /// Guest memory: an example value that the user will change.
 const MEMORY: &str = "1G";
 
 /// The arguments, one a line.
-pub(super) fn text(ports: &[Shown]) -> Result<String> {
+pub(super) fn text(ports: &[ShownPort]) -> Result<String> {
     let mut arguments = Vec::new();
     let pairs = ports.iter().map(|shown| shown.port.queue_pairs).max().unwrap_or(1);
     if pairs > 1 {
@@ -22,7 +23,7 @@ pub(super) fn text(ports: &[Shown]) -> Result<String> {
     arguments.push(format!("--memory size={MEMORY},shared=on"));
     for (index, shown) in ports.iter().enumerate() {
         let indent = if index == 0 { "--net " } else { "      " };
-        arguments.push(format!("{indent}{}", shell(&port(shown)?)));
+        arguments.push(format!("{indent}{}", quoted(&port(shown)?)));
     }
     Ok(lines(&arguments))
 }
@@ -34,8 +35,8 @@ pub(super) fn note() -> String {
     )
 }
 
-fn port(shown: &Shown) -> Result<String> {
-    let (path, vmm_listens) = socket(shown.port);
+fn port(shown: &ShownPort) -> Result<String> {
+    let (path, vmm_listens) = shown.socket();
     let path = path.to_string_lossy();
     if path.contains('"') {
         return Err(Error::Usage(vec![format!(

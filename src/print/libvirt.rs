@@ -5,7 +5,7 @@
 //! is the VMM's end: `client` when we listen, which is also what libvirt advises, because with
 //! `server` the domain's start waits for us.
 
-use super::{RING_SIZE, Shown, socket};
+use super::shown_port::{RING_SIZE, ShownPort};
 use crate::error::{Error, Result};
 
 const MEMORY: &str = "\
@@ -17,7 +17,7 @@ const MEMORY: &str = "\
 ";
 
 /// The elements, each with a comment that says where it belongs.
-pub(super) fn text(ports: &[Shown]) -> Result<String> {
+pub(super) fn text(ports: &[ShownPort]) -> Result<String> {
     let mut text = MEMORY.to_owned();
     text.push_str("<!-- in <devices>: -->\n");
     for shown in ports {
@@ -26,8 +26,8 @@ pub(super) fn text(ports: &[Shown]) -> Result<String> {
     Ok(text)
 }
 
-fn interface(shown: &Shown) -> Result<String> {
-    let (path, vmm_listens) = socket(shown.port);
+fn interface(shown: &ShownPort) -> Result<String> {
+    let (path, vmm_listens) = shown.socket();
     let path = path.to_string_lossy();
     if path.chars().any(char::is_control) {
         return Err(Error::Usage(vec![format!(

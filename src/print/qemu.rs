@@ -23,7 +23,10 @@ mod probe;
 
 use std::path::{Path, PathBuf};
 
-use super::{RING_SIZE, Shown, lines, shell, socket};
+use probe::Reconnect;
+
+use super::shell::{lines, quoted};
+use super::shown_port::{RING_SIZE, ShownPort};
 
 /// Guest memory unless the user gives a size: an example, which a note says.
 const MEMORY: &str = "1G";
@@ -31,16 +34,6 @@ const MEMORY: &str = "1G";
 /// The first QEMU that is known not to crash without KVM when a vhost-user network device starts with
 /// MSI-X. Versions between 7.2, which does, and this one were not tried.
 const MSIX_WITHOUT_KVM: (u32, u32) = (10, 0);
-
-/// The option that makes QEMU connect again after the back-end was restarted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Reconnect {
-    /// `reconnect=`, up to QEMU 10.1.
-    #[default]
-    Seconds,
-    /// `reconnect-ms=`, from QEMU 9.2 on.
-    Milliseconds,
-}
 
 /// What was learned about the QEMU that the arguments are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +82,7 @@ impl Qemu {
     }
 
     /// The arguments, one a line.
-    pub(super) fn text(&self, ports: &[Shown]) -> String {
+    pub(super) fn text(&self, ports: &[ShownPort]) -> String {
         let memory = self.memory.as_deref().unwrap_or(MEMORY);
         let mut arguments = vec![
             format!("-object memory-backend-memfd,id=vhu-mem,size={memory},share=on"),
@@ -128,8 +121,8 @@ impl Qemu {
         note
     }
 
-    fn port(&self, index: usize, shown: &Shown) -> [String; 3] {
-        let (path, qemu_listens) = socket(shown.port);
+    fn port(&self, index: usize, shown: &ShownPort) -> [String; 3] {
+        let (path, qemu_listens) = shown.socket();
         let path = path.to_string_lossy().replace(',', ",,");
         let meet = match (qemu_listens, self.reconnect) {
             (true, _) => "server=on,wait=off",
@@ -149,7 +142,7 @@ impl Qemu {
             device.push_str(&format!(",host_mtu={mtu}"));
         }
         [
-            format!("-chardev {}", shell(&format!("socket,id=vhu{index},path={path},{meet}"))),
+            format!("-chardev {}", quoted(&format!("socket,id=vhu{index},path={path},{meet}"))),
             format!("-netdev vhost-user,id=vhu{index},chardev=vhu{index},queues={pairs}"),
             format!("-device {device}"),
         ]

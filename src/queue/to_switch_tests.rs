@@ -109,7 +109,7 @@ fn frame(to: Mac, from: usize, tag: u8) -> Vec<u8> {
 
 /// So many guests in bridge mode, with all buffers offered, on a parent that is up.
 fn guests(count: usize) -> (Pool, Vec<Guest>) {
-    let mut pool = Pool::start(1, crate::queue::worker::LINGER).unwrap();
+    let mut pool = Pool::start(1, crate::config::DEFAULT_BUSY_POLL).unwrap();
     let lan = Arc::new(Lan::default());
     let lane = Arc::new(Lane::new("none", Arc::clone(&lan), pool.seat()));
     let bell = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());

@@ -6,7 +6,7 @@
 //! nothing to do. A worker never ends by an error.
 //!
 //! To sleep and be woken takes some seven microseconds, and a kick costs the guest a system call. So a
-//! worker that has just moved frames of a switch looks at those rings again for a moment ([`LINGER`]) before
+//! worker that has just moved frames of a switch looks at those rings again for a moment (`--busy-poll`) before
 //! it asks for kicks and sleeps: never for longer than the wake-up that this may save, and not at all when
 //! nothing moves. Who wants answers in two microseconds and has processor time to give for them says for how
 //! long (`--busy-poll`). Each ring has its own moment: one that is busy does not keep the others looked at.
@@ -22,9 +22,6 @@ use super::run_list::{Due, RunList};
 use super::scratch::Scratch;
 use super::{Terms, Turn};
 use crate::poll::{Interest, Ready};
-
-/// How long a worker looks at a ring again after it has moved frames, where nothing else is asked for.
-pub const LINGER: Duration = Duration::from_micros(5);
 
 /// Rounds of looking at rings for each look at the events: the latter is a system call.
 const BLIND_ROUNDS: u32 = 4;

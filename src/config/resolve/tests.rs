@@ -4,7 +4,10 @@
 use clap::Parser;
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::*;
+use crate::cli::Args;
 use crate::config::{Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, Socket, derived_name};
 
 fn args(line: &str) -> Args {
@@ -13,11 +16,11 @@ fn args(line: &str) -> Args {
 }
 
 fn good(line: &str) -> Config {
-    resolve(&args(line)).unwrap_or_else(|error| panic!("{line}: {error}"))
+    resolve(&args(line).input()).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
 fn faults(line: &str) -> Vec<String> {
-    match resolve(&args(line)) {
+    match resolve(&args(line).input()) {
         Err(Error::Usage(faults)) => faults,
         other => panic!("{line}: {other:?}"),
     }
@@ -133,7 +136,7 @@ fn one_mistake_is_one_message() {
 
 #[test]
 fn all_faults_are_told_at_once() {
-    let keys = crate::config::words::KEYS.join(", ");
+    let keys = crate::config::raw_options::KEYS.join(", ");
     let unknown =
         format!("--port 2 (socket=/run/a.sock): 'foo' is not a key of a port; the keys are {keys}");
     assert_eq!(
@@ -197,7 +200,7 @@ fn every_refusal_names_the_place_the_reason_and_the_remedy() {
 fn a_fault_that_quotes_a_line_break_is_still_one_line() {
     let mut args = args("--parent eth0 --socket-path /s");
     args.flags.mode = Some("a\nb\u{1b}[2J".to_owned());
-    let error = resolve(&args).unwrap_err().to_string();
+    let error = resolve(&args.input()).unwrap_err().to_string();
     assert!(error.starts_with("--mode a\\nb\\u{1b}[2J: "), "{error}");
 }
 
@@ -209,7 +212,7 @@ proptest! {
         file in "(\\[\\[port\\]\\]\n|\\[defaults\\]\n|(mtu|socket|source|port) = [ -~]{0,9}\n){0,6}",
     ) {
         let args = Args { port: vec![port], ..Args::default() };
-        if let Err(error) = resolve(&args) {
+        if let Err(error) = resolve(&args.input()) {
             prop_assert!(matches!(&error, Error::Usage(faults) if !faults.is_empty()));
         }
         let mut faults = Vec::new();

@@ -15,11 +15,20 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Reconnect;
 use super::bounded_run::output;
 
 /// Where a QEMU without a name in `PATH` lies on some distributions.
 const BESIDE_PATH: &str = "/usr/libexec/qemu-kvm";
+
+/// The option that makes QEMU connect again after the back-end was restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Reconnect {
+    /// `reconnect=`, up to QEMU 10.1.
+    #[default]
+    Seconds,
+    /// `reconnect-ms=`, from QEMU 9.2 on.
+    Milliseconds,
+}
 
 /// What a QEMU said.
 #[derive(Debug, PartialEq, Eq)]

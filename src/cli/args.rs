@@ -10,26 +10,16 @@
 //! printers and the program itself would print arguments that do not fit the running port, so there
 //! is exactly one definition of each.
 
-pub mod typing;
-
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
+use crate::config::log_level::level_of;
+use crate::config::{Input, RawOptions, Source};
 use crate::error::{Error, Result};
 use crate::print::{Printer, Qemu};
-use crate::suggest;
-
-/// The names that `--log-level` takes.
-pub const LOG_LEVELS: [(&str, LevelFilter); 5] = [
-    ("error", LevelFilter::Error),
-    ("warn", LevelFilter::Warn),
-    ("info", LevelFilter::Info),
-    ("debug", LevelFilter::Debug),
-    ("trace", LevelFilter::Trace),
-];
 
 /// Puts virtual machines straight on the LAN: a vhost-user network back-end on macvtap.
 ///
@@ -194,6 +184,42 @@ pub struct PortFlags {
     pub compat: bool,
 }
 
+impl PortFlags {
+    fn raw(&self) -> RawOptions {
+        let flags = self;
+        let sources = (!flags.source.is_empty()).then(|| flags.source.join("+"));
+        let on = |set: bool| set.then(|| "on".to_owned());
+        let mut raw = RawOptions::new(Source::Flags);
+        raw.fd = flags.fd.clone();
+        for (key, text) in [
+            ("socket", flags.socket_path.clone()),
+            ("parent", flags.parent.clone()),
+            ("type", flags.kind.clone()),
+            ("mode", flags.mode.clone()),
+            ("mac", flags.mac.clone()),
+            ("mtu", flags.mtu.clone()),
+            ("queue-pairs", flags.queue_pairs.clone()),
+            ("memory-limit", flags.memory_limit.clone()),
+            ("source", sources),
+            ("nodst", on(flags.nodst)),
+            ("reserved-groups", flags.reserved_groups.clone()),
+            ("guard", flags.guard.clone()),
+            ("name", flags.name.clone()),
+            ("mac-changes", flags.mac_changes.clone()),
+            ("compat", on(flags.compat)),
+            ("client", on(flags.client)),
+            ("socket-owner", flags.socket_owner.clone()),
+            ("socket-group", flags.socket_group.clone()),
+            ("socket-mode", flags.socket_mode.clone()),
+        ] {
+            if let Some(text) = text {
+                raw.add(key, text, None);
+            }
+        }
+        raw
+    }
+}
+
 /// What to do instead of serving the ports.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
@@ -239,18 +265,24 @@ impl Command {
 }
 
 impl Args {
+    /// What of this is configuration.
+    pub fn input(&self) -> Input {
+        Input {
+            flags: self.flags.raw(),
+            ports: self.port.clone(),
+            file: self.config.clone(),
+            workers: self.workers.clone(),
+            busy_poll: self.busy_poll.clone(),
+            log_level: self.log_level.clone(),
+            one_off: self.one_off,
+        }
+    }
+
     /// The level to log at. An unknown one is a fault of `config::resolve`; until that is told,
     /// the default serves.
     pub fn level(&self) -> LevelFilter {
         self.log_level.as_deref().and_then(level_of).unwrap_or(LevelFilter::Info)
     }
-}
-
-/// The level of that name, in capitals or not; `warning` is what other programs call `warn`.
-pub fn level_of(name: &str) -> Option<LevelFilter> {
-    let name = suggest::plain(name);
-    let name = if name == "warning" { "warn" } else { &name };
-    LOG_LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level)
 }
 
 /// True if `--print-capabilities` is among the raw arguments. The vhost-user specification wants

@@ -6,7 +6,7 @@
 
 /// A value that a place may give.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Given<T> {
+pub enum Setting<T> {
     /// Not given here.
     #[default]
     Absent,
@@ -16,22 +16,22 @@ pub enum Given<T> {
     Is(T),
 }
 
-impl<T> Given<T> {
+impl<T> Setting<T> {
     /// This value, or if there is none the lower layer's.
-    pub fn or(self, lower: Given<T>) -> Given<T> {
-        if matches!(self, Given::Absent) { lower } else { self }
+    pub fn or(self, lower: Setting<T>) -> Setting<T> {
+        if matches!(self, Setting::Absent) { lower } else { self }
     }
 
     /// The value, if it is there and good.
     pub fn get(&self) -> Option<&T> {
         match self {
-            Given::Is(value) => Some(value),
+            Setting::Is(value) => Some(value),
             _ => None,
         }
     }
 
     /// True if the place says nothing about it.
     pub fn is_absent(&self) -> bool {
-        matches!(self, Given::Absent)
+        matches!(self, Setting::Absent)
     }
 }

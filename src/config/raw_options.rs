@@ -1,4 +1,4 @@
-//! Words: what one place says about a port, still as text, and how to name it in a message.
+//! RawOptions: what one place says about a port, still as text, and how to name it in a message.
 //!
 //! A fault is only useful if the user finds the spot. Flags are named as flags (`--mtu 12`), the
 //! keys of a `--port` with its number and socket (`--port 2 (socket=/run/b.sock): mtu=12`), those of
@@ -64,7 +64,7 @@ pub struct Word {
 
 /// Where words come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Source {
     /// The plain flags.
     Flags,
     /// The n-th `--port`, from 1.
@@ -77,8 +77,8 @@ pub enum Place {
 
 /// All that one place says about a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Words {
-    place: Place,
+pub struct RawOptions {
+    place: Source,
     words: BTreeMap<&'static str, Word>,
     /// Keys that were given in a form which has been reported.
     spoilt: BTreeSet<&'static str>,
@@ -86,10 +86,10 @@ pub struct Words {
     pub fd: Option<String>,
 }
 
-impl Words {
+impl RawOptions {
     /// A place that says nothing yet.
-    pub fn new(place: Place) -> Words {
-        Words { place, words: BTreeMap::new(), spoilt: BTreeSet::new(), fd: None }
+    pub fn new(place: Source) -> RawOptions {
+        RawOptions { place, words: BTreeMap::new(), spoilt: BTreeSet::new(), fd: None }
     }
 
     /// Adds a value. False if the key has one already, which then stays.
@@ -122,19 +122,19 @@ impl Words {
 
     /// True for the plain flags.
     pub fn is_flags(&self) -> bool {
-        self.place == Place::Flags
+        self.place == Source::Flags
     }
 
     /// The port as a whole, for messages about two of them.
     pub fn label(&self) -> String {
         match &self.place {
-            Place::Flags => match (self.text("socket"), &self.fd) {
+            Source::Flags => match (self.text("socket"), &self.fd) {
                 (Some(path), _) => format!("--socket-path {path}"),
                 (None, Some(fd)) => format!("--fd {fd}"),
                 (None, None) => "the flags".to_owned(),
             },
-            Place::PortArg(_) => self.who(),
-            Place::Defaults(file, line) | Place::PortTable(file, _, line) => {
+            Source::PortArg(_) => self.who(),
+            Source::Defaults(file, line) | Source::PortTable(file, _, line) => {
                 format!("{file}:{line}: {}", self.who())
             }
         }
@@ -160,7 +160,7 @@ impl Words {
     /// The place without a key: for a malformed piece of it, in this line where there is one.
     pub fn piece(&self, line: Option<usize>) -> String {
         match (&self.place, line) {
-            (Place::Defaults(file, _) | Place::PortTable(file, ..), Some(line)) => {
+            (Source::Defaults(file, _) | Source::PortTable(file, ..), Some(line)) => {
                 format!("{file}:{line}: {}", self.who())
             }
             _ => self.label(),
@@ -173,10 +173,10 @@ impl Words {
 
     fn who(&self) -> String {
         let number = match &self.place {
-            Place::Flags => return String::new(),
-            Place::Defaults(..) => return "[defaults]".to_owned(),
-            Place::PortArg(number) => format!("--port {number}"),
-            Place::PortTable(_, number, _) => format!("[[port]] {number}"),
+            Source::Flags => return String::new(),
+            Source::Defaults(..) => return "[defaults]".to_owned(),
+            Source::PortArg(number) => format!("--port {number}"),
+            Source::PortTable(_, number, _) => format!("[[port]] {number}"),
         };
         match self.text("socket") {
             Some(path) => format!("{number} (socket={path})"),
@@ -191,19 +191,19 @@ mod tests {
 
     #[test]
     fn every_place_is_named_so_that_it_can_be_found() {
-        let mut flags = Words::new(Place::Flags);
+        let mut flags = RawOptions::new(Source::Flags);
         flags.add("socket", "/run/a.sock".into(), None);
         assert_eq!(flags.spot("mtu", "12"), "--mtu 12");
         assert_eq!(flags.spot("client", "on"), "--client");
         assert_eq!(flags.missing("socket"), "--socket-path");
         assert_eq!(flags.label(), "--socket-path /run/a.sock");
 
-        let mut arg = Words::new(Place::PortArg(2));
+        let mut arg = RawOptions::new(Source::PortArg(2));
         arg.add("socket", "/run/b.sock".into(), None);
         assert!(!arg.add("socket", "/run/c.sock".into(), None));
         assert_eq!(arg.spot("mtu", "12"), "--port 2 (socket=/run/b.sock): mtu=12");
 
-        let mut table = Words::new(Place::PortTable("/etc/p.toml".into(), 1, 4));
+        let mut table = RawOptions::new(Source::PortTable("/etc/p.toml".into(), 1, 4));
         table.add("mtu", "12".into(), Some(6));
         assert_eq!(table.spot("mtu", "12"), "/etc/p.toml:6: [[port]] 1: mtu=12");
         assert_eq!(table.missing("parent"), "/etc/p.toml:4: [[port]] 1: parent");

@@ -4,11 +4,12 @@ use clap::Parser;
 
 use super::*;
 use crate::cli::Args;
-use crate::config::{auto_mac, machine_id, resolve};
+use crate::config::{Socket, auto_mac, machine_id, resolve};
+use crate::print::Qemu;
 
 fn config(line: &str) -> Config {
     let words = std::iter::once("vhost-user-macvtap").chain(line.split(' '));
-    resolve(&Args::try_parse_from(words).unwrap()).unwrap()
+    resolve(&Args::try_parse_from(words).unwrap().input()).unwrap()
 }
 
 /// A QEMU that was not asked.

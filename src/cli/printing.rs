@@ -1,0 +1,33 @@
+//! The printers with the host's answers: which MAC address each port will have.
+//!
+//! The VMM must give the guest the address that the port filters for. The running program finds it in
+//! the same place (`server/port_mac.rs`), so the two cannot differ.
+//!
+//! What can go wrong: a passthru port takes its address from a parent that is missing. That is an
+//! error, for every such port.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::print::{Printer, ShownPort};
+use crate::server::port_mac;
+use crate::uplink::Netlink;
+
+/// The arguments for all ports, with the MAC addresses that the ports will have.
+///
+/// # Errors
+/// An address cannot be found, or the VMM's syntax cannot hold a value.
+pub fn text(printer: &Printer, config: &Config) -> Result<String> {
+    let mut netlink = Netlink::open()?;
+    let (mut shown, mut errors) = (Vec::new(), Vec::new());
+    for port in &config.ports {
+        match port_mac::of(port, &mut netlink) {
+            Ok(mac) => shown.push(ShownPort { port, mac: Some(mac), mtu: port.mtu }),
+            Err(error) => errors.push(error),
+        }
+    }
+    Error::all(errors)?;
+    printer.text(&shown)
+}
+
+#[cfg(test)]
+mod tests;

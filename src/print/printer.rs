@@ -1,0 +1,67 @@
+//! Whose arguments are printed, and what all printers share.
+
+use super::qemu::Qemu;
+use super::shown_port::ShownPort;
+use super::{cloud_hypervisor, libvirt};
+use crate::config::{Config, Socket};
+use crate::error::{Error, Result};
+
+/// Whose arguments to print.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Printer {
+    /// The command line of this QEMU.
+    Qemu(Qemu),
+    /// A libvirt domain's elements.
+    Libvirt,
+    /// cloud-hypervisor's command line.
+    CloudHypervisor,
+}
+
+impl Printer {
+    /// Asks the VMM at hand which options it takes, where that makes a difference.
+    pub fn ask(&mut self) {
+        if let Printer::Qemu(qemu) = self {
+            qemu.ask();
+        }
+    }
+
+    /// The arguments for these ports; nothing is asked of the host but the current directory.
+    ///
+    /// # Errors
+    /// A port has no path, or one that the VMM's syntax cannot hold.
+    pub fn text(&self, ports: &[ShownPort]) -> Result<String> {
+        let faults: Vec<String> = ports.iter().filter_map(no_path).collect();
+        if !faults.is_empty() {
+            return Err(Error::Usage(faults));
+        }
+        match self {
+            Printer::Qemu(qemu) => Ok(qemu.text(ports)),
+            Printer::Libvirt => libvirt::text(ports),
+            Printer::CloudHypervisor => cloud_hypervisor::text(ports),
+        }
+    }
+
+    /// What the user should know beside the arguments; for stderr, so that stdout can be pasted whole.
+    pub fn note(&self, config: &Config) -> String {
+        let listens = config.ports.iter().any(|port| matches!(port.socket, Socket::Listen(_)));
+        match self {
+            Printer::Qemu(qemu) => qemu.note(listens),
+            Printer::Libvirt => String::new(),
+            Printer::CloudHypervisor => cloud_hypervisor::note(),
+        }
+    }
+}
+
+/// What `--print-capabilities` prints (vhost-user specification, back-end program conventions).
+pub fn capabilities_json() -> &'static str {
+    "{\"type\": \"net\"}\n"
+}
+
+fn no_path(shown: &ShownPort) -> Option<String> {
+    match shown.port.socket {
+        Socket::Fd(fd) => Some(format!(
+            "--fd {fd}: has no path that could be given to a VMM; print with --socket-path PATH"
+        )),
+        _ => None,
+    }
+}
