@@ -24,11 +24,11 @@ use common::netns::{World, assert_nothing_left, die_with_us, require, run, wait_
 
 const USER: &str = "nobody";
 
-/// The one block of README's chapter on QEMU that contains these words.
+/// The first block of the README chapter "First VM
 fn block(words: &str) -> String {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let text = fs::read_to_string(readme).unwrap();
-    let (_, chapter) = text.split_once("\n## A guest on a real NIC, with QEMU\n").unwrap();
+    let (_, chapter) = text.split_once("\n## First VM, with QEMU\n").unwrap();
     let blocks = chapter.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks.into_iter().find(|block| block.contains(words)).unwrap().to_owned()
 }
