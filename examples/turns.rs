@@ -21,22 +21,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::port::{MacPolicy, PortData};
-use vhost_user_macvtap::queue::Terms;
-use vhost_user_macvtap::queue::lane::Lane;
-use vhost_user_macvtap::queue::line::{Far, Wish};
-use vhost_user_macvtap::queue::memory::{GuestMap, SharedMemory};
-use vhost_user_macvtap::queue::pair::{QueuePair, Side};
-use vhost_user_macvtap::queue::plug::{Jack, Lan, Plug, View};
-use vhost_user_macvtap::queue::pool::{Pool, Seat};
-use vhost_user_macvtap::queue::ring::RingSetup;
-use vhost_user_macvtap::queue::scratch::Scratch;
-use vhost_user_macvtap::queue::vnet::{HEADER, bit};
+use vhost_user_macvtap::datapath::forwarding_view::{
+    Attachment, EgressPort, ForwardingView, SwitchHandle,
+};
+use vhost_user_macvtap::datapath::port::PortData;
+use vhost_user_macvtap::datapath::port::mac_policy::MacPolicy;
+use vhost_user_macvtap::datapath::queue_pair::{QueuePair, Side};
+use vhost_user_macvtap::datapath::scratch::Scratch;
+use vhost_user_macvtap::datapath::uplink_queue::UplinkQueue;
+use vhost_user_macvtap::host::closing::close_all;
+use vhost_user_macvtap::host::create::MacvtapSpec;
+use vhost_user_macvtap::host::macvtap::Macvtap;
+use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::net::mode::Mode;
+use vhost_user_macvtap::net::vnet_hdr::{HEADER, bit};
 use vhost_user_macvtap::switch::{Groups, ParentFacts, Rules, Table};
-use vhost_user_macvtap::uplink::packet::Admit;
-use vhost_user_macvtap::uplink::{Macvtap, MacvtapSpec, Netlink, PacketQueue, TapQueue, close_all};
+use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
+use vhost_user_macvtap::uplink::tap::TapQueue;
+use vhost_user_macvtap::virtqueue::guest_map::{GuestMap, SharedMemory};
+use vhost_user_macvtap::virtqueue::split_ring::RingSetup;
+use vhost_user_macvtap::virtqueue::vring::{Backing, VringConfig};
+use vhost_user_macvtap::worker::pool::{Pool, WorkerSlot};
+use vhost_user_macvtap::worker::task::Budget;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 /// Packets of one turn: a batch.
@@ -118,7 +126,7 @@ impl Ring {
         self.offered.wrapping_sub(u16::from_le_bytes(used))
     }
 
-    fn wish(&self, map: &Arc<GuestMap>) -> Wish {
+    fn wish(&self, map: &Arc<GuestMap>) -> VringConfig {
         let setup = RingSetup {
             size: RING,
             desc: self.base,
@@ -127,7 +135,7 @@ impl Ring {
             features: FEATURES,
             map: Arc::clone(map),
         };
-        Wish { ready: true, enabled: true, setup: Some(setup) }
+        VringConfig { ready: true, enabled: true, setup: Some(setup) }
     }
 }
 
@@ -142,12 +150,12 @@ struct Guest {
 
 impl Guest {
     /// A guest that will send frames of `size` bytes to `to`.
-    fn new(mac: Mac, to: Mac, size: usize, far: Far, seat: Seat) -> Guest {
-        let bell = Arc::new(EventFd::new().unwrap());
-        let data = Arc::new(PortData::new("guest", MacPolicy::Deny, bell));
+    fn new(mac: Mac, to: Mac, size: usize, backing: Backing, slot: WorkerSlot) -> Guest {
+        let notifier = Arc::new(EventFd::new().unwrap());
+        let data = Arc::new(PortData::new("guest", MacPolicy::Deny, notifier));
         data.set_device(mac, 1500);
-        let pair = Arc::new(QueuePair::new(0, Arc::clone(&data), seat));
-        pair.set_far(far);
+        let pair = Arc::new(QueuePair::new(0, Arc::clone(&data), slot));
+        pair.set_backing(backing);
         let whole = [(GuestAddress(0), 2 * Ring::SIZE as usize)];
         let memory = SharedMemory::new(GuestMemoryMmap::from_ranges(&whole).unwrap());
         let map = GuestMap::new(&memory);
@@ -176,8 +184,8 @@ impl Guest {
         }
     }
 
-    fn jack(&self) -> Jack {
-        Jack { port: Some(Arc::clone(&self.data)), pairs: vec![Arc::clone(&self.pair)] }
+    fn egress_port(&self) -> EgressPort {
+        EgressPort { port: Some(Arc::clone(&self.data)), pairs: vec![Arc::clone(&self.pair)] }
     }
 }
 
@@ -204,7 +212,7 @@ impl Turns {
             }
             guest.sends.offer(BATCH);
             let mut act = || {
-                black_box(guest.pair.turn(Side::FromGuest, Terms::default(), &mut self.scratch));
+                black_box(guest.pair.turn(Side::FromGuest, Budget::default(), &mut self.scratch));
             };
             if turn < WARM {
                 act()
@@ -250,42 +258,48 @@ impl Turns {
 }
 
 /// Two guests on a switch, and the parent's wire.
-fn switch(turns: &mut Turns, parent: (u32, Mac), wire: &PacketQueue, seats: [Seat; 3]) {
-    let [own, one, other] = seats;
-    let lan = Arc::new(Lan::default());
-    let lane = Arc::new(Lane::new("parent", Arc::clone(&lan), own));
-    lane.replace(Some(PacketQueue::open(parent.0, Admit::Guests).expect("a packet socket")));
+fn switch(turns: &mut Turns, parent: (u32, Mac), wire: &PacketQueue, slots: [WorkerSlot; 3]) {
+    let [own, one, other] = slots;
+    let switch = Arc::new(SwitchHandle::default());
+    let uplink_queue = Arc::new(UplinkQueue::new("parent", Arc::clone(&switch), own));
+    uplink_queue
+        .replace(Some(PacketQueue::open(parent.0, SocketFilter::Guests).expect("a packet socket")));
     let size = turns.size;
-    let guest = |mac, to, port, seat| {
-        let plug = Plug { lan: Arc::clone(&lan), port, lane: Arc::clone(&lane), groups: None };
-        Guest::new(mac, to, size, Far::Switch(plug), seat)
+    let guest = |mac, to, port, slot| {
+        let attachment = Attachment {
+            switch: Arc::clone(&switch),
+            port,
+            uplink_queue: Arc::clone(&uplink_queue),
+            groups: None,
+        };
+        Guest::new(mac, to, size, Backing::Switch(attachment), slot)
     };
     let (mut a, mut b) = (guest(A, B, 0, one), guest(B, LAN, 1, other));
     let facts = ParentFacts { mac: parent.1, up: true, mtu: 1500 };
     let table = Table::new(vec![a.rules(), b.rules()], facts);
-    lan.show(View { table, jacks: vec![a.jack(), b.jack()] });
+    switch.show(ForwardingView { table, egress_ports: vec![a.egress_port(), b.egress_port()] });
     turns.sent("guest-to-guest", &mut a, Some(&mut b));
     turns.sent("guest-to-packet-socket", &mut b, None);
     let arriving = frame(A, LAN, size);
     let send = || wire.send_one(&arriving).expect("room on the wire");
     let now = Instant::now();
     turns.received("packet-socket-to-guest", &mut a.receives, send, |scratch| {
-        black_box(lane.turn(now, scratch));
+        black_box(uplink_queue.turn(now, scratch));
     });
-    lan.show(View::default());
+    switch.show(ForwardingView::default());
 }
 
 /// One guest on a kernel device.
-fn kernel(turns: &mut Turns, tap: &Arc<TapQueue>, mac: Mac, wire: &PacketQueue, seat: Seat) {
-    let mut guest = Guest::new(mac, LAN, turns.size, Far::Tap(Arc::clone(tap)), seat);
+fn kernel(turns: &mut Turns, tap: &Arc<TapQueue>, mac: Mac, wire: &PacketQueue, slot: WorkerSlot) {
+    let mut guest = Guest::new(mac, LAN, turns.size, Backing::Tap(Arc::clone(tap)), slot);
     turns.sent("guest-to-macvtap", &mut guest, None);
     let arriving = frame(mac, LAN, turns.size);
     let send = || wire.send_one(&arriving).expect("room on the wire");
     let pair = Arc::clone(&guest.pair);
     turns.received("macvtap-to-guest", &mut guest.receives, send, |scratch| {
-        black_box(pair.turn(Side::ToGuest, Terms::default(), scratch));
+        black_box(pair.turn(Side::ToGuest, Budget::default(), scratch));
     });
-    pair.set_far(Far::Nothing);
+    pair.set_backing(Backing::Nothing);
 }
 
 fn main() {
@@ -297,15 +311,15 @@ fn main() {
         (link.index, link.mac)
     };
     let (index, wire) = (find(parent), find(wire));
-    let wire = PacketQueue::open(wire.0, Admit::Everything).expect("a packet socket");
+    let wire = PacketQueue::open(wire.0, SocketFilter::Everything).expect("a packet socket");
     // Seats of a worker that has ended: all turns are ours.
     let mut pool = Pool::start(1, Duration::ZERO).expect("a worker");
-    let mut seats: Vec<Seat> = (0..8).map(|_| pool.seat()).collect();
+    let mut slots: Vec<WorkerSlot> = (0..8).map(|_| pool.slot()).collect();
     drop(pool);
-    let mut seat = || seats.pop().expect("a seat");
+    let mut slot = || slots.pop().expect("a seat");
     for size in [64, 1514] {
         let mut turns = Turns { scratch: Scratch::default(), size };
-        switch(&mut turns, index, &wire, [seat(), seat(), seat()]);
+        switch(&mut turns, index, &wire, [slot(), slot(), slot()]);
     }
     let spec = MacvtapSpec {
         name: format!("turns{}", std::process::id()),
@@ -319,7 +333,7 @@ fn main() {
     let device = Macvtap::open(&mut netlink, &spec).expect("a macvtap device");
     for size in [64, 1514] {
         let mut turns = Turns { scratch: Scratch::default(), size };
-        kernel(&mut turns, &device.queues()[0], device.mac(), &wire, seat());
+        kernel(&mut turns, &device.queues()[0], device.mac(), &wire, slot());
     }
     assert!(close_all([device], &mut netlink).is_empty(), "the device stays");
 }

@@ -4,7 +4,7 @@
 //! remedy, in that order. The kind decides the exit code (docs/operations.md), because a service
 //! manager reads no messages: bad usage (2) stays bad until a person corrects it, a missing
 //! permission (3) has to be granted, a missing parent (4) may come by itself, and everything else
-//! is 1. The data path has no errors: it counts (`stats.rs`).
+//! is 1. The data path has no errors: it counts (`counters.rs`).
 //!
 //! Several ports may fail for several reasons at once. [`Error::all`] keeps every message, and the
 //! exit code is that of the error which waiting helps least.

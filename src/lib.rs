@@ -1,76 +1,52 @@
 //! vhost-user-macvtap: a vhost-user network back-end that puts virtual machines straight on the LAN.
 //!
-//! One process serves any number of virtio-net devices over vhost-user sockets and binds each to a
-//! port of a parent network device. The modules stand in the order in which a frame from a guest meets
-//! them:
+//! One process serves any number of virtio-net devices over vhost-user sockets. It binds each to a
+//! port of a parent network device. The rooms (folders) stand in layers: a room imports only rooms
+//! below it.
 //!
-//! ```text
-//!                       control plane                    │  data plane
-//!                                                        │
-//!  VMM ── socket ──► server::front ──► the vhost crates ──┼─► queue::line   (start, stop a ring)
-//!                    (front door)      device::vring      │
-//!                                                        │
-//!  guest ── kick ─────────────────────────────────────────┼─► queue::worker ► pair ► from_guest
-//!                                                        │        ▲                    │ writev
-//!  kernel ── netlink ► uplink::watch ► server::port ──────┼─► uplink::tap ◄────────────┘
-//!                                                        │        │ readv
-//!  guest ◄── call ────────────────────────────────────────┼── to_guest ◄── worker
-//! ```
-//!
-//! Those are ports of kernel devices. A port of either type has a thread of its own for the front door
-//! (`server/frontend.rs`); the control thread only accepts connections. Between userspace ports (`type=macvlan`) the way is:
-//!
-//! ```text
-//!  guest ── kick ─► queue::worker ► pair ► to_switch ► batch ── switch::from_guest
-//!                                                        ├─► to_wire ► lane ► uplink::packet ──► wire
-//!                                                        └─► spread ► deliver ──► sibling's ring
-//!
-//!  wire ──► uplink::packet ► lane ► from_uplink ── switch::from_wire
-//!                                     └─► spread ► deliver (offload repairs) ──► guest's ring
-//! ```
-//!
-//! * [`cli`], [`config`]: what the user typed; what the program needs, with every fault reported.
-//! * [`suggest`]: "did you mean ...?".
-//! * [`print`](mod@print): what to give QEMU, libvirt and cloud-hypervisor.
-//! * [`server`]: the control loop: sockets, the front door, sessions, ports, signals.
-//! * [`device`]: what a front-end negotiates with; the vhost crates' view of our rings.
-//! * [`queue`]: the data plane: guest memory, rings, the two directions, the workers.
-//! * [`switch`]: who gets a frame of a userspace macvlan port; pure, the kernel's rules.
-//! * [`offload`]: checksums and segments in software, for a receiver that does not take a frame as it is.
-//! * [`port`]: the few facts of a port that the data plane needs.
-//! * [`logging`]: lines on standard error that never hold up what wrote them.
-//! * [`port_log`]: the bounded log of a port, for every line that another party can cause.
-//! * [`uplink`]: macvtap devices, netlink, tap queues; packet queues on the parent.
-//! * [`threads`]: starting a thread while tenants are served.
-//! * [`poll`], [`stats`], [`mac`], [`mode`], [`error`]: small things that all of them use.
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`cli`] | what the user typed |
+//! | [`control`] | the event loop, ports, endpoints, parents |
+//! | [`print`](mod@print) | what to give QEMU, libvirt and cloud-hypervisor |
+//! | [`vhost_user`] | messages, the request filter, sessions, what a front-end negotiates with |
+//! | [`datapath`] | a frame's way between rings, taps, siblings and the wire |
+//! | [`worker`] | the threads, and which turn is due |
+//! | [`virtqueue`] | guest memory and rings, device side |
+//! | [`uplink`] | tap queues and packet sockets: I/O only |
+//! | [`host`] | what takes a privilege: netlink, devices, filters |
+//! | [`switch`] | who gets a frame; pure |
+//! | [`offload`] | checksums and segments in software; pure |
+//! | [`config`] | what the program needs, with every error reported |
+//! | [`process`] | log, threads, limits |
+//! | [`net`] | what the specifications say about frames and addresses; pure |
+//! | [`error`], [`suggest`] | errors, "did you mean ...?" |
 //!
 //! docs/architecture.md follows one frame out and one back.
+#![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod cli;
 pub mod config;
-pub mod device;
+pub mod control;
+pub mod datapath;
 pub mod error;
-pub mod logging;
-pub mod mac;
-pub mod mode;
+pub mod host;
+pub mod net;
 pub mod offload;
-pub mod poll;
-pub mod port;
-pub mod port_log;
 pub mod print;
-pub mod queue;
-pub mod server;
-pub mod stats;
+pub mod process;
 pub mod suggest;
 pub mod switch;
-pub mod threads;
 pub mod uplink;
+pub mod vhost_user;
+pub mod virtqueue;
+pub mod worker;
 
 /// Serves the ports until a signal ends it, or with `--one-off` a front-end's leaving.
 ///
 /// # Errors
 /// A port could not be made. Nothing is left behind then.
-pub fn run(config: config::Config) -> error::Result<()> {
-    server::Server::start(config)?.run()
+pub fn run(config: crate::config::Config) -> crate::error::Result<()> {
+    crate::control::server::Server::start(config)?.run()
 }

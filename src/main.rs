@@ -6,12 +6,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use vhost_user_macvtap::cli::typing::{self, Refusal};
-use vhost_user_macvtap::cli::{self, Args, Command, printing};
+use vhost_user_macvtap::cli::typing::Refusal;
+use vhost_user_macvtap::cli::{Args, Command, printing, typing};
+use vhost_user_macvtap::control::identity;
 use vhost_user_macvtap::error::{Error, Result};
-use vhost_user_macvtap::server::{identity, last_holder};
-use vhost_user_macvtap::uplink::guard_mac;
-use vhost_user_macvtap::{config, logging, print};
+use vhost_user_macvtap::host::guardian::guard_mac;
+use vhost_user_macvtap::process::logging;
+use vhost_user_macvtap::vhost_user::last_holder;
+use vhost_user_macvtap::{cli, print};
 
 fn main() -> ExitCode {
     if cli::asks_for_capabilities(std::env::args_os()) {
@@ -45,7 +47,7 @@ fn act(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let printer = args.command.as_ref().map_or(Ok(None), Command::printer);
-    let (config, printer) = both(config::resolve(&args.input()), printer)?;
+    let (config, printer) = both(vhost_user_macvtap::config::resolve(&args.input()), printer)?;
     if args.check {
         identity::check(&config)?;
         return Ok(ExitCode::SUCCESS);

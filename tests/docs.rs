@@ -28,8 +28,8 @@ use common::backend::{Backend, program};
 use common::guest::{Guest, GuestConfig};
 use common::netns::{World, assert_nothing_left, die_with_us, require, wait_until};
 use common::vmm::{QemuOptions, Vmm};
-use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::stats::Drop as DropReason;
+use vhost_user_macvtap::net::counters::DropReason;
+use vhost_user_macvtap::net::mode::Mode;
 
 const NAME: &str = "vhost-user-macvtap";
 

@@ -26,7 +26,7 @@ mod stimuli;
 use judge::{finished, legal, masked, ours};
 use kernel::Kernel;
 use stimuli::{ECN, Shape, TSO4, TSO6, UFO, USO};
-use vhost_user_macvtap::queue::vnet::bit;
+use vhost_user_macvtap::net::vnet_hdr::bit;
 
 /// All sets of {checksum, TSO4, TSO6, ECN, UFO, USO}, as features.
 fn sets() -> impl Iterator<Item = u64> {

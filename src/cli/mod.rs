@@ -7,4 +7,6 @@ mod args;
 pub mod printing;
 pub mod typing;
 
-pub use args::{Args, Command, asks_for_capabilities};
+pub use args::Args;
+pub use args::Command;
+pub use args::asks_for_capabilities;

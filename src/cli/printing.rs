@@ -1,16 +1,16 @@
 //! The printers with the host's answers: which MAC address each port will have.
 //!
 //! The VMM must give the guest the address that the port filters for. The running program finds it in
-//! the same place (`server/port_mac.rs`), so the two cannot differ.
+//! the same place (`control/port_mac.rs`), so the two cannot differ.
 //!
 //! What can go wrong: a passthru port takes its address from a parent that is missing. That is an
 //! error, for every such port.
 
 use crate::config::Config;
+use crate::control::port_mac;
 use crate::error::{Error, Result};
+use crate::host::netlink::Netlink;
 use crate::print::{Printer, ShownPort};
-use crate::server::port_mac;
-use crate::uplink::Netlink;
 
 /// The arguments for all ports, with the MAC addresses that the ports will have.
 ///

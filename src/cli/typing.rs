@@ -14,10 +14,10 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
-use super::args::Args;
-use crate::config;
+use crate::cli::args::Args;
 use crate::error::Error;
-use crate::suggest::{self, FOREIGN_FLAGS, FOREIGN_KEYS};
+use crate::suggest;
+use crate::suggest::{FOREIGN_FLAGS, FOREIGN_KEYS};
 
 /// Why there is nothing to be run.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Refusal>
         let error = match Args::try_parse_from(&words) {
             Ok(args) if faults.is_empty() => return Ok(args),
             Ok(args) => {
-                if certain && let Err(Error::Usage(more)) = config::resolve(&args.input()) {
+                if certain && let Err(Error::Usage(more)) = crate::config::resolve(&args.input()) {
                     faults.extend(more);
                 }
                 break;
@@ -228,7 +228,9 @@ mod tests {
     fn every_wrong_word_is_told_and_the_values_behind_it() {
         let faults = faults("--iface eth0 --sokcet-path /s --mode brigde --colour red --mtuu 12");
         assert_eq!(faults.len(), 4, "{faults:#?}");
-        let faults = self::faults("--iface eth0 --sokcet-path /s --mode brigde --mtuu 12");
+        let faults = crate::cli::typing::tests::faults(
+            "--iface eth0 --sokcet-path /s --mode brigde --mtuu 12",
+        );
         assert_eq!(faults.len(), 5, "{faults:#?}");
         assert!(faults[3].starts_with("--mode brigde: ") && faults[4].starts_with("--mtu 12: "));
     }

@@ -7,13 +7,15 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use super::access::SocketAccess;
-use super::derived::derived_name;
-use super::layer::Layer;
-use super::port_config::{Guard, Kind, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket};
-use super::raw_options::RawOptions;
-use super::setting::Setting;
-use crate::mode::Mode;
+use crate::config::access::SocketAccess;
+use crate::config::derived::derived_name;
+use crate::config::layer::Layer;
+use crate::config::port_config::{
+    Guard, Kind, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket,
+};
+use crate::config::raw_options::RawOptions;
+use crate::config::setting::Setting;
+use crate::net::mode::Mode;
 
 /// A port on its way to a [`PortConfig`]: where it was named, and what all layers say.
 pub struct PortDraft {

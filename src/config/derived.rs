@@ -13,8 +13,8 @@ use std::sync::OnceLock;
 
 use siphasher::sip::SipHasher24;
 
-use super::port_config::Socket;
-use crate::mac::Mac;
+use crate::config::port_config::Socket;
+use crate::net::mac::Mac;
 
 /// "vhost-user" and "macvtap", nothing secret: they only keep our values apart from others'.
 const KEYS: (u64, u64) = (0x7668_6f73_742d_7573, 0x6572_6d61_6376_7470);

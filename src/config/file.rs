@@ -10,7 +10,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use super::raw_options::{RawOptions, Source, known_key, meant_key};
+use crate::config::raw_options::{RawOptions, Source, known_key, meant_key};
 use crate::suggest;
 
 /// What a file says.

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use super::raw_options::{RawOptions, Source};
+use crate::config::raw_options::{RawOptions, Source};
 
 /// What is to be resolved.
 #[derive(Clone, Debug)]

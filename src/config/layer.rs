@@ -7,13 +7,15 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::access::{self, Account};
-use super::port_config::{Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, ReservedGroups};
-use super::raw_options::RawOptions;
-use super::setting::Setting;
-use super::size;
-use crate::mac::Mac;
-use crate::mode::Mode;
+use crate::config::access::Account;
+use crate::config::port_config::{
+    Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, ReservedGroups,
+};
+use crate::config::raw_options::RawOptions;
+use crate::config::setting::Setting;
+use crate::config::{access, size};
+use crate::net::mac::Mac;
+use crate::net::mode::Mode;
 use crate::suggest::{FOREIGN_VALUES, plain, question};
 
 /// A Unix socket address holds 108 bytes, the last of which is the terminating zero.

@@ -24,12 +24,24 @@ mod resolve;
 mod setting;
 pub mod size;
 
-pub use access::{Account, SocketAccess};
-pub use derived::{auto_mac, derived_name, machine_id};
+pub use access::Account;
+pub use access::SocketAccess;
+pub use derived::auto_mac;
+pub use derived::derived_name;
+pub use derived::machine_id;
 pub use input::Input;
-pub use port_config::{
-    Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket,
-};
-pub use process::{Config, DEFAULT_BUSY_POLL, Workers};
-pub use raw_options::{KEYS, RawOptions, Source};
+pub use port_config::Guard;
+pub use port_config::Kind;
+pub use port_config::MAX_QUEUE_PAIRS;
+pub use port_config::MacChanges;
+pub use port_config::MacChoice;
+pub use port_config::PortConfig;
+pub use port_config::ReservedGroups;
+pub use port_config::Socket;
+pub use process::Config;
+pub use process::DEFAULT_BUSY_POLL;
+pub use process::Workers;
+pub use raw_options::KEYS;
+pub use raw_options::RawOptions;
+pub use raw_options::Source;
 pub use resolve::resolve;

@@ -7,9 +7,9 @@
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
-use super::access::SocketAccess;
-use crate::mac::Mac;
-use crate::mode::Mode;
+use crate::config::access::SocketAccess;
+use crate::net::mac::Mac;
+use crate::net::mode::Mode;
 
 /// Largest number of queue pairs of a port: the crate's kick masks and QEMU's own limits allow 64 rings.
 pub const MAX_QUEUE_PAIRS: u16 = 32;

@@ -4,7 +4,7 @@
 //! (A socket path with one can be given by `--socket-path` or in a file.) Every faulty piece is
 //! reported, and the rest is still read, so that one typing error does not hide the next.
 
-use super::raw_options::{RawOptions, Source, known_key, meant_key};
+use crate::config::raw_options::{RawOptions, Source, known_key, meant_key};
 
 /// Reads the n-th `--port` (from 1).
 pub fn read(number: usize, text: &str, faults: &mut Vec<String>) -> RawOptions {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::port_config::PortConfig;
+use crate::config::port_config::PortConfig;
 
 /// How long a worker looks for more frames before it sleeps, unless the user gives another time. A
 /// wake-up costs some microseconds; the frames of a connection in full swing come closer together.

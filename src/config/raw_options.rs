@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::suggest::{self, FOREIGN_KEYS};
+use crate::suggest;
+use crate::suggest::FOREIGN_KEYS;
 
 /// The keys of a port, in the order in which messages list them.
 pub const KEYS: [&str; 19] = [

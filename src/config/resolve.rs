@@ -7,16 +7,16 @@
 
 use std::time::Duration;
 
-use super::check::{self, PortDraft};
-use super::input::Input;
-use super::layer::Layer;
-use super::log_level::{LOG_LEVELS, level_of};
-use super::process::{Config, DEFAULT_BUSY_POLL, Workers};
-use super::raw_options::RawOptions;
-use super::setting::Setting;
-use super::{file, port_key};
+use crate::config::check::PortDraft;
+use crate::config::input::Input;
+use crate::config::layer::Layer;
+use crate::config::log_level::{LOG_LEVELS, level_of};
+use crate::config::process::{Config, DEFAULT_BUSY_POLL, Workers};
+use crate::config::raw_options::RawOptions;
+use crate::config::setting::Setting;
+use crate::config::{check, file, port_key};
 use crate::error::{Error, Result};
-use crate::mode::Mode;
+use crate::net::mode::Mode;
 use crate::suggest;
 
 /// The configuration that the arguments (and the file they name) ask for.

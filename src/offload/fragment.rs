@@ -14,22 +14,22 @@
 //! every offset is too large by their length for each fragment before it; and destination options
 //! behind a routing header are copied into all fragments.
 
-use super::head::Head;
-use super::packet::{FRAGMENT, Packet, Version, be16};
-use super::repair::Emit;
-use super::segment::Cut;
-use super::sum;
+use crate::net::checksum;
+use crate::offload::head::HeaderBuf;
+use crate::offload::packet::{FRAGMENT, Packet, Version, be16};
+use crate::offload::repair::Emit;
+use crate::offload::segment::Cut;
 
 /// The payload of every fragment but the last, in bytes: the largest multiple of 8 that `size` allows.
-pub(super) fn piece(size: usize) -> usize {
+pub(crate) fn piece(size: usize) -> usize {
     size & !7
 }
 
 /// Completes the checksum of the UDP datagram in `frame` from the pseudo-header's sum.
-pub(super) fn complete(frame: &mut [u8], packet: &Packet, pseudo: u16) -> Option<()> {
+pub(crate) fn complete(frame: &mut [u8], packet: &Packet, pseudo: u16) -> Option<()> {
     let datagram = frame.get_mut(packet.l4..packet.end)?;
     datagram.get_mut(6..8)?.copy_from_slice(&pseudo.to_be_bytes());
-    let checksum = match !sum::sum(datagram) {
+    let checksum = match !checksum::sum(datagram) {
         0 => 0xffff,
         checksum => checksum,
     };
@@ -39,10 +39,10 @@ pub(super) fn complete(frame: &mut [u8], packet: &Packet, pseudo: u16) -> Option
 
 /// Hands over the fragments; their number, or None (before the first of them) when the headers are
 /// too long.
-pub(super) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
+pub(crate) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
     let packet = &cut.packet;
     let payload = cut.frame.get(packet.fragment..packet.end)?;
-    let mut head = Head::copy(cut.frame.get(..packet.fragment)?)?;
+    let mut head = HeaderBuf::copy(cut.frame.get(..packet.fragment)?)?;
     let place = match packet.version {
         Version::V4 => packet.ip + 6,
         Version::V6 => {

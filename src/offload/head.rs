@@ -7,22 +7,22 @@
 //! The offsets that are written come from a [`Packet`], so they lie inside. A write outside would be
 //! an error of this program; it is left out rather than made a panic.
 
-use super::packet::{IPV6, Packet, Version, be16};
-use super::sum;
+use crate::net::checksum;
+use crate::offload::packet::{IPV6, Packet, Version, be16};
 
 /// Room for the headers of one frame, in bytes.
 pub const HEAD: usize = 512;
 
 /// The headers of one frame.
-pub(super) struct Head {
+pub(crate) struct HeaderBuf {
     room: [u8; HEAD],
     length: usize,
 }
 
-impl Head {
+impl HeaderBuf {
     /// Room with `bytes` in it; None when they are too many.
-    pub fn copy(bytes: &[u8]) -> Option<Head> {
-        let mut head = Head { room: [0; HEAD], length: bytes.len() };
+    pub fn copy(bytes: &[u8]) -> Option<HeaderBuf> {
+        let mut head = HeaderBuf { room: [0; HEAD], length: bytes.len() };
         head.room.get_mut(..bytes.len())?.copy_from_slice(bytes);
         Some(head)
     }
@@ -76,7 +76,7 @@ impl Head {
                 self.put16(packet.ip + 2, word(total));
                 self.put16(packet.ip + 10, 0);
                 let header = self.room.get(packet.ip..packet.l4).unwrap_or_default();
-                self.put16(packet.ip + 10, !sum::sum(header));
+                self.put16(packet.ip + 10, !checksum::sum(header));
             }
         }
     }

@@ -17,25 +17,32 @@
 //! | `fragment` | IP fragmentation of one UDP datagram (UFO) |
 //! | `sum` | the Internet checksum |
 //!
-//! For every frame, [`need`] looks at the header alone. What needs nothing goes on with [`pass`]; the
-//! rest, in a copy of our own, through [`repair`]. Nothing here allocates or has a state.
+//! For every frame, [`need()`] looks at the header alone. What needs nothing goes on with [`pass`]; the
+//! rest, in a copy of our own, through [`repair()`]. Nothing here allocates or has a state.
 //!
 //! What can go wrong: header and frame may contradict each other, and either may be a trap. A frame
 //! that needs nothing is not looked into: its receiver asked for offloads and has to judge them, as it
 //! has with any device. A frame that is to be cut is checked whole before the first piece leaves. One
 //! with a tiny size would become very many: [`MOST`] pieces are the end.
 
-mod fragment;
-mod head;
-mod need;
-mod packet;
-mod repair;
-mod segment;
-mod sum;
+pub mod fragment;
+pub mod head;
+pub mod need;
+pub mod packet;
+pub mod repair;
+pub mod segment;
 
 pub use head::HEAD;
-pub use need::{Accepts, Need, mark_length, need, pass, pass_words};
-pub use repair::{Emit, MOST, Unrepairable, repair};
+pub use need::Accepts;
+pub use need::Need;
+pub use need::mark_length;
+pub use need::need;
+pub use need::pass;
+pub use need::pass_words;
+pub use repair::Emit;
+pub use repair::MOST;
+pub use repair::Unrepairable;
+pub use repair::repair;
 
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,11 @@
 //! What can go wrong: UDP segmentation does not say whether it is of IPv4 or IPv6, while a receiver
 //! may take one of them. It then needs the look into the frame, which the repair takes.
 
-use super::packet::Version;
-use crate::queue::vnet::{
+use crate::net::vnet_hdr::{
     F_DATA_VALID, F_NEEDS_CSUM, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4,
     HEADER, NUM_BUFFERS, bit, has,
 };
+use crate::offload::packet::Version;
 
 /// What a receiver takes undone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Accepts {
     /// Everything that virtio 1.2 knows.
     pub const ALL: Accepts = Accepts(0x7f);
 
-    pub(super) const CSUM: Accepts = Accepts(1);
+    pub(crate) const CSUM: Accepts = Accepts(1);
     const TSO4: Accepts = Accepts(2);
     const TSO6: Accepts = Accepts(4);
     const ECN: Accepts = Accepts(8);
@@ -55,7 +55,7 @@ impl Accepts {
         .fold(Accepts::CSUM, |all, (_, one)| all.and(one))
     }
 
-    /// The part of it that makes a difference to a frame with this header: [`super::repair`] makes the same of
+    /// The part of it that makes a difference to a frame with this header: [`repair()`](crate::offload::repair()) makes the same of
     /// it for two receivers that have this in common.
     pub fn distinguished(self, header: &[u8; HEADER]) -> Accepts {
         let csum = Accepts(self.0 & Accepts::CSUM.0);
@@ -72,7 +72,7 @@ impl Accepts {
     }
 
     /// Whether all of `other` is taken.
-    pub(super) const fn all_of(self, other: Accepts) -> bool {
+    pub(crate) const fn all_of(self, other: Accepts) -> bool {
         self.0 & other.0 == other.0
     }
 }
@@ -90,7 +90,7 @@ pub enum Need {
 
 /// The header's fields.
 #[derive(Clone, Copy)]
-pub(super) struct Fields {
+pub(crate) struct Fields {
     pub flags: u8,
     pub gso: u8,
     pub size: u16,
@@ -182,7 +182,7 @@ pub fn need(header: &[u8; HEADER], accepts: Accepts) -> Need {
     }
 }
 
-/// The header as the receiver may see it when [`need`] says `Nothing`. A checksum to complete and a
+/// The header as the receiver may see it when [`need()`] says `Nothing`. A checksum to complete and a
 /// segmentation stay as they are, "data valid" goes to those who know checksums and have none to
 /// complete; everything else becomes 0, also `num_buffers`, which whoever fills the buffers sets.
 #[inline]

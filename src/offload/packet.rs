@@ -15,18 +15,17 @@
 //! destination options that follow a routing header, else in front of UDP (RFC 8200, section 4.5).
 //!
 //! What can go wrong: a chain of many tiny extension headers makes the walk long. It ends with the
-//! room for headers, [`super::HEAD`].
+//! room for headers, [`crate::offload::HEAD`].
 
-use super::sum;
-use crate::queue::vnet::ETHERNET;
-use crate::switch::vlan;
+use crate::net::vnet_hdr::ETHERNET;
+use crate::net::{checksum, vlan};
 
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
 /// Next header: fragment (RFC 8200, section 4.5).
-pub(super) const FRAGMENT: u8 = 44;
+pub(crate) const FRAGMENT: u8 = 44;
 /// Length of an IPv6 header, in bytes.
-pub(super) const IPV6: usize = 40;
+pub(crate) const IPV6: usize = 40;
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -34,14 +33,14 @@ const DESTINATION: u8 = 60;
 
 /// The version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Version {
+pub(crate) enum Version {
     V4,
     V6,
 }
 
 /// Offsets into a frame, in bytes; each is at most the frame's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Packet {
+pub(crate) struct Packet {
     pub version: Version,
     /// Where the IP header begins.
     pub ip: usize,
@@ -85,7 +84,7 @@ impl Packet {
     /// The length of TCP or UDP with what it carries, as a part of a sum: it may have 17 bits.
     pub fn length(&self) -> u16 {
         let length = self.end.saturating_sub(self.l4);
-        sum::add((length >> 16) as u16, length as u16)
+        checksum::add((length >> 16) as u16, length as u16)
     }
 
     /// The sum of the pseudo-header from the addresses in the IP header (RFC 9293, section 3.1; RFC
@@ -96,13 +95,13 @@ impl Packet {
             Version::V6 => (8, 32),
         };
         let addresses = frame.get(self.ip..).and_then(|ip| ip.get(from..)?.get(..length));
-        let rest = sum::add(u16::from(self.protocol), self.length());
-        sum::add(sum::sum(addresses.unwrap_or_default()), rest)
+        let rest = checksum::add(u16::from(self.protocol), self.length());
+        checksum::add(checksum::sum(addresses.unwrap_or_default()), rest)
     }
 }
 
 /// The big-endian word at `at`.
-pub(super) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|word| u16::from_be_bytes(*word))
 }
 
@@ -149,7 +148,7 @@ fn ipv6(frame: &[u8], ip: usize) -> Option<Packet> {
         let length = (usize::from(*header.get(1)?) + 1) * 8;
         (protocol, next) = (*header.first()?, at);
         at += length;
-        if at > end || at > super::HEAD {
+        if at > end || at > crate::offload::HEAD {
             return None;
         }
     }

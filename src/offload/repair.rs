@@ -7,18 +7,21 @@
 //! What can go wrong: the checksum that is completed without cutting is not looked into at all, as
 //! the kernel does not: `csum_start` may lie anywhere in the frame, and the result is the sender's.
 
-use super::need::{Accepts, Fields, Need, need, pass};
-use super::packet::{Packet, TCP, UDP, Version, be16};
-use super::segment::{self, Cut};
-use super::{fragment, sum};
-use crate::queue::vnet::{ETHERNET, F_NEEDS_CSUM, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, HEADER};
+use crate::net::checksum;
+use crate::net::vnet_hdr::{
+    ETHERNET, F_NEEDS_CSUM, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, HEADER,
+};
+use crate::offload::need::{Accepts, Fields, Need, need, pass};
+use crate::offload::packet::{Packet, TCP, UDP, Version, be16};
+use crate::offload::segment::Cut;
+use crate::offload::{fragment, segment};
 
 /// Most frames that one is cut into. 64 KiB in pieces of 32 bytes, below any sender's least segment
 /// (Linux: 48 bytes, `net.ipv4.tcp_min_snd_mss`). The kernel's own bound for USO is 128.
 pub const MOST: usize = 2048;
 
 /// What [`repair`] calls for each frame: the header that the receiver sees, then the frame in two
-/// parts, of which the first has at most [`HEAD`](super::HEAD) bytes.
+/// parts, of which the first has at most [`HEAD`](crate::offload::HEAD) bytes.
 pub type Emit<'a> = dyn FnMut(&[u8; HEADER], &[u8], &[u8]) + 'a;
 
 /// Why a frame cannot be repaired.
@@ -28,7 +31,7 @@ pub enum Unrepairable {
     Header,
     /// The frame is not what the header says, or its own lengths do not fit one another.
     Packet,
-    /// Its headers have more than [`HEAD`](super::HEAD) bytes.
+    /// Its headers have more than [`HEAD`](crate::offload::HEAD) bytes.
     Chain,
     /// It would become more frames than may be.
     Pieces,
@@ -38,7 +41,7 @@ pub enum Unrepairable {
 /// a receiver takes, at most `most`, hands them to `emit` in order and returns their number, at least 1.
 ///
 /// Their second parts together are no longer than the frame; each has a first part of its own, of at
-/// most [`HEAD`](super::HEAD) bytes.
+/// most [`HEAD`](crate::offload::HEAD) bytes.
 ///
 /// # Errors
 /// The frame is beyond repair. Nothing was emitted then; the frame may have been changed.
@@ -82,7 +85,7 @@ fn plain(
         return Err(Unrepairable::Header);
     }
     let covered = frame.get_mut(usize::from(fields.start)..).ok_or(Unrepairable::Packet)?;
-    let checksum = match !sum::sum(covered) {
+    let checksum = match !checksum::sum(covered) {
         0 => 0xffff,
         checksum => checksum,
     };

@@ -14,18 +14,18 @@
 //! What can go wrong: a TCP sum of 0 stays 0, as in the kernel's segments (both zeros are right), while
 //! UDP's must become 0xffff: 0 would mean "none" (RFC 768).
 
-use super::head::Head;
-use super::need::Fields;
-use super::packet::{Packet, TCP, Version};
-use super::repair::Emit;
-use super::sum;
+use crate::net::checksum;
+use crate::offload::head::HeaderBuf;
+use crate::offload::need::Fields;
+use crate::offload::packet::{Packet, TCP, Version};
+use crate::offload::repair::Emit;
 
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
 /// A frame that has been checked, and how it is to be cut.
-pub(super) struct Cut<'a> {
+pub(crate) struct Cut<'a> {
     pub frame: &'a [u8],
     pub packet: Packet,
     /// The pseudo-header's sum for the whole, and the length that it holds.
@@ -39,9 +39,9 @@ pub(super) struct Cut<'a> {
 
 /// Hands over the pieces; their number, or None (before the first of them) when the headers are too
 /// long.
-pub(super) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
+pub(crate) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
     let Packet { protocol, l4, data, end, .. } = cut.packet;
-    let mut head = Head::copy(cut.frame.get(..data)?)?;
+    let mut head = HeaderBuf::copy(cut.frame.get(..data)?)?;
     let payload = cut.frame.get(data..end)?;
     let field = l4 + cut.packet.checksum();
     let header = if cut.partial {
@@ -70,10 +70,10 @@ pub(super) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
             head.put16(cut.packet.ip + 4, id);
         }
         head.fit(&cut.packet, piece.len());
-        let start = sum::replaced(cut.pseudo, cut.length, length);
+        let start = checksum::replaced(cut.pseudo, cut.length, length);
         head.put16(field, start);
         if !cut.partial {
-            let checksum = !sum::add(sum::sum(head.from(l4)), sum::sum(piece));
+            let checksum = !checksum::add(checksum::sum(head.from(l4)), checksum::sum(piece));
             let none = protocol != TCP && checksum == 0;
             head.put16(field, if none { 0xffff } else { checksum });
         }

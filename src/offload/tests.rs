@@ -1,10 +1,10 @@
 //! The rules that need no kernel: who takes what, headers as they pass, refusals, and no lie panics.
 //! That the bytes are right is shown by tests/offload.rs.
 
-use super::need::Fields;
-use super::packet::{Packet, TCP, UDP};
 use super::*;
-use crate::queue::vnet::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, HEADER, bit};
+use crate::net::vnet_hdr::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, HEADER, bit};
+use crate::offload::need::Fields;
+use crate::offload::packet::{Packet, TCP, UDP};
 use proptest::prelude::*;
 
 fn bits(numbers: &[u32]) -> u64 {
@@ -168,7 +168,7 @@ fn bug_b2_a_wrong_udp_length_is_put_right_for_every_receiver() {
         let mut frame = good.clone();
         frame[38..40].copy_from_slice(&told.to_be_bytes());
         let pseudo = u16::from_be_bytes([good[40], good[41]]);
-        let pseudo = crate::offload::sum::replaced(pseudo, 3508, told);
+        let pseudo = crate::net::checksum::replaced(pseudo, 3508, told);
         frame[40..42].copy_from_slice(&pseudo.to_be_bytes());
         assert_eq!(repaired(&uso, &frame, Accepts::NONE).unwrap(), right, "{told}");
         let mut marked = uso;

@@ -6,9 +6,9 @@
 //!
 //! `vhost_mode` is the VMM's end: `client` connects to us (and is the default), `server` listens.
 
-use super::shell::{lines, quoted};
-use super::shown_port::{RING_SIZE, ShownPort};
 use crate::error::{Error, Result};
+use crate::print::shell::{lines, quoted};
+use crate::print::shown_port::{RING_SIZE, ShownPort};
 
 /// Guest memory: an example value that the user will change.
 const MEMORY: &str = "1G";

@@ -5,8 +5,8 @@
 //! is the VMM's end: `client` when we listen, which is also what libvirt advises, because with
 //! `server` the domain's start waits for us.
 
-use super::shown_port::{RING_SIZE, ShownPort};
 use crate::error::{Error, Result};
+use crate::print::shown_port::{RING_SIZE, ShownPort};
 
 const MEMORY: &str = "\
 <!-- directly in <domain>, once: guest memory that the back-end can map -->

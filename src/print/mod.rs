@@ -15,6 +15,7 @@ mod qemu;
 mod shell;
 mod shown_port;
 
-pub use printer::{Printer, capabilities_json};
+pub use printer::Printer;
+pub use printer::capabilities_json;
 pub use qemu::Qemu;
 pub use shown_port::ShownPort;

@@ -1,10 +1,10 @@
 //! Whose arguments are printed, and what all printers share.
 
-use super::qemu::Qemu;
-use super::shown_port::ShownPort;
-use super::{cloud_hypervisor, libvirt};
 use crate::config::{Config, Socket};
 use crate::error::{Error, Result};
+use crate::print::qemu::Qemu;
+use crate::print::shown_port::ShownPort;
+use crate::print::{cloud_hypervisor, libvirt};
 
 /// Whose arguments to print.
 #[derive(Clone, Debug, PartialEq, Eq)]

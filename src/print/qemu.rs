@@ -23,10 +23,10 @@ mod probe;
 
 use std::path::{Path, PathBuf};
 
-use probe::Reconnect;
+use crate::print::qemu::probe::Reconnect;
 
-use super::shell::{lines, quoted};
-use super::shown_port::{RING_SIZE, ShownPort};
+use crate::print::shell::{lines, quoted};
+use crate::print::shown_port::{RING_SIZE, ShownPort};
 
 /// Guest memory unless the user gives a size: an example, which a note says.
 const MEMORY: &str = "1G";
@@ -72,7 +72,7 @@ impl Qemu {
     /// Asks it which words it takes. One that is not there, or does not answer within some seconds, is
     /// no error: the arguments fit most versions then, and the note says why.
     pub fn ask(&mut self) {
-        self.known = match probe::ask(self.binary.as_deref()) {
+        self.known = match crate::print::qemu::probe::ask(self.binary.as_deref()) {
             Ok(answer) => {
                 self.reconnect = answer.reconnect;
                 Known::Version(answer.name, answer.version)

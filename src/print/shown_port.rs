@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::{PortConfig, Socket};
-use crate::mac::Mac;
+use crate::net::mac::Mac;
 
 /// Ring size to ask for: the largest that QEMU takes, and the one that saves most wake-ups.
 pub(super) const RING_SIZE: u16 = 1024;

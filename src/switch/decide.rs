@@ -8,9 +8,10 @@
 //! of who is meant; [`Table::select`] walks it port by port, asking the groups of each. So a verdict
 //! stays a few words, whatever the number of ports, and the caller decides when the walk takes place.
 
-use super::table::{NOBODY, Sender};
-use super::{Head, PortId, Receivers, Rules, Table, Verdict, Why};
-use crate::mode::Mode;
+use crate::net::ethernet::EthernetHeader;
+use crate::net::mode::Mode;
+use crate::switch::table::{NOBODY, Sender};
+use crate::switch::{PortId, Receivers, Rules, Table, Verdict, Why};
 
 /// Ethernet header and one VLAN tag on top of the MTU (`is_skb_forwardable`).
 const OVERHEAD: u32 = 14 + 4;
@@ -61,7 +62,13 @@ impl Modes {
 /// `len` is its length in bytes from the Ethernet header on, `gso` says that it is to be segmented and
 /// therefore not measured. `head.src` is not judged: whether a guest may use that address has been
 /// decided before. Nor is it asked whether the sender is up: it sends, and the table may not know yet.
-pub fn from_guest(table: &Table, from: PortId, head: &Head, len: usize, gso: bool) -> Verdict {
+pub fn from_guest(
+    table: &Table,
+    from: PortId,
+    head: &EthernetHeader,
+    len: usize,
+    gso: bool,
+) -> Verdict {
     let Some(sender) = table.port(from) else { return Verdict::nobody(Why::NoPort) };
     let wire = table.parent().up;
     // A macvlan has no carrier when its parent has none, and then not even siblings hear it.
@@ -111,7 +118,7 @@ pub fn from_guest(table: &Table, from: PortId, head: &Head, len: usize, gso: boo
 ///
 /// The host's own stack sees every such frame, whatever the verdict; to keep it away (as the kernel
 /// does in mode `passthru`) is not a decision about ports.
-pub fn from_wire(table: &Table, head: &Head) -> Verdict {
+pub fn from_wire(table: &Table, head: &EthernetHeader) -> Verdict {
     let listed = table.sender(head.src);
     let mut to = Selection::to_listed(listed);
     to.origin = table.find(head.src).unwrap_or(NOBODY);
@@ -187,7 +194,7 @@ impl Table {
     pub fn select<'a>(
         &'a self,
         selection: Selection,
-        head: &Head,
+        head: &EthernetHeader,
     ) -> impl Iterator<Item = PortId> + use<'a> {
         let head = *head;
         let flooded = Mode::ALL
@@ -204,7 +211,7 @@ impl Table {
     }
 
     /// Whether a flooded frame reaches this port.
-    fn hears(&self, id: PortId, selection: Selection, head: &Head) -> bool {
+    fn hears(&self, id: PortId, selection: Selection, head: &EthernetHeader) -> bool {
         let Some(rules) = self.port(id) else { return false };
         let both_compat = rules.compat && self.port(selection.origin).is_some_and(|o| o.compat);
         if selection.local && !both_compat && head.is_reserved() {
@@ -222,7 +229,7 @@ impl Table {
     }
 
     /// Whether a frame of a sender that this port lists reaches it.
-    fn hears_its_source(&self, id: PortId, selection: Selection, head: &Head) -> bool {
+    fn hears_its_source(&self, id: PortId, selection: Selection, head: &EthernetHeader) -> bool {
         let Some(rules) = self.port(id) else { return false };
         let own = id == selection.origin && head.dst.is_group();
         let refused = !rules.reserved && head.is_reserved();
@@ -243,5 +250,4 @@ fn has_mode(table: &Table, id: PortId, mode: Mode) -> bool {
 }
 
 #[cfg(test)]
-#[path = "decide_tests.rs"]
 mod tests;

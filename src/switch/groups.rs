@@ -22,8 +22,8 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::group::Group;
-use crate::mac::Mac;
+use crate::net::group::Group;
+use crate::net::mac::Mac;
 
 /// All IPv4 and all IPv6 hosts: the two groups that the kernel joins on every interface that is up.
 const ALL_HOSTS: [Mac; 2] = [Mac([0x01, 0, 0x5e, 0, 0, 1]), Mac([0x33, 0x33, 0, 0, 0, 1])];

@@ -15,8 +15,8 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
-use super::PortId;
-use crate::mac::Mac;
+use crate::net::mac::Mac;
+use crate::switch::PortId;
 
 /// Slots of the smallest table: eight cache lines.
 const LEAST: usize = 64;

@@ -71,80 +71,29 @@
 //! joined, not those besides that share a hash value, and the first half of 5 holds for it too. And
 //! no port ever gets a frame twice, which the kernel does to a source port that lists its own address.
 
-mod decide;
-mod group;
-mod groups;
-mod guard;
-mod head;
-mod lookup;
+pub mod decide;
+pub mod groups;
+pub mod link_control;
+pub mod lookup;
 #[cfg(test)]
 mod model;
-mod snoop;
-mod stations;
-mod table;
-pub mod vlan;
+pub mod snoop;
+pub mod stations;
+pub mod table;
+pub mod verdict;
 
-pub use decide::{Selection, from_guest, from_wire};
-pub use group::Group;
+pub use decide::Selection;
+pub use decide::from_guest;
+pub use decide::from_wire;
 pub use groups::Groups;
-pub use guard::{LOOK, is_link_control, may_be_link_control};
-pub use head::Head;
-pub use snoop::{Membership, memberships, worth_a_look};
+pub use link_control::LOOK;
+pub use link_control::is_link_control;
+pub use link_control::may_be_link_control;
+pub use snoop::Membership;
+pub use snoop::memberships;
+pub use snoop::worth_a_look;
 pub use stations::Stations;
-pub use table::{ParentFacts, Rules, Table};
-
-/// A port's place in its [`Table`].
-pub type PortId = u16;
-
-/// What becomes of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// It leaves through the parent. Never for a frame that came from there.
-    pub wire: bool,
-    /// The ports that get it.
-    pub to: Receivers,
-    /// When it goes nowhere: why. A flood may turn out to reach nobody without this being set.
-    pub why: Option<Why>,
-}
-
-/// The ports that get a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Receivers {
-    /// None.
-    None,
-    /// This one. It may be the sender itself.
-    One(PortId),
-    /// Those that [`Table::select`] lists; perhaps none.
-    Many(Selection),
-}
-
-/// Why nobody gets a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The sender is not in this table.
-    NoPort,
-    /// The passthru port that alone could get it is down.
-    Down,
-    /// It is longer than the parent's MTU allows, between two ports that behave as the kernel's.
-    TooLong,
-    /// There is no wire to send it on, and no sibling that it is for.
-    NoCarrier,
-    /// It is for no port: the ordinary case of a frame from the wire.
-    NotOurs,
-    /// It came back to its sender.
-    Reflected,
-    /// Sender or receiver is private.
-    Isolated,
-    /// A source port has reserved it for itself (`nodst`) and is down.
-    Taken,
-}
-
-impl Verdict {
-    fn nobody(why: Why) -> Verdict {
-        Verdict { wire: false, to: Receivers::None, why: Some(why) }
-    }
-
-    fn wire(to: Receivers) -> Verdict {
-        Verdict { wire: true, to, why: None }
-    }
-}
+pub use table::ParentFacts;
+pub use table::Rules;
+pub use table::Table;
+pub use verdict::{PortId, Receivers, Verdict, Why};

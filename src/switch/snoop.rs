@@ -14,8 +14,9 @@
 //! Groups are told with the VLAN of the report (`group.rs`). Sources are beyond a MAC filter: a group with any
 //! wanted source is joined.
 
-use super::vlan;
-use super::{Group, Head};
+use crate::net::ethernet::EthernetHeader;
+use crate::net::group::Group;
+use crate::net::vlan;
 
 /// Most records read of one report. A report of 1500 bytes has room for 183.
 const RECORDS: usize = 256;
@@ -39,7 +40,7 @@ pub enum Membership {
 /// Whether a frame may be a report at all: cheap, and false for nearly every frame. Reports go to
 /// the group itself or to a well-known one, always by multicast.
 #[inline]
-pub fn worth_a_look(head: &Head) -> bool {
+pub fn worth_a_look(head: &EthernetHeader) -> bool {
     let [a, b, c, ..] = head.dst.0;
     let multicast = (a, b) == (0x33, 0x33) || (a, b, c) == (0x01, 0x00, 0x5e);
     multicast && (matches!(head.ethertype, IPV4 | IPV6) || head.is_tagged())
@@ -181,5 +182,4 @@ fn ipv6_group(vlan: Option<u16>, group: &[u8; 16]) -> Option<Group> {
 }
 
 #[cfg(test)]
-#[path = "snoop_tests.rs"]
 mod tests;

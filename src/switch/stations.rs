@@ -6,7 +6,7 @@
 //!
 //! The table costs the data path next to nothing: only frames that reach a guest are looked at, and of four
 //! full batches of them one source is noted, of a small batch all. A machine that talks at all gets in soon; the default gateway is also looked for among the host's
-//! neighbours (`uplink/neighbours.rs`).
+//! neighbours (`host/neighbours.rs`).
 //!
 //! It is bounded: [`SETS`] sets of [`WAYS`] addresses. A flood of random sources on the LAN must not push the
 //! real machines out. An address that was heard in two different seconds is therefore confirmed, and gives
@@ -26,7 +26,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::mac::Mac;
+use crate::net::mac::Mac;
 
 const SETS: usize = 256;
 const WAYS: usize = 4;
@@ -42,11 +42,11 @@ const SECONDS: u64 = 0x7fff;
 
 /// One slot: 48 bits of address, 15 of seconds, 1 for "confirmed". Zero is empty: no machine has that address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Slot(u64);
+struct StationSlot(u64);
 
-impl Slot {
-    fn new(mac: Mac, seconds: u64, confirmed: bool) -> Slot {
-        Slot(mac.to_u64() << STAMP | (seconds & SECONDS) << 1 | u64::from(confirmed))
+impl StationSlot {
+    fn new(mac: Mac, seconds: u64, confirmed: bool) -> StationSlot {
+        StationSlot(mac.to_u64() << STAMP | (seconds & SECONDS) << 1 | u64::from(confirmed))
     }
 
     fn mac(self) -> u64 {
@@ -101,13 +101,13 @@ impl Stations {
         let set = self.set(mac);
         let mut victim: Option<(&AtomicU64, (bool, u64))> = None;
         for cell in set {
-            let slot = Slot(cell.load(Ordering::Relaxed));
+            let slot = StationSlot(cell.load(Ordering::Relaxed));
             if slot.mac() == number {
                 let age = slot.age(now);
                 if age > 0 {
                     // Heard again in another second. A random source is not.
                     let confirmed = age <= CONFIRMED || slot.is_confirmed();
-                    cell.store(Slot::new(mac, now, confirmed).0, Ordering::Relaxed);
+                    cell.store(StationSlot::new(mac, now, confirmed).0, Ordering::Relaxed);
                 }
                 return;
             }
@@ -122,7 +122,7 @@ impl Stations {
             }
         }
         if let Some((cell, _)) = victim {
-            cell.store(Slot::new(mac, now, false).0, Ordering::Relaxed);
+            cell.store(StationSlot::new(mac, now, false).0, Ordering::Relaxed);
         }
     }
 
@@ -132,7 +132,7 @@ impl Stations {
         // An empty slot looks like the zero address.
         mac.is_station()
             && self.set(mac).iter().any(|cell| {
-                let slot = Slot(cell.load(Ordering::Relaxed));
+                let slot = StationSlot(cell.load(Ordering::Relaxed));
                 slot.mac() == number && slot.age(now) < HOLD.as_secs()
             })
     }

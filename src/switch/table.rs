@@ -16,13 +16,13 @@
 
 use std::sync::Arc;
 
-use super::lookup::Lookup;
-use super::{Groups, PortId};
-use crate::mac::Mac;
-use crate::mode::Mode;
+use crate::net::mac::Mac;
+use crate::net::mode::Mode;
+use crate::switch::lookup::Lookup;
+use crate::switch::{Groups, PortId};
 
 /// What stands for "no port" where an option would need more room. A table holds no port of this number.
-pub(super) const NOBODY: PortId = PortId::MAX;
+pub(crate) const NOBODY: PortId = PortId::MAX;
 
 /// What the switch must know of one port.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct Rules {
     pub sources: Vec<Mac>,
     /// Mode `source`: nobody else gets the frames of these senders (`MACVLAN_FLAG_NODST`).
     pub nodst: bool,
-    /// It gets frames from the wire to reserved groups ([`Head::is_reserved`](super::Head::is_reserved)). Compat ports
+    /// It gets frames from the wire to reserved groups ([`Head::is_reserved`](crate::net::ethernet::EthernetHeader::is_reserved)). Compat ports
     /// get them if they have joined them, too.
     pub reserved: bool,
     /// In bytes, without Ethernet header. Only compat ports are measured by it.
@@ -61,12 +61,12 @@ pub struct ParentFacts {
 
 /// A sender that some source ports list.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sender {
+pub(crate) struct Sender {
     mac: Mac,
     /// Its part of `Table::listing`.
-    pub(super) list: (u32, u32),
+    pub(crate) list: (u32, u32),
     /// One of the ports that list it, up or not, keeps its frames from all others.
-    pub(super) nodst: bool,
+    pub(crate) nodst: bool,
 }
 
 /// An immutable snapshot of a parent's ports.
@@ -132,19 +132,19 @@ impl Table {
     }
 
     /// The ports of a mode that are up.
-    pub(super) fn of_mode(&self, mode: Mode) -> &[PortId] {
+    pub(crate) fn of_mode(&self, mode: Mode) -> &[PortId] {
         // `Mode::ALL` has the modes in the order of their declaration; see the test.
         self.by_mode.get(mode as usize).map_or(&[], Vec::as_slice)
     }
 
     /// The port that owns the parent, up or not.
-    pub(super) fn passthru(&self) -> Option<PortId> {
+    pub(crate) fn passthru(&self) -> Option<PortId> {
         self.passthru
     }
 
     /// What source ports say of this sender.
     #[inline]
-    pub(super) fn sender(&self, mac: Mac) -> Option<Sender> {
+    pub(crate) fn sender(&self, mac: Mac) -> Option<Sender> {
         if self.senders.is_empty() {
             return None;
         }
@@ -153,7 +153,7 @@ impl Table {
     }
 
     /// The source ports that are up, for a list from [`Table::sender`].
-    pub(super) fn listing(&self, (from, to): (u32, u32)) -> &[PortId] {
+    pub(crate) fn listing(&self, (from, to): (u32, u32)) -> &[PortId] {
         self.listing.get(from as usize..to as usize).unwrap_or(&[])
     }
 }

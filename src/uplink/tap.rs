@@ -24,11 +24,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use libc::{c_int, c_short};
 use nix::errno::Errno;
 
-use super::TapOffload;
-use crate::mac::Mac;
+use crate::net::mac::Mac;
+use crate::uplink::tap_offload::TapOffload;
 
 /// Size of the virtio-net header before every frame, in bytes: virtio 1 with `num_buffers`.
-pub(super) const HEADER: c_int = 12;
+pub(crate) const HEADER: c_int = 12;
 
 /// What may wait in the device's transmit path before a write says EAGAIN, in bytes.
 ///
@@ -39,15 +39,19 @@ pub(super) const HEADER: c_int = 12;
 const SEND_BUFFER: c_int = 1 << 20;
 
 const INT: usize = mem::size_of::<c_int>();
-nix::ioctl_write_ptr_bad!(tun_set_iff, nix::request_code_write!(b'T', 202, INT), libc::ifreq);
-nix::ioctl_read_bad!(tun_get_iff, nix::request_code_read!(b'T', 210, INT), libc::ifreq);
-nix::ioctl_write_int_bad!(tun_set_offload, nix::request_code_write!(b'T', 208, INT));
-nix::ioctl_write_ptr_bad!(tun_set_sndbuf, nix::request_code_write!(b'T', 212, INT), c_int);
-nix::ioctl_write_ptr_bad!(tun_set_header, nix::request_code_write!(b'T', 216, INT), c_int);
-nix::ioctl_write_ptr_bad!(tun_set_queue, nix::request_code_write!(b'T', 217, INT), libc::ifreq);
-nix::ioctl_read_bad!(get_hardware_address, libc::SIOCGIFHWADDR, libc::ifreq);
-#[cfg(target_endian = "big")]
-nix::ioctl_write_ptr_bad!(tun_set_le, nix::request_code_write!(b'T', 220, INT), c_int);
+mod ioctl {
+    use super::{INT, c_int};
+    nix::ioctl_write_ptr_bad!(tun_set_iff, nix::request_code_write!(b'T', 202, INT), libc::ifreq);
+    nix::ioctl_read_bad!(tun_get_iff, nix::request_code_read!(b'T', 210, INT), libc::ifreq);
+    nix::ioctl_write_int_bad!(tun_set_offload, nix::request_code_write!(b'T', 208, INT));
+    nix::ioctl_write_ptr_bad!(tun_set_sndbuf, nix::request_code_write!(b'T', 212, INT), c_int);
+    nix::ioctl_write_ptr_bad!(tun_set_header, nix::request_code_write!(b'T', 216, INT), c_int);
+    nix::ioctl_write_ptr_bad!(tun_set_queue, nix::request_code_write!(b'T', 217, INT), libc::ifreq);
+    nix::ioctl_read_bad!(get_hardware_address, libc::SIOCGIFHWADDR, libc::ifreq);
+    #[cfg(target_endian = "big")]
+    nix::ioctl_write_ptr_bad!(tun_set_le, nix::request_code_write!(b'T', 220, INT), c_int);
+}
+use ioctl::*;
 
 /// One queue of a macvtap device. Dropping it closes the queue.
 #[derive(Debug)]

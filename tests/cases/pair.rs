@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use vhost_user_macvtap::uplink::PacketQueue;
-use vhost_user_macvtap::uplink::packet::{Admit, SEND_HEADER};
+use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
+use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
 
 use crate::common::backend::Backend;
 use crate::common::driver::{Driver, VnetHdr};
@@ -80,7 +81,7 @@ impl Pair {
         lan.wait_carries("w0");
         let far = in_netns(&lan, || {
             let index = nix::net::if_::if_nametoindex("w0").unwrap();
-            let queue = PacketQueue::open(index, Admit::Everything).unwrap();
+            let queue = PacketQueue::open(index, SocketFilter::Everything).unwrap();
             queue.set_promiscuous(true).unwrap();
             queue
         });

@@ -20,7 +20,7 @@ fn printed(bench: &Bench, port: usize) -> Mac {
     let start = format!("port t{port}: on eth0 in userspace");
     let line = log.lines().find(|line| line.contains(&start)).unwrap();
     let text = line.split_once("MAC ").unwrap().1.split(',').next().unwrap();
-    text.parse::<vhost_user_macvtap::mac::Mac>().unwrap().0
+    text.parse::<vhost_user_macvtap::net::mac::Mac>().unwrap().0
 }
 
 /// The addresses, beside its own, that the parent takes frames for.
@@ -92,7 +92,7 @@ fn bug_a_siblings_address_could_be_used_until_it_was_refused() {
     let mut learner = bench.connect(0, mac(5), &QemuOptions::default());
     let mut follower = bench.guest(2);
     let parent: Mac =
-        bench.world.host.mac("eth0").parse::<vhost_user_macvtap::mac::Mac>().unwrap().0;
+        bench.world.host.mac("eth0").parse::<vhost_user_macvtap::net::mac::Mac>().unwrap().0;
     for (port, guest) in [(0, &mut learner), (2, &mut follower)] {
         for (taken, whose) in [(mac(1), "the sibling's"), (parent, "the parent's")] {
             std::thread::sleep(PAUSE);

@@ -9,7 +9,7 @@ use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
 use crate::common::vmm::QemuOptions;
 
 fn address_of(text: &str) -> Mac {
-    text.parse::<vhost_user_macvtap::mac::Mac>().unwrap().0
+    text.parse::<vhost_user_macvtap::net::mac::Mac>().unwrap().0
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vhost_user_macvtap::uplink::PacketQueue;
-use vhost_user_macvtap::uplink::packet::{Admit, SEND_HEADER};
+use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
+use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
 
 use crate::bench::{Bench, Guest, mac};
 use crate::common::driver::*;
@@ -35,7 +36,7 @@ impl Far {
     fn open(world: &World) -> Far {
         Far(in_netns(&world.lan, || {
             let index = nix::net::if_::if_nametoindex("eth0").unwrap();
-            PacketQueue::open(index, Admit::Everything).unwrap()
+            PacketQueue::open(index, SocketFilter::Everything).unwrap()
         }))
     }
 

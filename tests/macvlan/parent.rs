@@ -225,7 +225,7 @@ fn bug_a_passthru_parent_made_again_was_given_the_old_ones_address() {
 fn bug_an_address_refused_on_the_old_parent_was_refused_on_the_new_one() {
     let bench = Bench::new(&[mac_key(0) + ",mac-changes=allow"], &[]);
     let mut guest = bench.guest(0);
-    let old = bench.world.host.mac("eth0").parse::<vhost_user_macvtap::mac::Mac>().unwrap().0;
+    let old = bench.world.host.mac("eth0").parse::<vhost_user_macvtap::net::mac::Mac>().unwrap().0;
     guest.mac = old;
     assert!(!bench.reaches_lan(&mut guest, SILENCE), "the parent's address passes");
     bench.wait_said("does not follow its guest", 1, SECOND);

@@ -5,8 +5,8 @@
 //! header, and with ENOMEM when cutting fails (net/core/dev.c, `__dev_queue_xmit`: the error of a frame
 //! that did not become any).
 
+use vhost_user_macvtap::net::vnet_hdr::bit;
 use vhost_user_macvtap::offload::Unrepairable;
-use vhost_user_macvtap::queue::vnet::bit;
 
 use super::judge::{Emitted, finished, legal, masked, ours, transport};
 use super::kernel::Kernel;

@@ -4,8 +4,8 @@
 //! checksum of 0 is the same number as 0xffff: the kernel writes 0 when it cuts and 0xffff when it only
 //! completes, so it depends on who cuts.
 
+use vhost_user_macvtap::net::vnet_hdr::bit;
 use vhost_user_macvtap::offload::{Accepts, HEAD, MOST, Need, Unrepairable, need, repair};
-use vhost_user_macvtap::queue::vnet::bit;
 
 use super::kernel::Kernel;
 use super::stimuli::{ECN, TSO4, TSO6, UFO, USO};

@@ -1,6 +1,6 @@
 //! Frames whose lengths lie: whatever the kernel makes of them, we make of them.
 
-use vhost_user_macvtap::queue::vnet::bit;
+use vhost_user_macvtap::net::vnet_hdr::bit;
 
 use super::judge::{finished, masked, ours};
 use super::kernel::Kernel;

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::switch::{Head, Receivers, from_guest, from_wire};
+use vhost_user_macvtap::net::ethernet::EthernetHeader;
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::net::mode::Mode;
+use vhost_user_macvtap::switch::{Receivers, from_guest, from_wire};
 
 use crate::common::frames;
 use crate::lan::{Copies, From, To};
@@ -81,8 +82,11 @@ impl Judge {
         self.frames += 1;
         let modelled = modelled(world, stimulus, None);
         let table = world.table();
-        let head =
-            Head { dst: stimulus.dst(), src: stimulus.src(), ethertype: stimulus.ethertype() };
+        let head = EthernetHeader {
+            dst: stimulus.dst(),
+            src: stimulus.src(),
+            ethertype: stimulus.ethertype(),
+        };
         let verdict = match stimulus.from {
             From::Wire => from_wire(&table, &head),
             From::Port(id) => from_guest(&table, id as u16, &head, stimulus.bytes.len(), false),

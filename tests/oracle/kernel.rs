@@ -8,8 +8,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::sys::stat::{Mode as Bits, SFlag, makedev, mknod};
-use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::uplink::TapQueue;
+use vhost_user_macvtap::net::mode::Mode;
+use vhost_user_macvtap::uplink::tap::TapQueue;
 
 use crate::common::netns::Netns;
 use crate::lan::{From, Lan, To, Topology};

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vhost_user_macvtap::mode::Mode;
+use vhost_user_macvtap::net::mode::Mode;
 
 use crate::common::backend::Backend;
 use crate::common::driver::Driver;
@@ -16,7 +16,7 @@ use crate::common::vmm::{self, QemuOptions, Vmm};
 use crate::lan::{From, Lan, To, Topology};
 use crate::world::{Port, World};
 
-/// The longest rest between two tables, and room (`server/news.rs`).
+/// The longest rest between two tables, and room (`control/news.rs`).
 const TABLES_REST: Duration = Duration::from_millis(500);
 
 /// A connected guest.

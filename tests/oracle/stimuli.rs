@@ -4,7 +4,7 @@
 //! of this process has, followed by a pattern. The tag tells copies of one frame from copies of
 //! another wherever they come out.
 
-use vhost_user_macvtap::mac::Mac;
+use vhost_user_macvtap::net::mac::Mac;
 
 use crate::common::{frames, rig};
 use crate::lan::From;

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::mode::Mode;
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::switch::{Groups, ParentFacts, Rules, Table};
 
 use crate::model;

@@ -4,9 +4,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::stat::fstat;
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::uplink::{Macvtap, Netlink, TapOffload};
+use vhost_user_macvtap::host::macvtap::Macvtap;
+use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::net::mode::Mode;
+use vhost_user_macvtap::uplink::tap_offload::TapOffload;
 
 use crate::world::{MAC, World, frame, poll_until, read_until, spec};
 

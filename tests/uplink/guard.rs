@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::uplink::{MacGuard, Netlink};
+use vhost_user_macvtap::host::mac_guard::MacGuard;
+use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::net::mac::Mac;
 
 use crate::holders;
 use crate::packet::index;

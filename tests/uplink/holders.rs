@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::uplink::{HostFilter, MacGuard, Netlink, Starve};
+use vhost_user_macvtap::host::host_filter::{HostFilter, HostFilterRule};
+use vhost_user_macvtap::host::mac_guard::MacGuard;
+use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::net::mac::Mac;
 
 use crate::packet::index;
 use crate::world::{MAC, World};
@@ -45,7 +47,7 @@ fn holder() {
     let p0 = index("p0");
     match what.as_str() {
         "unicast" => {
-            let _filter = HostFilter::attach(p0, Starve::Unicast).unwrap();
+            let _filter = HostFilter::attach(p0, HostFilterRule::Unicast).unwrap();
             wait();
         }
         "address" => {

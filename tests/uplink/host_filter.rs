@@ -5,9 +5,10 @@
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::uplink::packet::{Admit, PacketQueue};
-use vhost_user_macvtap::uplink::{HostFilter, MAX_SOURCES, Starve};
+use vhost_user_macvtap::host::host_filter::{HostFilter, HostFilterRule, MAX_SOURCES};
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 
 use crate::common::frames::{self as craft, End};
 use crate::holders;
@@ -31,8 +32,8 @@ impl Scene {
         world.ip("addr add 192.0.2.1/24 brd + dev p0");
         let socket = UdpSocket::bind("0.0.0.0:7000").unwrap();
         let host = world.mac_of("p0").parse().unwrap();
-        let queue = open("p0", Admit::Everything);
-        Scene { host, socket, queue, far: open("w0", Admit::Everything) }
+        let queue = open("p0", SocketFilter::Everything);
+        Scene { host, socket, queue, far: open("w0", SocketFilter::Everything) }
     }
 
     /// Whether the stack hears a datagram from that address. The queue hears it in any case.
@@ -74,7 +75,7 @@ fn unicast_is_the_guests_alone_and_the_hosts_again() {
         let scene = Scene::new(&world);
         let p0 = index("p0");
         assert!(scene.hears_unicast() && scene.hears_broadcast());
-        let filter = HostFilter::attach(p0, Starve::Unicast).unwrap();
+        let filter = HostFilter::attach(p0, HostFilterRule::Unicast).unwrap();
         assert!(!scene.hears_unicast());
         assert!(scene.hears_broadcast());
         // What the host sends to itself does not pass the parent.
@@ -98,7 +99,7 @@ fn frames_of_listed_senders_are_the_guests_alone() {
         };
         for count in [1, 2, 3, MAX_SOURCES as u16] {
             let sources: Vec<Mac> = (0..count).map(|n| sender(n * 2)).collect();
-            let _filter = HostFilter::attach(p0, Starve::Sources(&sources)).unwrap();
+            let _filter = HostFilter::attach(p0, HostFilterRule::Sources(&sources)).unwrap();
             for listed in [0, count / 2, count - 1] {
                 assert!(!scene.hears(sender(listed * 2), scene.host, HOST), "{count} {listed}");
                 assert!(!scene.hears(sender(listed * 2), Mac::BROADCAST, ALL));
@@ -107,13 +108,13 @@ fn frames_of_listed_senders_are_the_guests_alone() {
             assert!(scene.hears_unicast() && scene.hears_broadcast());
         }
         // A new list before the old one goes; and an empty one, which is nobody.
-        let first = HostFilter::attach(p0, Starve::Sources(&[MAC])).unwrap();
-        let second = HostFilter::attach(p0, Starve::Sources(&[Mac(FAR.mac)])).unwrap();
+        let first = HostFilter::attach(p0, HostFilterRule::Sources(&[MAC])).unwrap();
+        let second = HostFilter::attach(p0, HostFilterRule::Sources(&[Mac(FAR.mac)])).unwrap();
         assert!(!scene.hears(MAC, scene.host, HOST) && !scene.hears_unicast());
         drop(first);
         assert!(scene.hears(MAC, scene.host, HOST) && !scene.hears_unicast());
         drop(second);
-        let _none = HostFilter::attach(p0, Starve::Sources(&[])).unwrap();
+        let _none = HostFilter::attach(p0, HostFilterRule::Sources(&[])).unwrap();
         assert!(scene.hears_unicast());
     });
 }
@@ -126,7 +127,7 @@ fn the_host_hears_its_own_multicast() {
     world.ip("addr add 2001:db8::1/64 dev p0 nodad");
     world.enter(|| {
         let p0 = index("p0");
-        let _filter = HostFilter::attach(p0, Starve::Unicast).unwrap();
+        let _filter = HostFilter::attach(p0, HostFilterRule::Unicast).unwrap();
         let socket = UdpSocket::bind("[::]:7000").unwrap();
         let group = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0, 0x99);
         socket.join_multicast_v6(&group, p0).unwrap();
@@ -152,14 +153,14 @@ fn the_host_hears_again_when_the_process_is_killed() {
 fn a_filter_that_cannot_be_says_what_is_missing() {
     let world = World::new();
     world.enter(|| {
-        let error = HostFilter::attach(1 << 20, Starve::Unicast).unwrap_err();
+        let error = HostFilter::attach(1 << 20, HostFilterRule::Unicast).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
         // Without privileges, in this thread alone.
         // SAFETY: a system call on numbers; glibc's setuid would change every thread.
         assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
-        let error = HostFilter::attach(1, Starve::Unicast).unwrap_err();
+        let error = HostFilter::attach(1, HostFilterRule::Unicast).unwrap_err();
         assert!(error.to_string().contains("CAP_BPF"), "{error}");
-        let error = PacketQueue::open(1, Admit::Guests).unwrap_err();
+        let error = PacketQueue::open(1, SocketFilter::Guests).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     });
 }

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::uplink::{
-    LinkEvent, LinkWatch, Macvtap, MacvtapSpec, Netlink, TapOffload, close_all,
-};
+use vhost_user_macvtap::host::closing::close_all;
+use vhost_user_macvtap::host::create::MacvtapSpec;
+use vhost_user_macvtap::host::macvtap::Macvtap;
+use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::host::watch::{LinkEvent, LinkWatch};
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::net::mode::Mode;
+use vhost_user_macvtap::uplink::tap_offload::TapOffload;
 
 use crate::world::{MAC, World, poll_until, spec};
 

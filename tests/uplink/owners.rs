@@ -3,8 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::uplink::{Claim, Macvtap, Netlink, Owner};
+use vhost_user_macvtap::host::device_lock::{DeviceLock, LockName};
+use vhost_user_macvtap::host::macvtap::Macvtap;
+use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::net::mode::Mode;
 
 use crate::world::{MAC, World, spec};
 
@@ -82,13 +84,14 @@ fn what_a_killed_process_leaves_is_taken_over() {
 #[test]
 fn a_parent_in_userspace_has_one_owner_and_its_number_counts_not_its_name() {
     let (world, other) = (World::new(), World::new());
-    let first = world.enter(|| Owner::take(&Claim::parent("p0", 7)).unwrap());
-    let error = world.enter(|| Owner::take(&Claim::parent("eth0", 7)).unwrap_err().to_string());
+    let first = world.enter(|| DeviceLock::take(&LockName::parent("p0", 7)).unwrap());
+    let error =
+        world.enter(|| DeviceLock::take(&LockName::parent("eth0", 7)).unwrap_err().to_string());
     assert!(error.starts_with("parent eth0: another switch of this process (pid "), "{error}");
     // Another parent, a device that is called like the number, another namespace.
-    world.enter(|| Owner::take(&Claim::parent("p1", 8)).unwrap());
-    world.enter(|| Owner::take(&Claim::device("7")).unwrap());
-    other.enter(|| Owner::take(&Claim::parent("p0", 7)).unwrap());
+    world.enter(|| DeviceLock::take(&LockName::parent("p1", 8)).unwrap());
+    world.enter(|| DeviceLock::take(&LockName::device("7")).unwrap());
+    other.enter(|| DeviceLock::take(&LockName::parent("p0", 7)).unwrap());
     drop(first);
-    world.enter(|| Owner::take(&Claim::parent("p0", 7)).unwrap());
+    world.enter(|| DeviceLock::take(&LockName::parent("p0", 7)).unwrap());
 }

@@ -6,9 +6,12 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::uplink::Netlink;
-use vhost_user_macvtap::uplink::packet::{Admit, PacketQueue, Progress, SEND_HEADER};
+use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
+use vhost_user_macvtap::uplink::packet::inbox::Progress;
+use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
 
 use crate::common::driver::VnetHdr;
 use crate::common::frames::{self as craft, End};
@@ -31,7 +34,7 @@ pub struct Got {
 }
 
 /// A queue on a device of the calling thread's namespace.
-pub fn open(device: &str, admit: Admit) -> PacketQueue {
+pub fn open(device: &str, admit: SocketFilter) -> PacketQueue {
     PacketQueue::open(index(device), admit).unwrap()
 }
 
@@ -72,7 +75,7 @@ fn is_test_frame(frame: &[u8]) -> bool {
 fn frames_pass_both_ways() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
+        let queue = open("p0", SocketFilter::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let out = frame(Mac(FAR.mac), MAC, TYPE, b"out");
         queue.send_one(&out).unwrap();
@@ -94,7 +97,7 @@ fn frames_pass_both_ways() {
 fn messages_in_pieces_and_their_refusals() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
+        let queue = open("p0", SocketFilter::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let frames: Vec<_> = (0..3).map(|n| frame(Mac(FAR.mac), MAC, TYPE, &[n; 200])).collect();
         let header = [0u8; SEND_HEADER];
@@ -139,7 +142,7 @@ fn a_large_segment_leaves_whole_and_is_cut_by_the_device() {
     // Nothing that the device could do itself: the kernel cuts and completes before it.
     world.ethtool("-K p0 tso off gso off tx off");
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
+        let queue = open("p0", SocketFilter::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let data: Vec<u8> = (0..65_000u32).map(|n| (n % 251) as u8).collect();
         send(&queue, &craft::tcp4_gso(GUEST, FAR, 1000, 1448, &data));
@@ -162,8 +165,8 @@ fn a_large_segment_leaves_whole_and_is_cut_by_the_device() {
 fn a_large_segment_arrives_whole_with_its_header() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
-        let far = open("w0", Admit::Everything);
+        let queue = open("p0", SocketFilter::Guests);
+        let far = open("w0", SocketFilter::Everything);
         for size in [4000, 65_000] {
             let (header, sent) = craft::tcp4_gso(FAR, GUEST, 1, 1448, &vec![7; size]);
             send(&far, &(header, sent.clone()));
@@ -180,8 +183,8 @@ fn a_large_segment_arrives_whole_with_its_header() {
 fn tags_return_and_the_checksum_is_found_behind_them() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
-        let far = open("w0", Admit::Everything);
+        let queue = open("p0", SocketFilter::Guests);
+        let far = open("w0", SocketFilter::Everything);
         let (partial, plain) = craft::udp4_partial(FAR, GUEST, b"tagged");
         for tags in [&[5][..], &[0], &[0x6000 | 5], &[5, 7]] {
             let sent = tags.iter().rev().fold(plain.clone(), |frame, id| craft::vlan(&frame, *id));
@@ -213,7 +216,7 @@ fn tags_return_and_the_checksum_is_found_behind_them() {
 fn what_is_the_hosts_is_not_copied() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
+        let queue = open("p0", SocketFilter::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let host: Mac = world.mac_of("p0").parse().unwrap();
         let to = |mac, text: &[u8]| frame(mac, Mac(FAR.mac), TYPE, text);
@@ -224,10 +227,12 @@ fn what_is_the_hosts_is_not_copied() {
             to(Mac([1, 0, 0x5e, 1, 2, 3]), b"group"),
         ];
         // Frames that leave by the parent: another socket's.
-        let other = open("p0", Admit::Guests);
+        let other = open("p0", SocketFilter::Guests);
         let outgoing = frame(Mac::BROADCAST, host, TYPE, b"outgoing");
         let last = to(Mac::BROADCAST, b"last");
-        for (admit, from) in [(Admit::Guests, 1), (Admit::Everything, 0), (Admit::Guests, 1)] {
+        for (admit, from) in
+            [(SocketFilter::Guests, 1), (SocketFilter::Everything, 0), (SocketFilter::Guests, 1)]
+        {
             queue.set_admit(admit).unwrap();
             other.send_one(&outgoing).unwrap();
             all.iter().chain([&last]).for_each(|sent| wire.send(sent));
@@ -253,7 +258,7 @@ fn a_frame_without_a_description_takes_no_other_with_it() {
         let tap = tap("t0");
         std::fs::write("/proc/sys/net/ipv6/conf/t0/disable_ipv6", "1").unwrap();
         world.ip("link set t0 up");
-        let queue = open("t0", Admit::Guests);
+        let queue = open("t0", SocketFilter::Guests);
         let write = |header: VnetHdr, frame: &[u8]| {
             let whole = [&header.bytes()[..SEND_HEADER], frame].concat();
             assert_eq!(nix::unistd::write(&tap, &whole).unwrap(), whole.len());
@@ -310,7 +315,7 @@ fn a_budget_ends_a_call_and_the_next_goes_on() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
+        let queue = open("p0", SocketFilter::Guests);
         let wire = Wire::open(&mut Netlink::open().unwrap());
         assert_eq!(take(&queue, 10).1, Progress { frames: 0, more: false });
         for n in 0..100u8 {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::uplink::packet::{Admit, PacketQueue};
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 
 use crate::frames::TYPE;
 use crate::packet::{FAR, index, open, wait_for};
@@ -40,7 +41,7 @@ fn memberships_count_and_end_with_the_queue() {
     let world = World::new();
     world.enter(|| {
         assert_eq!(counts(&world), (0, 0));
-        let queue = open("p0", Admit::Guests);
+        let queue = open("p0", SocketFilter::Guests);
         // A veth cannot filter by several addresses, so the first one makes it promiscuous.
         queue.add_unicast(MAC).unwrap();
         queue.add_unicast(Mac(FAR.mac)).unwrap();
@@ -73,8 +74,8 @@ fn memberships_count_and_end_with_the_queue() {
 fn a_parent_that_was_down_says_so_once_and_goes_on() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
-        let far = open("w0", Admit::Everything);
+        let queue = open("p0", SocketFilter::Guests);
+        let far = open("w0", SocketFilter::Everything);
         assert!(!events(&queue).contains(PollFlags::POLLERR));
         world.ip("link set p0 down");
         assert!(events(&queue).contains(PollFlags::POLLERR));
@@ -91,8 +92,8 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
         assert_eq!(queue.take_error(), None);
         // Opened while it is down, alone or in a group: heard once it is up.
         world.ip("link set p0 down");
-        let late =
-            [1, 2].map(|count| PacketQueue::open_all(index("p0"), Admit::Guests, count).unwrap());
+        let late = [1, 2]
+            .map(|count| PacketQueue::open_all(index("p0"), SocketFilter::Guests, count).unwrap());
         for queue in late.iter().flatten() {
             assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
         }
@@ -112,7 +113,7 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
 fn a_parent_that_is_deleted_is_gone_for_good() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
+        let queue = open("p0", SocketFilter::Guests);
         queue.add_unicast(MAC).unwrap();
         world.ip("link del p0");
         assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
@@ -133,10 +134,10 @@ fn there_is_no_queue_without_a_device() {
     let world = World::new();
     world.enter(|| {
         for index in [0, 1 << 20, u32::MAX] {
-            let error = PacketQueue::open(index, Admit::Guests).unwrap_err();
+            let error = PacketQueue::open(index, SocketFilter::Guests).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{index}");
         }
-        let queue = open("p0", Admit::Guests);
+        let queue = open("p0", SocketFilter::Guests);
         assert!(queue.as_raw_fd() > 2);
     });
 }

@@ -4,9 +4,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::uplink::PacketQueue;
-use vhost_user_macvtap::uplink::packet::Admit;
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 
 use crate::common::frames::{self as craft, End};
 use crate::frames::TYPE;
@@ -21,8 +21,8 @@ fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
-        let far = open("w0", Admit::Everything);
+        let queue = open("p0", SocketFilter::Guests);
+        let far = open("w0", SocketFilter::Everything);
         let count = 20_000u32;
         let numbered = |n: u32| frame(MAC, Mac(FAR.mac), TYPE, &n.to_be_bytes());
         let mut next = 0;
@@ -54,8 +54,8 @@ fn a_reader_may_sleep_while_a_thousand_frames_come() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
-        let far = open("w0", Admit::Everything);
+        let queue = open("p0", SocketFilter::Guests);
+        let far = open("w0", SocketFilter::Everything);
         let numbered = |n: u32| {
             let payload = [&n.to_be_bytes()[..], &[7; 1496]].concat();
             frame(MAC, Mac(FAR.mac), TYPE, &payload)
@@ -77,8 +77,8 @@ fn large_and_small_frames_come_in_order() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", Admit::Guests);
-        let far = open("w0", Admit::Everything);
+        let queue = open("p0", SocketFilter::Guests);
+        let far = open("w0", SocketFilter::Everything);
         let mut sent = Vec::new();
         for n in 0..200u32 {
             let size = if n / 40 % 2 == 0 { 100 } else { 30_000 + 100 * n as usize };
@@ -101,8 +101,8 @@ fn two_queues_share_the_flows() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queues = PacketQueue::open_all(index("p0"), Admit::Guests, 2).unwrap();
-        let far = open("w0", Admit::Everything);
+        let queues = PacketQueue::open_all(index("p0"), SocketFilter::Guests, 2).unwrap();
+        let far = open("w0", SocketFilter::Everything);
         for round in 0..2u8 {
             for port in 0..60 {
                 far.send_one(&craft::udp4(End { port, ..FAR }, GUEST, &[round; 20])).unwrap();
@@ -129,7 +129,7 @@ fn a_lone_frame_waits_for_nothing() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let (near, far) = (open("p0", Admit::Guests), open("w0", Admit::Everything));
+        let (near, far) = (open("p0", SocketFilter::Guests), open("w0", SocketFilter::Everything));
         let (ping, pong) =
             (frame(MAC, Mac(FAR.mac), TYPE, b"ping"), frame(Mac(FAR.mac), MAC, TYPE, b"pong"));
         let mut times: Vec<Duration> = (0..200)

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use vhost_user_macvtap::mac::Mac;
-use vhost_user_macvtap::mode::Mode;
-use vhost_user_macvtap::uplink::{MacvtapSpec, TapQueue};
+use vhost_user_macvtap::host::create::MacvtapSpec;
+use vhost_user_macvtap::net::mac::Mac;
+use vhost_user_macvtap::net::mode::Mode;
+use vhost_user_macvtap::uplink::tap::TapQueue;
 
 /// The address that most tests give their port.
 pub const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);

@@ -15,7 +15,7 @@ use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::bounded_run::output;
+use crate::print::qemu::bounded_run::output;
 
 /// Where a QEMU without a name in `PATH` lies on some distributions.
 const BESIDE_PATH: &str = "/usr/libexec/qemu-kvm";

@@ -17,24 +17,24 @@ use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_RET, so
 
 /// Which of the parent's inbound frames are of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admit {
+pub enum SocketFilter {
     /// Broadcast, multicast, and unicast to anybody but the host: the guests' share.
     Guests,
     /// Also unicast to the host's own address: for passthru and source mode.
     Everything,
 }
 
-impl Admit {
-    pub(super) fn program(self) -> &'static [sock_filter] {
+impl SocketFilter {
+    pub(crate) fn program(self) -> &'static [sock_filter] {
         match self {
-            Admit::Guests => GUESTS,
-            Admit::Everything => EVERYTHING,
+            SocketFilter::Guests => GUESTS,
+            SocketFilter::Everything => EVERYTHING,
         }
     }
 }
 
 /// Lets nothing through.
-pub(super) const NOTHING: &[sock_filter] = &[give(0)];
+pub(crate) const NOTHING: &[sock_filter] = &[give(0)];
 
 const GUESTS: &[sock_filter] = &[
     load_type(),
@@ -88,8 +88,8 @@ mod tests {
     fn each_admits_what_it_says() {
         for kind in 0..8 {
             let guests = (1..=3).contains(&kind);
-            assert_eq!(run(Admit::Guests.program(), kind) != 0, guests, "{kind}");
-            assert_eq!(run(Admit::Everything.program(), kind) != 0, kind <= 3, "{kind}");
+            assert_eq!(run(SocketFilter::Guests.program(), kind) != 0, guests, "{kind}");
+            assert_eq!(run(SocketFilter::Everything.program(), kind) != 0, kind <= 3, "{kind}");
             assert_eq!(run(NOTHING, kind), 0);
         }
     }

@@ -15,7 +15,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// The hash of a frame by addresses and ports; 0 for what is neither IPv4 nor IPv6.
-pub(super) fn hash(ethernet: &[u8; 14], body: &[u8]) -> u32 {
+pub(crate) fn hash(ethernet: &[u8; 14], body: &[u8]) -> u32 {
     let found = match ethernet.last_chunk() {
         Some(&IPV4) => ipv4(body),
         Some(&IPV6) => ipv6(body),

@@ -21,17 +21,17 @@
 
 use std::ops::Deref;
 
-use super::{flow, sctp};
+use crate::net::vlan::{MAX_TAGS, TAG};
 use crate::offload;
-use crate::switch::vlan::{MAX_TAGS, TAG};
+use crate::uplink::packet::{flow, sctp};
 
 const F_NEEDS_CSUM: u8 = 1;
-pub(super) const ETHERNET: usize = 14;
+pub(crate) const ETHERNET: usize = 14;
 const ADDRESSES: usize = 12;
 /// The virtio-net header that the kernel puts in front: without `num_buffers`.
-pub(super) const SHORT_HEADER: usize = 10;
+pub(crate) const SHORT_HEADER: usize = 10;
 /// The longest frame, in bytes: IPv6 with 64 KiB behind its header, Ethernet and VLAN tags.
-pub(super) const LONGEST: usize = ETHERNET + MAX_TAGS * TAG + 40 + 65535;
+pub(crate) const LONGEST: usize = ETHERNET + MAX_TAGS * TAG + 40 + 65535;
 
 /// A frame from the wire, as a guest should see it: `header`, then `head`, then `body`.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub struct Received<'a> {
     /// [`offload::mark_length`].
     pub header: [u8; 12],
     /// The Ethernet header, with the outermost VLAN tag if there was one.
-    pub head: Head,
+    pub head: FrameHead,
     /// What follows, where the kernel has put it.
     pub body: &'a [u8],
     /// The flow hash (`flow.rs`).
@@ -61,24 +61,24 @@ impl Received<'_> {
 
 /// An Ethernet header of 14 bytes, or 18 with a VLAN tag.
 #[derive(Clone, Copy, Debug)]
-pub struct Head {
+pub struct FrameHead {
     bytes: [u8; ETHERNET + TAG],
     tagged: bool,
 }
 
-impl Head {
-    fn new(ethernet: &[u8; ETHERNET], tag: Option<Tag>) -> Head {
+impl FrameHead {
+    fn new(ethernet: &[u8; ETHERNET], tag: Option<Tag>) -> FrameHead {
         let mut bytes = [0; ETHERNET + TAG];
         let (addresses, kind) = ethernet.split_at(ADDRESSES);
         let tag_bytes = tag.as_ref().map_or(&[][..], |tag| &tag.0);
         for (to, from) in bytes.iter_mut().zip(addresses.iter().chain(tag_bytes).chain(kind)) {
             *to = *from;
         }
-        Head { bytes, tagged: tag.is_some() }
+        FrameHead { bytes, tagged: tag.is_some() }
     }
 }
 
-impl Deref for Head {
+impl Deref for FrameHead {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -88,10 +88,10 @@ impl Deref for Head {
 
 /// A VLAN tag as it stands in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tag([u8; TAG]);
+pub(crate) struct Tag([u8; TAG]);
 
 impl Tag {
-    pub(super) fn new(kind: u16, tci: u16) -> Tag {
+    pub(crate) fn new(kind: u16, tci: u16) -> Tag {
         let ([a, b], [c, d]) = (kind.to_be_bytes(), tci.to_be_bytes());
         Tag([a, b, c, d])
     }
@@ -99,7 +99,7 @@ impl Tag {
 
 /// What a place holds.
 #[derive(Debug)]
-pub(super) enum Entry<'a> {
+pub(crate) enum Entry<'a> {
     Frame(Received<'a>),
     /// Only the beginning of a frame.
     Truncated,
@@ -108,7 +108,7 @@ pub(super) enum Entry<'a> {
 }
 
 /// What the kernel has put in `place`: a header and a frame, `whole` or not, and a tag beside.
-pub(super) fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> Entry<'_> {
+pub(crate) fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> Entry<'_> {
     if !whole {
         return Entry::Truncated;
     }
@@ -134,7 +134,7 @@ fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {
     }
     let (ethernet, body) = frame.split_first_chunk()?;
     let hash = flow::hash(ethernet, body);
-    let head = Head::new(ethernet, tag);
+    let head = FrameHead::new(ethernet, tag);
     let mut header = header.write();
     if header[1] != 0 {
         mark_length(&mut header, &head, body);
@@ -144,7 +144,7 @@ fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {
 
 /// Notes a wrong UDP length in the header ([`offload::mark_length`]). Apart from the frames that are not segmented.
 #[inline(never)]
-fn mark_length(header: &mut [u8; 12], head: &Head, body: &[u8]) {
+fn mark_length(header: &mut [u8; 12], head: &FrameHead, body: &[u8]) {
     let len = head.len() + body.len();
     offload::mark_length(header, len, |at| {
         // UDP is behind the Ethernet header and the tag.
@@ -198,14 +198,13 @@ impl Header {
 }
 
 /// The number at `at`, in the host's byte order, if it is inside.
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
-#[path = "frame_tests.rs"]
 mod tests;

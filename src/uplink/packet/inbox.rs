@@ -16,7 +16,7 @@
 //!
 //! What can go wrong: the queue is full (counted by the kernel). A frame that cannot be described is
 //! told as EINVAL, to this call or, if there were frames before it, to the next call on the socket,
-//! whichever that is (`sk_err`, see `do_recvmmsg`): it may be [`super::PacketQueue::take_error`].
+//! whichever that is (`sk_err`, see `do_recvmmsg`): it may be [`crate::uplink::packet::PacketQueue::take_error`].
 
 use std::io;
 use std::mem::{offset_of, size_of};
@@ -24,11 +24,12 @@ use std::ptr;
 
 use libc::tpacket_auxdata;
 
-use super::frame::{self, Entry, LONGEST, Received, SHORT_HEADER, Tag};
-use super::socket::{self, Socket};
+use crate::uplink::packet::frame::{Entry, LONGEST, Received, SHORT_HEADER, Tag};
+use crate::uplink::packet::socket::Socket;
+use crate::uplink::packet::{frame, socket};
 
 /// Most frames of a batch. The system call's own cost is a few nanoseconds for each then.
-pub(super) const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 32;
 /// Most frames of a batch while large ones come: half a megabyte, which a processor's cache holds.
 const FEW: usize = 8;
 /// A frame that is larger than this counts as large, in bytes: two pages.
@@ -42,7 +43,7 @@ const BESIDE: usize = 40;
 const _: () = assert!(SHORT_HEADER + LONGEST <= STRIDE);
 const _: () = assert!(size_of::<libc::cmsghdr>() + size_of::<tpacket_auxdata>() <= BESIDE);
 
-/// What came of one call to [`super::PacketQueue::receive`].
+/// What came of one call to [`crate::uplink::packet::PacketQueue::receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Frames handed over.
@@ -54,31 +55,31 @@ pub struct Progress {
 /// The kernel's words beside a frame, aligned as a `cmsghdr` has to be.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
-struct Beside([u8; BESIDE]);
+struct AuxData([u8; BESIDE]);
 
 /// Memory for a batch.
-pub(super) struct Inbox {
+pub(crate) struct ReceiveBatch {
     places: Vec<u8>,
-    beside: Vec<Beside>,
+    beside: Vec<AuxData>,
     pieces: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
     /// Frames of the next batch at most.
     depth: usize,
     /// Frames that came in part.
-    pub(super) truncated: u64,
+    pub(crate) truncated: u64,
     /// Frames that could not be handed over.
-    pub(super) unusable: u64,
+    pub(crate) unusable: u64,
 }
 
 // SAFETY: the pointers in `pieces` and `messages` lead to this value's own memory, and are made anew for
 // every call.
-unsafe impl Send for Inbox {}
+unsafe impl Send for ReceiveBatch {}
 
-impl Inbox {
-    pub(super) fn new() -> Inbox {
-        Inbox {
+impl ReceiveBatch {
+    pub(crate) fn new() -> ReceiveBatch {
+        ReceiveBatch {
             places: vec![0; BATCH * STRIDE],
-            beside: vec![Beside([0; BESIDE]); BATCH],
+            beside: vec![AuxData([0; BESIDE]); BATCH],
             pieces: Vec::with_capacity(BATCH),
             messages: Vec::with_capacity(BATCH),
             depth: BATCH,
@@ -87,8 +88,8 @@ impl Inbox {
         }
     }
 
-    /// See [`super::PacketQueue::receive`].
-    pub(super) fn take(
+    /// See [`crate::uplink::packet::PacketQueue::receive`].
+    pub(crate) fn take(
         &mut self,
         socket: &Socket,
         budget: usize,
@@ -155,10 +156,10 @@ impl Inbox {
     }
 }
 
-impl std::fmt::Debug for Inbox {
+impl std::fmt::Debug for ReceiveBatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Inbox { depth, truncated, unusable, .. } = self;
-        write!(f, "Inbox({depth} deep, {truncated} truncated, {unusable} unusable)")
+        let ReceiveBatch { depth, truncated, unusable, .. } = self;
+        write!(f, "ReceiveBatch({depth} deep, {truncated} truncated, {unusable} unusable)")
     }
 }
 
@@ -172,14 +173,13 @@ fn tag(beside: &[u8]) -> Option<Tag> {
         return None;
     }
     let status = frame::u32_at(data, offset_of!(tpacket_auxdata, tp_status))?;
-    let told = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
+    let reported = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
     let tci = frame::u16_at(data, offset_of!(tpacket_auxdata, tp_vlan_tci))?;
     let kind = frame::u16_at(data, offset_of!(tpacket_auxdata, tp_vlan_tpid))?;
     // Linux before 3.14 does not tell which kind of tag it was.
-    let kind = if told { kind } else { libc::ETH_P_8021Q as u16 };
+    let kind = if reported { kind } else { libc::ETH_P_8021Q as u16 };
     (status & libc::TP_STATUS_VLAN_VALID != 0).then(|| Tag::new(kind, tci))
 }
 
 #[cfg(test)]
-#[path = "inbox_tests.rs"]
 mod tests;

@@ -8,26 +8,26 @@
 //!
 //! The counting is why the two switches remember their state: switching on twice would need two
 //! switches off. What can go wrong: the same address may be claimed by another socket or a kernel
-//! macvlan, and the kernel does not mind. That clash is found by `parent.rs` and `owner.rs`, or never.
+//! macvlan, and the kernel does not mind. That clash is found by `parent.rs` and `device_lock.rs`, or never.
 //!
 //! A VLAN filter of the NIC is not reached by any of this; promiscuous mode switches it off.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::socket::Socket;
-use crate::mac::Mac;
+use crate::net::mac::Mac;
+use crate::uplink::packet::socket::Socket;
 
 /// The memberships of one socket.
 #[derive(Debug)]
-pub(super) struct Memberships {
+pub(crate) struct Memberships {
     ifindex: u32,
     all_multicast: AtomicBool,
     promiscuous: AtomicBool,
 }
 
 impl Memberships {
-    pub(super) fn new(ifindex: u32) -> Memberships {
+    pub(crate) fn new(ifindex: u32) -> Memberships {
         Memberships {
             ifindex,
             all_multicast: AtomicBool::new(false),
@@ -35,15 +35,15 @@ impl Memberships {
         }
     }
 
-    pub(super) fn unicast(&self, socket: &Socket, mac: Mac, on: bool) -> io::Result<()> {
+    pub(crate) fn unicast(&self, socket: &Socket, mac: Mac, on: bool) -> io::Result<()> {
         socket.member(&self.request(libc::PACKET_MR_UNICAST, mac), on)
     }
 
-    pub(super) fn all_multicast(&self, socket: &Socket, on: bool) -> io::Result<()> {
+    pub(crate) fn all_multicast(&self, socket: &Socket, on: bool) -> io::Result<()> {
         self.switch(&self.all_multicast, libc::PACKET_MR_ALLMULTI, socket, on)
     }
 
-    pub(super) fn promiscuous(&self, socket: &Socket, on: bool) -> io::Result<()> {
+    pub(crate) fn promiscuous(&self, socket: &Socket, on: bool) -> io::Result<()> {
         self.switch(&self.promiscuous, libc::PACKET_MR_PROMISC, socket, on)
     }
 

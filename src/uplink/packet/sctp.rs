@@ -11,10 +11,10 @@
 //! are good enough. The field is zero before, as in the kernel's `skb_crc32c_csum_help`.
 
 /// Where the checksum stands in an SCTP header, in bytes.
-pub(super) const CHECKSUM: u16 = 8;
+pub(crate) const CHECKSUM: u16 = 8;
 
 /// Completes the checksum of a packet that starts at its SCTP header. Nothing if it is too short.
-pub(super) fn complete(packet: &mut [u8]) -> Option<()> {
+pub(crate) fn complete(packet: &mut [u8]) -> Option<()> {
     let at = usize::from(CHECKSUM);
     packet.get_mut(at..)?.first_chunk_mut::<4>()?.fill(0);
     let sum = crc32c(packet).to_le_bytes();

@@ -19,7 +19,7 @@
 //! No PACKET_QDISC_BYPASS: it skips the segmentation in software, and a large frame for a device that
 //! cannot cut it is then dropped (ENOBUFS).
 //!
-//! A third socket, one for a parent, has a ring: `long.rs`.
+//! A third socket, one for a parent, has a ring: `long_frames.rs`.
 //!
 //! All `unsafe` of the socket's system calls lives in this file.
 
@@ -44,13 +44,13 @@ const RECEIVE_BUFFER: c_int = 4 << 20;
 
 /// An AF_PACKET socket, which hears nothing until it is bound.
 #[derive(Debug)]
-pub(super) struct Socket {
+pub(crate) struct Socket {
     fd: OwnedFd,
 }
 
 impl Socket {
     /// A socket that sends, on the device with that index.
-    pub(super) fn sending(ifindex: u32) -> io::Result<Socket> {
+    pub(crate) fn sending(ifindex: u32) -> io::Result<Socket> {
         let socket = Self::open()?;
         socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
         socket.bind(ifindex, 0)?;
@@ -58,14 +58,14 @@ impl Socket {
     }
 
     /// Gives a socket that sends a buffer of so many bytes, about.
-    pub(super) fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
+    pub(crate) fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
         // The kernel doubles it.
         let half = c_int::try_from(bytes / 2).unwrap_or(c_int::MAX);
         self.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, half)
     }
 
-    /// Gives a socket that sends a transmit ring: so much memory, in slots of so many bytes (`long.rs`).
-    pub(super) fn make_ring(
+    /// Gives a socket that sends a transmit ring: so much memory, in slots of so many bytes (`long_frames.rs`).
+    pub(crate) fn make_ring(
         &self,
         memory: usize,
         stride: usize,
@@ -91,7 +91,7 @@ impl Socket {
     }
 
     /// Sends what is asked for in the ring, and never waits. How much of it the kernel took stands there.
-    pub(super) fn send_ring(&self) -> io::Result<()> {
+    pub(crate) fn send_ring(&self) -> io::Result<()> {
         let (fd, how) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
         // SAFETY: a message without bytes and without an address.
         let sent = unsafe { libc::sendto(fd, ptr::null(), 0, how, ptr::null(), 0) };
@@ -100,7 +100,7 @@ impl Socket {
     }
 
     /// A socket that is to receive: steps 1 and 2, but for the filter.
-    pub(super) fn receiving() -> io::Result<Socket> {
+    pub(crate) fn receiving() -> io::Result<Socket> {
         let socket = Self::open()?;
         socket.packet(libc::PACKET_AUXDATA, &(1 as c_int))?;
         match socket.packet(libc::PACKET_IGNORE_OUTGOING, &(1 as c_int)) {
@@ -112,7 +112,7 @@ impl Socket {
         Ok(socket)
     }
 
-    pub(super) fn open() -> io::Result<Socket> {
+    pub(crate) fn open() -> io::Result<Socket> {
         let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         // SAFETY: a system call on numbers.
         let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
@@ -130,7 +130,7 @@ impl Socket {
     }
 
     /// Step 3: all protocols of that device.
-    pub(super) fn listen(&self, ifindex: u32) -> io::Result<()> {
+    pub(crate) fn listen(&self, ifindex: u32) -> io::Result<()> {
         self.bind(ifindex, libc::ETH_P_ALL as u16)
     }
 
@@ -151,7 +151,7 @@ impl Socket {
     /// Step 4: shares the flows of the parent with the other members of a group, by flow hash; with a
     /// new group where none is named, whose number is nobody else's. A conversation's two directions have
     /// the same hash. Returns the group.
-    pub(super) fn join(&self, group: Option<u16>) -> io::Result<u16> {
+    pub(crate) fn join(&self, group: Option<u16>) -> io::Result<u16> {
         let mut how = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
         if group.is_none() {
             how |= libc::PACKET_FANOUT_FLAG_UNIQUEID;
@@ -178,7 +178,7 @@ impl Socket {
     }
 
     /// Sets the filter, or replaces it at once.
-    pub(super) fn filter(&self, program: &'static [libc::sock_filter]) -> io::Result<()> {
+    pub(crate) fn filter(&self, program: &'static [libc::sock_filter]) -> io::Result<()> {
         let program = libc::sock_fprog {
             len: program.len() as libc::c_ushort,
             filter: program.as_ptr().cast_mut(),
@@ -187,7 +187,7 @@ impl Socket {
     }
 
     /// Adds or drops a membership.
-    pub(super) fn member(&self, request: &libc::packet_mreq, add: bool) -> io::Result<()> {
+    pub(crate) fn member(&self, request: &libc::packet_mreq, add: bool) -> io::Result<()> {
         let option = if add { libc::PACKET_ADD_MEMBERSHIP } else { libc::PACKET_DROP_MEMBERSHIP };
         self.packet(option, request)
     }
@@ -217,8 +217,8 @@ impl Socket {
         Ok(value)
     }
 
-    /// See [`super::PacketQueue::take_error`].
-    pub(super) fn take_error(&self) -> Option<Errno> {
+    /// See [`crate::uplink::packet::PacketQueue::take_error`].
+    pub(crate) fn take_error(&self) -> Option<Errno> {
         match self.get::<c_int>(libc::SOL_SOCKET, libc::SO_ERROR) {
             Ok(0) | Err(_) => None,
             Ok(number) => Some(Errno::from_raw(number)),
@@ -226,7 +226,7 @@ impl Socket {
     }
 
     /// Frames that found no room since the last call: the kernel forgets them by it.
-    pub(super) fn kernel_drops(&self) -> io::Result<u32> {
+    pub(crate) fn kernel_drops(&self) -> io::Result<u32> {
         let [_frames, drops, _freezes] =
             self.get::<[c_uint; 3]>(libc::SOL_PACKET, libc::PACKET_STATISTICS)?;
         Ok(drops)
@@ -237,7 +237,7 @@ impl Socket {
     /// # Safety
     /// Every message must point to `msg_iovlen` pieces, and pieces and control buffer must be writable
     /// for their whole length, until the call returns; the name pointer must be null.
-    pub(super) unsafe fn receive(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
+    pub(crate) unsafe fn receive(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
         let count = messages.len().min(libc::UIO_MAXIOV as usize) as c_uint;
         let (fd, how) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT as _);
         // SAFETY: the slice holds as many messages as are announced; the caller vouches for what
@@ -247,11 +247,11 @@ impl Socket {
         Ok(Errno::result(taken)? as usize)
     }
 
-    /// See [`super::PacketQueue::send`].
+    /// See [`crate::uplink::packet::PacketQueue::send`].
     ///
     /// # Safety
     /// As there.
-    pub(super) unsafe fn send(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
+    pub(crate) unsafe fn send(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
         let count = messages.len().min(libc::UIO_MAXIOV as usize) as c_uint;
         let fd = self.fd.as_raw_fd();
         // SAFETY: the slice holds as many messages as are announced; the caller vouches for what
@@ -270,7 +270,7 @@ impl AsFd for Socket {
 
 /// The memory of a ring, mapped.
 #[derive(Debug)]
-pub(super) struct RingMemory {
+pub(crate) struct RingMemory {
     start: NonNull<u8>,
     length: usize,
 }
@@ -280,7 +280,7 @@ unsafe impl Send for RingMemory {}
 
 impl RingMemory {
     /// Where it begins: a page's border.
-    pub(super) fn start(&self) -> *mut u8 {
+    pub(crate) fn start(&self) -> *mut u8 {
         self.start.as_ptr()
     }
 }
@@ -294,7 +294,7 @@ impl Drop for RingMemory {
 }
 
 /// A message of these pieces to nobody in particular. It holds a pointer to them.
-pub(super) fn message(pieces: &mut [libc::iovec]) -> libc::mmsghdr {
+pub(crate) fn message(pieces: &mut [libc::iovec]) -> libc::mmsghdr {
     // SAFETY: an mmsghdr is numbers and pointers: all zero is a valid one.
     let mut message: libc::mmsghdr = unsafe { mem::zeroed() };
     message.msg_hdr.msg_iov = pieces.as_mut_ptr();

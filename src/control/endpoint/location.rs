@@ -1,0 +1,242 @@
+//! A socket's path: its directory, and what is there already.
+//!
+//! The directory is opened once and every later step goes through the descriptor: whatever happens to
+//! the names above it, the socket is made, published and removed in one and the same directory. Two
+//! paths may lead to one place (a symbolic link, `/var/run` and `/run`), so places are compared by what
+//! they are, not by how they are written.
+//!
+//! What can go wrong: to know whether a socket's process lives takes a connection to it, which that
+//! process sees come and go. The connection does not wait: a full backlog is a living process too.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::{Gid, Group, Uid, UnlinkatFlags, User, unlinkat};
+
+use crate::control::endpoint::private::{Draft, Private};
+use crate::control::server::peer_pid;
+use crate::error::{Error, Result};
+
+/// A directory that sockets are in.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    pub(crate) fd: OwnedFd,
+    pub(crate) path: PathBuf,
+    id: (u64, u64),
+}
+
+/// Where a socket is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Location {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) name: OsString,
+    pub(crate) path: PathBuf,
+}
+
+/// What is at a place that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occupant {
+    Nothing,
+    /// The socket of a process that has gone.
+    Stale,
+}
+
+/// The places of all ports, while they are reserved: what several ports share is made once.
+#[derive(Debug, Default)]
+pub(crate) struct Locations {
+    directories: HashMap<PathBuf, Arc<Directory>>,
+    private: HashMap<(u64, u64), Arc<Private>>,
+    taken: HashMap<(u64, u64, OsString), PathBuf>,
+    audiences: HashMap<(u32, u32, u32), String>,
+}
+
+impl Locations {
+    /// The place of `path`, which no other port may have.
+    pub(crate) fn find(&mut self, path: &Path) -> Result<Location> {
+        let failed = |error: io::Error| explain(path, &error);
+        let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::IsADirectory.into()))?;
+        let above = match path.parent() {
+            Some(above) if !above.as_os_str().is_empty() => above,
+            _ => Path::new("."),
+        };
+        let directory = match self.directories.get(above) {
+            Some(known) => Arc::clone(known),
+            None => {
+                let new = Arc::new(Directory::open(above).map_err(failed)?);
+                self.directories.insert(above.to_owned(), Arc::clone(&new));
+                new
+            }
+        };
+        let id = (directory.id.0, directory.id.1, name.to_owned());
+        if let Some(other) = self.taken.insert(id, path.to_owned()) {
+            return Err(Error::Usage(vec![format!(
+                "{} and {}: are one path by two names; give each port its own",
+                object(&other),
+                object(path),
+            )]));
+        }
+        Ok(Location { directory, name: name.to_owned(), path: path.to_owned() })
+    }
+
+    /// The private directory beside a place.
+    fn private(&mut self, place: &Location) -> Result<Arc<Private>> {
+        if let Some(known) = self.private.get(&place.directory.id) {
+            return Ok(Arc::clone(known));
+        }
+        let new = Private::make(&place.directory).map_err(|error| explain(&place.path, &error))?;
+        let new = Arc::new(new);
+        self.private.insert(place.directory.id, Arc::clone(&new));
+        Ok(new)
+    }
+
+    /// The file in the private directory that will be the socket at a place. It has the same name, which
+    /// `ss` shows, unless the whole path would be too long for a socket's address.
+    pub(crate) fn draft(&mut self, place: &Location) -> Result<Draft> {
+        let private = self.private(place)?;
+        let fits = UnixAddr::new(&private.path.join(&place.name)).is_ok();
+        let short = || OsString::from(format!(".{}", self.taken.len()));
+        let name = if fits { place.name.clone() } else { short() };
+        Ok(Draft { private, name })
+    }
+
+    /// The users who may connect to a socket with this file, in words; root always may.
+    pub(crate) fn audience(&mut self, file: &FileStat) -> String {
+        let key = (file.st_uid, file.st_gid, file.st_mode & 0o222);
+        self.audiences.entry(key).or_insert_with(|| audience(key)).clone()
+    }
+}
+
+fn audience((uid, gid, write): (u32, u32, u32)) -> String {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    let user = format!("user {}", user.map_or_else(|| uid.to_string(), |user| user.name));
+    let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+    let group = format!("group {}", group.map_or_else(|| gid.to_string(), |group| group.name));
+    match (write & 0o200 != 0, write & 0o020 != 0, write & 0o002 != 0) {
+        (_, _, true) => "every user".to_owned(),
+        (true, true, _) => format!("{user} and {group}"),
+        (false, true, _) => group,
+        _ => user,
+    }
+}
+
+impl Directory {
+    fn open(path: &Path) -> io::Result<Directory> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let fd = open(path, flags, Mode::empty())?;
+        let stat = fstat(&fd)?;
+        Ok(Directory { fd, path: path.to_owned(), id: (stat.st_dev, stat.st_ino) })
+    }
+}
+
+impl Location {
+    /// The socket in the words of a message.
+    pub(crate) fn object(&self) -> String {
+        object(&self.path)
+    }
+
+    fn look(&self) -> nix::Result<FileStat> {
+        fstatat(&self.directory.fd, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+    }
+
+    /// What is there, if a socket of ours may take its place.
+    ///
+    /// # Errors
+    /// A living process's socket is there, or something that is no socket.
+    pub(crate) fn occupant(&self) -> Result<Occupant> {
+        let stat = match self.look() {
+            Ok(stat) => stat,
+            Err(Errno::ENOENT) => return Ok(Occupant::Nothing),
+            Err(errno) => return Err(explain(&self.path, &errno.into())),
+        };
+        if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFSOCK {
+            return Err(Error::failed(
+                self.object(),
+                "something that is not a socket is in its place",
+                "remove it or choose another path",
+            ));
+        }
+        let remedy = "end that process or choose another path";
+        match self.ask() {
+            Err(Errno::ECONNREFUSED) => Ok(Occupant::Stale),
+            Err(Errno::ENOENT) => Ok(Occupant::Nothing),
+            Ok(stream) => Err(Error::failed(
+                self.object(),
+                format!("in use by process {}", peer_pid(&stream)),
+                remedy,
+            )),
+            // Its queue is full, or it is of another kind, or we may not connect: alive in any case.
+            Err(errno) => {
+                let reason = format!("in use by a living process ({})", io::Error::from(errno));
+                Err(Error::failed(self.object(), reason, remedy))
+            }
+        }
+    }
+
+    /// Connects to the socket that is there.
+    fn ask(&self) -> nix::Result<UnixStream> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+        connect(fd.as_raw_fd(), &UnixAddr::new(&self.path)?)?;
+        Ok(UnixStream::from(fd))
+    }
+
+    /// Removes the file if it is this one (device and inode).
+    pub(crate) fn remove(&self, made: (u64, u64)) {
+        let still = self.look().is_ok_and(|stat| (stat.st_dev, stat.st_ino) == made);
+        if still {
+            // It may have gone by itself, and the end of a port has nobody to tell.
+            let _ = unlinkat(&self.directory.fd, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+/// A socket in the words of a message.
+pub(crate) fn object(path: &Path) -> String {
+    format!("socket {}", path.display())
+}
+
+/// What the system's refusal means for a socket at `path`.
+pub(crate) fn explain(path: &Path, error: &io::Error) -> Error {
+    let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::failed(
+            object(path),
+            format!("there is no directory {directory}"),
+            "create it (mkdir -p) or choose another path",
+        ),
+        io::ErrorKind::NotADirectory => Error::failed(
+            object(path),
+            format!("{directory} is not a directory"),
+            "choose a path in a directory",
+        ),
+        io::ErrorKind::IsADirectory => {
+            Error::failed(object(path), "it names no file", "add the socket's name, as vm1.sock")
+        }
+        io::ErrorKind::PermissionDenied => Error::permission(
+            object(path),
+            format!("no permission to create it in {directory}: {error}"),
+            "run as a user who may write there or choose another path",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => Error::failed(
+            object(path),
+            format!("it cannot be created in {directory}: {error}"),
+            "choose a path that can be written to, in /run for example",
+        ),
+        io::ErrorKind::InvalidInput => Error::failed(
+            object(path),
+            format!("the path has {} bytes, 107 is the limit", path.as_os_str().len()),
+            "choose a shorter one",
+        ),
+        _ => Error::failed(object(path), error, "choose another path"),
+    }
+}

@@ -1,0 +1,269 @@
+//! Which of its guest's addresses a port takes.
+//!
+//! A worker tells of an address that the guest uses and that is not the port's (`port.rs`). Here it is decided,
+//! at the control side's pace, what becomes of it:
+//!
+//! - It is another machine's: the parent's, a sibling's, one that the host knows (`host/neighbours.rs`). Then it is
+//!   refused, and asked for again after [`DENIED`]: a machine may have gone, or moved here.
+//! - The port may take it (`mac-changes=allow`, or it has no given address): it does.
+//! - In passthru mode the port receives frames to every address, so that none has to be taken for reception.
+//!   A guest that uses two in turn (VRRP) would have its parent's address changed with every packet. So the parent
+//!   keeps the address for as long as the guest uses it, and follows when the guest has left it: the old one
+//!   silent for [`QUIET`], or for [`LONG_QUIET`] where the guest only goes back to one that it had before.
+//!
+//! The old address is watched without cost: the port is told to forget that it has heard it
+//! ([`PortData::watch_own`](crate::datapath::port::PortData::watch_own)), and asked later whether it has heard it since.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::control::context::ControlContext;
+use crate::control::port::Port;
+use crate::control::server::sooner;
+use crate::control::share::Share;
+use crate::error::{Error, Result};
+use crate::net::mac::Mac;
+
+/// Least time between two changes of a port's MAC address: a guest must not keep netlink busy.
+const MAC_PAUSE: Duration = Duration::from_millis(100);
+/// Longest time between two: a change may be slow, and a guest waits for it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(300);
+/// How long an address stays refused before it is looked at again.
+const DENIED: Duration = Duration::from_secs(10);
+/// How long the old address must have been silent for a new one.
+const QUIET: Duration = Duration::from_millis(500);
+/// The same for one that the guest had before.
+const LONG_QUIET: Duration = Duration::from_secs(30);
+/// Most addresses of a guest that are kept in mind.
+const LEFT: usize = 8;
+
+/// What to do about an address of a passthru port's guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    /// Take it.
+    Follow,
+    /// Ask again at this time. True: the old address is to be watched from now on.
+    Wait(Instant, bool),
+    /// It is one beside the port's own.
+    AuxData,
+}
+
+/// What a port remembers of its guest's addresses.
+#[derive(Debug, Default)]
+pub struct Follow {
+    not_before: Option<Instant>,
+    /// When the refused address is looked at again.
+    denied_until: Option<Instant>,
+    /// What was said last, not to be said again.
+    said: String,
+    /// The guest has used the port's own address, or the port has followed it to another one.
+    settled: bool,
+    /// For which new address the old one is watched, and since when.
+    watched: Option<(Mac, Instant)>,
+    /// Addresses that the port had of this guest, and left.
+    left: VecDeque<Mac>,
+}
+
+impl Follow {
+    /// The next guest starts anew.
+    pub fn forget_guest(&mut self) {
+        let not_before = self.not_before;
+        *self = Follow { not_before, ..Follow::default() };
+    }
+
+    /// Judges an address that a passthru port's guest uses. `own_used`: the guest has used the port's own
+    /// address since it is watched (or at all). Pure.
+    fn judge(&mut self, wanted: Mac, own_used: bool, now: Instant) -> Decision {
+        if !self.settled && !own_used {
+            return Decision::Follow;
+        }
+        self.settled = true;
+        let quiet = if self.left.contains(&wanted) { LONG_QUIET } else { QUIET };
+        match self.watched {
+            Some((mac, since)) if mac == wanted => match since + quiet {
+                _ if own_used => {
+                    self.watched = None;
+                    Decision::AuxData
+                }
+                until if until <= now => Decision::Follow,
+                until => Decision::Wait(until.min(now + QUIET), false),
+            },
+            // What was seen before this address came says nothing about it.
+            _ => {
+                self.watched = Some((wanted, now));
+                Decision::Wait(now + QUIET, true)
+            }
+        }
+    }
+
+    /// The port has left `old`.
+    fn followed(&mut self, old: Mac) {
+        (self.settled, self.watched) = (true, None);
+        self.left.retain(|mac| *mac != old);
+        if self.left.len() >= LEFT {
+            self.left.pop_front();
+        }
+        self.left.push_back(old);
+    }
+}
+
+impl Port {
+    /// Lets the port follow the guest's MAC address, if that is due. Returns when to ask again.
+    pub fn follow_mac(&mut self, ground: &mut ControlContext, now: Instant) -> Option<Instant> {
+        let mut next = self.follow.denied_until;
+        if next.is_some_and(|until| until <= now) {
+            self.core.data.deny(None);
+            self.follow.denied_until = None;
+            next = None;
+        }
+        let data = &self.core.data;
+        if !data.has_wanted() && !data.has_heard() {
+            return next;
+        }
+        if let Some(mac) = data.take_heard() {
+            self.say(&format!(
+                "does not take its guest's address {mac}: frames from it come from the wire, so that a \
+                 machine of the LAN has it; what the guest sends from it counts as foreign MAC; if the \
+                 address is the guest's own, give it: mac={mac}"
+            ));
+        }
+        let data = &self.core.data;
+        if data.is_exclusive()
+            && let Some(wanted) = data.wanted()
+        {
+            match self.follow.judge(wanted, data.own_used(), now) {
+                Decision::Follow => {}
+                Decision::Wait(until, watch) => {
+                    if watch {
+                        data.watch_own();
+                    }
+                    return sooner(next, Some(until));
+                }
+                Decision::AuxData => {
+                    data.add_beside(wanted);
+                    let own = data.mac();
+                    self.say(&format!(
+                        "its guest uses several addresses: the parent keeps {own}, and {wanted} is \
+                         received and sent beside it"
+                    ));
+                    return next;
+                }
+            }
+        }
+        if let Some(later) = self.follow.not_before.filter(|&time| time > now) {
+            return sooner(next, Some(later));
+        }
+        let Some(wanted) = self.core.data.take_wanted() else { return next };
+        let old = self.core.data.mac();
+        match self.take_mac(wanted, ground) {
+            Ok(()) => {
+                self.core.data.followed(wanted);
+                self.follow.followed(old);
+                self.core.data.log.info(format_args!("follows its guest from {old} to {wanted}"));
+            }
+            Err(error) => {
+                self.core.data.deny(Some(wanted));
+                self.follow.denied_until = Some(now + DENIED);
+                next = self.follow.denied_until;
+                self.say(&format!("does not follow its guest to {wanted}: {error}"));
+            }
+        }
+        let pause = Share::new(LONGEST_PAUSE).rest_after(now.elapsed()).max(MAC_PAUSE);
+        self.follow.not_before = Some(now + pause);
+        next
+    }
+
+    /// Takes an address that the guest uses, unless the host knows that it is another machine's.
+    fn take_mac(&mut self, wanted: Mac, ground: &mut ControlContext) -> Result<()> {
+        let data = &self.core.data;
+        if !data.is_exclusive()
+            && !data.had(wanted)
+            && let Some(parent) = self.parent(ground)
+        {
+            let object = || format!("MAC address {wanted}");
+            let holder = ground.neighbours.holder(&mut ground.netlink, &parent, wanted);
+            let holder = holder.map_err(|error| Error::failed(object(), error, "give mac="))?;
+            if let Some(holder) = holder {
+                return Err(Error::failed(
+                    object(),
+                    format!("that of {holder}"),
+                    format!("if the address is the guest's own, give it: mac={wanted}"),
+                ));
+            }
+        }
+        self.set_mac(wanted, ground)
+    }
+
+    /// Says it, unless it was said last.
+    fn say(&mut self, text: &str) {
+        if self.follow.said != text {
+            self.core.data.log.warn(format_args!("{text}"));
+            text.clone_into(&mut self.follow.said);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
+    const B: Mac = Mac([0, 0, 0x5e, 0, 1, 0x33]);
+
+    fn at(start: Instant, millis: u64) -> Instant {
+        start + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn the_first_address_is_followed_at_once_and_a_later_one_when_the_old_is_silent() {
+        let start = Instant::now();
+        let mut follow = Follow::default();
+        assert_eq!(follow.judge(A, false, start), Decision::Follow);
+        follow.followed(Mac([2, 0, 0, 0, 0, 1]));
+        assert_eq!(follow.judge(B, true, start), Decision::Wait(at(start, 500), true));
+        assert_eq!(follow.judge(B, false, at(start, 300)), Decision::Wait(at(start, 500), false));
+        assert_eq!(follow.judge(B, false, at(start, 500)), Decision::Follow);
+    }
+
+    #[test]
+    fn two_addresses_in_turn_change_nothing() {
+        let start = Instant::now();
+        let mut follow = Follow::default();
+        // The guest has used the port's own address before.
+        assert_eq!(follow.judge(B, true, start), Decision::Wait(at(start, 500), true));
+        assert_eq!(follow.judge(B, true, at(start, 500)), Decision::AuxData);
+        assert_eq!(follow.judge(B, true, at(start, 900)), Decision::Wait(at(start, 1400), true));
+    }
+
+    #[test]
+    fn a_guest_that_goes_back_is_followed_only_after_a_long_silence() {
+        let start = Instant::now();
+        let mut follow = Follow::default();
+        follow.followed(A);
+        assert_eq!(follow.judge(A, true, start), Decision::Wait(at(start, 500), true));
+        assert_eq!(follow.judge(A, false, at(start, 500)), Decision::Wait(at(start, 1000), false));
+        assert_eq!(follow.judge(A, true, at(start, 700)), Decision::AuxData);
+        assert_eq!(follow.judge(A, true, at(start, 800)), Decision::Wait(at(start, 1300), true));
+        assert_eq!(follow.judge(A, false, at(start, 30_800)), Decision::Follow);
+    }
+
+    /// The old address was used before the guest left it, beside a third one: that is not held against the new.
+    #[test]
+    fn each_new_address_is_judged_by_what_comes_after_it() {
+        let start = Instant::now();
+        let mut follow = Follow::default();
+        follow.followed(Mac([2, 0, 0, 0, 0, 1]));
+        assert_eq!(follow.judge(B, true, start), Decision::Wait(at(start, 500), true));
+        assert_eq!(follow.judge(A, true, at(start, 200)), Decision::Wait(at(start, 700), true));
+        assert_eq!(follow.judge(A, false, at(start, 700)), Decision::Follow);
+    }
+
+    #[test]
+    fn what_is_kept_in_mind_is_bounded() {
+        let mut follow = Follow::default();
+        for n in 0..100 {
+            follow.followed(Mac([2, 0, 0, 0, 0, n]));
+        }
+        assert_eq!(follow.left.len(), LEFT);
+    }
+}

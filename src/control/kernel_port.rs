@@ -1,0 +1,304 @@
+//! A port's kernel device, and how the port survives its loss and what other programs do to it.
+//!
+//! The device may vanish (its parent was removed, somebody deleted it) and is made again when that is
+//! possible. In between the queue pairs stay, without a tap behind them, and a connected guest keeps its
+//! rings: it sees a network without traffic, not a dead back-end.
+//!
+//! Another program may set the device down or change it. The kernel tells so, and within a moment it is put
+//! right (`control/kernel_port/upkeep.rs`). A device that stays down is as good as none:
+//! the tap is taken away from the pairs, so that a frame for it counts as `no device` and not as sent.
+//!
+//! The parent is the device that the configured name stood for when the port was made: it may be renamed
+//! meanwhile. Only when it has gone is the name looked up again.
+
+pub mod upkeep;
+
+use std::time::{Duration, Instant};
+
+use log::info;
+
+use crate::config::PortConfig;
+use crate::control::context::PortCore;
+use crate::control::patience::Patience;
+use crate::control::port_mac;
+use crate::control::server::sooner;
+use crate::error::{Error, Result};
+use crate::host::create::MacvtapSpec;
+use crate::host::link::LinkInfo;
+use crate::host::macvtap::Macvtap;
+use crate::host::netlink::Netlink;
+use crate::host::watch::LinkEvent;
+use crate::net::mac::Mac;
+
+/// Pause between two attempts to make a lost device again.
+const DEVICE_RETRY: Duration = Duration::from_secs(1);
+
+/// The kernel device of a port.
+pub struct KernelPort {
+    device: Option<Macvtap>,
+    own_mac: Mac,
+    retry: Option<Instant>,
+    /// Why a lost device could not be made again, as it was told last.
+    complaint: Option<String>,
+    /// Index and name of the parent, as long as it has not gone.
+    parent: Option<(u32, String)>,
+    parent_up: Option<bool>,
+    /// The device is up, and its queues are behind the pairs.
+    carries: bool,
+    patience: Patience,
+}
+
+impl KernelPort {
+    /// Puts a new device behind the port.
+    pub fn start(core: &PortCore, device: Macvtap) -> KernelPort {
+        let own_mac = device.mac();
+        let mut port = KernelPort {
+            device: None,
+            own_mac,
+            retry: None,
+            complaint: None,
+            parent: None,
+            parent_up: None,
+            carries: false,
+            patience: Patience::default(),
+        };
+        port.use_device(core, device);
+        port
+    }
+
+    fn use_device(&mut self, core: &PortCore, device: Macvtap) {
+        self.own_mac = device.mac();
+        core.data.set_device(device.mac(), device.mtu());
+        core.attachment.set_taps(device.queues(), &core.pairs, core.name());
+        info!(
+            "port {}: {} macvtap {} on {}, {} mode, MAC {}, MTU {}",
+            core.name(),
+            if device.created() { "created" } else { "adopted" },
+            device.shall().known_as(core.name()),
+            device.parent().known_as(&core.config.parent),
+            core.config.mode,
+            device.mac(),
+            device.mtu()
+        );
+        self.parent = Some((device.parent_index(), device.parent().name.clone()));
+        self.carries = true;
+        self.device = Some(device);
+        self.retry = None;
+        self.complaint = None;
+    }
+
+    /// The address that was printed for the port.
+    pub fn own_mac(&self) -> Mac {
+        self.own_mac
+    }
+
+    /// The parent, as it was when the device was made.
+    pub fn parent(&self) -> Option<LinkInfo> {
+        self.device.as_ref().map(|device| device.parent().clone())
+    }
+
+    /// Gives the device another address.
+    pub fn set_mac(&mut self, core: &PortCore, netlink: &mut Netlink, mac: Mac) -> Result<()> {
+        let Some(device) = &mut self.device else {
+            return Err(Error::failed(
+                format!("port {}", core.name()),
+                "its device is gone",
+                "see the log for what it waits for",
+            ));
+        };
+        device.set_mac(netlink, mac)?;
+        core.data.set_device(mac, core.data.mtu());
+        Ok(())
+    }
+
+    /// Takes note of a change among the kernel's devices.
+    pub fn note(&mut self, core: &PortCore, event: &LinkEvent, netlink: &mut Netlink) {
+        let log = &core.data.log;
+        let own = self.device.as_ref().map(Macvtap::ifindex);
+        let parent = self.parent.as_ref().map(|(index, _)| *index);
+        match event {
+            LinkEvent::Gone { index, .. } if Some(*index) == own => self.lose(core, netlink),
+            LinkEvent::Gone { index, name } if Some(*index) == parent => {
+                log.warn(format_args!("its parent {name} has vanished"));
+                self.parent = None;
+            }
+            LinkEvent::Changed(link) if Some(link.index) == own => {
+                self.look_after(core, link, netlink);
+            }
+            LinkEvent::Changed(link) if Some(link.index) == parent => {
+                self.parent_changed(core, link, netlink);
+            }
+            LinkEvent::Changed(link) if parent.is_none() && link.is_called(&core.config.parent) => {
+                self.retry = self.retry.map(|_| Instant::now());
+            }
+            LinkEvent::Addressed(address) if Some(address.header.index) == own => {
+                self.take_away(core, address, netlink);
+            }
+            // Some news was lost: look for ourselves.
+            LinkEvent::Overrun => self.look(core, netlink),
+            _ => {}
+        }
+    }
+
+    /// Asks the kernel how the device and its parent are.
+    fn look(&mut self, core: &PortCore, netlink: &mut Netlink) {
+        if let Some((index, name)) = self.parent.clone() {
+            match netlink.link_by_index(index) {
+                Ok(Some(link)) => self.parent_changed(core, &link, netlink),
+                Ok(None) => self.note(core, &LinkEvent::Gone { index, name }, netlink),
+                Err(error) => core.data.log.warn(format_args!("{name}: {error}")),
+            }
+        }
+        let Some(index) = self.device.as_ref().map(Macvtap::ifindex) else { return };
+        match netlink.link_by_index(index) {
+            Ok(Some(link)) => self.look_after(core, &link, netlink),
+            Ok(None) => self.lose(core, netlink),
+            Err(error) => core.data.log.warn(format_args!("its device: {error}")),
+        }
+    }
+
+    fn parent_changed(&mut self, core: &PortCore, link: &LinkInfo, netlink: &mut Netlink) {
+        let log = &core.data.log;
+        if let Some((_, name)) = &mut self.parent
+            && *name != link.name
+        {
+            log.info(format_args!("its parent {name} is called {} now", link.name));
+            name.clone_from(&link.name);
+        }
+        let up = link.up && link.running;
+        if self.parent_up.replace(up).is_some_and(|was| was != up) {
+            let word = if up { "is up again" } else { "is down" };
+            log.info(format_args!("its parent {} {word}", link.name));
+        }
+        // The kernel lowers its ports' MTU with the parent's, but never raises it again.
+        let Some(device) = &mut self.device else { return };
+        let wanted = wanted_mtu(core, device, link.mtu);
+        if wanted == device.mtu() {
+            return;
+        }
+        device.shall_have_mtu(wanted);
+        // The device's own news, which follow, tell everybody else.
+        if let Err(error) = netlink.set_mtu(device.ifindex(), wanted) {
+            log.warn(format_args!("cannot follow its parent to MTU {wanted}: {error}"));
+        }
+    }
+
+    /// The device is so: the workers are told.
+    fn show(&mut self, core: &PortCore, is: &LinkInfo) {
+        let Some(device) = &self.device else { return };
+        let (mac, mtu) = (device.mac(), is.mtu);
+        if (core.data.mac(), core.data.mtu()) != (mac, mtu) {
+            core.data.set_device(mac, mtu);
+            core.data.log.info(format_args!("now has MAC {mac}, MTU {mtu}"));
+        }
+        if self.carries != is.up {
+            self.carries = is.up;
+            let queues = if is.up { device.queues() } else { &[] };
+            core.attachment.set_taps(queues, &core.pairs, core.name());
+        }
+    }
+
+    fn lose(&mut self, core: &PortCore, netlink: &mut Netlink) {
+        let Some(device) = self.device.take() else { return };
+        core.data.log.warn(format_args!(
+            "its device {} has vanished; it is made again when {} is there",
+            device.name(),
+            core.config.parent
+        ));
+        core.attachment.set_taps(&[], &core.pairs, core.name());
+        self.carries = false;
+        if let Err(error) = device.close(netlink) {
+            core.data.log.warn(format_args!("{error}"));
+        }
+        self.parent_up = None;
+        self.retry = Some(Instant::now());
+    }
+
+    /// Makes a lost device again, if that is due and possible, and looks after one that was left alone.
+    /// Returns when to ask again.
+    pub fn restore(
+        &mut self,
+        core: &PortCore,
+        netlink: &mut Netlink,
+        now: Instant,
+    ) -> Option<Instant> {
+        if self.patience.due().is_some_and(|due| due <= now) && self.device.is_some() {
+            self.look(core, netlink);
+        }
+        let rest = self.patience.due().filter(|due| *due > now && self.device.is_some());
+        let Some(due) = self.retry else { return rest };
+        if due > now {
+            return sooner(rest, Some(due));
+        }
+        self.retry = Some(now + DEVICE_RETRY);
+        // Without its parent there is no point in trying: the kernel tells when it comes.
+        if let Some(parent) = self.find_parent(core, netlink) {
+            let spec = spec(&core.config, netlink).map(|spec| MacvtapSpec { parent, ..spec });
+            match spec.and_then(|spec| Macvtap::open(netlink, &spec)) {
+                Ok(device) => self.use_device(core, device),
+                // Tried once a second for as long as it stays so: not worth a line each time.
+                Err(error) => {
+                    let complaint = Some(error.to_string());
+                    if self.complaint != complaint {
+                        core.data.log.warn(format_args!("{error}"));
+                        self.complaint = complaint;
+                    }
+                }
+            }
+        }
+        sooner(rest, self.retry)
+    }
+
+    /// The parent's present name: of the device that it was, as long as that is there.
+    fn find_parent(&mut self, core: &PortCore, netlink: &mut Netlink) -> Option<String> {
+        if let Some((index, _)) = &self.parent {
+            match netlink.link_by_index(*index) {
+                Ok(Some(link)) => return Some(link.name),
+                Ok(None) => self.parent = None,
+                Err(_) => return None,
+            }
+        }
+        let found = netlink.link_given_as(&core.config.parent).ok()??;
+        Some(found.name)
+    }
+
+    /// Ends the port's use of its device, which is returned: all ports' are given back together,
+    /// because that is quicker (`uplink::close_all`).
+    pub fn end(self, core: &PortCore) -> Option<Macvtap> {
+        core.attachment.set_taps(&[], &core.pairs, core.name());
+        self.device
+    }
+
+    /// The device alone; its tap queues stay behind the queue pairs.
+    pub fn abandon(self) -> Option<Macvtap> {
+        self.device
+    }
+}
+
+/// The MTU that the device shall have on a parent with this one, in bytes.
+fn wanted_mtu(core: &PortCore, device: &Macvtap, parent: u32) -> u32 {
+    match core.config.mtu {
+        Some(own) => own.min(parent),
+        None if device.created() => parent,
+        None => device.mtu().min(parent),
+    }
+}
+
+/// Creates or adopts the device that the configuration asks for.
+pub fn open(config: &PortConfig, netlink: &mut Netlink) -> Result<Macvtap> {
+    let spec = spec(config, netlink)?;
+    Macvtap::open(netlink, &spec)
+}
+
+/// The device that the configuration asks for.
+pub fn spec(config: &PortConfig, netlink: &mut Netlink) -> Result<MacvtapSpec> {
+    Ok(MacvtapSpec {
+        name: config.name.clone(),
+        parent: config.parent.clone(),
+        mode: config.mode,
+        mac: port_mac::to_set(config, netlink)?,
+        mtu: config.mtu,
+        queues: usize::from(config.queue_pairs),
+        sources: config.sources.clone(),
+    })
+}

@@ -1,0 +1,152 @@
+//! What another program has changed at a port's device is put right.
+//!
+//! Network managers set up each device that they find: they set it up or down, give it addresses, change its MTU. The
+//! kernel reports every change. Here it is held against what the device shall be (`host/upkeep.rs` says what
+//! differs), put right, and reported in one line with the remedy. `patience.rs` says how often: two programs that
+//! correct each other would never end. What the configuration of an adopted device leaves open is taken over.
+//!
+//! What can go wrong: news is older than what we have done since. Therefore the kernel is asked for the present
+//! state before anything is changed.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+
+use crate::config::MacChoice;
+use crate::control::context::PortCore;
+use crate::control::kernel_port::{KernelPort, wanted_mtu};
+use crate::control::patience::RepairVerdict;
+use crate::host::link::LinkInfo;
+use crate::host::macvtap::Macvtap;
+use crate::host::netlink::Netlink;
+use crate::host::upkeep::{Difference, differences};
+use crate::net::mode::Mode;
+
+impl KernelPort {
+    /// The device has changed, or this is news of what we have done ourselves.
+    pub(crate) fn look_after(&mut self, core: &PortCore, news: &LinkInfo, netlink: &mut Netlink) {
+        let Some(device) = &mut self.device else { return };
+        if differences(device.shall(), news).is_empty() {
+            return self.show(core, news);
+        }
+        // News may be older than what we have done since, and the parent's MTU may have changed first.
+        if let Ok(Some(parent)) = netlink.link_by_index(device.parent_index()) {
+            let wanted = wanted_mtu(core, device, parent.mtu);
+            device.shall_have_mtu(wanted);
+        }
+        let is = match netlink.link_by_index(device.ifindex()) {
+            Ok(Some(is)) => is,
+            Ok(None) => return self.lose(core, netlink),
+            Err(error) => return core.data.log.warn(format_args!("its device: {error}")),
+        };
+        let found = differences(device.shall(), &is);
+        let (open, ours): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|difference| is_open(core, device, difference));
+        for difference in open {
+            device.accept(&difference, &is);
+            match difference {
+                Difference::Mac(mac) => self.own_mac = mac,
+                Difference::Mtu(_) => {}
+                other => core.data.log.info(format_args!(
+                    "another program has changed its device ({other}), which its configuration leaves open"
+                )),
+            }
+        }
+        if ours.is_empty() {
+            return self.show(core, &is);
+        }
+        self.put_right(core, &ours, netlink);
+        match self.device.as_ref().map(|device| netlink.link_by_index(device.ifindex())) {
+            Some(Ok(Some(is))) => self.show(core, &is),
+            _ => self.show(core, &is),
+        }
+    }
+
+    fn put_right(&mut self, core: &PortCore, found: &[Difference], netlink: &mut Netlink) {
+        let Some(device) = &mut self.device else { return };
+        let name = device.name().to_owned();
+        let words: Vec<String> = found.iter().map(Difference::to_string).collect();
+        let result = match self.patience.judge(Instant::now()) {
+            RepairVerdict::PutRight => device.put_right(netlink, found),
+            RepairVerdict::LeaveAlone => return,
+            RepairVerdict::GiveUp => {
+                return core.data.log.warn(format_args!(
+                    "another program has changed its device {name} again ({}), for the sixth time in a \
+                     minute; it is left alone for ten minutes; {}",
+                    words.join(", "),
+                    unmanaged(&name)
+                ));
+            }
+        };
+        match result {
+            Ok(()) => core.data.log.warn(format_args!(
+                "another program has changed its device {name} ({}); it was put right; {}",
+                words.join(", "),
+                unmanaged(&name)
+            )),
+            Err(error) => core.data.log.warn(format_args!(
+                "another program has changed its device {name} ({}): {error}",
+                words.join(", ")
+            )),
+        }
+    }
+
+    /// The host has an address on the device, and would speak on the guest's wire.
+    pub(crate) fn take_away(
+        &mut self,
+        core: &PortCore,
+        address: &AddressMessage,
+        netlink: &mut Netlink,
+    ) {
+        let Some(device) = &self.device else { return };
+        let ip = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        });
+        let Some(ip) = ip else { return };
+        // On an adopted device an IPv4 address is the user's own business: the host cannot use it there.
+        let spared = if ip.is_ipv4() { !device.created() } else { !device.has_ipv6() };
+        if spared || self.patience.judge(Instant::now()) != RepairVerdict::PutRight {
+            return;
+        }
+        let done = match ip {
+            IpAddr::V4(_) => netlink.delete_address(address).map_err(|error| error.to_string()),
+            IpAddr::V6(_) => device.silence_again().map_err(|error| error.to_string()),
+        };
+        let name = device.name();
+        match done {
+            Ok(()) => core.data.log.warn(format_args!(
+                "another program has given its device {name} the host's address {ip}; it was taken away; {}",
+                unmanaged(name)
+            )),
+            Err(error) => core.data.log.warn(format_args!(
+                "another program has given its device {name} the host's address {ip}: {error}"
+            )),
+        }
+    }
+}
+
+/// Whether the configuration leaves this to the one who has changed it.
+fn is_open(core: &PortCore, device: &Macvtap, difference: &Difference) -> bool {
+    let adopted = !device.created();
+    match difference {
+        // A passthru port has its parent's address, whoever has set that.
+        Difference::Mac(_) => {
+            core.config.mac == MacChoice::Auto && (adopted || core.config.mode == Mode::Passthru)
+        }
+        Difference::Mtu(_) => adopted && core.config.mtu.is_none(),
+        Difference::QueueLength(frames) => adopted && *frames > 0,
+        Difference::Sources => adopted && core.config.sources.is_empty(),
+        Difference::Name(_) | Difference::Master | Difference::Alias => adopted,
+        _ => false,
+    }
+}
+
+/// How network managers are told to leave a device alone.
+fn unmanaged(name: &str) -> String {
+    format!(
+        "make it an unmanaged device (NetworkManager: unmanaged-devices=interface-name:{name}; \
+         systemd-networkd: Unmanaged=yes; see docs/operations.md)"
+    )
+}

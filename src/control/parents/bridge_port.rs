@@ -1,0 +1,232 @@
+//! A port among its siblings: what the forwarding table and the filters of the parent need of it.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::{MacChoice, PortConfig, ReservedGroups};
+use crate::control::context::PortCore;
+use crate::control::parents::allowance::Allowance;
+use crate::datapath::forwarding_view::EgressPort;
+use crate::datapath::port::PortData;
+use crate::datapath::queue_pair::QueuePair;
+use crate::host::link::LinkInfo;
+use crate::host::parent::Wanted;
+use crate::net::mac::Mac;
+use crate::net::mode::Mode;
+use crate::switch::{Groups, Rules};
+use crate::uplink::packet::PacketQueue;
+
+/// Whether the table must be made anew for a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// It shows the port as it is.
+    No,
+    /// It must.
+    Now,
+    /// It must, but not before this time.
+    Until(Instant),
+}
+
+/// A port of a parent.
+pub struct BridgePort {
+    config: PortConfig,
+    data: Arc<PortData>,
+    pairs: Vec<Arc<QueuePair>>,
+    groups: Arc<Groups>,
+    /// The address that the next guest gets.
+    own_mac: Cell<Mac>,
+    /// State and address as the table has them.
+    shown: Option<(bool, Mac)>,
+    allowance: Allowance,
+    /// The address that the NIC lets through for it.
+    filter: Option<Mac>,
+}
+
+impl BridgePort {
+    /// The port with this address.
+    pub fn new(core: &PortCore, mac: Mac) -> BridgePort {
+        core.data.set_device(mac, core.data.mtu());
+        let groups = if core.config.compat { Groups::only() } else { Groups::all() };
+        BridgePort {
+            config: core.config.clone(),
+            data: Arc::clone(&core.data),
+            pairs: core.pairs.clone(),
+            groups: Arc::new(groups),
+            own_mac: Cell::new(mac),
+            shown: None,
+            allowance: Allowance::default(),
+            filter: None,
+        }
+    }
+
+    /// The port in the words of a message.
+    pub fn object(&self) -> String {
+        format!("port {}", self.config.name)
+    }
+
+    /// How it shares the parent.
+    pub fn mode(&self) -> Mode {
+        self.config.mode
+    }
+
+    /// Its address now.
+    pub fn mac(&self) -> Mac {
+        self.data.mac()
+    }
+
+    /// The address that the user chose for a passthru port, and so for its parent.
+    pub fn chosen_mac(&self) -> Option<Mac> {
+        match self.config.mac {
+            MacChoice::Given(mac) if self.mode() == Mode::Passthru => Some(mac),
+            _ => None,
+        }
+    }
+
+    /// The address that was printed for it.
+    pub fn own_mac(&self) -> Mac {
+        self.own_mac.get()
+    }
+
+    /// Its guest is there to receive.
+    pub fn is_up(&self) -> bool {
+        self.data.receiving() != 0
+    }
+
+    /// It has another address.
+    pub fn set_mac(&self, mac: Mac) {
+        self.data.set_device(mac, self.data.mtu());
+    }
+
+    /// Its MTU on a parent with this one, in bytes.
+    pub fn mtu_on(&self, parent: u32) -> u32 {
+        self.config.mtu.map_or(parent, |own| own.min(parent))
+    }
+
+    /// The groups that the guest's reports are to be noted in, where somebody asks for them.
+    pub fn snooped(&self) -> Option<Arc<Groups>> {
+        self.config.compat.then(|| Arc::clone(&self.groups))
+    }
+
+    /// The senders whose frames nobody else gets.
+    pub fn taken_away(&self) -> &[Mac] {
+        if self.config.nodst { &self.config.sources } else { &[] }
+    }
+
+    /// The guest has gone, and with it what it had joined.
+    pub fn forget_guest(&self) {
+        self.groups.clear();
+    }
+
+    /// What it wants of a parent; `object` is the port in the words of a message.
+    pub fn wants<'a>(&self, object: &'a str) -> Wanted<'a> {
+        let mac = Some(self.mac());
+        Wanted { object, mode: self.mode(), mac, mtu: self.config.mtu }
+    }
+
+    /// On another parent: what was refused on the one before need not be here.
+    pub fn moved_to(&self, link: &LinkInfo) {
+        self.data.deny(None);
+        self.parent_changed(link, true);
+    }
+
+    /// Follows the parent's MTU, and in passthru mode its address; `own` says that it is not the guest's.
+    pub fn parent_changed(&self, link: &LinkInfo, own: bool) {
+        let mac = if self.mode() == Mode::Passthru { link.mac } else { self.mac() };
+        if own && self.mode() == Mode::Passthru && self.chosen_mac().is_none() {
+            self.own_mac.set(mac);
+        }
+        let mtu = self.mtu_on(link.mtu);
+        if (mac, mtu) != (self.mac(), self.data.mtu()) {
+            let new = self.data.mtu() == 0;
+            self.data.set_device(mac, mtu);
+            if new {
+                // Told with everything else about it.
+                return;
+            }
+            self.data.log.info(format_args!("now has MAC {mac}, MTU {mtu}"));
+        }
+    }
+
+    /// Whether the table is behind, and when it may follow: a guest that comes and goes in a loop gets
+    /// [ten tables a second](Allowance).
+    pub fn behind(&mut self, now: Instant) -> Behind {
+        let is = Some((self.is_up(), self.mac()));
+        if self.shown == is {
+            return Behind::No;
+        }
+        match self.allowance.take(now) {
+            Ok(()) => Behind::Now,
+            Err(later) => Behind::Until(later),
+        }
+    }
+
+    /// The table is made anew with the port as it is.
+    pub fn show(&mut self) {
+        self.shown = Some((self.is_up(), self.mac()));
+    }
+
+    /// What the switch must know.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            mode: self.mode(),
+            mac: self.mac(),
+            up: self.is_up(),
+            compat: self.config.compat,
+            sources: self.config.sources.clone(),
+            nodst: self.config.nodst,
+            reserved: self.config.reserved_groups == ReservedGroups::Deliver,
+            mtu: self.data.mtu(),
+            groups: Arc::clone(&self.groups),
+        }
+    }
+
+    /// Where its frames are delivered.
+    pub fn egress_port(&self) -> EgressPort {
+        EgressPort { port: Some(Arc::clone(&self.data)), pairs: self.pairs.clone() }
+    }
+
+    /// What stands in the table where a port has left.
+    pub fn nobody() -> Rules {
+        Rules {
+            mode: Mode::Bridge,
+            mac: Mac::default(),
+            up: false,
+            compat: false,
+            sources: Vec::new(),
+            nodst: false,
+            reserved: false,
+            mtu: 0,
+            groups: Arc::new(Groups::only()),
+        }
+    }
+
+    /// Lets the NIC pass the port's address while the port is up. A passthru port hears everything.
+    pub fn set_filter(&mut self, queue: &mut PacketQueue) -> io::Result<()> {
+        let wanted = (self.is_up() && self.mode() != Mode::Passthru).then(|| self.mac());
+        if wanted == self.filter {
+            return Ok(());
+        }
+        if let Some(old) = self.filter.take() {
+            queue.drop_unicast(old)?;
+        }
+        if let Some(new) = wanted {
+            queue.add_unicast(new)?;
+        }
+        self.filter = wanted;
+        Ok(())
+    }
+
+    /// The port has left: the NIC need not pass its address any more.
+    pub fn drop_filter(&self, queue: &mut PacketQueue) {
+        if let Some(mac) = self.filter {
+            let _ = queue.drop_unicast(mac);
+        }
+    }
+
+    /// The socket that held the filter is closed.
+    pub fn filter_gone(&mut self) {
+        self.filter = None;
+    }
+}

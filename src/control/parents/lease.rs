@@ -1,0 +1,157 @@
+//! A parent that is there, and that is ours.
+//!
+//! Everything that is changed on the host hangs on a descriptor of this process and ends with it, however
+//! it ends: the right to the parent with a listening socket, the host's deafness with the links of its
+//! programs, filters and promiscuity with the uplink queues' sockets. The one exception is the MAC address of a
+//! passthru parent that follows its guest; a guardian process puts that back ([`MacGuard`]).
+
+use std::io;
+
+use crate::control::parents::bridge_port::BridgePort;
+use crate::control::parents::host_filters::HostFilters;
+use crate::error::{Error, Result};
+use crate::host::device_lock::{DeviceLock, LockName};
+use crate::host::link::LinkInfo;
+use crate::host::mac_guard::MacGuard;
+use crate::host::netlink::Netlink;
+use crate::host::parent::{Parent, Wanted};
+use crate::net::mac::Mac;
+
+/// The address of a guest on its parent.
+struct Borrowed {
+    own: Mac,
+    given: Mac,
+    guard: MacGuard,
+}
+
+/// A parent in our hands.
+pub struct ParentLease {
+    /// The device, as last heard of.
+    pub link: LinkInfo,
+    /// What the host does not hear.
+    pub deafness: HostFilters,
+    /// What the kernel has said of the device and its own ports, while it is to be believed.
+    seen: Option<Parent>,
+    borrowed: Option<Borrowed>,
+    _owner: DeviceLock,
+}
+
+impl ParentLease {
+    /// Takes the device `name` for ports that want this.
+    ///
+    /// # Errors
+    /// It is not there, another process has it, or it cannot have such ports.
+    pub fn take(name: &str, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<ParentLease> {
+        let found = Parent::device(netlink, name)?;
+        let owner = DeviceLock::take(&LockName::parent(&found.name, found.index))?;
+        // A predecessor that was killed may have left the parent with its guest's address: its guardian
+        // puts that right, and only then is the address the parent's own.
+        MacGuard::settle(found.index)?;
+        let parent = Parent::find(netlink, name, "")?;
+        parent.check(wanted)?;
+        parent.warn();
+        let (link, seen) = (parent.link.clone(), Some(parent));
+        Ok(ParentLease {
+            link,
+            deafness: HostFilters::default(),
+            seen,
+            borrowed: None,
+            _owner: owner,
+        })
+    }
+
+    /// Refuses what cannot be had beside the parent and the kernel's own ports. The kernel is asked for
+    /// those once, until [`ParentLease::look_again`]: a thousand ports that come together ask three questions,
+    /// not three thousand.
+    pub fn check(&mut self, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<()> {
+        let seen = match &mut self.seen {
+            Some(seen) => seen,
+            seen => seen.insert(Parent::find(netlink, &self.link.name, "")?),
+        };
+        seen.check(wanted)
+    }
+
+    /// The kernel's own ports on the parent, and the bridge or the like that it is a port of, as seen when
+    /// it was taken.
+    pub fn seen(&self) -> Option<&Parent> {
+        self.seen.as_ref()
+    }
+
+    /// What was seen of the kernel's ports may not be true any more.
+    pub fn look_again(&mut self) {
+        self.seen = None;
+    }
+
+    /// True when the parent is up and has carrier.
+    pub fn is_up(&self) -> bool {
+        self.link.up && self.link.running
+    }
+
+    /// News about the device. Returns what it was before.
+    pub fn update(&mut self, link: &LinkInfo) -> LinkInfo {
+        // Somebody else has given it an address: that one stays.
+        self.borrowed.take_if(|borrowed| borrowed.given != link.mac);
+        std::mem::replace(&mut self.link, link.clone())
+    }
+
+    /// Whether the device has its own address, not a guest's.
+    pub fn has_own_mac(&self) -> bool {
+        self.borrowed.is_none()
+    }
+
+    /// Gives the parent a guest's address, or its own back.
+    ///
+    /// # Errors
+    /// The guardian cannot be started, or the device does not take the address.
+    pub fn set_mac(&mut self, netlink: &mut Netlink, mac: Mac) -> Result<()> {
+        let own = self.borrowed.as_ref().map_or(self.link.mac, |borrowed| borrowed.own);
+        if let Some(borrowed) = &mut self.borrowed {
+            borrowed.guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
+        } else if mac != own {
+            // Before the change: whatever happens to us then, it is undone.
+            let mut guard = MacGuard::start(self.link.index, own)?;
+            guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
+            self.borrowed = Some(Borrowed { own, given: own, guard });
+        }
+        netlink.set_mac(self.link.index, mac).map_err(|error| self.refused(mac, &error))?;
+        self.link.mac = mac;
+        match &mut self.borrowed {
+            Some(borrowed) if mac != own => borrowed.given = mac,
+            _ => self.borrowed = None,
+        }
+        Ok(())
+    }
+
+    /// Gives the parent the address that the user chose for its passthru port, as the kernel does.
+    ///
+    /// # Errors
+    /// Those of [`ParentLease::set_mac`].
+    pub fn give(&mut self, member: &BridgePort, netlink: &mut Netlink) -> Result<()> {
+        match member.chosen_mac() {
+            Some(mac) if mac != self.link.mac => self.set_mac(netlink, mac),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the parent its own address back, if it has a guest's.
+    ///
+    /// # Errors
+    /// The device does not take it.
+    pub fn give_back_mac(&mut self, netlink: &mut Netlink) -> Result<()> {
+        match &self.borrowed {
+            Some(borrowed) => {
+                let own = borrowed.own;
+                self.set_mac(netlink, own)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn refused(&self, mac: Mac, error: &io::Error) -> Error {
+        Error::failed(
+            format!("parent {}", self.link.name),
+            format!("its address cannot become {mac}: {error}"),
+            "see whether its driver allows that: ip link set DEV address MAC",
+        )
+    }
+}

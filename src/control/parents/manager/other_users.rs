@@ -1,0 +1,114 @@
+//! What other programs put on the parent of userspace ports, or over it, and what that does to the ports.
+//!
+//! Nothing here is in our hands, and nothing of it makes a system call fail. That is the trouble: an
+//! operator sees silence and no error. So each is reported once, with what still works and the remedy.
+//!
+//! - The parent becomes a port of a bridge or bond. A packet socket is in front of such a device: the
+//!   guests still reach the wire. They do not reach what the bridge connects beside the wire, and a bond
+//!   may send by another NIC than ours. The remedy is to use that device as the parent. At the start such
+//!   a parent is refused (`host/parent.rs`).
+//! - Kernel macvlans or macvtaps are on the parent. The kernel's switch and ours do not know each
+//!   other's ports: a frame from one to the other leaves by the wire and does not come back, unless a
+//!   hairpin switch returns it.
+//!
+//! What can go wrong: news get lost ([`LinkEvent::Overrun`]); then the kernel is asked. A loop that makes
+//! and deletes devices is bounded by the parent's log, and by [`KNOWN`].
+
+use crate::host::link::LinkInfo;
+use crate::host::netlink::Netlink;
+use crate::host::parent::{Parent, taker};
+use crate::host::watch::LinkEvent;
+use crate::process::port_log::PortLog;
+
+/// Most ports of the kernel's that are kept in mind; further ones are not reported.
+const KNOWN: usize = 256;
+/// Most of them that one line names.
+const NAMED: usize = 5;
+
+/// What was reported of a parent.
+#[derive(Debug, Default)]
+pub struct OtherUsers {
+    /// The bridge, bond or the like that the parent is a port of: index, and kind and name unless it
+    /// takes no frames.
+    master: Option<(u32, Option<String>)>,
+    /// The kernel's ports on it.
+    ports: Vec<u32>,
+}
+
+impl OtherUsers {
+    /// The parent was taken, or asked for after news were lost: all of this is there.
+    pub fn meet(&mut self, parent: &Parent, log: &PortLog) {
+        self.set_master(parent.master.as_ref(), log);
+        self.ports.retain(|known| parent.siblings.iter().any(|sibling| sibling.index == *known));
+        self.add(&parent.siblings, log);
+    }
+
+    /// Takes note of a change among the kernel's devices. `parent` is the parent's index.
+    pub fn note(&mut self, parent: u32, event: &LinkEvent, netlink: &mut Netlink, log: &PortLog) {
+        match event {
+            LinkEvent::Changed(link) if link.index == parent => {
+                if link.master == self.master.as_ref().map(|(index, _)| *index) {
+                    return;
+                }
+                let master = link.master.and_then(|index| netlink.link_by_index(index).ok()?);
+                self.set_master(master.as_ref(), log);
+            }
+            LinkEvent::Changed(link)
+                if link.is_port() && link.parent == Some(parent) && link.parent_netns.is_none() =>
+            {
+                self.add(std::slice::from_ref(link), log);
+            }
+            LinkEvent::Gone { index, .. } => self.ports.retain(|known| known != index),
+            LinkEvent::Overrun => {
+                if let Ok(Some(link)) = netlink.link_by_index(parent)
+                    && let Ok(parent) = Parent::find(netlink, &link.name, "")
+                {
+                    self.meet(&parent, log);
+                }
+            }
+            LinkEvent::Changed(_) | LinkEvent::Addressed(_) => {}
+        }
+    }
+
+    fn set_master(&mut self, master: Option<&LinkInfo>, log: &PortLog) {
+        let now = master.map(|master| {
+            let taker = taker(master).map(|kind| format!("{kind} {}", master.name));
+            (master.index, taker)
+        });
+        if now.as_ref().map(|(index, _)| index) == self.master.as_ref().map(|(index, _)| index) {
+            return;
+        }
+        if let (Some(master), Some((_, Some(taker)))) = (master, &now) {
+            log.warn(format_args!(
+                "was made a port of the {taker}: guests still reach the wire, but not what else is \
+                 behind {0}; use {0} as the parent (parent={0})",
+                master.name
+            ));
+        } else if let Some((_, Some(taker))) = &self.master {
+            log.info(format_args!("is no longer a port of the {taker}"));
+        }
+        self.master = now;
+    }
+
+    fn add(&mut self, ports: &[LinkInfo], log: &PortLog) {
+        let new: Vec<&LinkInfo> =
+            ports.iter().filter(|port| !self.ports.contains(&port.index)).collect();
+        if new.is_empty() || self.ports.len() + new.len() > KNOWN {
+            return;
+        }
+        self.ports.extend(new.iter().map(|port| port.index));
+        let mut names: Vec<String> = new
+            .iter()
+            .take(NAMED)
+            .map(|port| format!("{} ({})", port.name, port.describe()))
+            .collect();
+        if new.len() > NAMED {
+            names.push(format!("{} more", new.len() - NAMED));
+        }
+        log.warn(format_args!(
+            "has kernel ports, too: {}; they and the userspace ports do not reach each other, unless a \
+             hairpin switch is outside; give all of them one type, or the kernel's another parent",
+            names.join(", ")
+        ));
+    }
+}

@@ -1,0 +1,190 @@
+//! A parent that comes and goes.
+//!
+//! It may be set down, removed, made again, renamed, moved away. The kernel tells so by netlink; what it has
+//! not told (news may be lost) is asked for. Without a parent there are no sockets, and the table says
+//! that there is no wire; siblings in bridge mode go on.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+
+use crate::control::parents::bridge_port::BridgePort;
+use crate::control::parents::lease::ParentLease;
+use crate::control::parents::manager::{ParentManager, socket_failed};
+use crate::control::server::sooner;
+use crate::error::Result;
+use crate::host::link::LinkInfo;
+use crate::host::netlink::Netlink;
+use crate::host::parent::Wanted;
+use crate::host::watch::LinkEvent;
+use crate::net::mode::Mode;
+use crate::process::threads;
+use crate::uplink::packet::PacketQueue;
+
+/// Pause between two attempts to open a lost parent again.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl ParentManager {
+    /// Takes the parent: the right to it, and sockets for every uplink queue. A port that does not fit a
+    /// parent that has come back (its address is taken there, say) is told of, and does not keep the others off.
+    pub(crate) fn take_parent(&mut self, netlink: &mut Netlink) -> Result<()> {
+        let alone = self.members().any(|member| member.mode() == Mode::Passthru);
+        let mode = if alone { Mode::Passthru } else { Mode::Bridge };
+        let wanted = Wanted { object: "userspace ports", mode, mac: None, mtu: None };
+        let name = self.findable(netlink).unwrap_or_else(|| self.name.clone());
+        let mut held = ParentLease::take(&name, &wanted, netlink)?;
+        for member in self.members() {
+            let object = member.object();
+            if let Err(error) = held.check(&Wanted { mtu: None, ..member.wants(&object) }, netlink)
+            {
+                warn!("{error}");
+            }
+        }
+        let queues = PacketQueue::open_all(held.link.index, self.admit(), self.uplink_queues.len())
+            .map_err(|error| socket_failed(&held.link.name, &error))?;
+        for (uplink_queue, queue) in self.uplink_queues.iter().zip(queues) {
+            uplink_queue.replace(Some(queue));
+        }
+        for member in self.members() {
+            member.moved_to(&held.link);
+            if let Err(error) = held.give(member, netlink) {
+                warn!("{error}");
+            }
+            member.parent_changed(&held.link, held.has_own_mac());
+        }
+        if let Some(parent) = held.seen() {
+            self.company.meet(parent, &self.log);
+        }
+        self.held = Some(held);
+        self.retry = None;
+        self.complaint = None;
+        self.stale = true;
+        Ok(())
+    }
+
+    /// The first of the configured names that a device has now.
+    fn findable(&self, netlink: &mut Netlink) -> Option<String> {
+        self.names.iter().find(|name| matches!(netlink.link_given_as(name), Ok(Some(_)))).cloned()
+    }
+
+    /// Takes note of a change among the kernel's devices.
+    pub fn note(&mut self, event: &LinkEvent, netlink: &mut Netlink) {
+        let index = self.held.as_ref().map(|held| held.link.index);
+        if let Some(index) = index {
+            self.company.note(index, event, netlink, &self.log);
+        }
+        match event {
+            LinkEvent::Gone { index: gone, .. } if Some(*gone) == index => self.lose(),
+            LinkEvent::Changed(link) if Some(link.index) == index => {
+                // News may be older than what we have done since. An address is only somebody else's
+                // doing if it is still there.
+                let differs = self.held.as_ref().is_some_and(|held| held.link.mac != link.mac);
+                match differs.then(|| netlink.link_by_index(link.index)) {
+                    Some(Ok(Some(now))) => self.parent_changed(&now),
+                    _ => self.parent_changed(link),
+                }
+            }
+            LinkEvent::Changed(link)
+                if index.is_none() && self.names.iter().any(|name| link.is_called(name)) =>
+            {
+                self.retry = Some(Instant::now());
+            }
+            LinkEvent::Overrun => match index.map(|index| netlink.link_by_index(index)) {
+                Some(Ok(Some(link))) => self.parent_changed(&link),
+                Some(Ok(None)) => self.lose(),
+                Some(Err(error)) => self.log.warn(format_args!("cannot be looked up: {error}")),
+                None => {}
+            },
+            _ => {}
+        }
+    }
+
+    fn parent_changed(&mut self, link: &LinkInfo) {
+        let Some(held) = &mut self.held else { return };
+        let was_up = held.is_up();
+        let was = held.update(link);
+        let (own, up) = (held.has_own_mac(), held.is_up());
+        if was.name != link.name {
+            self.log.info(format_args!("is called {} now", link.name));
+        }
+        if was_up != up {
+            let ports = self.members().count();
+            let word =
+                if up { "is up again" } else { "is down; siblings in bridge mode still talk" };
+            self.log.info(format_args!("{word} ({ports} port(s))"));
+        }
+        if (was.mtu, was.mac, was_up) == (link.mtu, link.mac, up) {
+            return;
+        }
+        self.members().for_each(|member| member.parent_changed(link, own));
+        self.stale = true;
+        self.follow();
+    }
+
+    fn lose(&mut self) {
+        let ports = self.members().count();
+        self.log.warn(format_args!(
+            "has vanished; its {ports} port(s) are on the wire again when it is back"
+        ));
+        self.release();
+        self.retry = Some(Instant::now());
+        self.stale = true;
+        self.follow();
+    }
+
+    /// Closes the sockets; side by side, since the kernel waits some 17 ms for each.
+    pub(crate) fn release(&mut self) {
+        // It hangs on the device that has gone; the last queue closes it.
+        (self.long, self.long_mtu) = (None, None);
+        let queues: Vec<_> = self
+            .uplink_queues
+            .iter()
+            .filter_map(|uplink_queue| uplink_queue.replace(None))
+            .collect();
+        thread::scope(|scope| {
+            for queue in queues {
+                // Without a thread for it, the socket is closed here: later, but closed.
+                if let Err(error) = threads::start_scoped(scope, "closer", move || drop(queue)) {
+                    debug!("parent {}: closing sockets one by one: {error}", self.name);
+                }
+            }
+        });
+        self.members.iter_mut().flatten().for_each(BridgePort::filter_gone);
+        self.held = None;
+    }
+
+    /// Finds a lost parent again, if that is due, and lets the table follow what had to wait. Returns when to
+    /// ask again.
+    pub fn restore(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
+        if self.behind.is_some_and(|due| due <= now) {
+            self.follow();
+        }
+        sooner(self.behind, sooner(self.log.flush(now), self.find(netlink, now)))
+    }
+
+    fn find(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
+        let due = self.retry?;
+        if due > now {
+            return Some(due);
+        }
+        self.retry = Some(now + RETRY);
+        if self.findable(netlink).is_some() {
+            match self.take_parent(netlink) {
+                Ok(()) => {
+                    self.log.info(format_args!("is there again"));
+                    self.follow();
+                }
+                // Tried once a second for as long as it stays so: not worth a line each time.
+                Err(error) => {
+                    let complaint = Some(error.to_string());
+                    if self.complaint != complaint {
+                        self.log.warn(format_args!("is there again, but cannot be used: {error}"));
+                        self.complaint = complaint;
+                    }
+                }
+            }
+        }
+        self.retry
+    }
+}

@@ -1,0 +1,128 @@
+//! From the ports' state to what the workers and the kernel work with: the forwarding table, the filters of
+//! the sockets and of the NIC, and what the host must not hear.
+//!
+//! All of it is made anew after a change, and as a whole: there is no sequence of small steps that could be
+//! left half done. What has not changed costs no system call.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::{debug, warn};
+
+use crate::control::parents::bridge_port::{Behind, BridgePort};
+use crate::control::parents::manager::{ParentManager, socket_failed};
+use crate::control::server::sooner;
+use crate::datapath::forwarding_view::ForwardingView;
+use crate::error::Result;
+use crate::net::mac::Mac;
+use crate::net::mode::Mode;
+use crate::switch::{ParentFacts, Table};
+use crate::uplink::packet::PacketQueue;
+use crate::uplink::packet::filter::SocketFilter;
+use crate::uplink::packet::long_frames::LongFrames;
+
+impl ParentManager {
+    /// What the sockets have to let through.
+    pub(crate) fn admit(&self) -> SocketFilter {
+        let host = |member: &BridgePort| matches!(member.mode(), Mode::Passthru | Mode::Source);
+        if self.members().any(host) { SocketFilter::Everything } else { SocketFilter::Guests }
+    }
+
+    /// Makes table and filters follow the members, where something has changed; a failure is told.
+    pub(crate) fn follow(&mut self) {
+        self.make_long_frames();
+        if let Err(error) = self.refresh() {
+            warn!("{error}");
+        }
+    }
+
+    /// Makes table and filters follow the members, where something has changed.
+    ///
+    /// # Errors
+    /// The kernel cannot do what a port's mode promises.
+    pub fn refresh(&mut self) -> Result<()> {
+        if let Some(held) = &mut self.held {
+            held.look_again();
+        }
+        let now = Instant::now();
+        let (mut changed, mut later) = (false, None);
+        for member in self.members.iter_mut().flatten() {
+            match member.behind(now) {
+                Behind::No => {}
+                Behind::Now => changed = true,
+                Behind::Until(time) => later = sooner(later, Some(time)),
+            }
+        }
+        self.behind = later;
+        if !std::mem::take(&mut self.stale) && !changed {
+            return Ok(());
+        }
+        self.behind = None;
+        self.members.iter_mut().flatten().for_each(BridgePort::show);
+        let facts = match &self.held {
+            Some(held) => ParentFacts { mac: held.link.mac, up: held.is_up(), mtu: held.link.mtu },
+            None => ParentFacts { mac: Mac::default(), up: false, mtu: u32::MAX },
+        };
+        let members = || self.members.iter().map(Option::as_ref);
+        let rules =
+            members().map(|member| member.map_or_else(BridgePort::nobody, BridgePort::rules));
+        let egress_ports =
+            members().map(|member| member.map(BridgePort::egress_port).unwrap_or_default());
+        let table = Table::new(rules.collect(), facts);
+        let view = ForwardingView { table, egress_ports: egress_ports.collect() };
+        // A port that can be heard to work has all that belongs to it: what it hears, and what the host does not.
+        let filtered = self.set_filters();
+        self.switch.show(view);
+        filtered
+    }
+
+    /// Makes the ring for long frames, when there is a guest that may send some; another one after a change of
+    /// the parent's MTU. Without it such frames are refused and counted, and the rest goes on. It takes some 15 ms, so
+    /// it is no part of a refresh: tables rest many times as long as they took (`control/share.rs`), and the next guest
+    /// would wait for its place in one.
+    pub fn make_long_frames(&mut self) {
+        let Some(held) = &self.held else { return };
+        let (index, mtu) = (held.link.index, held.link.mtu);
+        if self.long_mtu == Some(mtu) || !self.members().any(BridgePort::is_up) {
+            return;
+        }
+        self.long_mtu = Some(mtu);
+        self.long = match LongFrames::open(index, mtu) {
+            Ok(long) => Some(Arc::new(long)),
+            Err(error) => {
+                debug!("parent {}: frames longer than its MTU are refused: {error}", self.name);
+                None
+            }
+        };
+        for uplink_queue in &self.uplink_queues {
+            drop(uplink_queue.set_long_frames(self.long.clone()));
+        }
+    }
+
+    /// The NIC and the kernel let through what the ports are to hear, and keep from the host what it is
+    /// not to hear.
+    pub(crate) fn set_filters(&mut self) -> Result<()> {
+        let admit = self.admit();
+        let any = self.members().any(BridgePort::is_up);
+        let passthru = self.members().any(|member| member.mode() == Mode::Passthru);
+        let Some(held) = &mut self.held else { return Ok(()) };
+        let failed = |error: io::Error| socket_failed(&held.link.name, &error);
+        for uplink_queue in &self.uplink_queues {
+            uplink_queue.with(|queue| queue.set_admit(admit)).unwrap_or(Ok(())).map_err(failed)?;
+        }
+        if let Some(uplink_queue) = self.uplink_queues.first() {
+            let members = self.members.iter_mut().flatten();
+            let set = |queue: &mut PacketQueue| -> io::Result<()> {
+                queue.set_promiscuous(passthru)?;
+                queue.set_all_multicast(any)?;
+                for member in members {
+                    member.set_filter(queue)?;
+                }
+                Ok(())
+            };
+            uplink_queue.with(set).unwrap_or(Ok(())).map_err(failed)?;
+        }
+        held.deafness.follow(&held.link, self.members.iter().flatten())
+    }
+}

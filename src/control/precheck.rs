@@ -1,0 +1,106 @@
+//! Everything that can be judged, judged before anything is made.
+//!
+//! A start makes devices, opens parents and publishes sockets, in this order, and takes everything back
+//! when a step fails. What fails late is seen by others: a network manager configures a device that is
+//! gone a moment later. And what fails first hides what would fail next. So every port is judged here,
+//! with its socket, its device and its parent, and all errors are reported together.
+//!
+//! The sockets are more than judged. They are made ready in a private directory (`listen/`), because
+//! only that proves that they can be had; nobody sees them before they are published.
+//!
+//! What can go wrong: what is judged may change before it is made. Each later step checks for itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::net::UnixStream;
+
+use crate::config::{Config, Kind, PortConfig, Socket};
+use crate::control::endpoint::Reserved;
+use crate::control::endpoint::location::Locations;
+use crate::control::{kernel_port, port_mac};
+use crate::error::{Error, Result};
+use crate::host::foresight::{Foresight, try_host_filter, try_packet_socket};
+use crate::host::netlink::Netlink;
+use crate::host::parent::Wanted;
+use crate::net::mode::Mode;
+
+/// What front-ends will come in by: connections that were inherited, sockets that wait to be published.
+#[derive(Default)]
+pub(crate) struct Entrances {
+    /// By the port's index.
+    pub(crate) inherited: BTreeMap<usize, UnixStream>,
+    /// By the port's index.
+    pub(crate) sockets: BTreeMap<usize, Reserved>,
+}
+
+/// Judges all ports of a configuration and reserves their sockets.
+///
+/// # Errors
+/// All that is wrong, and nothing was made.
+pub(crate) fn judge(
+    config: &Config,
+    inherited: Result<BTreeMap<usize, UnixStream>>,
+    netlink: &mut Netlink,
+) -> Result<Entrances> {
+    let mut errors = Vec::new();
+    let mut entrances = Entrances::default();
+    match inherited {
+        Ok(streams) => entrances.inherited = streams,
+        Err(error) => errors.push(error),
+    }
+    let mut places = Locations::default();
+    let mut judge = Judge::default();
+    for (index, port) in config.ports.iter().enumerate() {
+        if let Socket::Listen(path) = &port.socket {
+            match Reserved::make(&mut places, path, &port.access) {
+                Ok(reserved) => {
+                    entrances.sockets.insert(index, reserved);
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.extend(judge.port(port, netlink).err());
+    }
+    Error::all(errors).map(|()| entrances)
+}
+
+/// Judges ports one after the other.
+#[derive(Default)]
+struct Judge {
+    foresight: Foresight,
+    /// Whether packet sockets may be opened, once that is known.
+    packets: Option<Result<()>>,
+    /// Parents whose host can be kept from frames, by index.
+    filtered: BTreeSet<u32>,
+}
+
+impl Judge {
+    fn port(&mut self, port: &PortConfig, netlink: &mut Netlink) -> Result<()> {
+        match port.kind {
+            Kind::Macvtap => {
+                let spec = kernel_port::spec(port, netlink)?;
+                self.foresight.kernel_port(netlink, &spec)
+            }
+            Kind::Macvlan => self.userspace(port, netlink),
+        }
+    }
+
+    fn userspace(&mut self, port: &PortConfig, netlink: &mut Netlink) -> Result<()> {
+        let object = format!("port {}", port.name);
+        let mac = port_mac::of(port, netlink)?;
+        let wanted = Wanted { object: &object, mode: port.mode, mac: Some(mac), mtu: port.mtu };
+        let parent = self.foresight.userspace_port(netlink, &port.name, &port.parent, &wanted)?;
+        let packets = self.packets.get_or_insert_with(|| {
+            try_packet_socket().map_err(|error| {
+                crate::control::parents::manager::socket_failed(&parent.name, &error)
+            })
+        });
+        packets.clone()?;
+        let starves = port.mode == Mode::Passthru || port.nodst;
+        if starves && self.filtered.insert(parent.index) {
+            try_host_filter(parent.index).map_err(|error| {
+                crate::control::parents::host_filters::not_deaf(&parent.name, &error)
+            })?;
+        }
+        Ok(())
+    }
+}

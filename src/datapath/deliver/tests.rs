@@ -1,0 +1,395 @@
+//! Deliveries into a ring with any buffers: what fits arrives whole, what does not costs one frame.
+
+use super::*;
+use crate::net::vnet_hdr::bit;
+use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
+use crate::virtqueue::split_ring::RingSetup;
+use crate::virtqueue::vring::VringConfig;
+use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+const SIZE: u16 = 64;
+const AVAIL: u64 = 0x1000;
+const USED: u64 = 0x2000;
+const DATA: u64 = 0x1_0000;
+const SLOT: u64 = 0x1_2000;
+const MERGEABLE: u64 = 1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF;
+const NO_HEADER: [u8; HEADER] = [0; HEADER];
+
+struct Bench {
+    memory: GuestMemoryMmap,
+    line: Vring,
+    carry: RxScratch,
+    backlog: RxBacklog,
+    patient: bool,
+    avail: u16,
+    used: u16,
+}
+
+impl Bench {
+    fn new(features: u64) -> Bench {
+        let size = 0x1_0000 + usize::from(SIZE) * SLOT as usize;
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).unwrap();
+        let map = GuestMap::new(&SharedMemory::new(memory.clone()));
+        let setup = RingSetup { size: SIZE, desc: 0, avail: AVAIL, used: USED, features, map };
+        let mut line = Vring::default();
+        line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
+        let (carry, backlog) = (RxScratch::default(), RxBacklog::default());
+        Bench { memory, line, carry, backlog, patient: false, avail: 0, used: 0 }
+    }
+
+    /// Offers a buffer; `flags` 2 is a good one.
+    fn offer(&mut self, len: u32, flags: u16) {
+        let head = self.avail % SIZE;
+        let at = 16 * u64::from(head);
+        let place = DATA + u64::from(head) * SLOT;
+        self.memory.write_obj(place, GuestAddress(at)).unwrap();
+        self.memory.write_obj(len, GuestAddress(at + 8)).unwrap();
+        self.memory.write_obj([flags, 0u16], GuestAddress(at + 12)).unwrap();
+        self.memory.write_obj(head, GuestAddress(AVAIL + 4 + 2 * u64::from(head))).unwrap();
+        self.avail = self.avail.wrapping_add(1);
+        self.memory.write_obj(self.avail, GuestAddress(AVAIL + 2)).unwrap();
+    }
+
+    fn deliver(&mut self, header: &[u8; HEADER], bytes: &[u8]) {
+        let (head, rest) = bytes.split_at(14);
+        let (one, two) = rest.split_at(rest.len() / 3);
+        let body = [one, two].map(|part| libc::iovec {
+            iov_base: part.as_ptr().cast_mut().cast(),
+            iov_len: part.len(),
+        });
+        let frame = Frame { header, head, body: &body, len: bytes.len() };
+        let backlog = self.patient.then_some(&mut self.backlog);
+        Delivery::new(&mut self.line, &mut self.carry, backlog).frame(&frame).unwrap();
+        self.line.publish();
+    }
+
+    /// The guest has kicked, or `expired`. Whether something still waits.
+    fn drain(&mut self, expired: bool) -> bool {
+        let backlog = Some(&mut self.backlog);
+        self.carry.begin_turn();
+        let drained = Delivery::new(&mut self.line, &mut self.carry, backlog).drain(expired);
+        self.line.publish();
+        drained.unwrap() != Drained::Empty
+    }
+
+    /// Takes one buffer back: its content.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let index: u16 = self.memory.read_obj(GuestAddress(USED + 2)).unwrap();
+        if index == self.used {
+            return None;
+        }
+        let slot = USED + 4 + 8 * u64::from(self.used % SIZE);
+        let [head, len]: [u32; 2] = self.memory.read_obj(GuestAddress(slot)).unwrap();
+        self.used = self.used.wrapping_add(1);
+        let mut bytes = vec![0; len as usize];
+        self.memory.read_slice(&mut bytes, GuestAddress(DATA + u64::from(head) * SLOT)).unwrap();
+        Some(bytes)
+    }
+
+    /// Takes one frame, from as many buffers as its header says.
+    fn frame(&mut self) -> Option<Vec<u8>> {
+        let mut whole = self.take()?;
+        let count = u16::from_le_bytes([whole[10], whole[11]]);
+        for _ in 1..count {
+            whole.extend(self.take()?);
+        }
+        Some(whole.split_off(HEADER))
+    }
+
+    fn dropped(&self, reason: DropReason) -> u64 {
+        self.line.counters.dropped(reason)
+    }
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 % 251) as u8).collect()
+}
+
+#[test]
+fn a_full_receiver_loses_the_frame_and_keeps_its_buffers() {
+    let mut bench = Bench::new(MERGEABLE);
+    bench.offer(1000, 2);
+    bench.deliver(&NO_HEADER, &bytes(1500));
+    assert_eq!(bench.dropped(DropReason::NoBuffers), 1);
+    assert_eq!(bench.take(), None);
+    bench.deliver(&NO_HEADER, &bytes(900));
+    assert_eq!(bench.frame(), Some(bytes(900)), "the buffer was put back");
+    bench.deliver(&NO_HEADER, &bytes(60));
+    assert_eq!(bench.dropped(DropReason::NoBuffers), 2);
+}
+
+/// A guest with a short ring used to lose what the kernel had handed over in one block, though it gave
+/// buffers back a moment later: half of its rate from the LAN.
+#[test]
+fn frames_from_the_wire_wait_for_buffers_in_order() {
+    let mut bench = Bench::new(MERGEABLE);
+    bench.patient = true;
+    bench.offer(2000, 2);
+    for len in [100, 200, 300] {
+        bench.deliver(&NO_HEADER, &bytes(len));
+    }
+    assert_eq!(bench.frame(), Some(bytes(100)));
+    bench.offer(2000, 2);
+    bench.deliver(&NO_HEADER, &bytes(400));
+    assert_eq!(bench.take(), None, "nothing overtakes what waits");
+    assert!(bench.drain(false));
+    assert_eq!(bench.frame(), Some(bytes(200)));
+    (0..5).for_each(|_| bench.offer(2000, 2));
+    assert!(!bench.drain(false));
+    assert_eq!((bench.frame(), bench.frame()), (Some(bytes(300)), Some(bytes(400))));
+    assert_eq!(bench.dropped(DropReason::NoBuffers), 0);
+}
+
+#[test]
+fn a_frame_that_gets_too_few_buffers_does_not_block_for_ever() {
+    let mut bench = Bench::new(MERGEABLE);
+    bench.patient = true;
+    bench.deliver(&NO_HEADER, &bytes(5000));
+    bench.deliver(&NO_HEADER, &bytes(60));
+    bench.offer(2000, 2);
+    assert!(bench.drain(false));
+    assert_eq!(bench.take(), None);
+    assert!(!bench.drain(true), "its time is up");
+    assert_eq!(bench.frame(), Some(bytes(60)));
+    assert_eq!(bench.dropped(DropReason::NoRoom), 1);
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let mut bench = Bench::new(MERGEABLE);
+    bench.patient = true;
+    (0..600).for_each(|_| bench.deliver(&NO_HEADER, &bytes(60)));
+    assert_eq!(bench.dropped(DropReason::NoBuffers), 100);
+}
+
+#[test]
+fn a_frame_that_no_ring_can_hold_is_told_apart() {
+    let mut bench = Bench::new(MERGEABLE);
+    (0..SIZE).for_each(|_| bench.offer(100, 2));
+    bench.deliver(&NO_HEADER, &bytes(9000));
+    assert_eq!(bench.dropped(DropReason::NoRoom), 1);
+    let mut bench = Bench::new(1 << bit::VERSION_1);
+    bench.offer(100, 2);
+    bench.offer(2000, 2);
+    bench.deliver(&NO_HEADER, &bytes(200));
+    assert_eq!(bench.dropped(DropReason::NoRoom), 1, "without mergeable buffers one must do");
+}
+
+#[test]
+fn bad_buffers_cost_the_guest_its_buffers_and_not_the_frame() {
+    let mut bench = Bench::new(MERGEABLE);
+    for (len, flags) in [(2000, 0), (4, 2), (500, 2), (2000, 0), (2000, 2)] {
+        bench.offer(len, flags);
+    }
+    bench.deliver(&NO_HEADER, &bytes(1500));
+    for _ in 0..4 {
+        assert_eq!(bench.take(), Some(Vec::new()), "given back unused, in order");
+    }
+    assert_eq!(bench.frame(), Some(bytes(1500)));
+    assert_eq!(bench.dropped(DropReason::BadChain), 3);
+}
+
+#[test]
+fn a_ring_that_is_disabled_or_gone_counts_no_guest() {
+    let mut bench = Bench::new(MERGEABLE);
+    bench.offer(2000, 2);
+    bench.line.enabled = false;
+    bench.deliver(&NO_HEADER, &bytes(60));
+    assert_eq!(bench.dropped(DropReason::NoGuest), 1);
+    assert_eq!(bench.take(), None);
+}
+
+/// What the receiver did not take arrives repaired: here the checksum of a UDP datagram.
+#[test]
+fn a_missing_checksum_is_filled_in_for_a_guest_that_did_not_take_that() {
+    let mut datagram = bytes(60);
+    datagram[12..14].copy_from_slice(&[8, 0]);
+    datagram[14] = 0x45;
+    datagram[16..18].copy_from_slice(&46u16.to_be_bytes());
+    datagram[20..22].fill(0);
+    datagram[23] = 17;
+    datagram[38..40].copy_from_slice(&26u16.to_be_bytes());
+    datagram[40..42].copy_from_slice(&[0, 43]);
+    let mut header = NO_HEADER;
+    header[0] = 1;
+    header[6..8].copy_from_slice(&34u16.to_le_bytes());
+    header[8..10].copy_from_slice(&6u16.to_le_bytes());
+
+    let mut bench = Bench::new(MERGEABLE | 1 << bit::GUEST_CSUM);
+    bench.offer(2000, 2);
+    bench.deliver(&header, &datagram);
+    let passed = bench.take().unwrap();
+    assert_eq!(passed[..10], header[..10], "accepted: untouched");
+    assert_eq!(passed[12..], datagram);
+
+    let mut bench = Bench::new(MERGEABLE);
+    bench.offer(2000, 2);
+    bench.deliver(&header, &datagram);
+    let repaired = bench.take().unwrap();
+    assert_eq!(repaired[..10], [0; 10]);
+    let expected = !naive_sum(&datagram[34..60]);
+    assert_eq!(repaired[12 + 40..12 + 42], expected.to_be_bytes());
+}
+
+fn naive_sum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 = bytes.chunks(2).map(|p| u32::from(u16::from_be_bytes([p[0], p[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn what_arrives_is_what_was_sent(
+        merge: bool,
+        steps in prop::collection::vec((14usize..9000, prop::collection::vec(1u32..5000, 0..6)), 1..40),
+    ) {
+        let features = if merge { MERGEABLE } else { 1 << bit::VERSION_1 };
+        let mut bench = Bench::new(features);
+        let mut delivered = 0;
+        for (len, buffers) in steps {
+            for size in buffers {
+                if bench.avail.wrapping_sub(bench.used) < SIZE {
+                    bench.offer(size, 2);
+                }
+            }
+            bench.deliver(&NO_HEADER, &bytes(len));
+            let frames = bench.line.counters.frames;
+            while let Some(first) = bench.take() {
+                if first.is_empty() {
+                    continue;
+                }
+                let mut whole = first;
+                let count = u16::from_le_bytes([whole[10], whole[11]]);
+                prop_assert!(merge || count == 1);
+                for _ in 1..count {
+                    whole.extend(bench.take().unwrap());
+                }
+                prop_assert_eq!(&whole[HEADER..], &bytes(len)[..]);
+                delivered += 1;
+            }
+            prop_assert_eq!(frames, delivered);
+        }
+    }
+}
+
+/// Makes everything that comes back available again, until it is dropped: as fast as it is given back.
+struct Busy(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+impl Busy {
+    fn start(memory: &GuestMemoryMmap) -> Busy {
+        let (stop, memory) = (Arc::new(AtomicBool::new(false)), memory.clone());
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            offer_again(&memory, &stopped);
+        });
+        Busy(stop, Some(thread))
+    }
+}
+
+impl std::ops::Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+        self.1.take().unwrap().join().unwrap();
+    }
+}
+
+/// One delivery went on for as long as the guest did: 3.0 million bad chains in 8 s, none published.
+#[test]
+fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring() {
+    for (len, flags) in [(0, 2), (2000, 0), (11, 2)] {
+        let mut bench = Bench::new(MERGEABLE);
+        (0..SIZE).for_each(|_| bench.offer(len, flags));
+        let _busy = Busy::start(&bench.memory);
+        let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
+        let mut fault = None;
+        let end = Instant::now() + Duration::from_secs(20);
+        while fault.is_none() && Instant::now() < end {
+            bench.carry.begin_turn();
+            let delivery = Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame);
+            bench.line.publish();
+            fault = delivery.err();
+            std::thread::yield_now();
+        }
+        assert_eq!(fault, Some(Fault::Unusable), "{len} {flags}");
+    }
+}
+
+/// A good buffer now and then keeps the ring alive, and what is read in a turn is bounded all the same.
+#[test]
+fn bug_s1_a_turn_reads_a_bounded_number_of_bad_buffers() {
+    let mut bench = Bench::new(MERGEABLE);
+    for index in 0..SIZE {
+        bench.offer(2000, if index % 32 == 0 { 2 } else { 0 });
+    }
+    let _busy = Busy::start(&bench.memory);
+    let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
+    let read = |bench: &Bench| bench.line.ring.as_ref().unwrap().read_since(0);
+    let end = Instant::now() + Duration::from_secs(20);
+    while bench.line.counters.frames < 1000 && Instant::now() < end {
+        let before = read(&bench);
+        bench.carry.begin_turn();
+        for _ in 0..256 {
+            Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame).unwrap();
+            bench.line.publish();
+        }
+        let turn = read(&bench) - before;
+        assert!(turn <= 4096 + 256 * 9, "{turn} descriptors in one turn");
+        std::thread::yield_now();
+    }
+    assert!(bench.line.counters.frames >= 1000, "the good ones are used");
+}
+
+/// 256 frames into chains of a thousand descriptors took as long as 256,000 descriptors take.
+#[test]
+fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors_of_a_receive_ring() {
+    let mut bench = Bench::new(MERGEABLE);
+    for index in 0..u64::from(SIZE) {
+        bench.memory.write_obj(DATA + index, GuestAddress(0x4000 + 16 * index)).unwrap();
+        bench.memory.write_obj(2u32, GuestAddress(0x4008 + 16 * index)).unwrap();
+        let next = [if index == 63 { 2u16 } else { 3 }, index as u16 + 1];
+        bench.memory.write_obj(next, GuestAddress(0x400c + 16 * index)).unwrap();
+    }
+    for index in 0..SIZE {
+        bench.offer(16 * 64, 4);
+        let at = GuestAddress(16 * u64::from(index));
+        bench.memory.write_obj(0x4000u64, at).unwrap();
+    }
+    let _busy = Busy::start(&bench.memory);
+    let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
+    for _ in 0..256 {
+        Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame).unwrap();
+        bench.line.publish();
+        std::thread::yield_now();
+    }
+    let read = bench.line.ring.as_ref().unwrap().read_since(0);
+    assert!(read <= 4096 + 256 * 9, "{read}");
+    let frames = bench.line.counters.frames;
+    assert!(frames >= 10, "{frames}");
+    assert_eq!(frames + bench.dropped(DropReason::NoBuffers), 256);
+}
+
+/// Makes each buffer available again as soon as its used element is written, before the used index is.
+fn offer_again(memory: &GuestMemoryMmap, stopped: &AtomicBool) {
+    let element = |at: u16| GuestAddress(USED + 4 + 8 * u64::from(at % SIZE));
+    let mut done: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
+    (0..SIZE).for_each(|at| memory.store(u16::MAX, element(at), Ordering::Release).unwrap());
+    let offer = |done: u16| {
+        let avail = done.wrapping_add(SIZE);
+        memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
+    };
+    offer(done);
+    while !stopped.load(Ordering::Relaxed) {
+        while memory.load::<u16>(element(done), Ordering::Acquire).unwrap() != u16::MAX {
+            memory.store(u16::MAX, element(done), Ordering::Release).unwrap();
+            done = done.wrapping_add(1);
+            offer(done);
+        }
+    }
+}

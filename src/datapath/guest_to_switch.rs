@@ -1,0 +1,149 @@
+//! From the guest into the switch: the guest's transmit ring, where we forward.
+//!
+//! A turn takes batches: all frames are looked at and decided upon (`tx_batch.rs`), then what is for the
+//! wire goes out in one `sendmmsg`, then what is for siblings is copied into their rings
+//! (`fanout.rs`), then the chains are given back and the index published once.
+//!
+//! The wire comes first because it may push back: the batch is then cut before the first frame that it
+//! did not take, and the rest, siblings' frames included, goes back into the ring as if it had never been
+//! looked at; likewise what would make the turn too long: a broadcast counts as many frames as there are
+//! ports, so that a guest that floods gets no more of the worker's time than one that does not. So no frame leaves twice, none is lost for want of room, and chains complete in order.
+
+use crate::datapath::deliver::Frame;
+use crate::datapath::fanout::{FrameBatch, Origin};
+use crate::datapath::forwarding_view::Attachment;
+use crate::datapath::port::PortData;
+use crate::datapath::scratch::Scratch;
+use crate::datapath::tx_batch::{End, TxBatch};
+use crate::datapath::tx_frame::TxAction;
+use crate::datapath::work_limit::WorkLimit;
+use crate::net::counters::DropReason;
+use crate::net::ethernet::EthernetHeader;
+use crate::switch;
+use crate::switch::{Groups, Membership, Receivers};
+use crate::virtqueue::copy::get;
+use crate::virtqueue::vring::{RingLog, Vring};
+use crate::worker::task::Outcome;
+
+/// What is looked at of a membership report, in bytes: a frame of the usual MTU.
+const REPORT: usize = 1518;
+
+/// The frames of a batch that go their way, and the queue pair that they come from.
+struct Sent<'a> {
+    batch: &'a TxBatch,
+    count: usize,
+    flow: u32,
+}
+
+impl FrameBatch for Sent<'_> {
+    fn count(&self) -> usize {
+        self.count
+    }
+
+    fn receivers(&self, index: usize) -> Receivers {
+        match self.batch.entries.get(index).map(|entry| entry.fate) {
+            Some(TxAction::Go(verdict)) => verdict.to,
+            _ => Receivers::None,
+        }
+    }
+
+    fn head(&self, index: usize) -> EthernetHeader {
+        self.batch.entries.get(index).map(|entry| entry.head).unwrap_or_default()
+    }
+
+    /// A guest keeps a flow on one of its queues, and so do we.
+    #[inline]
+    fn flow(&self, _index: usize) -> u32 {
+        self.flow
+    }
+
+    fn frame(&self, index: usize) -> Option<Frame<'_>> {
+        self.batch.entries.get(index).and_then(|entry| self.batch.frame(entry))
+    }
+}
+
+/// Notes which multicast groups a guest joins and leaves by this frame, if it is a report.
+fn note_groups(groups: &Groups, frame: &Frame<'_>, whole: &mut [u8]) {
+    let Some(copy) = whole.get_mut(..frame.len.min(REPORT)) else { return };
+    let Some((head, rest)) = copy.split_at_mut_checked(frame.head.len()) else { return };
+    head.copy_from_slice(frame.head);
+    get(frame.body, rest);
+    switch::memberships(copy, |membership| match membership {
+        Membership::Join(group) => groups.join(group),
+        Membership::Leave(group) => groups.leave(group),
+    });
+}
+
+/// Runs one turn of queue pair `index`'s transmit ring. The line is enabled and has a ring. With `linger` the
+/// guest is not asked to kick at the end.
+pub fn turn(
+    line: &mut Vring,
+    attachment: &Attachment,
+    port: &PortData,
+    index: u16,
+    linger: bool,
+    scratch: &mut Scratch,
+    name: &dyn RingLog,
+) -> Outcome {
+    let view = attachment.switch.view();
+    let mut budget = WorkLimit::TURN;
+    let mut moved = false;
+    scratch.spread.carry().begin_turn();
+    if let Some(ring) = &mut line.ring {
+        ring.disable_notification();
+    }
+    loop {
+        if budget.is_spent() {
+            return Outcome::More;
+        }
+        let Vring { ring: Some(ring), counters, features, .. } = &mut *line else {
+            return Outcome::Idle;
+        };
+        let Scratch { batch, spread, .. } = scratch;
+        let end = batch.fill(ring, *features, &mut budget);
+        batch.judge(port, attachment.port, &view.table, *features);
+        let late = batch.limit(&mut budget, view.table.len());
+        let cut = attachment.uplink_queue.send(batch);
+        let all = batch.entries.len();
+        moved |= all > 0;
+        if let Some(groups) = &attachment.groups {
+            let whole = &mut spread.carry().whole;
+            for entry in batch.entries.iter().take(cut) {
+                if matches!(entry.fate, TxAction::Go(_)) && switch::worth_a_look(&entry.head) {
+                    batch.frame(entry).iter().for_each(|frame| note_groups(groups, frame, whole));
+                }
+            }
+        }
+        let sent = Sent { batch, count: cut, flow: u32::from(index) };
+        spread.deliver(&view, &sent, Origin::Sibling);
+        for entry in batch.entries.iter().take(cut) {
+            match (entry.fate, entry.lost) {
+                (TxAction::Go(_), Some(reason)) => counters.drop(reason),
+                (TxAction::Go(verdict), _) if verdict.why.is_some() => {
+                    counters.drop(DropReason::NotForwarded);
+                }
+                (TxAction::Go(_), _) => counters.frame(entry.len),
+                (TxAction::DropReason(reason), _) => counters.drop(reason),
+                (TxAction::Undecided, _) => {}
+            }
+            ring.give_back(entry.chain, 0);
+        }
+        ring.undo_pop((all - cut + late) as u16);
+        line.publish();
+        if cut < all {
+            return Outcome::Full;
+        }
+        if late > 0 {
+            return Outcome::More;
+        }
+        if end == End::Empty && linger {
+            return Outcome::Lingering { moved };
+        }
+        if line.rests(end, name) {
+            return Outcome::Idle;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! Guests on one switch, turn by turn, with the test in the worker's place. There is no parent: what is
+//! for the wire is lost and counted, unless a test says what the wire does.
+
+use std::sync::Arc;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::*;
+use crate::datapath::forwarding_view::{EgressPort, ForwardingView, SwitchHandle};
+use crate::datapath::port::mac_policy::MacPolicy;
+use crate::datapath::queue_pair::{QueuePair, Side};
+use crate::datapath::uplink_queue::UplinkQueue;
+use crate::net::mac::Mac;
+use crate::net::mode::Mode;
+use crate::net::vnet_hdr::{HEADER, bit};
+use crate::switch::{ParentFacts, Rules, Table};
+use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
+use crate::virtqueue::split_ring::{Ring, RingSetup};
+use crate::virtqueue::vring::{Backing, VringConfig};
+use crate::worker::pool::Pool;
+use crate::worker::task::{Budget, TURN_FRAMES};
+
+const SIZE: u16 = 256;
+const AVAIL: u64 = 0x1000;
+const USED: u64 = 0x2000;
+/// The receive ring stands behind the transmit ring.
+const RING: u64 = 0x4000;
+const DATA: u64 = 0x1_0000;
+const SLOT: u64 = 0x800;
+const FEATURES: u64 = 1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF;
+
+fn mac(port: usize) -> Mac {
+    Mac([2, 0, 0, 0, (port >> 8) as u8, port as u8])
+}
+
+/// One guest: its memory with both rings, and how far it is.
+struct Guest {
+    memory: GuestMemoryMmap,
+    pair: Arc<QueuePair>,
+    sent: u16,
+    offered: u16,
+    taken: u16,
+}
+
+impl Guest {
+    fn write<T: vm_memory::ByteValued>(&self, at: u64, value: T) {
+        self.memory.write_obj(value, GuestAddress(at)).unwrap();
+    }
+
+    fn add(&self, ring: u64, index: u16, place: u64, len: u32, flags: u16) {
+        let head = index % SIZE;
+        self.write(ring + 16 * u64::from(head), place);
+        self.write(ring + 16 * u64::from(head) + 8, len);
+        self.write(ring + 16 * u64::from(head) + 12, [flags, 0u16]);
+        self.write(ring + AVAIL + 4 + 2 * u64::from(head), head);
+        self.write(ring + AVAIL + 2, index.wrapping_add(1));
+    }
+
+    fn send(&mut self, frame: &[u8]) {
+        let place = DATA + u64::from(self.sent % SIZE) * SLOT;
+        let message = [&[0; HEADER], frame].concat();
+        self.memory.write_slice(&message, GuestAddress(place)).unwrap();
+        self.add(0, self.sent, place, message.len() as u32, 0);
+        self.sent = self.sent.wrapping_add(1);
+    }
+
+    fn offer(&mut self, count: usize) {
+        for _ in 0..count {
+            let place = DATA + u64::from(SIZE + self.offered % SIZE) * SLOT;
+            self.add(RING, self.offered, place, SLOT as u32, 2);
+            self.offered = self.offered.wrapping_add(1);
+        }
+    }
+
+    /// The tags of the frames that have come.
+    fn take(&mut self) -> Vec<u8> {
+        let index: u16 = self.memory.read_obj(GuestAddress(RING + USED + 2)).unwrap();
+        let mut tags = Vec::new();
+        while self.taken != index {
+            let slot = RING + USED + 4 + 8 * u64::from(self.taken % SIZE);
+            let head: u32 = self.memory.read_obj(GuestAddress(slot)).unwrap();
+            let place = DATA + (u64::from(SIZE) + u64::from(head)) * SLOT;
+            let tag = self.memory.read_obj(GuestAddress(place + HEADER as u64 + 14)).unwrap();
+            tags.push(tag);
+            self.taken = self.taken.wrapping_add(1);
+        }
+        tags
+    }
+
+    /// How many of its frames were taken from it.
+    fn done(&self) -> u16 {
+        self.memory.read_obj(GuestAddress(USED + 2)).unwrap()
+    }
+
+    fn turn(&self, scratch: &mut Scratch) -> Outcome {
+        self.pair.turn(Side::FromGuest, Budget::default(), scratch)
+    }
+
+    fn dropped(&self, reason: DropReason) -> (u64, u64) {
+        let (out, into) = self.pair.counters();
+        (out.dropped(reason), into.dropped(reason))
+    }
+}
+
+fn frame(to: Mac, from: usize, tag: u8) -> Vec<u8> {
+    [&to.0[..], &mac(from).0, &[0x88, 0xb5], &[tag; 50]].concat()
+}
+
+/// So many guests in bridge mode, with all buffers offered, on a parent that is up.
+fn guests(count: usize) -> (Pool, Vec<Guest>) {
+    let mut pool = Pool::start(1, crate::config::DEFAULT_BUSY_POLL).unwrap();
+    let switch = Arc::new(SwitchHandle::default());
+    let uplink_queue = Arc::new(UplinkQueue::new("none", Arc::clone(&switch), pool.slot()));
+    let notifier = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+    let (mut all, mut egress_ports, mut rules) = (Vec::new(), Vec::new(), Vec::new());
+    for id in 0..count {
+        let data = Arc::new(PortData::new("p", MacPolicy::Deny, Arc::clone(&notifier)));
+        data.set_device(mac(id), 1500);
+        let pair = Arc::new(QueuePair::new(0, Arc::clone(&data), pool.slot()));
+        let attachment = Attachment {
+            switch: Arc::clone(&switch),
+            port: id as u16,
+            uplink_queue: Arc::clone(&uplink_queue),
+            groups: None,
+        };
+        pair.set_backing(Backing::Switch(attachment));
+        let size = DATA + 2 * u64::from(SIZE) * SLOT;
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size as usize)]).unwrap();
+        let map = GuestMap::new(&SharedMemory::new(memory.clone()));
+        for (side, ring) in [(Side::FromGuest, 0), (Side::ToGuest, RING)] {
+            let setup = RingSetup {
+                size: SIZE,
+                desc: ring,
+                avail: ring + AVAIL,
+                used: ring + USED,
+                features: FEATURES,
+                map: Arc::clone(&map),
+            };
+            pair.apply(side, &VringConfig { ready: true, enabled: true, setup: Some(setup) });
+        }
+        let mut guest = Guest { memory, pair: Arc::clone(&pair), sent: 0, offered: 0, taken: 0 };
+        guest.offer(usize::from(SIZE));
+        all.push(guest);
+        egress_ports.push(EgressPort { port: Some(data), pairs: vec![pair] });
+        rules.push(Rules {
+            mode: Mode::Bridge,
+            mac: mac(id),
+            up: true,
+            compat: false,
+            sources: Vec::new(),
+            nodst: false,
+            reserved: true,
+            mtu: 1500,
+            groups: Arc::new(Groups::all()),
+        });
+    }
+    let facts = ParentFacts { mac: Mac([2, 9, 9, 9, 9, 9]), up: true, mtu: 1500 };
+    switch.show(ForwardingView { table: Table::new(rules, facts), egress_ports });
+    (pool, all)
+}
+
+#[test]
+fn receivers_get_their_frames_in_order_and_broadcasts_in_between() {
+    let (_pool, mut all) = guests(3);
+    let to = [mac(1), mac(2), Mac::BROADCAST, mac(2), mac(1), mac(0), mac(1)];
+    for (tag, to) in (0..).zip(to) {
+        all[0].send(&frame(to, 0, tag));
+    }
+    assert_eq!(all[0].turn(&mut Scratch::default()), Outcome::Idle);
+    assert_eq!(all[0].done(), 7);
+    assert_eq!(all[1].take(), [0, 2, 4, 6]);
+    assert_eq!(all[2].take(), [1, 2, 3]);
+    assert_eq!(all[0].take(), [5], "what it sent to itself");
+    assert_eq!(all[0].dropped(DropReason::NoDevice).0, 1, "the broadcast's copy for the wire");
+}
+
+#[test]
+fn a_guest_that_takes_nothing_loses_its_own_frames_only() {
+    let (_pool, mut all) = guests(3);
+    let mut scratch = Scratch::default();
+    for round in 0..4 {
+        for tag in 0..100 {
+            all[0].send(&frame(mac(1), 0, tag));
+            all[0].send(&frame(mac(2), 0, tag));
+            if tag % 50 == 49 {
+                assert_eq!(all[0].turn(&mut scratch), Outcome::Idle);
+                let came = all[2].take();
+                assert_eq!(came, (tag - 49..=tag).collect::<Vec<_>>(), "round {round}");
+                all[2].offer(50);
+            }
+        }
+    }
+    assert_eq!(all[1].take().len(), usize::from(SIZE));
+    assert_eq!(all[1].dropped(DropReason::NoBuffers), (0, 400 - u64::from(SIZE)));
+}
+
+/// A turn of broadcasts used to cost as many copies as frames times ports, and a guest that flooded
+/// took nearly all of its worker's time.
+#[test]
+fn a_turn_of_broadcasts_is_as_long_as_one_of_unicasts() {
+    let (_pool, mut all) = guests(100);
+    for tag in 0..200 {
+        all[0].send(&frame(Mac::BROADCAST, 0, tag));
+    }
+    let mut scratch = Scratch::default();
+    assert_eq!(all[0].turn(&mut scratch), Outcome::More);
+    let frames = usize::from(all[0].done());
+    assert!((1..=TURN_FRAMES / 99 + 1).contains(&frames), "{frames} floods in one turn");
+    let mut turns = 1;
+    while all[0].turn(&mut scratch) == Outcome::More {
+        turns += 1;
+    }
+    assert!(turns > 50, "{turns}");
+    let expected: Vec<u8> = (0..200).collect();
+    assert!(all[1..].iter_mut().all(|guest| guest.take() == expected), "none lost, in order");
+}
+
+/// A worker that lingers must not have asked for kicks, and one that goes to sleep must have.
+#[test]
+fn a_guest_is_asked_to_kick_when_nobody_lingers() {
+    let (_pool, mut all) = guests(2);
+    let mut scratch = Scratch::default();
+    let flag = |guest: &Guest| guest.memory.read_obj::<u16>(GuestAddress(USED)).unwrap();
+    let linger = Budget { linger: true, ..Budget::default() };
+    all[0].send(&frame(mac(1), 0, 7));
+    let turn = all[0].pair.turn(Side::FromGuest, linger, &mut scratch);
+    assert_eq!(turn, Outcome::Lingering { moved: true });
+    assert_eq!(flag(&all[0]), 1, "no kicks wanted");
+    assert_eq!(all[1].take(), [7], "what was moved is published all the same");
+    let turn = all[0].pair.turn(Side::FromGuest, linger, &mut scratch);
+    assert_eq!(turn, Outcome::Lingering { moved: false });
+    assert_eq!(all[0].turn(&mut scratch), Outcome::Idle);
+    assert_eq!(flag(&all[0]), 0, "kicks wanted");
+}
+
+#[test]
+fn a_foreign_source_goes_nowhere() {
+    let (_pool, mut all) = guests(2);
+    all[0].send(&frame(mac(1), 7, 0));
+    all[0].send(&frame(mac(1), 0, 1));
+    all[0].turn(&mut Scratch::default());
+    assert_eq!(all[1].take(), [1]);
+    assert_eq!(all[0].dropped(DropReason::ForeignMac).0, 1);
+}
+
+/// The longest legal chain: more pieces than the kernel takes in one message, twice in a batch.
+#[test]
+fn a_frame_in_more_pieces_than_a_message_holds_arrives_whole() {
+    let mut batch = TxBatch::default();
+    let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
+    let map = GuestMap::new(&SharedMemory::new(memory.clone()));
+    let (size, avail, used) = (1024u16, 0x8000u64, 0xa000u64);
+    for index in 0..size {
+        let flags = u16::from(index + 1 < size);
+        let at = GuestAddress(16 * u64::from(index));
+        memory.write_obj(0x1_0000 + u64::from(index), at).unwrap();
+        memory.write_obj(1u32, GuestAddress(at.0 + 8)).unwrap();
+        memory.write_obj([flags, index + 1], GuestAddress(at.0 + 12)).unwrap();
+    }
+    let bytes: Vec<u8> = (0..1024).map(|at| (at % 251) as u8).collect();
+    memory.write_slice(&bytes, GuestAddress(0x1_0000)).unwrap();
+    memory.write_obj([0u16, 2], GuestAddress(avail)).unwrap();
+    memory.write_obj([0u16, 0], GuestAddress(avail + 4)).unwrap();
+    let setup = RingSetup { size, desc: 0, avail, used, features: FEATURES, map };
+    let mut ring = Ring::start(&setup).unwrap();
+    // The second one has to wait: there is one place for such.
+    for expected in [End::Full, End::Empty] {
+        let end = batch.fill(&mut ring, FEATURES, &mut WorkLimit::TURN.clone());
+        assert_eq!((end, batch.entries.len()), (expected, 1));
+        let frame = batch.frame(&batch.entries[0]).unwrap();
+        assert_eq!((frame.len, frame.body.len()), (1024 - HEADER, 1));
+        let mut rest = vec![0; frame.len - 14];
+        get(frame.body, &mut rest);
+        assert_eq!(rest, bytes[HEADER + 14..]);
+        ring.give_back(0, 0);
+    }
+}

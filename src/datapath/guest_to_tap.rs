@@ -1,0 +1,99 @@
+//! From the guest to a tap: the guest's transmit ring, where the kernel forwards.
+//!
+//! A turn takes batches: all frames are looked at and judged (`tx_batch.rs`), then each is written to the tap in
+//! one system call, then the chains are given back and the index published once. To look at all of them first
+//! is not for the order's sake: their lines come from the guest's processor side by side, and not one by one
+//! between two system calls.
+//!
+//! What the kernel gets of header and addresses is our copy, the one that was judged, and not what the
+//! guest may have put there since (`tx_send.rs`).
+//!
+//! The tap pushes back when its socket buffer is full: then the batch is cut there, the chains go back into
+//! the ring and the turn ends; writability of the tap starts the next one. Nothing is ever dropped for that
+//! reason. A ring that runs but is disabled must be consumed and its frames discarded (vhost-user
+//! specification, "Ring states").
+
+use std::io;
+
+use crate::datapath::port::PortData;
+use crate::datapath::scratch::Scratch;
+use crate::datapath::tx_frame::TxAction;
+use crate::datapath::work_limit::WorkLimit;
+use crate::net::counters::DropReason;
+use crate::net::vnet_hdr::header_len;
+use crate::uplink::tap::TapQueue;
+use crate::virtqueue::vring::{Backing, RingLog, Vring};
+use crate::worker::task::Outcome;
+
+/// Runs one turn of the guest's transmit ring.
+pub fn turn(
+    line: &mut Vring,
+    port: &PortData,
+    Scratch { batch, .. }: &mut Scratch,
+    name: &dyn RingLog,
+) -> Outcome {
+    let mut budget = WorkLimit::TURN;
+    if let Some(ring) = &mut line.ring {
+        ring.disable_notification();
+    }
+    loop {
+        if budget.is_spent() {
+            return Outcome::More;
+        }
+        let Vring { ring: Some(ring), counters, features, enabled, backing, .. } = &mut *line
+        else {
+            return Outcome::Idle;
+        };
+        let end = batch.fill(ring, *features, &mut budget);
+        let device = match backing {
+            _ if !*enabled => Err(DropReason::Disabled),
+            // A switch has a turn of its own (`guest_to_switch.rs`).
+            Backing::Nothing | Backing::Switch(_) => Err(DropReason::NoDevice),
+            Backing::Tap(tap) => Ok(tap),
+        };
+        match device {
+            Ok(_) => batch.admit(port, *features),
+            Err(reason) => batch.discard(reason),
+        }
+        let late = batch.limit(&mut budget, 1);
+        let all = batch.entries.len();
+        let cut = match device {
+            Err(_) => all,
+            Ok(tap) => batch.send(header_len(*features), |messages| write_first(tap, messages)),
+        };
+        for entry in batch.entries.iter().take(cut) {
+            match (entry.fate, entry.lost) {
+                (TxAction::DropReason(reason), _) | (_, Some(reason)) => counters.drop(reason),
+                _ => counters.frame(entry.len),
+            }
+            ring.give_back(entry.chain, 0);
+        }
+        ring.undo_pop((all - cut + late) as u16);
+        line.publish();
+        if cut < all {
+            return Outcome::Full;
+        }
+        if late > 0 {
+            return Outcome::More;
+        }
+        if line.rests(end, name) {
+            return Outcome::Idle;
+        }
+    }
+}
+
+/// Writes the first of some messages to the tap.
+fn write_first(tap: &TapQueue, messages: &[libc::mmsghdr]) -> io::Result<usize> {
+    let Some(first) = messages.first() else { return Ok(0) };
+    // SAFETY: the batch made the message of its own pieces, which live while it sends. Each of them is its own
+    // memory or was translated by the ring, whose map keeps it mapped while the line is locked, and the
+    // kernel only reads it.
+    unsafe {
+        let pieces = std::slice::from_raw_parts(first.msg_hdr.msg_iov, first.msg_hdr.msg_iovlen);
+        tap.write_vectored(pieces)?;
+    }
+    Ok(1)
+}
+
+#[cfg(test)]
+mod tests;

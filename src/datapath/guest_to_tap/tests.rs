@@ -1,0 +1,256 @@
+//! The transmit direction with a datagram socket in the tap's place.
+
+use super::*;
+use crate::datapath::port::mac_policy::MacPolicy;
+use crate::datapath::tx_send::SMALL;
+use crate::net::mac::Mac;
+use crate::net::vnet_hdr::{ETHERNET, HEADER, bit};
+use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
+use crate::virtqueue::split_ring::RingSetup;
+use crate::virtqueue::vring::VringConfig;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+
+const SIZE: u16 = 256;
+const AVAIL: u64 = 0x1000;
+const USED: u64 = 0x2000;
+const DATA: u64 = 0x1_0000;
+const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+struct Bench {
+    memory: GuestMemoryMmap,
+    avail: u16,
+    line: Vring,
+    port: PortData,
+    scratch: Scratch,
+    wire: OwnedFd,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        Bench::with_features(1 << bit::VERSION_1)
+    }
+
+    fn with_features(features: u64) -> Bench {
+        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 16 << 20)]).unwrap();
+        let map = GuestMap::new(&SharedMemory::new(memory.clone()));
+        let setup = RingSetup { size: SIZE, desc: 0, avail: AVAIL, used: USED, features, map };
+        let flags = SockFlag::SOCK_NONBLOCK;
+        let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
+        let mut line = Vring::default();
+        line.backing = Backing::Tap(Arc::new(TapQueue::stand_in(tap)));
+        line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
+        let notifier = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+        let port = PortData::new("test", MacPolicy::Deny, notifier);
+        port.set_device(OWN, 1500);
+        Bench { memory, avail: 0, line, port, scratch: Scratch::default(), wire }
+    }
+
+    /// Offers header and frame in one buffer at `place`.
+    fn offer(&mut self, head: u16, place: u64, bytes: &[u8]) {
+        self.memory.write_slice(bytes, GuestAddress(place)).unwrap();
+        self.desc(head, place, bytes.len() as u32, 0, 0);
+        self.publish(head);
+    }
+
+    fn desc(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
+        let at = 16 * u64::from(index);
+        self.memory.write_obj(addr, GuestAddress(at)).unwrap();
+        self.memory.write_obj(len, GuestAddress(at + 8)).unwrap();
+        self.memory.write_obj([flags, next], GuestAddress(at + 12)).unwrap();
+    }
+
+    fn publish(&mut self, head: u16) {
+        let slot = AVAIL + 4 + 2 * u64::from(self.avail % SIZE);
+        self.memory.write_obj(head, GuestAddress(slot)).unwrap();
+        self.avail = self.avail.wrapping_add(1);
+        self.memory.write_obj(self.avail, GuestAddress(AVAIL + 2)).unwrap();
+    }
+
+    fn turn(&mut self) -> Outcome {
+        turn(&mut self.line, &self.port, &mut self.scratch, &"test")
+    }
+
+    fn used(&self) -> u16 {
+        self.memory.read_obj(GuestAddress(USED + 2)).unwrap()
+    }
+
+    fn wire(&self) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 70_000];
+        let len = nix::unistd::read(&self.wire, &mut bytes).ok()?;
+        bytes.truncate(len);
+        Some(bytes)
+    }
+}
+
+fn message(source: Mac, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER];
+    bytes.extend_from_slice(&Mac::BROADCAST.0);
+    bytes.extend_from_slice(&source.0);
+    bytes.extend((12..len).map(|at| at as u8));
+    bytes.truncate(HEADER + len);
+    bytes
+}
+
+#[test]
+fn frames_leave_whole_and_in_order() {
+    let mut bench = Bench::new();
+    for (head, len) in [60usize, 1514, 14, 1518].into_iter().enumerate() {
+        bench.offer(head as u16, DATA + 0x1000 * head as u64, &message(OWN, len));
+    }
+    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.used(), 4);
+    for len in [60, 1514, 14, 1518] {
+        assert_eq!(bench.wire(), Some(message(OWN, len)));
+    }
+}
+
+#[test]
+fn cve_2022_2132_a_header_in_single_bytes() {
+    let mut bench = Bench::new();
+    let bytes = message(OWN, 60);
+    bench.memory.write_slice(&bytes, GuestAddress(DATA)).unwrap();
+    for index in 0..30u16 {
+        let last = index == 29;
+        let len = if last { bytes.len() as u32 - 29 } else { 1 };
+        bench.desc(index, DATA + u64::from(index), len, u16::from(!last), index + 1);
+    }
+    bench.publish(0);
+    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.wire(), Some(bytes));
+}
+
+#[test]
+fn what_may_not_leave_is_dropped_for_its_reason() {
+    let other = Mac([2, 0, 0, 0, 0, 9]);
+    let mut bad_header = message(OWN, 60);
+    bad_header[0] = 1;
+    let cases = [
+        (message(other, 60), DropReason::ForeignMac),
+        (message(OWN, 13), DropReason::Short),
+        (message(OWN, 60)[..11].to_vec(), DropReason::Short),
+        (message(OWN, 1519), DropReason::Long),
+        (bad_header, DropReason::BadHeader),
+    ];
+    let mut bench = Bench::new();
+    for (head, (bytes, _)) in cases.iter().enumerate() {
+        bench.offer(head as u16, DATA + 0x1000 * head as u64, bytes);
+    }
+    bench.offer(40, DATA + 0x9000, &message(OWN, 60));
+    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.wire(), Some(message(OWN, 60)), "the good one behind them");
+    assert_eq!(bench.wire(), None);
+    assert_eq!(bench.used(), 6, "all come back");
+    assert_eq!(bench.line.counters.dropped(DropReason::Short), 2);
+    for (_, reason) in cases {
+        assert!(bench.line.counters.dropped(reason) > 0, "{reason:?}");
+    }
+}
+
+#[test]
+fn a_full_tap_keeps_the_chain_in_the_ring() {
+    let mut bench = Bench::new();
+    for head in 0..SIZE {
+        bench.offer(head, DATA + 0x800 * u64::from(head), &message(OWN, 1514));
+    }
+    assert_eq!(bench.turn(), Outcome::Full);
+    let sent = bench.used();
+    assert!(sent > 0 && sent < SIZE, "{sent} of {SIZE}");
+    let mut seen = 0;
+    while seen < SIZE {
+        while bench.wire().is_some() {
+            seen += 1;
+        }
+        bench.turn();
+    }
+    assert_eq!(bench.used(), SIZE);
+    assert_eq!(bench.line.counters.frames, u64::from(SIZE), "none lost, none twice");
+}
+
+#[test]
+fn a_disabled_ring_is_emptied() {
+    let mut bench = Bench::new();
+    bench.line.enabled = false;
+    bench.offer(0, DATA, &message(OWN, 60));
+    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.used(), 1);
+    assert_eq!(bench.wire(), None);
+    assert_eq!(bench.line.counters.dropped(DropReason::Disabled), 1);
+}
+
+#[test]
+fn the_kernel_gets_the_address_that_was_judged() {
+    // A chain whose Ethernet header lies in memory that the guest changes after the judgement cannot be
+    // staged here without a race; what can be shown is that the judged bytes come from our copy.
+    let mut bench = Bench::new();
+    bench.offer(0, DATA, &message(OWN, 60));
+    assert_eq!(bench.turn(), Outcome::Idle);
+    let small = message(OWN, 60);
+    assert_eq!(
+        bench.scratch.batch.small[0][..small.len()],
+        small,
+        "a small frame leaves from our copy whole"
+    );
+
+    let mut bench = Bench::new();
+    bench.offer(0, DATA, &message(OWN, SMALL));
+    assert_eq!(bench.turn(), Outcome::Idle);
+    let first = bench.scratch.batch.pieces[0];
+    assert_eq!(first.iov_len, HEADER + ETHERNET, "header and addresses leave as one piece");
+    let guest = bench.memory.get_host_address(GuestAddress(DATA)).unwrap();
+    assert_ne!(first.iov_base.cast::<u8>(), guest, "and not from guest memory");
+}
+
+/// A turn of 256 chains with a thousand descriptors each took as long as 256,000 descriptors take: a neighbour's round
+/// trip went from 37 to 620 us, and to 2597 us where each had a byte.
+#[test]
+fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors() {
+    for len in [0, 1] {
+        let mut bench = Bench::new();
+        let table = DATA + 0x10_0000;
+        for index in 0..256u64 {
+            let at = table + 16 * index;
+            bench.memory.write_obj(DATA, GuestAddress(at)).unwrap();
+            bench.memory.write_obj(len as u32, GuestAddress(at + 8)).unwrap();
+            let next = [u16::from(index < 255), index as u16 + 1];
+            bench.memory.write_obj(next, GuestAddress(at + 12)).unwrap();
+        }
+        for head in 0..200 {
+            bench.desc(head, table, 256 * 16, 4, 0);
+            bench.publish(head);
+        }
+        assert_eq!(bench.turn(), Outcome::More, "{len}");
+        assert!((1..=17).contains(&bench.used()), "{} chains", bench.used());
+        let turns = 1 + (0..).take_while(|_| bench.turn() == Outcome::More).count();
+        assert!((12..=200).contains(&turns), "{turns} turns");
+        assert_eq!(bench.used(), 200, "all are given back");
+    }
+}
+
+/// A guest could have the kernel cut 244 frames into 2,000 segments each in one turn.
+#[test]
+fn bug_f15_a_turn_has_a_bounded_number_of_segments() {
+    let mut bench =
+        Bench::with_features(1 << bit::VERSION_1 | 1 << bit::CSUM | 1 << bit::HOST_TSO4);
+    for head in 0..200 {
+        let mut bytes = message(OWN, 1500);
+        bytes[..HEADER].copy_from_slice(&[1, 1, 54, 0, 10, 0, 34, 0, 16, 0, 0, 0]);
+        bench.offer(head, DATA + 0x1000 * u64::from(head), &bytes);
+    }
+    assert_eq!(bench.turn(), Outcome::More);
+    let sent = std::iter::from_fn(|| bench.wire()).count();
+    assert!((1..=7).contains(&sent), "{sent} frames of 150 segments");
+    for size in [1u16, 32] {
+        let mut bench =
+            Bench::with_features(1 << bit::VERSION_1 | 1 << bit::CSUM | 1 << bit::HOST_TSO4);
+        let mut bytes = message(OWN, 65_549);
+        bytes[..HEADER].copy_from_slice(&[1, 1, 54, 0, size as u8, 0, 34, 0, 16, 0, 0, 0]);
+        bench.offer(0, DATA, &bytes);
+        bench.turn();
+        let refused = bench.line.counters.dropped(DropReason::BadHeader) == 1;
+        assert_eq!(refused, 65_549 > usize::from(size) * crate::datapath::work_limit::SEGMENTS);
+    }
+}

@@ -1,0 +1,58 @@
+//! The queues: where frames move.
+//!
+//! With a macvtap device behind it, where the kernel forwards:
+//!
+//! In our own switch (its decisions are in [`crate::switch`], its repairs in [`crate::offload`]):
+//!
+//! Every queue pair has exactly one worker, which alone takes frames from its guest; into a guest's receive
+//! ring whoever has a frame for it may copy. The lock of a direction is the barrier of GET_VRING_BASE. Work
+//! comes in *turns* with a budget, so that no ring of a worker waits longer for another than one turn
+//! takes.
+//!
+//! Locks are taken in this order, never the other way: a transmit ring's, a lane's, one receive ring's.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | [`deliver`] | Into a guest |
+//! | [`fanout`] | Handing a batch of frames to their receivers, receiver by receiver |
+//! | [`fast_path`] | The usual frame into the usual buffer |
+//! | [`flood`] | A frame for many receivers, made easy to copy once and repaired once |
+//! | [`forwarding_view`] | A port's place in its parent's switch, as the data path sees it |
+//! | [`guest_to_switch`] | From the guest into the switch |
+//! | [`guest_to_tap`] | From the guest to a tap |
+//! | [`port`] | What the data path knows of its port |
+//! | [`port_backend`] | What a port is attached to, and how the guest wants its frames |
+//! | [`queue_pair`] | A queue pair |
+//! | [`rx_backlog`] | Frames from the wire that wait for a guest's buffers |
+//! | [`rx_prefetch`] | Receive buffers taken ahead of need |
+//! | [`scratch`] | Working memory of a worker |
+//! | [`tap_to_guest`] | From a tap to the guest |
+//! | [`tap_watch`] | What a pair's tap queue is watched for |
+//! | [`tx_batch`] | A batch of frames from one guest, taken apart before any of them is moved |
+//! | [`tx_frame`] | One frame of a batch |
+//! | [`tx_send`] | What of a batch is for the wire, as the kernel wants it |
+//! | [`uplink_queue`] | One worker's way to and from a parent |
+//! | [`uplink_to_switch`] | From the uplink into the switch |
+//! | [`work_limit`] | What one turn may cost |
+
+pub mod deliver;
+pub mod fanout;
+pub mod fast_path;
+pub mod flood;
+pub mod forwarding_view;
+pub mod guest_to_switch;
+pub mod guest_to_tap;
+pub mod port;
+pub mod port_backend;
+pub mod queue_pair;
+pub mod rx_backlog;
+pub mod rx_prefetch;
+pub mod scratch;
+pub mod tap_to_guest;
+pub mod tap_watch;
+pub mod tx_batch;
+pub mod tx_frame;
+pub mod tx_send;
+pub mod uplink_queue;
+pub mod uplink_to_switch;
+pub mod work_limit;

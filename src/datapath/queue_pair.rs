@@ -1,0 +1,339 @@
+//! A queue pair: the guest's transmit and receive ring, and what is behind them: a tap queue or a switch.
+//!
+//! A pair belongs to its port for the port's life; front-ends come and go. It has one lock per
+//! direction ([`PriorityMutex`]). The pair's worker takes it for one turn; the control side takes it to start,
+//! stop or change a ring, which makes it the barrier that GET_VRING_BASE needs: when the control side has
+//! it, no turn is under way, and none will begin with what it takes away.
+
+pub mod switched;
+pub mod turns;
+
+use std::fs::File;
+use std::sync::Arc;
+
+use log::warn;
+
+use crate::datapath::forwarding_view::Attachment;
+use crate::datapath::guest_to_tap;
+use crate::datapath::port::PortData;
+use crate::datapath::rx_backlog::RxBacklog;
+use crate::datapath::scratch::Scratch;
+use crate::datapath::tap_to_guest::Receive;
+use crate::datapath::tap_watch::TapWatch;
+use crate::net::counters::Counters;
+use crate::uplink::tap::TapQueue;
+use crate::virtqueue::vring::{Backing, RingLog, Vring, VringConfig};
+use crate::worker::poller::Interest;
+use crate::worker::pool::WorkerSlot;
+use crate::worker::priority_mutex::PriorityMutex;
+use crate::worker::task::Outcome;
+
+/// One of the two directions, named from the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The guest's transmit ring.
+    FromGuest,
+    /// The guest's receive ring.
+    ToGuest,
+}
+
+impl Side {
+    /// The side of vring `index`: receive rings are even, transmit rings odd (virtio 1.2, 5.1.2).
+    pub fn of_vring(index: usize) -> Side {
+        if index.is_multiple_of(2) { Side::ToGuest } else { Side::FromGuest }
+    }
+}
+
+#[derive(Default)]
+struct FromGuest {
+    line: Vring,
+    kick: Option<File>,
+}
+
+#[derive(Default)]
+pub(crate) struct ToGuest {
+    line: Vring,
+    kick: Option<File>,
+    /// Made when a ring starts, dropped with the front-end: an idle port holds no frame buffer.
+    receive: Option<Box<Receive>>,
+    /// The same for a pair in a switch, which keeps it: what is not used of it takes no memory.
+    backlog: Option<Box<RxBacklog>>,
+    attached: bool,
+    /// No ring of the present front-end has run yet.
+    fresh: bool,
+}
+
+impl ToGuest {
+    /// The tap queue behind the pair.
+    fn tap(&self) -> Option<&Arc<TapQueue>> {
+        match &self.line.backing {
+            Backing::Tap(tap) => Some(tap),
+            _ => None,
+        }
+    }
+}
+
+/// A queue pair.
+pub struct QueuePair {
+    index: u16,
+    port: Arc<PortData>,
+    slot: WorkerSlot,
+    from_guest: PriorityMutex<FromGuest>,
+    to_guest: PriorityMutex<ToGuest>,
+    watch: TapWatch,
+}
+
+/// Names a ring in the log: "port vm1: ring 3".
+struct RingName<'a>(&'a QueuePair, Side);
+
+impl std::fmt::Display for RingName<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "port {}: ring {}", self.0.port.name, self.vring())
+    }
+}
+
+impl RingName<'_> {
+    fn vring(&self) -> u16 {
+        2 * self.0.index + u16::from(self.1 == Side::FromGuest)
+    }
+}
+
+impl RingLog for RingName<'_> {
+    #[cold]
+    fn warn(&self, text: std::fmt::Arguments<'_>) {
+        self.0.port.log.warn(format_args!("ring {}: {text}", self.vring()));
+    }
+}
+
+impl QueuePair {
+    /// Makes pair `index` of a port, carried by the worker of `slot`.
+    pub fn new(index: u16, port: Arc<PortData>, slot: WorkerSlot) -> QueuePair {
+        QueuePair {
+            index,
+            port,
+            slot,
+            from_guest: PriorityMutex::default(),
+            to_guest: PriorityMutex::default(),
+            watch: TapWatch::default(),
+        }
+    }
+
+    /// Control: makes the ring as wished. Returns where it stands when it runs, or where it stood
+    /// when this stopped it.
+    pub fn apply(&self, side: Side, wish: &VringConfig) -> Option<u16> {
+        let name = RingName(self, side);
+        // Dropped at the end, when no ring's lock is held any more.
+        let remains;
+        let position = match side {
+            Side::FromGuest => {
+                let mut state = self.from_guest.control();
+                let stood = state.line.position();
+                remains = state.line.apply(wish, &name);
+                if !state.line.enabled && state.line.ring.is_some() {
+                    // Now rather than by the worker: cloud-hypervisor pauses a guest by disabling its
+                    // rings, and takes a snapshot of the memory when we have answered.
+                    // Four turns are the longest ring; a guest that goes on sending is the worker's.
+                    let mut scratch = Scratch::default();
+                    for _ in 0..4 {
+                        let line = &mut state.line;
+                        if guest_to_tap::turn(line, &self.port, &mut scratch, &name)
+                            != Outcome::More
+                        {
+                            break;
+                        }
+                    }
+                }
+                self.note_start(side, &state.line, stood);
+                state.line.position().or(stood)
+            }
+            Side::ToGuest => {
+                let mut state = self.to_guest.control();
+                let stood = state.line.position();
+                remains = state.line.apply(wish, &name);
+                if remains.is_some() {
+                    if let Some(receive) = &mut state.receive {
+                        receive.forget_chains();
+                    }
+                    // It was for the guest that had the ring before.
+                    if let Some(backlog) = &mut state.backlog {
+                        backlog.clear();
+                    }
+                }
+                self.settle(&mut state);
+                self.note_start(side, &state.line, stood);
+                state.line.position().or(stood)
+            }
+        };
+        drop(remains);
+        self.slot.call(side);
+        position
+    }
+
+    /// A ring that starts may be that of a guest that was there before us: whose groups we do not know.
+    fn note_start(&self, side: Side, line: &Vring, stood: Option<u16>) {
+        let Backing::Switch(Attachment { groups: Some(groups), .. }) = &line.backing else {
+            return;
+        };
+        if let (None, Some(used)) = (stood, line.position()) {
+            groups.ring_starts(
+                2 * usize::from(self.index) + usize::from(side == Side::FromGuest),
+                used,
+            );
+        }
+    }
+
+    /// After a change: buffers, the stale queue and the tap queue's membership follow the ring.
+    fn settle(&self, state: &mut ToGuest) {
+        let active = state.line.active();
+        self.port.set_receiving(self.index, active);
+        if matches!(state.line.backing, Backing::Switch(_)) {
+            if active && state.backlog.is_none() {
+                state.backlog = Some(Box::default());
+            }
+            if let Some(ring) = &mut state.line.ring {
+                ring.disable_notification();
+            }
+            return;
+        }
+        if active && state.receive.is_none() {
+            state.receive = Some(Box::default());
+        }
+        if active
+            && std::mem::take(&mut state.fresh)
+            && let Some(receive) = &mut state.receive
+        {
+            receive.discard_stale(&mut state.line);
+        }
+        // The kernel spreads flows over the attached queues: one that nobody serves would swallow its
+        // share. Queue 0 stays, because with no queue attached the frames would go to the host's stack.
+        let attach = active || self.index == 0;
+        if let Some(tap) = state.tap().filter(|_| attach != state.attached) {
+            let done = if attach { tap.attach() } else { tap.detach() };
+            match done {
+                Ok(()) => state.attached = attach,
+                Err(error) => self.port.log.warn(format_args!(
+                    "cannot {} tap queue {}: {error}",
+                    if attach { "attach" } else { "detach" },
+                    self.index
+                )),
+            }
+        }
+    }
+
+    /// Control: sets the eventfd by which the guest kicks the ring. Like all that a front-end gave, the old one
+    /// is closed when the ring's lock is free again.
+    pub fn set_kick(&self, side: Side, kick: Option<File>) {
+        let old = match side {
+            Side::FromGuest => self.watch_kick(side, kick, &mut self.from_guest.control().kick),
+            Side::ToGuest => self.watch_kick(side, kick, &mut self.to_guest.control().kick),
+        };
+        drop(old);
+    }
+
+    /// Watches another kick eventfd. Returns what is to be closed: the old one, or the new one if it cannot be
+    /// watched.
+    fn watch_kick(
+        &self,
+        side: Side,
+        kick: Option<File>,
+        slot: &mut Option<File>,
+    ) -> [Option<File>; 2] {
+        let old = slot.take();
+        if let Some(old) = &old {
+            self.slot.poller().remove(old);
+        }
+        let Some(new) = kick else { return [old, None] };
+        // Edge-triggered: every write to an eventfd is an edge, and the counter need not be read.
+        let events = Interest::EPOLLIN | Interest::EPOLLET;
+        match self.slot.poller().add(&new, events, self.slot.kick_token(side)) {
+            Ok(()) => {
+                *slot = Some(new);
+                [old, None]
+            }
+            Err(error) => {
+                RingName(self, side).warn(format_args!(
+                    "its kick descriptor cannot be watched: {error}; is it an eventfd?"
+                ));
+                [old, Some(new)]
+            }
+        }
+    }
+
+    /// Control: sets the eventfd by which the guest is called.
+    pub fn set_call(&self, side: Side, call: Option<File>) {
+        let old = match side {
+            Side::FromGuest => self.from_guest.control().line.set_call(call),
+            Side::ToGuest => self.to_guest.control().line.set_call(call),
+        };
+        drop(old);
+    }
+
+    /// Control: sets the eventfd by which the front-end learns of a broken ring.
+    pub fn set_error(&self, side: Side, error: Option<File>) {
+        let old = match side {
+            Side::FromGuest => self.from_guest.control().line.set_error(error),
+            Side::ToGuest => self.to_guest.control().line.set_error(error),
+        };
+        drop(old);
+    }
+
+    /// Control: a front-end has come: what queued up before is not for it.
+    pub fn expect_front_end(&self) {
+        self.to_guest.control().fresh = true;
+    }
+
+    /// Control: the front-end has gone. Afterwards nothing of it is touched any more.
+    pub fn reset(&self) {
+        for side in [Side::FromGuest, Side::ToGuest] {
+            self.set_kick(side, None);
+        }
+        let from_guest = self.from_guest.control().line.reset();
+        let mut state = self.to_guest.control();
+        let to_guest = state.line.reset();
+        state.receive = None;
+        if let Some(backlog) = &mut state.backlog {
+            backlog.clear();
+        }
+        self.settle(&mut state);
+        drop(state);
+        drop((from_guest, to_guest));
+        self.watch.nothing(&self.slot);
+    }
+
+    /// Control: puts something else behind the pair, or nothing when the device has gone.
+    pub fn set_backing(&self, backing: Backing) {
+        let tap = match &backing {
+            Backing::Tap(tap) => Some(tap),
+            _ => None,
+        };
+        if let Err(error) = self.watch.replace(&self.slot, tap) {
+            warn!("port {}: tap queue {} cannot be watched: {error}", self.port.name, self.index);
+        }
+        self.from_guest.control().line.backing = backing.clone();
+        let mut state = self.to_guest.control();
+        state.line.backing = backing;
+        // An opened tap queue is attached.
+        state.attached = true;
+        self.settle(&mut state);
+        drop(state);
+        self.slot.call(Side::FromGuest);
+        self.slot.call(Side::ToGuest);
+    }
+
+    /// What was moved and dropped: from the guest, to the guest.
+    pub fn counters(&self) -> (Counters, Counters) {
+        (self.from_guest.control().line.counters, self.to_guest.control().line.counters)
+    }
+}
+
+impl std::fmt::Debug for QueuePair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "QueuePair({}, {})", self.port.name, self.index)
+    }
+}
+
+impl Drop for QueuePair {
+    fn drop(&mut self) {
+        let _ = self.watch.replace(&self.slot, None);
+    }
+}

@@ -1,0 +1,233 @@
+//! From a tap to the guest: the guest's receive ring, where the kernel forwards.
+//!
+//! A turn reads frames from the tap straight into the guest's buffers, one `readv` each. How long a
+//! frame is shows only after it was read, so buffers are taken from the ring ahead of need
+//! ([`RxPrefetch`]), and behind them the read has our own buffer as a last piece: what does not fit into the
+//! guest's lands there and is not lost. Most frames are small, so one guest buffer is offered and
+//! 64 KiB only while super-frames are coming; a wrong guess costs one copy.
+//!
+//! With mergeable buffers a frame may take several chains. All of them are given back before any is
+//! published, and their number stands in the header (virtio 1.2, 5.1.6.4).
+//!
+//! What can go wrong: the guest has no buffers, or not enough for this frame. Then the frame waits
+//! here, the tap is not watched (its queue holds what comes, and drops beyond), and the ring's next
+//! kick goes on. A guest that offers a few buffers, never as many as the frame needs, and waits, would
+//! freeze its port so (Firecracker's CVE-2020-16843 was of this kind): the worker calls again after a
+//! short while with `expired`, and the frame is dropped.
+
+use std::io;
+
+use crate::datapath::rx_prefetch::{AHEAD_PIECES, RxPrefetch};
+use crate::net::counters::DropReason;
+use crate::net::vnet_hdr;
+use crate::net::vnet_hdr::{LEGACY_HEADER, MAX_FRAME, bit, has};
+use crate::virtqueue::copy::{get, put};
+use crate::virtqueue::split_ring::{Fault, Ring};
+use crate::virtqueue::vring::{Backing, RingLog, Vring};
+use crate::worker::task::{BATCH, Outcome, TURN_BYTES, TURN_DESCRIPTORS, TURN_FRAMES};
+
+/// Guest buffer offered to an ordinary frame, in bytes.
+const SMALL: usize = 2048;
+/// How many small frames in a row end the expectation of super-frames.
+const CALM: u32 = 64;
+
+/// State of the receive direction between turns.
+pub struct Receive {
+    ahead: RxPrefetch,
+    /// A frame with its header that waits for buffers: its length in `buffer`.
+    pending: Option<usize>,
+    buffer: Vec<u8>,
+    /// Frames left until super-frames are no longer expected.
+    calm: u32,
+    /// Descriptors that the turn may still read, or offer to a read.
+    left: u32,
+    reads: Vec<libc::iovec>,
+}
+
+// SAFETY: `reads` is made anew before each use, and nothing looks at what it still holds between turns.
+unsafe impl Send for Receive {}
+
+impl Default for Receive {
+    fn default() -> Receive {
+        Receive {
+            ahead: RxPrefetch::default(),
+            pending: None,
+            buffer: vec![0; MAX_FRAME],
+            calm: 0,
+            left: 0,
+            reads: Vec::with_capacity(AHEAD_PIECES + 64),
+        }
+    }
+}
+
+/// What one step of a turn did.
+enum Step {
+    /// A frame was delivered (its bytes with header), or dropped (0).
+    Moved(usize),
+    /// The turn ends.
+    End(Outcome),
+}
+
+impl Receive {
+    /// Forgets the chains taken ahead: the ring was stopped or moved. A waiting frame stays.
+    pub fn forget_chains(&mut self) {
+        self.ahead.clear();
+    }
+
+    /// Runs one turn of the guest's receive ring. `expired` says that the frame that waits for
+    /// buffers has waited long enough.
+    pub fn turn(&mut self, line: &mut Vring, mut expired: bool, name: &dyn RingLog) -> Outcome {
+        if !line.active() {
+            // Whatever is in the tap is not for this ring: it is not to be woken for it.
+            return Outcome::Starved { waiting: false };
+        }
+        let (mut frames, mut bytes) = (0, 0);
+        self.left = TURN_DESCRIPTORS;
+        if let Some(ring) = &mut line.ring {
+            ring.disable_notification();
+        }
+        let end = loop {
+            if frames >= TURN_FRAMES || bytes >= TURN_BYTES || self.left == 0 {
+                break Outcome::More;
+            }
+            match self.step(line, std::mem::take(&mut expired)) {
+                Ok(Step::Moved(len)) => {
+                    frames += 1;
+                    bytes += len;
+                    if frames % BATCH == 0 {
+                        line.publish();
+                    }
+                }
+                Ok(Step::End(turn)) => break turn,
+                Err(fault) => {
+                    line.publish();
+                    self.ahead.clear();
+                    line.break_ring(fault, name);
+                    return Outcome::Starved { waiting: false };
+                }
+            }
+        };
+        line.publish();
+        end
+    }
+
+    /// Moves one frame.
+    fn step(&mut self, line: &mut Vring, expired: bool) -> Result<Step, Fault> {
+        let Vring { ring: Some(ring), counters, backing, features, .. } = line else {
+            return Ok(Step::End(Outcome::Idle));
+        };
+        let header = vnet_hdr::header_len(*features);
+        let mergeable = has(*features, bit::MRG_RXBUF);
+        let most = if mergeable { usize::MAX } else { 1 };
+        let want = match self.pending {
+            Some(len) => len,
+            None if self.calm > 0 => MAX_FRAME,
+            None => SMALL,
+        };
+
+        loop {
+            let before = ring.read_since(0);
+            self.ahead.fill(ring, want, most, header, self.left)?;
+            self.left = self.left.saturating_sub(ring.read_since(before));
+            if !self.ahead.skip_unusable(ring) {
+                break;
+            }
+            counters.drop(DropReason::BadChain);
+            // The guest can offer such chains as fast as they are given back.
+            if self.left == 0 {
+                return Ok(Step::Moved(0));
+            }
+        }
+
+        if let Some(len) = self.pending {
+            let (pieces, room) = self.ahead.room(len, most);
+            if room >= len {
+                put(pieces, 0, self.buffer.get(..len).unwrap_or_default());
+                self.ahead.commit(ring, len, header);
+                self.pending = None;
+                counters.frame(len - header);
+                return Ok(Step::Moved(len));
+            }
+            // More cannot come when the guest's whole ring is here, or when one chain is all we may use.
+            let hopeless =
+                ring.all_popped() || self.ahead.is_full() || (!mergeable && !self.ahead.is_empty());
+            if hopeless || (expired && !self.ahead.is_empty()) {
+                self.pending = None;
+                counters.drop(DropReason::NoRoom);
+                return Ok(Step::Moved(0));
+            }
+            return self.starve(line);
+        }
+        if self.ahead.is_empty() {
+            return self.starve(line);
+        }
+
+        let Backing::Tap(tap) = backing else { return Ok(Step::End(Outcome::Idle)) };
+        let (pieces, room) = self.ahead.room(want, most);
+        self.reads.clear();
+        self.reads.extend_from_slice(pieces);
+        if let Some(rest) = self.buffer.get_mut(room.min(MAX_FRAME)..).filter(|r| !r.is_empty()) {
+            self.reads
+                .push(libc::iovec { iov_base: rest.as_mut_ptr().cast(), iov_len: rest.len() });
+        }
+        self.left = self.left.saturating_sub(self.reads.len() as u32);
+        // SAFETY: the guest's pieces were translated by the ring and are mapped while the line is
+        // locked; the last piece is our buffer, which nobody else refers to during the call.
+        let read = unsafe { tap.read_vectored(&self.reads) };
+        let len = match read {
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Step::End(Outcome::Idle));
+            }
+            Err(_) => return Ok(Step::End(Outcome::Starved { waiting: false })),
+        };
+        if len <= header {
+            return Ok(Step::Moved(0));
+        }
+        if len > SMALL {
+            self.calm = CALM;
+        } else {
+            self.calm = self.calm.saturating_sub(1);
+        }
+        if len > room {
+            // The front part is in the guest's buffers, the rest in ours: bring them together.
+            get(pieces, self.buffer.get_mut(..room).unwrap_or_default());
+            self.pending = Some(len);
+            return Ok(Step::Moved(0));
+        }
+        self.ahead.commit(ring, len, header);
+        counters.frame(len - header);
+        Ok(Step::Moved(len))
+    }
+
+    /// The guest has too few buffers: ask it to kick, unless some came in meanwhile.
+    fn starve(&mut self, line: &mut Vring) -> Result<Step, Fault> {
+        line.publish();
+        let more = line.ring.as_mut().map_or(Ok(false), Ring::enable_notification)?;
+        if more {
+            return Ok(Step::Moved(0));
+        }
+        Ok(Step::End(Outcome::Starved { waiting: self.pending.is_some() }))
+    }
+
+    /// Reads and discards what has queued up in the tap while nobody was there to receive it.
+    pub fn discard_stale(&mut self, line: &mut Vring) {
+        self.pending = None;
+        let Backing::Tap(tap) = &line.backing else { return };
+        // The tap's queue holds 500 frames; the bound is for a flood that refills it.
+        for _ in 0..1000 {
+            let all = libc::iovec {
+                iov_base: self.buffer.as_mut_ptr().cast(),
+                iov_len: self.buffer.len(),
+            };
+            // SAFETY: one piece, our own buffer.
+            match unsafe { tap.read_vectored(&[all]) } {
+                Ok(len) if len > LEGACY_HEADER => line.counters.drop(DropReason::Stale),
+                _ => break,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

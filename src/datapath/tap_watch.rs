@@ -1,0 +1,79 @@
+//! What a pair's tap queue is watched for.
+//!
+//! The tap is level-triggered: it is watched for input only while the guest has buffers, for output only
+//! while it pushed back, or the worker would spin. Both directions and the control side change the wish,
+//! hence the lock; it is taken when the wish may change, not per frame.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::uplink::tap::TapQueue;
+use crate::worker::poller::Interest;
+use crate::worker::pool::WorkerSlot;
+
+#[derive(Default)]
+struct WatchState {
+    tap: Option<Arc<TapQueue>>,
+    input: bool,
+    output: bool,
+}
+
+/// The tap queue of a pair, as registered with its worker.
+#[derive(Default)]
+pub struct TapWatch(Mutex<WatchState>);
+
+impl TapWatch {
+    fn lock(&self) -> MutexGuard<'_, WatchState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches another tap queue, or none; for nothing yet.
+    pub fn replace(&self, slot: &WorkerSlot, tap: Option<&Arc<TapQueue>>) -> io::Result<()> {
+        let mut state = self.lock();
+        if let Some(old) = state.tap.take() {
+            slot.poller().remove(old.as_ref());
+        }
+        (state.input, state.output) = (false, false);
+        let Some(new) = tap else { return Ok(()) };
+        slot.poller().add(new.as_ref(), Interest::empty(), slot.backing_token())?;
+        state.tap = Some(Arc::clone(new));
+        Ok(())
+    }
+
+    /// Sets whether frames for the guest are waited for.
+    pub fn input(&self, slot: &WorkerSlot, wanted: bool) {
+        self.change(slot, |state| state.input = wanted);
+    }
+
+    /// Sets whether room for frames from the guest is waited for.
+    pub fn output(&self, slot: &WorkerSlot, wanted: bool) {
+        self.change(slot, |state| state.output = wanted);
+    }
+
+    /// Waits for nothing.
+    pub fn nothing(&self, slot: &WorkerSlot) {
+        self.change(slot, |state| (state.input, state.output) = (false, false));
+    }
+
+    /// The tap reports an error for ever: no more of it until it is replaced.
+    pub fn give_up(&self, slot: &WorkerSlot) {
+        if let Some(tap) = &self.lock().tap {
+            slot.poller().remove(tap.as_ref());
+        }
+    }
+
+    fn change(&self, slot: &WorkerSlot, change: impl FnOnce(&mut WatchState)) {
+        let mut state = self.lock();
+        let before = (state.input, state.output);
+        change(&mut state);
+        if before == (state.input, state.output) {
+            return;
+        }
+        let Some(tap) = &state.tap else { return };
+        let mut events = Interest::empty();
+        events.set(Interest::EPOLLIN, state.input);
+        events.set(Interest::EPOLLOUT, state.output);
+        // Fails only for one that was given up.
+        let _ = slot.poller().modify(tap.as_ref(), events, slot.backing_token());
+    }
+}

@@ -1,0 +1,237 @@
+//! A batch of frames from one guest, taken apart before any of them is moved.
+//!
+//! Looking at all frames first and copying afterwards lets the misses of one frame's descriptor, header
+//! and buffer overlap with the next one's, and lets a receiver be locked once for all that is for it.
+//!
+//! Every frame's virtio-net header and Ethernet header are copied and judged (`tx_frame.rs`), and used from there.
+//! Chains complete in order, so an entry stays in the batch even when its frame is dropped.
+
+use crate::datapath::deliver;
+use crate::datapath::port::PortData;
+use crate::datapath::tx_frame::{TxAction, TxFrame};
+use crate::datapath::tx_send::{SMALL, Small};
+use crate::datapath::work_limit::WorkLimit;
+use crate::net::counters::DropReason;
+use crate::net::vnet_hdr;
+use crate::net::vnet_hdr::{ETHERNET, HEADER, MAX_FRAME};
+use crate::switch::{PortId, Receivers, Table, Verdict};
+use crate::virtqueue::chain::Access;
+use crate::virtqueue::copy::{fetch, get};
+use crate::virtqueue::split_ring::{Fault, Popped, Ring};
+use crate::worker::task::BATCH;
+
+/// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.
+const PIECES: usize = 8192;
+/// Most pieces the kernel takes in one message (`UIO_MAXIOV`).
+const IOV_MAX: usize = 1024;
+
+/// The place that is kept for a frame's front.
+const NO_PIECE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+
+/// Why a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has as many frames as were asked for.
+    Full,
+    /// The guest has sent no more.
+    Empty,
+    /// The ring cannot be used any more.
+    Broken(Fault),
+}
+
+/// A batch of frames.
+pub struct TxBatch {
+    /// The frames, in the order in which they were sent.
+    pub entries: Vec<TxFrame>,
+    pub(crate) pieces: Vec<libc::iovec>,
+    /// Which entries are for the wire, the kernel's view of each, and copies of the small ones
+    /// (`tx_send.rs`).
+    pub(crate) wire: Vec<usize>,
+    pub(crate) messages: Vec<libc::mmsghdr>,
+    pub(crate) small: Vec<Small>,
+    /// For the one frame of a batch that lies in more pieces than the kernel takes.
+    spill: Vec<u8>,
+    spilt: bool,
+    /// Bytes of the chains.
+    bytes: usize,
+    /// A frame of it costs more than others of its length.
+    special: bool,
+}
+
+impl Default for TxBatch {
+    fn default() -> TxBatch {
+        TxBatch {
+            entries: Vec::with_capacity(BATCH),
+            pieces: Vec::with_capacity(PIECES),
+            wire: Vec::with_capacity(BATCH),
+            messages: Vec::with_capacity(BATCH),
+            small: vec![[0; SMALL]; BATCH],
+            spill: vec![0; MAX_FRAME],
+            spilt: false,
+            bytes: 0,
+            special: false,
+        }
+    }
+}
+
+impl TxBatch {
+    /// Takes frames from the ring, until they use up the budget of frames, bytes or descriptors, and copies
+    /// the front of each. The descriptors are charged. Returns why it ended.
+    pub fn fill(&mut self, ring: &mut Ring, features: u64, budget: &mut WorkLimit) -> End {
+        let before = ring.read_since(0);
+        let end = self.take(ring, *budget);
+        budget.descriptors = budget.descriptors.saturating_sub(ring.read_since(before));
+        // In a loop of its own: it does little but wait for lines that the guest's processor has, and the
+        // closer those loads stand the more of them are under way at a time.
+        let header = vnet_hdr::header_len(features);
+        for entry in &mut self.entries {
+            if let TxAction::Undecided = entry.fate {
+                entry.open(&mut self.pieces, header);
+            }
+        }
+        if self.spilt {
+            self.join();
+        }
+        end
+    }
+
+    /// Takes chains from the ring.
+    fn take(&mut self, ring: &mut Ring, budget: WorkLimit) -> End {
+        self.entries.clear();
+        self.pieces.clear();
+        self.spilt = false;
+        self.special = false;
+        let longest = 2 * usize::from(ring.size()) + 1;
+        let before = ring.read_since(0);
+        let (most, room) = (budget.frames.min(BATCH), budget.bytes);
+        let mut bytes = 0;
+        loop {
+            let TxBatch { entries, pieces, .. } = self;
+            ring.pop_single(Access::Readable, |chain, piece| {
+                let full = entries.len() >= most || bytes >= room;
+                if full || pieces.capacity() - pieces.len() < 2 {
+                    return false;
+                }
+                let first = pieces.len();
+                fetch(&piece);
+                pieces.extend([NO_PIECE, piece]);
+                entries.push(TxFrame::new(chain, TxAction::Undecided, first..first + 2));
+                if let Some(entry) = entries.last_mut() {
+                    entry.len = piece.iov_len;
+                }
+                bytes += piece.iov_len;
+                true
+            });
+            self.bytes = bytes;
+            if entries.len() >= most
+                || bytes >= room
+                || pieces.capacity() - pieces.len() < longest
+                || ring.read_since(before) >= budget.descriptors
+            {
+                break;
+            }
+            let first = self.pieces.len();
+            self.pieces.push(NO_PIECE);
+            match ring.pop(Access::Readable, 1, u32::MAX, &mut self.pieces) {
+                Popped::Empty => return End::Empty,
+                Popped::Costly => break,
+                Popped::Broken(fault) => return End::Broken(fault),
+                Popped::Bad { head } => {
+                    self.add(head, TxAction::DropReason(DropReason::BadChain), first)
+                }
+                Popped::Chain(chain) => {
+                    if chain.pieces >= IOV_MAX && std::mem::replace(&mut self.spilt, true) {
+                        ring.undo_pop(1);
+                        break;
+                    }
+                    self.add(chain.head, TxAction::Undecided, first);
+                    if let Some(entry) = self.entries.last_mut() {
+                        entry.len = chain.bytes;
+                    }
+                    bytes += chain.bytes;
+                }
+            }
+        }
+        End::Full
+    }
+
+    /// Joins the pieces of the one entry that has too many in the spill buffer.
+    fn join(&mut self) {
+        let long = |entry: &&mut TxFrame| entry.pieces.len() > IOV_MAX;
+        let Some(entry) = self.entries.iter_mut().find(long) else { return };
+        let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { return };
+        let Some((_, body)) = pieces.split_first_mut() else { return };
+        let rest = entry.len.saturating_sub(ETHERNET).min(self.spill.len());
+        let Some(spill) = self.spill.get_mut(..rest) else { return };
+        get(body, spill);
+        if let Some(first) = body.first_mut() {
+            *first = libc::iovec { iov_base: spill.as_mut_ptr().cast(), iov_len: rest };
+        }
+        entry.pieces = entry.pieces.start..entry.pieces.start + 2;
+    }
+
+    fn add(&mut self, chain: u16, fate: TxAction, first: usize) {
+        self.entries.push(TxFrame::new(chain, fate, first..self.pieces.len()));
+    }
+
+    /// Decides what happens to each frame where the kernel forwards.
+    pub fn admit(&mut self, port: &PortData, features: u64) {
+        let longest = port.longest_frame();
+        self.decide(|entry, pieces| entry.admit(pieces, port, features, longest));
+    }
+
+    /// Decides what happens to each frame where we forward.
+    pub fn judge(&mut self, port: &PortData, id: PortId, table: &Table, features: u64) {
+        let longest = port.longest_frame();
+        self.decide(|entry, pieces| entry.judge(pieces, port, id, table, features, longest));
+    }
+
+    /// Drops what is not dropped already.
+    pub fn discard(&mut self, reason: DropReason) {
+        self.decide(|_, _| TxAction::DropReason(reason));
+    }
+
+    #[inline]
+    fn decide(&mut self, mut fate: impl FnMut(&mut TxFrame, &[libc::iovec]) -> TxAction) {
+        let mut special = false;
+        for entry in &mut self.entries {
+            if let TxAction::Undecided = entry.fate {
+                entry.fate = fate(entry, &self.pieces);
+                special |= entry.is_special();
+            }
+        }
+        self.special = special;
+    }
+
+    /// Leaves so many frames in the batch as the budget has room for, but at least one, and charges them; one for
+    /// many receivers counts `flood` times. Returns how many were put out, to go back into the ring.
+    pub fn limit(&mut self, budget: &mut WorkLimit, flood: usize) -> usize {
+        if !self.special {
+            // What counts once was taken by the budget.
+            budget.charge(self.entries.len(), self.bytes, 0);
+            return 0;
+        }
+        let mut keep = 0;
+        for entry in &self.entries {
+            if keep > 0 && budget.frames_are_spent() {
+                break;
+            }
+            let copies = match entry.fate {
+                TxAction::Go(Verdict { to: Receivers::Many(_), .. }) => flood.max(1),
+                _ => 1,
+            };
+            budget.charge(copies, entry.len * copies, entry.segments() * copies);
+            keep += 1;
+        }
+        let out = self.entries.len() - keep;
+        self.entries.truncate(keep);
+        out
+    }
+
+    /// An entry as a frame to be delivered.
+    pub fn frame<'a>(&'a self, entry: &'a TxFrame) -> Option<deliver::Frame<'a>> {
+        let head = entry.front.get(HEADER..)?;
+        let body = self.pieces.get(entry.pieces.start + 1..entry.pieces.end)?;
+        Some(deliver::Frame { header: &entry.header, head, body, len: entry.len })
+    }
+}

@@ -1,0 +1,160 @@
+//! One worker's way to and from a parent.
+//!
+//! A parent has a uplink queue at every worker that carries queue pairs of its ports: AF_PACKET sockets for both
+//! directions. The kernel spreads what arrives over the uplink queues (PACKET_FANOUT, by flow), and each
+//! guest sends by the uplink queue of its own worker. A uplink queue sits at its worker as queue pairs do.
+//!
+//! The parent may go down, or go away and come back: the uplink queue stays, with or without sockets. The
+//! sending one is not watched but while somebody waits for it: the worker would spin, and the kernel call
+//! it for every frame that has left.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::{debug, warn};
+
+use crate::datapath::forwarding_view::SwitchHandle;
+use crate::datapath::queue_pair::Side;
+use crate::datapath::scratch::Scratch;
+use crate::datapath::tx_batch::TxBatch;
+use crate::datapath::uplink_to_switch;
+use crate::net::counters::DropReason;
+use crate::uplink::packet::PacketQueue;
+use crate::uplink::packet::long_frames::LongFrames;
+use crate::uplink::packet::socket::SEND_HEADER;
+use crate::worker::poller::Interest;
+use crate::worker::pool::WorkerSlot;
+use crate::worker::priority_mutex::PriorityMutex;
+use crate::worker::task::Outcome;
+
+#[derive(Default)]
+struct QueueState {
+    queue: Option<PacketQueue>,
+    /// Seats of the queue pairs that wait for room.
+    waiting: Vec<usize>,
+}
+
+/// A way to and from a parent.
+pub struct UplinkQueue {
+    name: String,
+    switch: Arc<SwitchHandle>,
+    slot: WorkerSlot,
+    state: PriorityMutex<QueueState>,
+}
+
+impl UplinkQueue {
+    /// A uplink queue of `switch`, whose parent is called `name`, at the worker of `slot`; no socket yet.
+    pub fn new(name: &str, switch: Arc<SwitchHandle>, slot: WorkerSlot) -> UplinkQueue {
+        UplinkQueue { name: name.to_owned(), switch, slot, state: PriorityMutex::default() }
+    }
+
+    /// Control: puts another socket behind the uplink queue, or none when the parent has gone. The old one is
+    /// returned, because to close it takes time.
+    pub fn replace(&self, queue: Option<PacketQueue>) -> Option<PacketQueue> {
+        let mut state = self.state.control();
+        let old = state.queue.take();
+        if let Some(old) = &old {
+            self.slot.poller().remove(old);
+            old.outlets().for_each(|outlet| self.slot.poller().remove(&outlet));
+        }
+        if let Some(new) = &queue
+            && let Err(error) =
+                self.slot.poller().add(new, Interest::EPOLLIN, self.slot.backing_token())
+        {
+            warn!("parent {}: its socket cannot be watched: {error}", self.name);
+        }
+        state.queue = queue;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        for slot in waiting {
+            self.slot.wake_neighbour(slot, Side::FromGuest);
+        }
+        old
+    }
+
+    /// Control: puts another ring for long frames behind the uplink queue. The old one is returned, because to close it
+    /// takes time.
+    pub fn set_long_frames(&self, long: Option<Arc<LongFrames>>) -> Option<Arc<LongFrames>> {
+        let mut state = self.state.control();
+        let queue = state.queue.as_mut()?;
+        queue.outlets().for_each(|outlet| self.slot.poller().remove(&outlet));
+        let old = queue.set_long_frames(long);
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        for slot in waiting {
+            self.slot.wake_neighbour(slot, Side::FromGuest);
+        }
+        old
+    }
+
+    /// Control: does something with the socket, if there is one.
+    pub fn with<R>(&self, act: impl FnOnce(&mut PacketQueue) -> R) -> Option<R> {
+        self.state.control().queue.as_mut().map(act)
+    }
+
+    /// Sends what is for the wire. Returns how many entries of the batch are done: all, unless the
+    /// socket is full; whoever has the rest then calls [`UplinkQueue::wait`].
+    pub(crate) fn send(&self, batch: &mut TxBatch) -> usize {
+        if !batch.has_wire() {
+            return batch.entries.len();
+        }
+        let state = self.state.deliver();
+        match &state.queue {
+            // SAFETY: the batch's messages consist of its own bytes and of guest memory that the sender's
+            // ring keeps mapped while its line is locked, which it is during a turn.
+            Some(queue) => batch.send(SEND_HEADER, |messages| unsafe { queue.send(messages) }),
+            None => {
+                batch.lose(DropReason::NoDevice);
+                batch.entries.len()
+            }
+        }
+    }
+
+    /// Whoever sits at `slot` is called when the socket has room.
+    pub(crate) fn wait(&self, slot: usize) {
+        let mut state = self.state.deliver();
+        if !state.waiting.contains(&slot) {
+            state.waiting.push(slot);
+        }
+        if let Some(queue) = &state.queue {
+            // Fails only if it is watched already, for somebody else.
+            let token = self.slot.backing_token();
+            let _ = self.slot.poller().add(&queue.outlet(), Interest::EPOLLOUT, token);
+        }
+    }
+
+    /// Worker: something about the socket. Room is passed on to whoever waits for it.
+    pub(crate) fn ready(&self, writable: bool, failed: bool, call: impl FnMut(usize)) {
+        let mut state = self.state.deliver();
+        if failed && let Some(queue) = &state.queue {
+            // A parent that goes down says so once; reading the error clears it. One that has gone says
+            // so for ever, to nobody's use: the control side learns it from netlink.
+            match queue.take_error() {
+                Some(errno) => debug!("parent {}: {errno}", self.name),
+                None => self.slot.poller().remove(queue),
+            }
+        }
+        if (writable || failed) && !state.waiting.is_empty() {
+            if let Some(queue) = &state.queue {
+                queue.outlets().for_each(|outlet| self.slot.poller().remove(&outlet));
+            }
+            state.waiting.drain(..).for_each(call);
+        }
+    }
+
+    /// Worker: runs one turn over what has arrived, in a round that has begun at `now`.
+    pub fn turn(&self, now: Instant, scratch: &mut Scratch) -> Outcome {
+        let mut state = self.state.deliver();
+        let view = self.switch.view();
+        match &mut state.queue {
+            Some(queue) => uplink_to_switch::turn(queue, &self.switch, &view, now, scratch),
+            None => Outcome::Idle,
+        }
+    }
+}
+
+impl std::fmt::Debug for UplinkQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UplinkQueue({})", self.name)
+    }
+}

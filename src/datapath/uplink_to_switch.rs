@@ -1,0 +1,153 @@
+//! From the uplink into the switch: what the parent has received.
+//!
+//! A turn takes batches: the kernel copies the frames into memory of ours (`uplink/packet`), where they
+//! stay until the next batch; the table decides who gets each, and they are copied into the receivers'
+//! rings. The socket is everybody's, and one guest must not hold it up: what a receiver has no buffers for
+//! waits in a queue of its own, or is lost.
+
+use std::time::Instant;
+
+use crate::datapath::deliver::Frame;
+use crate::datapath::fanout::{FrameBatch, Origin};
+use crate::datapath::forwarding_view::{ForwardingView, SwitchHandle};
+use crate::datapath::scratch::Scratch;
+use crate::net::ethernet::EthernetHeader;
+use crate::net::vnet_hdr::HEADER;
+use crate::switch;
+use crate::switch::Receivers;
+use crate::uplink::packet::PacketQueue;
+use crate::uplink::packet::frame::FrameHead as Front;
+use crate::uplink::packet::frame::Received;
+use crate::worker::task::{BATCH, Outcome, TURN_BYTES, TURN_FRAMES};
+
+/// A frame that has arrived, still where the kernel put it.
+struct Arrival {
+    header: [u8; HEADER],
+    front: Front,
+    head: EthernetHeader,
+    body: [libc::iovec; 1],
+    flow: u32,
+    to: Receivers,
+}
+
+/// A batch of them, and how many full batches there were.
+pub struct Arrivals(Vec<Arrival>, u32);
+
+impl Default for Arrivals {
+    fn default() -> Arrivals {
+        Arrivals(Vec::with_capacity(BATCH), 0)
+    }
+}
+
+impl FrameBatch for Arrivals {
+    fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn receivers(&self, index: usize) -> Receivers {
+        self.0.get(index).map_or(Receivers::None, |arrival| arrival.to)
+    }
+
+    fn head(&self, index: usize) -> EthernetHeader {
+        self.0.get(index).map(|arrival| arrival.head).unwrap_or_default()
+    }
+
+    fn flow(&self, index: usize) -> u32 {
+        self.0.get(index).map_or(0, |arrival| arrival.flow)
+    }
+
+    fn frame(&self, index: usize) -> Option<Frame<'_>> {
+        let Arrival { header, front, body, .. } = self.0.get(index)?;
+        let len = front.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
+        Some(Frame { header, head: front, body, len })
+    }
+}
+
+impl Arrivals {
+    /// Whether sources of this batch are noted.
+    #[inline]
+    fn is_noted(&mut self) -> bool {
+        if self.0.len() > ALL_NOTED {
+            self.1 = self.1.wrapping_add(1);
+            return self.1.is_multiple_of(4);
+        }
+        !self.0.is_empty()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0
+            .iter()
+            .map(|arrival| arrival.body.iter().map(|piece| piece.iov_len).sum::<usize>())
+            .sum()
+    }
+}
+
+impl Arrival {
+    fn new(received: &Received<'_>, view: &ForwardingView) -> Option<Arrival> {
+        let head = EthernetHeader::of(received.head.first_chunk()?);
+        let verdict = switch::from_wire(&view.table, &head);
+        Some(Arrival {
+            header: received.header,
+            front: received.head,
+            head,
+            body: [libc::iovec {
+                iov_base: received.body.as_ptr().cast_mut().cast(),
+                iov_len: received.body.len(),
+            }],
+            flow: received.hash,
+            to: verdict.to,
+        })
+    }
+}
+
+/// Most frames of a batch whose sources are all noted. Of more, one is, in one batch of four.
+const ALL_NOTED: usize = 4;
+
+/// Notes who was heard on the wire: see `switch/stations.rs`. What a switch has reflected is a port's own.
+#[inline(never)]
+fn note_sources(arrivals: &[Arrival], switch: &SwitchHandle, view: &ForwardingView, now: Instant) {
+    let first = if arrivals.len() > ALL_NOTED { arrivals.len() - 1 } else { 0 };
+    for source in arrivals.iter().skip(first).map(|arrival| arrival.head.src) {
+        if view.table.find(source).is_none() {
+            switch.stations().note(source, now);
+        }
+    }
+}
+
+/// Runs one turn over what has arrived at a socket of this parent.
+pub fn turn(
+    queue: &mut PacketQueue,
+    switch: &SwitchHandle,
+    view: &ForwardingView,
+    now: Instant,
+    scratch: &mut Scratch,
+) -> Outcome {
+    let Scratch { arrivals, spread, .. } = scratch;
+    let (mut done, mut bytes, mut budget) = (0, 0, BATCH);
+    spread.carry().begin_turn();
+    while done < TURN_FRAMES && bytes < TURN_BYTES {
+        arrivals.0.clear();
+        let progress = queue.receive(budget, &mut |received| {
+            // What is for nobody, most of it on a busy LAN, is not carried any further.
+            if let Some(arrival) = Arrival::new(&received, view)
+                && arrival.to != Receivers::None
+            {
+                arrivals.0.push(arrival);
+            }
+        });
+        if arrivals.is_noted() {
+            note_sources(&arrivals.0, switch, view, now);
+        }
+        bytes += arrivals.bytes();
+        let copies = spread.deliver(view, arrivals, Origin::Wire);
+        // A storm of broadcasts is taken in small bites: the guests want their turns too.
+        budget = if copies > 4 * BATCH { BATCH / 16 } else { BATCH };
+        done += copies.max(progress.frames).max(1);
+        // Their memory is the next batch's from here on.
+        arrivals.0.clear();
+        if !progress.more {
+            return Outcome::Idle;
+        }
+    }
+    Outcome::More
+}

@@ -1,0 +1,147 @@
+//! The parent has its own MAC address back when we are gone, even by `kill -9`.
+//!
+//! In passthru mode a guest's change of address is followed by the parent, as with a kernel macvlan.
+//! But there the kernel puts the parent's address back when the port goes; an address set by netlink
+//! stays. A host that has lost its address has lost its DHCP lease and its neighbours' caches, and
+//! perhaps the way in for whoever should repair it. So before the first such change a guardian is
+//! started: this very program once more, with the hidden subcommand `guard-mac`. It reads a pipe whose
+//! other end only we hold. When we end, however that is, the kernel closes our end; the guardian reads
+//! the end of the file, puts the address back, and is done.
+//!
+//! What goes through the pipe: `m` and six bytes before each change, so that the guardian knows
+//! which addresses are our doing, and leaves alone one that somebody else has set since; `q` when all
+//! is well and it shall just leave. It says `r` when it is ready, and [`MacGuard::start`] waits for
+//! this. What it does at its end of the pipe is in `guardian.rs`.
+//!
+//! What can go wrong: whoever kills the guardian too (`systemctl kill -s KILL`, the OOM killer on the
+//! whole control group) leaves the parent with the guest's address. A program that is started again
+//! in the very milliseconds in which the guardian works must not take the guest's address for the
+//! parent's own: the guardian keeps a lock (`device_lock.rs`) for its life, and [`MacGuard::settle`] waits for
+//! that. The program is run from /proc/self/exe, which works after its file was replaced, but not
+//! where /proc is not mounted.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::error::{Error, Result};
+use crate::host::device_lock::{DeviceLock, LockName};
+use crate::net::mac::Mac;
+
+pub(crate) const READY: u8 = b'r';
+pub(crate) const CHANGE: u8 = b'm';
+pub(crate) const LEAVE: u8 = b'q';
+
+/// How long the guardian may take to start, in milliseconds. It takes two; a host that swaps, more.
+const START: u16 = 5000;
+
+/// How long it may take to leave. After that it is killed, which then does no harm.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// How long somebody else's guardian may take to put an address back and leave.
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// The guardian of one parent's address, seen from the process that it watches. Dropping it is
+/// [`MacGuard::release`].
+#[derive(Debug)]
+pub struct MacGuard {
+    child: Child,
+    pipe: ChildStdin,
+}
+
+impl MacGuard {
+    /// Starts a guardian for the device with that index, in the calling thread's network namespace.
+    /// `original` is the address that it shall have again.
+    ///
+    /// Errors: no process can be started, or it did not get ready within five seconds, because
+    /// there is another guardian for example.
+    pub fn start(ifindex: u32, original: Mac) -> Result<MacGuard> {
+        MacGuard::start_as(Path::new("/proc/self/exe"), ifindex, original)
+    }
+
+    /// Waits until no guardian is at work on the device: what its address is afterwards is its own. To
+    /// be called, with the parent's lock in hand, before that address is looked at. As a rule there is
+    /// none, and this takes microseconds.
+    ///
+    /// Errors: there still is one after five seconds.
+    pub fn settle(ifindex: u32) -> Result<()> {
+        let end = Instant::now() + SETTLING;
+        loop {
+            match DeviceLock::take(&LockName::guardian(ifindex)) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > end => return Err(error),
+                Err(_) => sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// As [`MacGuard::start`], for a process that is another program than vhost-user-macvtap (a test),
+    /// which says where that is.
+    pub fn start_as(program: &Path, ifindex: u32, original: Mac) -> Result<MacGuard> {
+        MacGuard::spawn(program, ifindex, original).map_err(|error| {
+            Error::failed(
+                "guardian of the parent's MAC address",
+                format!("cannot be started: {error}"),
+                "allow it to run its own program again, or deny MAC changes: --mac-changes deny",
+            )
+        })
+    }
+
+    fn spawn(program: &Path, ifindex: u32, original: Mac) -> io::Result<MacGuard> {
+        let mut child = Command::new(program)
+            .arg0(env!("CARGO_PKG_NAME"))
+            .args(["guard-mac", "--ifindex", &ifindex.to_string(), "--mac", &original.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let (pipe, answer) = (child.stdin.take(), child.stdout.take());
+        let (Some(pipe), Some(mut answer)) = (pipe, answer) else {
+            return Err(io::Error::other("no pipe"));
+        };
+        // From here on a failure drops the guard, which reaps the child.
+        let guard = MacGuard { child, pipe };
+        let mut fds = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::from(START))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut ready = [0];
+        answer.read_exact(&mut ready)?;
+        Ok(guard)
+    }
+
+    /// Tells the guardian that the device is about to be given this address. To be called before
+    /// each change; without, it puts back whatever it finds.
+    ///
+    /// Errors: EPIPE, the guardian is dead. The address should not be changed then.
+    pub fn announce(&mut self, mac: Mac) -> io::Result<()> {
+        let [a, b, c, d, e, f] = mac.0;
+        self.pipe.write_all(&[CHANGE, a, b, c, d, e, f])
+    }
+
+    /// Sends the guardian away, and reaps it. Whoever calls this has put the address back already.
+    pub fn release(self) {}
+}
+
+impl Drop for MacGuard {
+    fn drop(&mut self) {
+        // A guardian that is dead already needs no telling.
+        let _ = self.pipe.write_all(&[LEAVE]);
+        let end = Instant::now() + LEAVING;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() > end {
+                log::warn!("guardian of a MAC address (pid {}): does not leave", self.child.id());
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            sleep(Duration::from_millis(1));
+        }
+    }
+}

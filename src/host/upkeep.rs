@@ -1,0 +1,241 @@
+//! What another program has changed about a port's device, and how it is put right.
+//!
+//! A macvtap is a network device like any other. A network manager that was not told to leave it alone sets
+//! it down, gives it an address, takes its flags away; a hand may do the same. Nothing of that shows at the
+//! tap's descriptor: reads stay empty and writes succeed, and the guest has no network. So the device is
+//! compared with what it was when it came up ([`differences`], pure), and what differs is set again.
+//!
+//! Two kinds of device are treated differently. One that we made is ours in all respects. One that was
+//! adopted belongs to the user: what the configuration leaves open (`mac`, `mtu`, the name, the alias) is
+//! taken over as it is now, and the rest, without which the guest has no network, is put right.
+//!
+//! Left alone on purpose: promiscuity, which every `tcpdump` switches on and off; a longer queue. What cannot
+//! be put right: a device in another network namespace (it is gone for us), a name that is taken meanwhile.
+//!
+//! Kernel facts: a macvtap's receive ring is as long as its transmit queue (`tap_queue_resize`), so that a
+//! queue of 0 frames loses everything. A device cannot become a port of a bridge, since the tap has the
+//! receive handler, but it can be put into a VRF. The kernel lowers a port's MTU with its parent's.
+
+use std::fmt;
+use std::io;
+
+use rtnetlink::packet_route::link::LinkFlags;
+
+use crate::error::Result;
+use crate::host::link::LinkInfo;
+use crate::host::macvtap::Macvtap;
+use crate::host::netlink::Netlink;
+use crate::host::quiesce;
+use crate::host::quiesce::HostQuiesce;
+use crate::net::mac::Mac;
+use crate::net::mode::Mode;
+
+/// One thing that differs from what the device shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// It was set down.
+    Down,
+    /// Multicast is not let through any more (IFF_ALLMULTI).
+    AllMulticastOff,
+    /// The host asks and answers on it (IFF_NOARP is missing).
+    ArpOn,
+    /// IFF_MULTICAST is missing.
+    MulticastOff,
+    /// It has another MTU, in bytes.
+    Mtu(u32),
+    /// It has another address.
+    Mac(Mac),
+    /// Its receive ring is shorter, in frames.
+    QueueLength(u32),
+    /// It was renamed.
+    Name(String),
+    /// It has another mode, or one that we do not know.
+    Mode(Option<Mode>),
+    /// It has other sources.
+    Sources,
+    /// It was made a port of another device.
+    Master,
+    /// It has another alias.
+    Alias,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Down => f.write_str("set down"),
+            Difference::AllMulticastOff => f.write_str("allmulticast off"),
+            Difference::ArpOn => f.write_str("arp on"),
+            Difference::MulticastOff => f.write_str("multicast off"),
+            Difference::Mtu(mtu) => write!(f, "MTU {mtu}"),
+            Difference::Mac(mac) => write!(f, "MAC {mac}"),
+            Difference::QueueLength(frames) => write!(f, "txqueuelen {frames}"),
+            Difference::Name(name) => write!(f, "renamed to {name}"),
+            Difference::Mode(Some(mode)) => write!(f, "mode {mode}"),
+            Difference::Mode(None) => f.write_str("another mode"),
+            Difference::Sources => f.write_str("another source list"),
+            Difference::Master => f.write_str("given a master"),
+            Difference::Alias => f.write_str("another alias"),
+        }
+    }
+}
+
+/// What differs between the device as it shall be and as it is.
+pub fn differences(shall: &LinkInfo, is: &LinkInfo) -> Vec<Difference> {
+    let missing = |flag| shall.flags.contains(flag) && !is.flags.contains(flag);
+    let sources = |link: &LinkInfo| {
+        let mut sources = link.sources.clone();
+        sources.sort_unstable();
+        sources
+    };
+    let found = [
+        (!is.up, Difference::Down),
+        (missing(LinkFlags::Allmulti), Difference::AllMulticastOff),
+        (missing(LinkFlags::Noarp), Difference::ArpOn),
+        (missing(LinkFlags::Multicast), Difference::MulticastOff),
+        (is.mtu != shall.mtu, Difference::Mtu(is.mtu)),
+        (is.mac != shall.mac, Difference::Mac(is.mac)),
+        (is.queue_len < shall.queue_len, Difference::QueueLength(is.queue_len)),
+        (is.name != shall.name, Difference::Name(is.name.clone())),
+        (is.mode != shall.mode, Difference::Mode(is.mode)),
+        (sources(is) != sources(shall), Difference::Sources),
+        (is.master.is_some() && is.master != shall.master, Difference::Master),
+        (is.alias != shall.alias, Difference::Alias),
+    ];
+    found.into_iter().filter_map(|(differs, what)| differs.then_some(what)).collect()
+}
+
+impl Macvtap {
+    /// The device as it shall be.
+    pub fn shall(&self) -> &LinkInfo {
+        &self.link
+    }
+
+    /// It shall have this MTU from now on, in bytes.
+    pub fn shall_have_mtu(&mut self, mtu: u32) {
+        self.link.mtu = mtu;
+    }
+
+    /// It is as it shall be in this respect, too: for what the user has changed of an adopted device.
+    pub fn accept(&mut self, difference: &Difference, is: &LinkInfo) {
+        let shall = &mut self.link;
+        match difference {
+            Difference::Mtu(mtu) => shall.mtu = *mtu,
+            Difference::Mac(mac) => shall.mac = *mac,
+            Difference::QueueLength(frames) => shall.queue_len = *frames,
+            Difference::Name(name) => shall.name.clone_from(name),
+            Difference::Sources => shall.sources.clone_from(&is.sources),
+            Difference::Master => shall.master = is.master,
+            Difference::Alias => shall.alias.clone_from(&is.alias),
+            _ => {}
+        }
+    }
+
+    /// Sets again what differs.
+    ///
+    /// # Errors
+    /// The first thing that the kernel refuses; the others are set all the same.
+    pub fn put_right(&mut self, netlink: &mut Netlink, differences: &[Difference]) -> Result<()> {
+        let shall = self.link.clone();
+        let mut result = Ok(());
+        // Up comes last: what the host might do on a device that is up is forbidden first.
+        let (down, rest): (Vec<_>, Vec<_>) =
+            differences.iter().partition(|difference| **difference == Difference::Down);
+        for difference in rest.into_iter().chain(down) {
+            if let Err(error) = set_again(netlink, &shall, difference) {
+                let error = self.failed(&format!("putting it right ({difference})"), &error);
+                result = result.and(Err(error));
+            }
+        }
+        result
+    }
+
+    /// Whether the host may have IPv6 addresses on it: news of one may be from before it was silenced.
+    pub fn has_ipv6(&self) -> bool {
+        quiesce::has_ipv6(&self.link.name)
+    }
+
+    /// Takes the host's IPv6 addresses off the device again: it may not speak on the guest's wire.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn silence_again(&self) -> Result<()> {
+        quiesce::no_ipv6(&self.link.name).map_err(|error| self.failed("switching IPv6 off", &error))
+    }
+}
+
+fn set_again(netlink: &mut Netlink, shall: &LinkInfo, what: &Difference) -> io::Result<()> {
+    let index = shall.index;
+    match what {
+        Difference::Down => {
+            if let Err(error) = quiesce::no_ipv6(&shall.name) {
+                log::debug!("{}: {error}", shall.name);
+            }
+            netlink.set_up(index, true)
+        }
+        Difference::AllMulticastOff | Difference::ArpOn => HostQuiesce::flags_again(netlink, index),
+        Difference::MulticastOff => {
+            netlink.set_flags(index, LinkFlags::Multicast, LinkFlags::Multicast)
+        }
+        Difference::Mtu(_) => netlink.set_mtu(index, shall.mtu),
+        Difference::Mac(_) => netlink.set_mac(index, shall.mac),
+        Difference::QueueLength(_) => netlink.set_queue_len(index, shall.queue_len),
+        Difference::Name(_) => netlink.set_name(index, &shall.name),
+        Difference::Mode(_) => match shall.mode {
+            Some(mode) => netlink.set_macvtap_mode(index, mode),
+            None => Ok(()),
+        },
+        Difference::Sources => netlink.set_sources(index, &shall.sources),
+        Difference::Master => netlink.set_master(index, shall.master),
+        Difference::Alias => netlink.set_alias(index, shall.alias.as_deref().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> LinkInfo {
+        LinkInfo {
+            name: "vm1".into(),
+            up: true,
+            flags: LinkFlags::Up | LinkFlags::Noarp | LinkFlags::Allmulti | LinkFlags::Multicast,
+            mtu: 1500,
+            queue_len: 500,
+            mode: Some(Mode::Source),
+            sources: vec![Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])],
+            alias: Some("ours".into()),
+            ..LinkInfo::default()
+        }
+    }
+
+    #[test]
+    fn what_does_no_harm_is_no_difference() {
+        let mut is = device();
+        is.flags |= LinkFlags::Promisc;
+        is.queue_len = 5000;
+        is.sources.reverse();
+        is.running = true;
+        is.group = 7;
+        is.alt_names.push("more".into());
+        assert_eq!(differences(&device(), &is), []);
+    }
+
+    #[test]
+    fn everything_else_is_named() {
+        let is = LinkInfo {
+            name: "x".into(),
+            mac: Mac([2, 0, 0, 0, 0, 9]),
+            mtu: 1400,
+            mode: Some(Mode::Vepa),
+            master: Some(3),
+            ..LinkInfo::default()
+        };
+        let words: Vec<String> =
+            differences(&device(), &is).iter().map(Difference::to_string).collect();
+        assert_eq!(
+            words.join(", "),
+            "set down, allmulticast off, arp on, multicast off, MTU 1400, MAC 02:00:00:00:00:09, \
+             txqueuelen 0, renamed to x, mode vepa, another source list, given a master, another alias"
+        );
+    }
+}

@@ -1,0 +1,67 @@
+//! How many descriptors the process may open.
+//!
+//! A port costs one for its socket, and a connected front-end about a dozen: its connection, eventfds, memory. The
+//! soft limit that nearly everything is started with is 1024, which is there for programs that use
+//! `select`, and so some eighty guests are the most. The hard limit is a few hundred thousand. We use epoll
+//! only, and take what we may have, as QEMU's and libvirt's authors do.
+//!
+//! What can go wrong: the hard limit is low too. That is told at the start, and not found out when the last VM
+//! of many does not start.
+
+use log::{debug, warn};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::config::Config;
+
+/// Descriptors of the process itself: epoll, netlink, signals, workers, parents.
+const OWN: u64 = 32;
+/// Those of a port with its front-end: sockets (5), memory (a few regions).
+const PORT: u64 = 10;
+/// Those of a queue pair: two kicks and their duplicates, two calls, two errors, a tap queue.
+const PAIR: u64 = 9;
+
+/// Raises the limit to what is allowed, and warns when that will not do for all ports.
+pub(crate) fn allow(config: &Config) {
+    let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok(limits) => limits,
+        Err(errno) => return debug!("limit of descriptors: {errno}"),
+    };
+    if soft < hard
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        debug!("limit of descriptors: stays at {soft}: {errno}");
+    }
+    let wanted = wanted(config);
+    if wanted > hard {
+        warn!(
+            "{} ports may need {wanted} file descriptors, {hard} are allowed: not every front-end will \
+             be accepted; raise LimitNOFILE= (ulimit -Hn)",
+            config.ports.len()
+        );
+    }
+}
+
+/// What all ports may need with their front-ends connected.
+fn wanted(config: &Config) -> u64 {
+    let ports = config.ports.iter();
+    OWN + ports.map(|port| PORT + PAIR * u64::from(port.queue_pairs)).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{PortConfig, Workers};
+
+    #[test]
+    fn counts_every_queue_pair() {
+        let port = PortConfig { queue_pairs: 4, ..PortConfig::sample() };
+        let ports = vec![PortConfig::sample(), port];
+        let config = Config {
+            ports,
+            workers: Workers::Auto,
+            busy_poll: std::time::Duration::ZERO,
+            one_off: false,
+        };
+        assert_eq!(wanted(&config), OWN + 2 * PORT + 5 * PAIR);
+    }
+}

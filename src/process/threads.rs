@@ -1,0 +1,83 @@
+//! Starting a thread while tenants are served.
+//!
+//! A thread that cannot be started must cost one front-end or some time, never the process. The standard library
+//! reports most reasons (no memory for the stack, RLIMIT_NPROC, the control group's limit of tasks) as an
+//! error. One it does not: the new thread maps its signal stack by itself, and panics when it cannot,
+//! which ends the process. That happens where the C library has a used stack at hand, so that nothing was
+//! mapped before. [`room`] therefore maps and unmaps as much beforehand, in as many pieces.
+//!
+//! What can go wrong: another thread may use up the address space between the two. Guests cannot: what they
+//! may map together is bounded, and leaves a quarter (`virtqueue/address_space.rs`).
+
+use std::io;
+use std::ptr;
+use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
+
+/// More than a signal stack, its guard page and what the C library maps for a new thread's heap header.
+const ROOM: usize = 512 << 10;
+/// An ordinary page, in bytes.
+const PAGE: usize = 4096;
+
+/// Starts a thread with a stack of `stack` bytes.
+///
+/// # Errors
+/// There is no room for it, or the system refuses; `act` is dropped.
+pub fn start<T: Send + 'static>(
+    name: String,
+    stack: usize,
+    act: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    room()?;
+    Builder::new().name(name).stack_size(stack).spawn(act)
+}
+
+/// Starts a thread that ends within `scope`.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_scoped<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    act: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    room()?;
+    Builder::new().name(name.to_owned()).spawn_scoped(scope, act)
+}
+
+/// Whether a new thread finds room for its signal stack.
+///
+/// # Errors
+/// The address space, its limit or the number of mappings is used up.
+pub fn room() -> io::Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice; nothing is read or written.
+    let start = unsafe { libc::mmap(ptr::null_mut(), ROOM, libc::PROT_NONE, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // In the middle, which makes three mappings of one.
+    // SAFETY: inside the mapping made above, which nothing else knows.
+    let split = unsafe { libc::mprotect(start.byte_add(ROOM / 2), PAGE, protection) };
+    let outcome = if split == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: exactly the mapping made above.
+    unsafe { libc::munmap(start, ROOM) };
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_room_and_it_is_given_back() {
+        let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+        let before = mappings();
+        for _ in 0..1000 {
+            room().unwrap();
+        }
+        assert!(mappings() < before + 500, "{} mappings were left", mappings() - before);
+        let thread = start("test".into(), 64 << 10, || 7).unwrap();
+        assert_eq!(thread.join().unwrap(), 7);
+    }
+}

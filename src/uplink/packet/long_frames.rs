@@ -1,0 +1,193 @@
+//! Frames that `sendmsg` refuses though the parent takes them: VLAN tags on top of a full MTU.
+//!
+//! A packet socket measures what it is given: the MTU and an Ethernet header, and 4 bytes more behind a tag of type
+//! 0x8100, but not behind one of 0x88a8 or two of any kind (`packet_snd`, `packet_extra_vlan_len_allowed`). A kernel
+//! macvtap does not measure, nor do most drivers. The same socket's transmit ring with a virtio-net header does not
+//! either (`tpacket_snd`). So frames that came back with EMSGSIZE go through a small ring on a socket of its own.
+//! Everything else does not: the ring was measured slower than `sendmmsg`.
+//!
+//! The kernel would send the ring's pages themselves, and say too early that it has finished with them where the parent
+//! is a veth (`skb_orphan`): a frame that waits at the other end would change when its slot is used again. It copies
+//! as much as the header calls headers (`hdr_len`), so every frame is called a header from end to end.
+//!
+//! The slots are used in turn. What the kernel does not take is marked as no frame before [`LongFrames::send`] returns:
+//! the caller keeps it and tries again. The send buffer is smaller than the ring, so it is the buffer that fills up first,
+//! and EPOLLOUT says when there is room; an unused slot that was not marked so would say it at once.
+//!
+//! To make a ring takes the kernel some 15 ms (it waits for its RCU), and to close one as long. So there is one for a
+//! parent, not one for each queue, and it is made when the first guest is there.
+//!
+//! What can go wrong: a frame of more than 65535 bytes cannot be called a header, and is refused; it takes a parent of
+//! nearly that MTU. The MTU may have grown since the ring was made: what does not fit into a slot is refused until there
+//! is another one.
+//!
+//! Reference: Documentation/networking/packet_mmap.rst; net/packet/af_packet.c.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+
+use crate::net::vlan::{MAX_TAGS, TAG};
+use crate::uplink::packet::frame::{ETHERNET, SHORT_HEADER};
+use crate::uplink::packet::socket::{RingMemory, Socket};
+
+/// Bytes of a slot before what is sent: `tpacket2_hdr`, aligned.
+const SLOT_HEADER: usize = 32;
+/// Where `tp_status` and `tp_len` stand in it.
+const STATUS: usize = 0;
+const LENGTH: usize = 4;
+/// Alignment of slots, in bytes (`TPACKET_ALIGNMENT`).
+const ALIGNMENT: usize = 16;
+/// A ring is made of pages, in bytes.
+const PAGE: usize = 64 << 10;
+/// As much memory a ring takes at most, in bytes, unless two frames need more.
+const MEMORY: usize = 256 << 10;
+/// Most slots.
+const SLOTS: usize = 64;
+/// A frame's length is said in 16 bits where the headers' is.
+const LONGEST: usize = u16::MAX as usize;
+/// Where `hdr_len` stands in the virtio-net header.
+const HDR_LEN: usize = 2;
+
+/// A socket with a transmit ring, which all queues of a parent share.
+#[derive(Debug)]
+pub struct LongFrames {
+    socket: Socket,
+    ring: Mutex<TransmitRing>,
+    /// The parent's MTU that it is for, in bytes.
+    mtu: usize,
+}
+
+/// The memory that the kernel and we share.
+#[derive(Debug)]
+struct TransmitRing {
+    memory: RingMemory,
+    /// From one slot to the next, and their number.
+    stride: usize,
+    slots: usize,
+    /// The slot that the kernel looks at next.
+    next: usize,
+}
+
+impl LongFrames {
+    /// A ring on the device with that index, for frames as long as this MTU allows.
+    ///
+    /// Errors: those of a packet socket; ENOMEM.
+    pub fn open(ifindex: u32, mtu: u32) -> io::Result<LongFrames> {
+        let mtu = mtu as usize;
+        let stride = SLOT_HEADER + SHORT_HEADER + ETHERNET + TAG * MAX_TAGS + mtu;
+        let stride = stride.next_multiple_of(ALIGNMENT);
+        let memory = (SLOTS * stride).min(MEMORY).max(2 * stride).next_multiple_of(PAGE);
+        let slots = memory / stride;
+        let socket = Socket::sending(ifindex)?;
+        // A frame counts for more than its bytes, so fewer than `slots` are under way.
+        socket.set_send_buffer((slots - 1) * mtu)?;
+        let memory = socket.make_ring(memory, stride, slots)?;
+        let ring = TransmitRing { memory, stride, slots, next: 0 };
+        Ok(LongFrames { socket, ring: Mutex::new(ring), mtu })
+    }
+
+    /// Sends the first of these messages and those behind it that are as long; as [`crate::uplink::packet::PacketQueue::send`].
+    ///
+    /// # Safety
+    /// As there.
+    pub(crate) unsafe fn send(&self, messages: &[libc::mmsghdr]) -> io::Result<usize> {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = 0;
+        for message in messages.iter().take(ring.slots) {
+            // SAFETY: the caller vouches for what the message points to.
+            let pieces = unsafe {
+                std::slice::from_raw_parts(message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen)
+            };
+            let length = pieces.iter().map(|piece| piece.iov_len).sum::<usize>();
+            if asked > 0 && length <= self.mtu + ETHERNET + SHORT_HEADER {
+                break;
+            }
+            match ring.ask(asked, pieces, length) {
+                Ok(true) => asked += 1,
+                Ok(false) => break,
+                Err(error) if asked == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if asked == 0 {
+            // Every slot is under way.
+            return Err(Errno::EAGAIN.into());
+        }
+        let outcome = self.socket.send_ring();
+        match (ring.settle(asked), outcome) {
+            (0, Err(error)) => Err(error),
+            (0, Ok(())) => Err(Errno::EAGAIN.into()),
+            (taken, _) => Ok(taken),
+        }
+    }
+}
+
+impl AsFd for LongFrames {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl TransmitRing {
+    /// The slot `ahead` slots from the next one.
+    fn slot(&self, ahead: usize) -> *mut u8 {
+        let index = (self.next + ahead) % self.slots;
+        // The memory has `slots` slots of `stride` bytes.
+        self.memory.start().wrapping_add(index * self.stride)
+    }
+
+    fn word(&self, ahead: usize, at: usize) -> &AtomicU32 {
+        // SAFETY: inside the slot's header, aligned, and mapped for as long as `self` lives.
+        unsafe { AtomicU32::from_ptr(self.slot(ahead).add(at).cast()) }
+    }
+
+    /// Copies a message into the slot `ahead` slots from the next one, and asks for it to be sent. False when
+    /// the kernel still has the slot.
+    fn ask(&mut self, ahead: usize, pieces: &[libc::iovec], length: usize) -> io::Result<bool> {
+        let frame = length.checked_sub(SHORT_HEADER).ok_or(Errno::EINVAL)?;
+        if length > self.stride - SLOT_HEADER || frame > LONGEST {
+            return Err(Errno::EMSGSIZE.into());
+        }
+        let status = self.word(ahead, STATUS);
+        if status.load(Ordering::Acquire) & (libc::TP_STATUS_SENDING | libc::TP_STATUS_SEND_REQUEST)
+            != 0
+        {
+            return Ok(false);
+        }
+        let data = self.slot(ahead).wrapping_add(SLOT_HEADER);
+        let mut done = 0;
+        for piece in pieces {
+            // SAFETY: the slot has room for the sum of the pieces, which are readable by the caller's promise. A
+            // guest may write to them meanwhile: the kernel judges the copy.
+            unsafe {
+                let from = piece.iov_base.cast::<u8>();
+                from.copy_to_nonoverlapping(data.wrapping_add(done), piece.iov_len);
+            }
+            done += piece.iov_len;
+        }
+        // SAFETY: the virtio-net header is the first that was copied; the length was found to have it.
+        unsafe {
+            data.add(HDR_LEN).cast::<u16>().write_unaligned(frame as u16);
+        }
+        self.word(ahead, LENGTH).store(length as u32, Ordering::Relaxed);
+        status.store(libc::TP_STATUS_SEND_REQUEST, Ordering::Release);
+        Ok(true)
+    }
+
+    /// After the call: how many of those asked for the kernel has taken. The others are none any more.
+    fn settle(&mut self, asked: usize) -> usize {
+        let refused = libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_WRONG_FORMAT;
+        let is_taken =
+            |ahead: &usize| self.word(*ahead, STATUS).load(Ordering::Acquire) & refused == 0;
+        let taken = (0..asked).take_while(is_taken).count();
+        for ahead in taken..asked {
+            self.word(ahead, STATUS).store(libc::TP_STATUS_WRONG_FORMAT, Ordering::Release);
+        }
+        self.next = (self.next + taken) % self.slots;
+        taken
+    }
+}

@@ -1,0 +1,52 @@
+//! What the reader of a tap can take.
+
+use std::ops::BitOr;
+
+/// What the reader of a tap (the guest) can take: the bits of TUNSETOFFLOAD.
+///
+/// A bit that is off makes the kernel do the work (checksum, segmentation) before a frame reaches
+/// the tap. The segmentation bits count only together with [`TapOffload::CSUM`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TapOffload(u32);
+
+impl TapOffload {
+    /// Nothing: every frame arrives complete and at most one MTU long.
+    pub const NONE: TapOffload = TapOffload(0);
+    /// Frames whose checksum is still to be filled in.
+    pub const CSUM: TapOffload = TapOffload(1);
+    /// TCP over IPv4 larger than the MTU.
+    pub const TSO4: TapOffload = TapOffload(2);
+    /// TCP over IPv6 larger than the MTU.
+    pub const TSO6: TapOffload = TapOffload(4);
+    /// Large TCP frames with the ECN CWR flag.
+    pub const ECN: TapOffload = TapOffload(8);
+    /// UDP to be IP-fragmented. Accepted by the kernel and without effect since Linux 4.14.
+    pub const UFO: TapOffload = TapOffload(0x10);
+    /// UDP segmentation over IPv4 (Linux 6.2).
+    pub const USO4: TapOffload = TapOffload(0x20);
+    /// UDP segmentation over IPv6 (Linux 6.2).
+    pub const USO6: TapOffload = TapOffload(0x40);
+
+    /// The kernel's bits.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// True when every bit of `other` is set.
+    pub fn contains(self, other: TapOffload) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These bits without those of `other`.
+    pub fn without(self, other: TapOffload) -> TapOffload {
+        TapOffload(self.0 & !other.0)
+    }
+}
+
+impl BitOr for TapOffload {
+    type Output = TapOffload;
+
+    fn bitor(self, other: TapOffload) -> TapOffload {
+        TapOffload(self.0 | other.0)
+    }
+}

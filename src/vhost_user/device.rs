@@ -1,0 +1,146 @@
+//! The device: what one front-end negotiates with.
+//!
+//! | file | idea |
+//! | --- | --- |
+//! | `features` | the offered bits, in one table, and what follows from the acknowledged ones |
+//! | `net_config` | the configuration space |
+//! | `vring` | the crate's view of a ring, with ours behind it |
+//! | `attachment` | what is behind the port, adjusted to what the guest took |
+//!
+//! A [`Device`] lives as long as one connection. It is control plane only: vhost-user-backend calls it
+//! from the connection's thread, and it passes on what matters to the queue pairs, which belong to the
+//! port and outlive it. All methods take `&self`; there is no lock around the whole.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use log::debug;
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
+use vhost_user_backend::VhostUserBackend;
+use vmm_sys_util::epoll::EventSet;
+
+use crate::config::PortConfig;
+use crate::datapath::port_backend::PortBackend;
+use crate::vhost_user::net_config::NetConfig;
+use crate::vhost_user::vring_handle::{Shared, VringHandle};
+use crate::virtqueue::guest_map::SharedMemory;
+use crate::virtqueue::split_ring::MAX_RING_SIZE;
+
+/// One connection's virtio-net device.
+pub struct Device {
+    port: String,
+    queues: usize,
+    offered: u64,
+    protocol: VhostUserProtocolFeatures,
+    config: NetConfig,
+    shared: Arc<Shared>,
+    attachment: Arc<PortBackend>,
+    vrings: Mutex<Vec<VringHandle>>,
+}
+
+impl Device {
+    /// A device for a front-end of the port with this configuration.
+    pub fn new(config: &PortConfig, shared: Arc<Shared>, attachment: Arc<PortBackend>) -> Device {
+        Device {
+            port: config.name.clone(),
+            queues: 2 * usize::from(config.queue_pairs),
+            offered: crate::vhost_user::features::offered(config),
+            protocol: crate::vhost_user::features::protocol(config),
+            config: NetConfig::new(config),
+            shared,
+            attachment,
+            vrings: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Hands over the rings that the crate made for this device.
+    pub fn set_vrings(&self, vrings: Vec<VringHandle>) {
+        *self.vrings.lock().unwrap_or_else(PoisonError::into_inner) = vrings;
+    }
+
+    fn sync_all(&self) {
+        let vrings = self.vrings.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for vring in vrings {
+            vring.sync();
+        }
+    }
+
+    /// The front-end has gone: no ring runs any more. The crate's thread may still start one.
+    pub fn stop_rings(&self) {
+        for pair in self.shared.pairs() {
+            pair.reset();
+        }
+    }
+
+    /// The crate's thread has ended, too: stops what it has started, lets go of the guest's memory, forgets
+    /// what the front-end negotiated.
+    pub fn end(&self) {
+        self.stop_rings();
+        let _ = self.shared.set_memory(None);
+        self.shared.set_features(0);
+        self.attachment.negotiate(0, &self.port);
+    }
+}
+
+impl VhostUserBackend for Device {
+    type Bitmap = ();
+    type Vring = VringHandle;
+
+    fn num_queues(&self) -> usize {
+        self.queues
+    }
+
+    fn max_queue_size(&self) -> usize {
+        usize::from(MAX_RING_SIZE)
+    }
+
+    fn features(&self) -> u64 {
+        self.offered
+    }
+
+    fn acked_features(&self, features: u64) {
+        debug!("port {}: guest took features {features:#x}", self.port);
+        // Before the rings start with them: the tap's header must have the length they expect.
+        self.attachment.negotiate(features, &self.port);
+        self.shared.set_features(features);
+        self.sync_all();
+    }
+
+    fn protocol_features(&self) -> VhostUserProtocolFeatures {
+        self.protocol
+    }
+
+    fn set_event_idx(&self, _enabled: bool) {
+        // Part of the acknowledged features, which come next.
+    }
+
+    fn get_config(&self, offset: u32, size: u32) -> Vec<u8> {
+        self.config.read(offset, size)
+    }
+
+    fn set_config(&self, _offset: u32, _bytes: &[u8]) -> io::Result<()> {
+        // Since VERSION_1 the configuration space of a network device is read-only.
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+
+    fn update_memory(&self, memory: SharedMemory) -> io::Result<()> {
+        let before = self.shared.set_memory(Some(&memory))?;
+        self.sync_all();
+        drop(before);
+        Ok(())
+    }
+
+    fn queues_per_thread(&self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn handle_event(
+        &self,
+        _event: u16,
+        _events: EventSet,
+        _vrings: &[VringHandle],
+        _thread: usize,
+    ) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! What the device offers, in one table, and what follows from what the guest took.
+//!
+//! The table depends on the port's configuration and on nothing else: QEMU refuses a back-end that
+//! after a restart offers less than the guest already has, and so does the destination of a migration.
+//!
+//! Offered because macvtap and our own switch carry it: checksums and segmentation both ways. UFO to the
+//! guest is offered by the switch only (the kernel fragments such frames before they reach a tap); from the
+//! guest it is taken everywhere, and fragmented for whoever does not take it. USO to the guest is offered although Linux 6.18 still segments before the tap:
+//! it is accepted, harmless, and gains when the kernel does. CTRL_VQ and GUEST_ANNOUNCE are never served
+//! here, QEMU and cloud-hypervisor do that themselves; cloud-hypervisor gives its guest a control queue
+//! (and so multi-queue) only if the back-end offers it. See virtio 1.2, section 5.1.3.
+
+use vhost::vhost_user::message::VhostUserProtocolFeatures;
+
+use crate::config::{Kind, MacChoice, PortConfig};
+use crate::net::vnet_hdr::{bit, has};
+use crate::uplink::tap_offload::TapOffload;
+
+/// Always offered.
+const BASE: u64 = 1 << bit::VERSION_1
+    | 1 << bit::MRG_RXBUF
+    | 1 << bit::INDIRECT_DESC
+    | 1 << bit::EVENT_IDX
+    | 1 << bit::IN_ORDER
+    | 1 << bit::PROTOCOL_FEATURES
+    | 1 << bit::CSUM
+    | 1 << bit::HOST_TSO4
+    | 1 << bit::HOST_TSO6
+    | 1 << bit::HOST_ECN
+    | 1 << bit::HOST_UFO
+    | 1 << bit::HOST_USO
+    | 1 << bit::GUEST_CSUM
+    | 1 << bit::GUEST_TSO4
+    | 1 << bit::GUEST_TSO6
+    | 1 << bit::GUEST_ECN
+    | 1 << bit::GUEST_USO4
+    | 1 << bit::GUEST_USO6
+    | 1 << bit::GUEST_ANNOUNCE
+    | 1 << bit::CTRL_VQ;
+
+/// The virtio features offered for a port.
+pub fn offered(config: &PortConfig) -> u64 {
+    let mut features = BASE;
+    if config.queue_pairs > 1 {
+        features |= 1 << bit::MQ;
+    }
+    if given_mac(config) {
+        features |= 1 << bit::MAC;
+    }
+    if config.mtu.is_some() {
+        features |= 1 << bit::MTU;
+    }
+    if config.kind == Kind::Macvlan {
+        features |= 1 << bit::GUEST_UFO;
+    }
+    features
+}
+
+/// The protocol features that the crate serves for a port. The front door adds its own
+/// (`vhost_user/request_filter.rs`). CONFIG is offered only when there is something to tell: QEMU does not use it
+/// for network devices and says so on its standard error at every start.
+pub fn protocol(config: &PortConfig) -> VhostUserProtocolFeatures {
+    let mut features = VhostUserProtocolFeatures::MQ
+        | VhostUserProtocolFeatures::REPLY_ACK
+        | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS;
+    if given_mac(config) || config.mtu.is_some() {
+        features |= VhostUserProtocolFeatures::CONFIG;
+    }
+    features
+}
+
+fn given_mac(config: &PortConfig) -> bool {
+    matches!(config.mac, MacChoice::Given(_))
+}
+
+/// What the tap may hand to the guest, under the features it took.
+pub fn tap_offload(acked: u64) -> TapOffload {
+    let table = [
+        (bit::GUEST_CSUM, TapOffload::CSUM),
+        (bit::GUEST_TSO4, TapOffload::TSO4),
+        (bit::GUEST_TSO6, TapOffload::TSO6),
+        (bit::GUEST_ECN, TapOffload::ECN),
+        (bit::GUEST_USO4, TapOffload::USO4),
+        (bit::GUEST_USO6, TapOffload::USO6),
+    ];
+    if !has(acked, bit::GUEST_CSUM) {
+        return TapOffload::NONE;
+    }
+    table
+        .into_iter()
+        .filter(|&(number, _)| has(acked, number))
+        .fold(TapOffload::NONE, |all, (_, offload)| all | offload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::mac::Mac;
+
+    /// QEMU compares this set with what the guest has at every reconnect: a change here is a change for
+    /// every running guest, so it takes an edit of this test, and a line in the changelog.
+    #[test]
+    fn the_offered_set_is_fixed() {
+        assert_eq!(offered(&PortConfig::sample()), 0x01c0_0009_7022_fb83);
+        let mut full = PortConfig::sample();
+        full.queue_pairs = 4;
+        full.mtu = Some(9000);
+        full.mac = MacChoice::Given(Mac([2, 0, 0, 0, 0, 1]));
+        let more = 1 << bit::MQ | 1 << bit::MTU | 1 << bit::MAC;
+        assert_eq!(offered(&full), 0x01c0_0009_7022_fb83 | more);
+        let switched = PortConfig { kind: Kind::Macvlan, ..PortConfig::sample() };
+        assert_eq!(offered(&switched), 0x01c0_0009_7022_fb83 | 1 << bit::GUEST_UFO);
+        assert_eq!(protocol(&PortConfig::sample()).bits(), 1 | 1 << 3 | 1 << 15);
+        assert_eq!(protocol(&full).bits(), 1 | 1 << 3 | 1 << 9 | 1 << 15);
+    }
+
+    #[test]
+    fn the_tap_segments_what_the_guest_did_not_take() {
+        assert_eq!(tap_offload(0), TapOffload::NONE);
+        let tso = 1 << bit::GUEST_TSO4 | 1 << bit::GUEST_TSO6;
+        assert_eq!(tap_offload(tso), TapOffload::NONE, "needs the checksum feature");
+        let all = tap_offload(tso | 1 << bit::GUEST_CSUM);
+        assert_eq!(all, TapOffload::CSUM | TapOffload::TSO4 | TapOffload::TSO6);
+    }
+}

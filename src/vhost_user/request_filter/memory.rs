@@ -1,0 +1,143 @@
+//! The front door: guest memory.
+//!
+//! Regions are checked one by one before anything maps them (`region.rs`). A region that is added twice,
+//! as QEMU up to 7.2 does once per queue pair, is acknowledged and dropped; the crate would take it for an
+//! overlap and end the connection.
+//!
+//! A connection has at most [`MAX_REGIONS`] regions, in whatever way they came, and no more memory than
+//! its port allows (`memory-limit`). Regions cost a descriptor, mappings and time: without a bound one
+//! front-end would use up what its neighbours need.
+
+use nix::sys::stat::fstat;
+
+use crate::config::size;
+use crate::vhost_user::message::Message;
+use crate::vhost_user::received_fd::ReceivedFd;
+use crate::vhost_user::request_filter::region::{RegionRequest, check_region};
+use crate::vhost_user::request_filter::sharing::{HOW, is_private};
+use crate::vhost_user::request_filter::{Action, RequestFilter};
+
+/// Most regions of a connection, which is what GET_MAX_MEM_SLOTS promises. The specification asks for 8
+/// at least; 32 are as many descriptors as come with a message, and more than QEMU's slots for DIMMs
+/// need in practice.
+pub(crate) const MAX_REGIONS: usize = 32;
+
+/// The limit of a port that was given none, in bytes: twice the host's memory, since guests may have
+/// more than there is, and at least 16 GiB.
+pub fn usual_memory() -> u64 {
+    // SAFETY: two questions without side effects.
+    let (pages, page) =
+        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let host = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page).unwrap_or(0));
+    host.saturating_mul(2).max(16 << 30)
+}
+
+/// Whether a connection may have these regions.
+fn judge_sum<'a>(
+    regions: impl Iterator<Item = &'a RegionRequest>,
+    limit: u64,
+) -> Result<(), String> {
+    let (mut count, mut bytes) = (0usize, 0u64);
+    for region in regions {
+        (count, bytes) = (count + 1, bytes.saturating_add(region.size));
+    }
+    if count > MAX_REGIONS {
+        return Err(format!("it makes {count} regions; at most {MAX_REGIONS} are taken"));
+    }
+    if bytes > limit {
+        return Err(format!(
+            "the guest's memory would be {}, more than the port's limit of {}; raise that \
+             (memory-limit=), or give the guest less",
+            size::text(bytes),
+            size::text(limit)
+        ));
+    }
+    Ok(())
+}
+
+impl RequestFilter {
+    /// Whether the region can be used, and is the guest's memory for the front-end too.
+    fn check(&self, region: &RegionRequest, fd: &ReceivedFd) -> Result<(), String> {
+        check_region(region, fd)?;
+        // Asked after the check: it has told that the file is of a kind whose status is at hand.
+        let inode = fstat(&**fd).map_err(|errno| format!("its descriptor: {errno}"))?.st_ino;
+        if is_private(self.limits.pid, region.user, inode) {
+            return Err(format!("the front-end maps its file for itself only; {HOW}"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_mem_table(&mut self, mut message: Message) -> Vec<Action> {
+        let Some(mut regions) = RegionRequest::parse_table(&message.payload) else {
+            if message.payload.iter().all(|&byte| byte == 0) {
+                return self.refuse(&message, format!("no memory region; {HOW}"));
+            }
+            return self.misshapen(&message);
+        };
+        if regions.len() != message.fds.len() {
+            let counts = format!(
+                "{} memory regions came with {} descriptors; {HOW}",
+                regions.len(),
+                message.fds.len()
+            );
+            return self.refuse(&message, counts);
+        }
+        if let Err(reason) = judge_sum(regions.iter(), self.limits.memory) {
+            return self.refuse(&message, reason);
+        }
+        for (number, (region, fd)) in regions.iter().zip(&message.fds).enumerate() {
+            let clash = regions[..number].iter().any(|other| other.overlaps(region));
+            let checked =
+                if clash { Err("it overlaps another".into()) } else { self.check(region, fd) };
+            if let Err(reason) = checked {
+                return self
+                    .refuse(&message, format!("memory region {number} ({region}): {reason}"));
+            }
+        }
+        // The specification knows no order, the crate takes only one.
+        let mut pairs: Vec<_> = regions.drain(..).zip(std::mem::take(&mut message.fds)).collect();
+        pairs.sort_by_key(|(region, _)| region.guest);
+        (regions, message.fds) = pairs.into_iter().unzip();
+        message.payload = RegionRequest::table(&regions);
+        self.regions = regions;
+        self.pass(message)
+    }
+
+    pub(crate) fn add_region(&mut self, message: Message) -> Vec<Action> {
+        let Some(region) = RegionRequest::parse_single(&message.payload) else {
+            return self.misshapen(&message);
+        };
+        if self.regions.contains(&region) {
+            return self.done(&message);
+        }
+        let all = self.regions.iter().chain([&region]);
+        if let Err(reason) = judge_sum(all, self.limits.memory) {
+            return self.refuse(&message, format!("memory region ({region}): {reason}"));
+        }
+        let checked = match message.fds.as_slice() {
+            _ if self.regions.iter().any(|other| other.overlaps(&region)) => {
+                Err("it overlaps another".to_owned())
+            }
+            [fd] => self.check(&region, fd),
+            fds => Err(format!("it came with {} descriptors; {HOW}", fds.len())),
+        };
+        if let Err(reason) = checked {
+            return self.refuse(&message, format!("memory region ({region}): {reason}"));
+        }
+        self.regions.push(region);
+        self.pass(message)
+    }
+
+    pub(crate) fn remove_region(&mut self, mut message: Message) -> Vec<Action> {
+        let Some(region) = RegionRequest::parse_single(&message.payload) else {
+            return self.misshapen(&message);
+        };
+        let Some(at) = self.regions.iter().position(|other| other.same_place(&region)) else {
+            return self.refuse(&message, format!("there is no memory region {region}"));
+        };
+        self.regions.remove(at);
+        // Some front-ends send the descriptor once more.
+        message.fds.clear();
+        self.pass(message)
+    }
+}

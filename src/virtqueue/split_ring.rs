@@ -1,0 +1,438 @@
+//! A split virtqueue, device side.
+//!
+//! The layout is virtio 1.2, section 2.7: a descriptor table, an available ring that the driver
+//! writes and a used ring that we write. The crates have a queue too, but theirs publishes the used
+//! index with every element, so that a frame spread over several mergeable buffers becomes visible
+//! half-written, and ignores `VRING_AVAIL_F_NO_INTERRUPT`. Here elements are written first and the
+//! index is stored once per batch ([`Ring::publish`]).
+//!
+//! Chains complete in the order in which they were popped, always. That makes four things simple: the
+//! ring restarts at its used index whatever the front-end says, popping can be undone by moving an
+//! index back, `VIRTIO_F_IN_ORDER` costs nothing, and a crash loses only what was in flight.
+//!
+//! Hostile by default: the driver may write to all three parts while we read them. Every index and
+//! descriptor is therefore read once into a local copy, and the copy is checked. An index that cannot
+//! be right ([`Fault`]) stops the ring; a descriptor chain that cannot be right is handed back with
+//! length 0 and counted, the rest goes on. A driver can make such chains as fast as they are handed back, so a
+//! ring also counts: the descriptors read, for the budgets of its users, and the bad chains in a row, of which
+//! more than the ring is long stop it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering, fence};
+
+use crate::virtqueue::chain::{Access, Chain, Refused, Table};
+use crate::virtqueue::guest_map::GuestMap;
+
+/// Largest ring size we accept: QEMU's and cloud-hypervisor's largest.
+pub const MAX_RING_SIZE: u16 = 1024;
+
+/// Bad chains that are no reason yet to stop a short ring.
+const FEW: u16 = 64;
+
+const AVAIL_F_NO_INTERRUPT: u16 = 1;
+const USED_F_NO_NOTIFY: u16 = 1;
+
+/// Where a ring is and how it is to be read, as negotiated.
+#[derive(Clone, Debug)]
+pub struct RingSetup {
+    /// Number of descriptors, a power of two up to [`MAX_RING_SIZE`].
+    pub size: u16,
+    /// Guest-physical address of the descriptor table.
+    pub desc: u64,
+    /// Guest-physical address of the available ring.
+    pub avail: u64,
+    /// Guest-physical address of the used ring.
+    pub used: u64,
+    /// The negotiated virtio features.
+    pub features: u64,
+    /// The memory that the addresses refer to.
+    pub map: Arc<GuestMap>,
+}
+
+impl PartialEq for RingSetup {
+    fn eq(&self, other: &RingSetup) -> bool {
+        let key = |s: &RingSetup| (s.size, s.desc, s.avail, s.used, s.features);
+        key(self) == key(other) && Arc::ptr_eq(&self.map, &other.map)
+    }
+}
+
+/// Why a ring cannot be used (any more).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The size is zero, not a power of two, or above [`MAX_RING_SIZE`].
+    Size(u16),
+    /// Part of the ring lies outside the guest's memory or is misaligned.
+    Address,
+    /// The available index is further ahead than the ring is long.
+    AvailIndex,
+    /// The available ring names a descriptor that does not exist.
+    Head(u16),
+    /// More chains than the ring is long, one after the other, could not be used.
+    Unusable,
+    /// The front-end has truncated the guest's memory.
+    MemoryLost,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fault::Size(size) => {
+                write!(f, "ring size {size} is not a power of two up to {MAX_RING_SIZE}")
+            }
+            Fault::Address => f.write_str("ring is not inside the guest's memory, or misaligned"),
+            Fault::AvailIndex => f.write_str("available index is further ahead than the ring"),
+            Fault::Unusable => {
+                f.write_str("more chains in a row than the ring is long could not be used")
+            }
+            Fault::MemoryLost => f.write_str("the front-end has truncated the guest's memory"),
+            Fault::Head(head) => {
+                write!(f, "available ring names descriptor {head}, which does not exist")
+            }
+        }
+    }
+}
+
+/// What [`Ring::pop`] found.
+#[derive(Clone, Copy, Debug)]
+pub enum Popped {
+    /// The driver has made nothing (more) available.
+    Empty,
+    /// A chain; its pieces were appended to the list.
+    Chain(Chain),
+    /// A chain that cannot be used, malformed or too short: give `head` back with length 0. Nothing was
+    /// appended.
+    Bad {
+        /// The chain's id for the used ring.
+        head: u16,
+    },
+    /// A chain with more descriptors than may be read now. It stays where it is.
+    Costly,
+    /// The ring cannot be used any more.
+    Broken(Fault),
+}
+
+/// An active split ring. All pointers point into `map` and have been checked for their whole length.
+#[derive(Debug)]
+pub struct Ring {
+    map: Arc<GuestMap>,
+    hint: usize,
+    desc: Table,
+    avail: *const u16,
+    used: *mut u16,
+    size: u16,
+    event_idx: bool,
+    /// Next entry of the available ring to pop.
+    next_avail: u16,
+    /// The available index as last read.
+    seen_avail: u16,
+    /// Next element of the used ring to write.
+    next_used: u16,
+    /// The used index as the driver sees it.
+    published: u16,
+    /// The published index when the driver was last asked about; `None` before the first time.
+    asked: Option<u16>,
+    /// Descriptors read, modulo 2^32.
+    read: u32,
+    /// Bad chains since the last good one.
+    bad: u16,
+}
+
+// SAFETY: the pointers refer to shared memory that `map` keeps mapped; access goes through volatile
+// or atomic operations only, and one thread at a time has the `Ring` (it is not Sync).
+unsafe impl Send for Ring {}
+
+impl Ring {
+    /// Activates a ring at its used index: chains complete in order, so that index says what is
+    /// still to be done, while SET_VRING_BASE may come from a front-end that has lost count.
+    pub fn start(setup: &RingSetup) -> Result<Ring, Fault> {
+        let size = setup.size;
+        if !size.is_power_of_two() || size > MAX_RING_SIZE {
+            return Err(Fault::Size(size));
+        }
+        let n = u64::from(size);
+        let mut hint = 0;
+        let mut part = |addr: u64, len: u64, align: u64| {
+            let host = setup.map.translate(addr, len, &mut hint).ok_or(Fault::Address)?;
+            // The driver's rule is on the guest's address, ours on the host's: an atomic access to a
+            // misaligned word is undefined, and on some machines a signal that nothing can mend.
+            let aligned = addr.is_multiple_of(align) && (host as u64).is_multiple_of(align);
+            if aligned { Ok(host) } else { Err(Fault::Address) }
+        };
+        // Each ring has two u16 in front and one behind (the event index), virtio 1.2, 2.7.6 and 2.7.8.
+        let desc = part(setup.desc, 16 * n, 16)?;
+        let avail = part(setup.avail, 6 + 2 * n, 2)?;
+        let used = part(setup.used, 6 + 8 * n, 4)?;
+        let mut ring = Ring {
+            map: Arc::clone(&setup.map),
+            hint,
+            // SAFETY: `part` found 16 * n bytes there, 16-aligned, and `map` keeps them mapped.
+            desc: unsafe { Table::new(desc, size) },
+            avail: avail.cast(),
+            used: used.cast(),
+            size,
+            event_idx: setup.features & (1 << 29) != 0,
+            next_avail: 0,
+            seen_avail: 0,
+            next_used: 0,
+            published: 0,
+            asked: None,
+            read: 0,
+            bad: 0,
+        };
+        let index = ring.used_index().load(Ordering::Relaxed);
+        ring.next_avail = index;
+        ring.seen_avail = index;
+        ring.next_used = index;
+        ring.published = index;
+        Ok(ring)
+    }
+
+    /// True when the memory that the ring is in has gone.
+    pub fn memory_lost(&self) -> bool {
+        self.map.lost()
+    }
+
+    /// Number of descriptors.
+    pub fn size(&self) -> u16 {
+        self.size
+    }
+
+    /// The used index as published: where a later start continues.
+    pub fn position(&self) -> u16 {
+        self.published
+    }
+
+    fn avail_word(&self, word: usize) -> &AtomicU16 {
+        // SAFETY: `word` is at most size + 2, inside the part checked by `start`; the mapping lives as
+        // long as `self.map`, u16 alignment was checked, and AtomicU16 has u16's layout.
+        unsafe { AtomicU16::from_ptr(self.avail.cast_mut().add(word)) }
+    }
+
+    fn used_word(&self, word: usize) -> &AtomicU16 {
+        // SAFETY: `word` is at most 4 * size + 2, inside the part checked by `start`; as above.
+        unsafe { AtomicU16::from_ptr(self.used.add(word)) }
+    }
+
+    fn used_index(&self) -> &AtomicU16 {
+        self.used_word(1)
+    }
+
+    fn slot(&self, index: u16) -> usize {
+        usize::from(index & (self.size - 1))
+    }
+
+    /// How many chains wait, by a fresh look at the driver's index when none is known.
+    #[inline]
+    fn waiting(&mut self) -> Result<u16, Fault> {
+        if self.seen_avail == self.next_avail {
+            self.seen_avail = u16::from_le(self.avail_word(1).load(Ordering::Acquire));
+        }
+        let waiting = self.seen_avail.wrapping_sub(self.next_avail);
+        // Counted from the used index: what was popped and not yet given back still occupies the ring.
+        if self.seen_avail.wrapping_sub(self.next_used) > self.size {
+            return Err(Fault::AvailIndex);
+        }
+        Ok(waiting)
+    }
+
+    /// How many descriptors were read, or pieces found in them where these are more, since `before`, an earlier
+    /// answer to the same question with 0.
+    pub fn read_since(&self, before: u32) -> u32 {
+        self.read.wrapping_sub(before)
+    }
+
+    /// True when every descriptor chain the ring can hold has been popped and none given back.
+    pub fn all_popped(&self) -> bool {
+        self.next_avail.wrapping_sub(self.next_used) == self.size
+    }
+
+    /// Takes chains of one buffer for as long as `take` wants what it is shown: the chain's id and its
+    /// buffer. Ends before the first chain that is anything else, or that cannot be right, and when no more
+    /// are known to wait: [`Ring::pop`] then says what there is.
+    #[inline]
+    pub fn pop_single(&mut self, access: Access, mut take: impl FnMut(u16, libc::iovec) -> bool) {
+        let (Ok(waiting), Some(near)) = (self.waiting(), self.map.near(self.hint)) else { return };
+        let (desc, first) = (self.desc, self.next_avail);
+        let mut taken = 0;
+        while taken < waiting {
+            let slot = self.slot(first.wrapping_add(taken));
+            let head = u16::from_le(self.avail_word(2 + slot).load(Ordering::Relaxed));
+            match desc.plain(head, access, &near) {
+                Some(buffer) if take(head, buffer) => taken += 1,
+                _ => break,
+            }
+        }
+        if taken > 0 {
+            self.next_avail = first.wrapping_add(taken);
+            self.read = self.read.wrapping_add(u32::from(taken));
+            self.bad = 0;
+        }
+    }
+
+    /// Takes the next chain, unless that takes more than `most` descriptors. One of less than `least` bytes (at
+    /// least 1) cannot be used. Its buffers are appended to `pieces`.
+    #[inline]
+    pub fn pop(
+        &mut self,
+        access: Access,
+        least: usize,
+        most: u32,
+        pieces: &mut Vec<libc::iovec>,
+    ) -> Popped {
+        match self.waiting() {
+            Ok(0) => return Popped::Empty,
+            Ok(_) => {}
+            Err(fault) => return Popped::Broken(fault),
+        }
+        let slot = self.slot(self.next_avail);
+        let head = u16::from_le(self.avail_word(2 + slot).load(Ordering::Relaxed));
+        if head >= self.size {
+            return Popped::Broken(Fault::Head(head));
+        }
+        // Nearly every chain is one buffer near the last one, and the list has room.
+        if let Some(near) = self.map.near(self.hint)
+            && let Some(buffer) = self.desc.plain(head, access, &near)
+            && buffer.iov_len >= least
+            && most > 0
+            && pieces.len() < pieces.capacity()
+        {
+            self.next_avail = self.next_avail.wrapping_add(1);
+            self.read = self.read.wrapping_add(1);
+            self.bad = 0;
+            pieces.push(buffer);
+            return Popped::Chain(Chain { head, pieces: 1, bytes: buffer.iov_len });
+        }
+        self.walk(head, access, least, most, pieces)
+    }
+
+    /// Takes the next chain, which begins with `head`, by looking at all of it.
+    #[inline(never)]
+    fn walk(
+        &mut self,
+        head: u16,
+        access: Access,
+        least: usize,
+        most: u32,
+        pieces: &mut Vec<libc::iovec>,
+    ) -> Popped {
+        let before = pieces.len();
+        let mut left = most;
+        let bytes = self.desc.walk(head, access, &self.map, &mut self.hint, pieces, &mut left);
+        let found = pieces.len() - before;
+        self.read = self.read.wrapping_add((most - left).max(found as u32));
+        match bytes {
+            Ok(bytes) if bytes >= least => {
+                self.next_avail = self.next_avail.wrapping_add(1);
+                self.bad = 0;
+                return Popped::Chain(Chain { head, pieces: found, bytes });
+            }
+            Err(Refused::Costly) => {
+                pieces.truncate(before);
+                return Popped::Costly;
+            }
+            Ok(_) | Err(Refused::Bad) => pieces.truncate(before),
+        }
+        self.next_avail = self.next_avail.wrapping_add(1);
+        self.bad += 1;
+        if self.bad > self.size.max(FEW) {
+            Popped::Broken(Fault::Unusable)
+        } else {
+            Popped::Bad { head }
+        }
+    }
+
+    /// Puts the last `count` popped chains back: they will be popped again.
+    pub fn undo_pop(&mut self, count: u16) {
+        self.next_avail = self.next_avail.wrapping_sub(count);
+    }
+
+    /// Puts back everything that was popped and not given back.
+    pub fn undo_all(&mut self) {
+        self.next_avail = self.next_used;
+    }
+
+    /// Writes a used element; the driver sees it at the next [`Ring::publish`].
+    #[inline]
+    pub fn give_back(&mut self, head: u16, len: u32) {
+        let element = (u64::from(len) << 32 | u64::from(head)).to_le();
+        let slot = self.slot(self.next_used);
+        // SAFETY: slot < size, inside the part checked by `start`. The elements begin 4 bytes into a
+        // 4-aligned part, hence two 4-byte stores.
+        unsafe {
+            let at = self.used.add(2 + 4 * slot).cast::<u32>();
+            at.write_volatile(element as u32);
+            at.add(1).write_volatile((element >> 32) as u32);
+        }
+        self.next_used = self.next_used.wrapping_add(1);
+    }
+
+    /// Makes everything given back visible, and tells whether the driver wants to be called for it.
+    pub fn publish(&mut self) -> bool {
+        if self.published == self.next_used {
+            return false;
+        }
+        self.used_index().store(self.next_used.to_le(), Ordering::Release);
+        self.published = self.next_used;
+        // The driver's wish must be read after our index is visible, or both sides may miss each other.
+        fence(Ordering::SeqCst);
+        let new = self.published;
+        if !self.event_idx {
+            return self.avail_word(0).load(Ordering::Relaxed) & AVAIL_F_NO_INTERRUPT.to_le() == 0;
+        }
+        let event =
+            u16::from_le(self.avail_word(2 + usize::from(self.size)).load(Ordering::Relaxed));
+        match self.asked.replace(new) {
+            Some(old) => crossed(event, old, new),
+            None => true,
+        }
+    }
+
+    /// Asks the driver to kick for the next chain. Returns true when one came in meanwhile: then the
+    /// kick may not come, and the caller has to go on by itself.
+    pub fn enable_notification(&mut self) -> Result<bool, Fault> {
+        if self.event_idx {
+            let event = self.used_word(2 + 4 * usize::from(self.size));
+            event.store(self.next_avail.to_le(), Ordering::Relaxed);
+        } else {
+            self.used_word(0).store(0, Ordering::Relaxed);
+        }
+        // Our wish must be visible before we look again.
+        fence(Ordering::SeqCst);
+        self.seen_avail = self.next_avail;
+        Ok(self.waiting()? > 0)
+    }
+
+    /// As [`Ring::enable_notification`], for who has looked at what is there and wants more.
+    pub fn enable_notification_at(&mut self) -> Result<bool, Fault> {
+        let known = u16::from_le(self.avail_word(1).load(Ordering::Acquire));
+        if self.event_idx {
+            let event = self.used_word(2 + 4 * usize::from(self.size));
+            event.store(known.to_le(), Ordering::Relaxed);
+        } else {
+            self.used_word(0).store(0, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+        Ok(u16::from_le(self.avail_word(1).load(Ordering::Acquire)) != known)
+    }
+
+    /// How many chains wait to be popped.
+    pub fn waits(&mut self) -> Result<u16, Fault> {
+        self.waiting()
+    }
+
+    /// Tells the driver that kicks are not needed for now. With the event index that is said by not
+    /// moving it.
+    pub fn disable_notification(&mut self) {
+        if !self.event_idx {
+            self.used_word(0).store(USED_F_NO_NOTIFY.to_le(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// `vring_need_event` (virtio 1.2, 2.7.10): has the index passed `event` on its way from `old` to `new`?
+fn crossed(event: u16, old: u16, new: u16) -> bool {
+    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
+}
+
+#[cfg(test)]
+mod tests;

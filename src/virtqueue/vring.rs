@@ -1,0 +1,205 @@
+//! One ring as the control side hands it to the data side.
+//!
+//! A [`Vring`] is what the two directions of a queue pair have in common: the active ring (if any), the
+//! eventfds around it, what is at its far end and the counters. It starts a ring when all that
+//! it needs is there and stops it when something is taken away; in between the worker has it.
+//!
+//! A ring that breaks its own rules (see `split_ring.rs`) is stopped here, the front-end told through its
+//! error eventfd, and stays stopped until the front-end resets it: a bad guest loses its port's ring,
+//! never the process.
+
+use std::fmt;
+use std::fs::File;
+use std::sync::Arc;
+
+use log::debug;
+
+use crate::datapath::forwarding_view::Attachment;
+use crate::datapath::tx_batch::End;
+use crate::net::counters::Counters;
+use crate::uplink::tap::TapQueue;
+use crate::virtqueue::signaller::signal;
+use crate::virtqueue::split_ring::{Fault, Ring, RingSetup};
+
+/// A ring's name, and where its guest's lines go: a guest can break and reset its rings as fast as it likes.
+pub trait RingLog: fmt::Display {
+    /// Writes a warning about the ring, if its port has not caused too many lines.
+    fn warn(&self, text: fmt::Arguments<'_>);
+}
+
+/// What the front-end wants of a ring, as far as it has said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VringConfig {
+    /// The ring is to run: it has been given a kick eventfd and was not stopped since.
+    pub ready: bool,
+    /// The ring may move frames (SET_VRING_ENABLE).
+    pub enabled: bool,
+    /// Addresses and sizes, when complete.
+    pub setup: Option<RingSetup>,
+}
+
+/// What is at the far end of a line.
+#[derive(Clone, Default)]
+pub enum Backing {
+    /// Nothing: the device or the parent is gone, or not there yet.
+    #[default]
+    Nothing,
+    /// A queue of a macvtap device: the kernel forwards.
+    Tap(Arc<TapQueue>),
+    /// A place in our own switch.
+    Switch(Attachment),
+}
+
+/// What a line has let go of, to be dropped when its lock is free again: to unmap a guest's memory takes time,
+/// and what closing a front-end's descriptor takes is the front-end's choice.
+#[derive(Default)]
+pub struct Remains {
+    /// They own the guest's memory.
+    pub ring: Option<Ring>,
+    /// See `ring`.
+    pub setup: Option<RingSetup>,
+    /// The call eventfd.
+    pub call: Option<File>,
+    /// The error eventfd.
+    pub error: Option<File>,
+}
+
+/// One ring and what is around it.
+#[derive(Default)]
+pub struct Vring {
+    /// The active ring.
+    pub ring: Option<Ring>,
+    /// Whether the ring may move frames.
+    pub enabled: bool,
+    /// What was moved and dropped.
+    pub counters: Counters,
+    /// What is at the other end.
+    pub backing: Backing,
+    /// Negotiated features, valid while `ring` is some.
+    pub features: u64,
+    setup: Option<RingSetup>,
+    broken: bool,
+    call: Option<File>,
+    error: Option<File>,
+}
+
+impl Vring {
+    /// True when frames may move.
+    pub fn active(&self) -> bool {
+        self.enabled && self.ring.is_some()
+    }
+
+    /// Makes the ring as the front-end wishes it. Returns what is left of the ring before, when a ring was
+    /// started or stopped.
+    pub fn apply(&mut self, wish: &VringConfig, name: &dyn RingLog) -> Option<Remains> {
+        self.enabled = wish.enabled;
+        let wanted = wish.setup.as_ref().filter(|_| wish.ready);
+        if wanted.is_none() {
+            self.broken = false;
+        }
+        if wanted == self.setup.as_ref() {
+            return None;
+        }
+        let remains = self.stop();
+        if let Some(setup) = wanted {
+            self.setup = Some(setup.clone());
+            match Ring::start(setup) {
+                Ok(ring) => {
+                    debug!("{name}: ring of {} starts at {}", ring.size(), ring.position());
+                    self.features = setup.features;
+                    self.ring = Some(ring);
+                }
+                Err(fault) => self.break_ring(fault, name),
+            }
+        }
+        Some(remains)
+    }
+
+    fn stop(&mut self) -> Remains {
+        Remains { setup: self.setup.take(), ring: self.ring.take(), ..Remains::default() }
+    }
+
+    /// Where the ring stands: the used index as the driver sees it.
+    pub fn position(&self) -> Option<u16> {
+        self.ring.as_ref().map(Ring::position)
+    }
+
+    /// After a batch from the guest that ended so: true when there is no more to take until it kicks.
+    pub fn rests(&mut self, end: End, name: &dyn RingLog) -> bool {
+        let more = match end {
+            End::Full => Ok(true),
+            End::Empty => self.ring.as_mut().map_or(Ok(false), Ring::enable_notification),
+            End::Broken(fault) => Err(fault),
+        };
+        more.map_or_else(
+            |fault| {
+                self.break_ring(fault, name);
+                true
+            },
+            |more| !more,
+        )
+    }
+
+    /// Stops a ring that broke the rules, tells the front-end and the log, once.
+    pub fn break_ring(&mut self, fault: Fault, name: &dyn RingLog) {
+        self.ring = None;
+        if !std::mem::replace(&mut self.broken, true) {
+            name.warn(format_args!("{fault}; the ring is stopped until the front-end resets it"));
+        }
+        if let Some(error) = &self.error {
+            signal(error);
+        }
+    }
+
+    /// Stops the ring if the memory under it has gone. At the end of every turn: within it, lost
+    /// memory reads as zeros and does no harm.
+    pub fn check_memory(&mut self, name: &dyn RingLog) {
+        if self.ring.as_ref().is_some_and(Ring::memory_lost) {
+            self.break_ring(Fault::MemoryLost, name);
+        }
+    }
+
+    /// Publishes what was given back and calls the driver if it wants that.
+    pub fn publish(&mut self) {
+        if let Some(ring) = &mut self.ring
+            && ring.publish()
+            && self.call.as_ref().is_some_and(signal)
+        {
+            self.counters.calls += 1;
+        }
+    }
+
+    /// Sets the eventfd by which the driver is called. Returns the old one, to be closed after the lock.
+    #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
+    pub fn set_call(&mut self, call: Option<File>) -> Option<File> {
+        let old = std::mem::replace(&mut self.call, call);
+        // The driver may have missed a call on the old one: an extra call is harmless, a lost one is not.
+        if self.ring.is_some()
+            && let Some(call) = &self.call
+        {
+            signal(call);
+        }
+        old
+    }
+
+    /// Sets the eventfd by which the front-end is told of a broken ring. Returns the old one as
+    /// [`Vring::set_call`] does.
+    #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
+    pub fn set_error(&mut self, error: Option<File>) -> Option<File> {
+        std::mem::replace(&mut self.error, error)
+    }
+
+    /// Forgets all that belongs to the present front-end. Returns it, to be let go of after the lock.
+    #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
+    pub fn reset(&mut self) -> Remains {
+        let stopped = self.stop();
+        self.enabled = false;
+        self.broken = false;
+        Remains { call: self.call.take(), error: self.error.take(), ..stopped }
+    }
+}
+
+#[cfg(test)]
+impl RingLog for &str {
+    fn warn(&self, _: fmt::Arguments<'_>) {}
+}
