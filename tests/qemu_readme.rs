@@ -24,7 +24,7 @@ use common::netns::{World, assert_nothing_left, die_with_us, require, run, wait_
 
 const USER: &str = "nobody";
 
-/// The first block of the README chapter "First VM
+/// The first block of the README chapter on the first VM that contains these words.
 fn block(words: &str) -> String {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let text = fs::read_to_string(readme).unwrap();
