@@ -6,10 +6,10 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use vhost_user_macvtap::cli::typing::Refusal;
+use vhost_user_macvtap::cli::typing::NothingToRun;
 use vhost_user_macvtap::cli::{Args, Command, printing, typing};
 use vhost_user_macvtap::control::identity;
-use vhost_user_macvtap::error::{Error, Result};
+use vhost_user_macvtap::error::Result;
 use vhost_user_macvtap::host::guardian::guard_mac;
 use vhost_user_macvtap::process::logging;
 use vhost_user_macvtap::vhost_user::last_holder;
@@ -21,9 +21,8 @@ fn main() -> ExitCode {
     }
     let args = match typing::parse(std::env::args_os()) {
         Ok(args) => args,
-        Err(Refusal::Answer(answer)) => answer.exit(),
-        Err(Refusal::Faults(faults)) => {
-            let error = Error::Usage(faults);
+        Err(NothingToRun::Answer(answer)) => answer.exit(),
+        Err(NothingToRun::Wrong(error)) => {
             eprintln!("{error}");
             return ExitCode::from(error.exit_code());
         }
@@ -63,14 +62,11 @@ fn act(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Both values, or the faults of both.
+/// Both values, or the errors of both.
 fn both<A, B>(a: Result<A>, b: Result<B>) -> Result<(A, B)> {
     match (a, b) {
         (Ok(a), Ok(b)) => Ok((a, b)),
-        (Err(Error::Usage(mut faults)), Err(Error::Usage(more))) => {
-            faults.extend(more);
-            Err(Error::Usage(faults))
-        }
+        (Err(a), Err(b)) => Err(a.and(b)),
         (Err(error), _) | (_, Err(error)) => Err(error),
     }
 }

@@ -28,6 +28,7 @@ use common::backend::{Backend, program};
 use common::guest::{Guest, GuestConfig};
 use common::netns::{World, assert_nothing_left, die_with_us, require, wait_until};
 use common::vmm::{QemuOptions, Vmm};
+use vhost_user_macvtap::error::ErrorCode;
 use vhost_user_macvtap::net::counters::DropReason;
 use vhost_user_macvtap::net::mode::Mode;
 
@@ -178,6 +179,19 @@ fn every_drop_reason_is_in_the_manual() {
         let row = format!("\n| `{}` | ", reason.name());
         assert!(manual.text.contains(&row), "no row for '{}'", reason.name());
     }
+}
+
+/// The manual's table of error codes is the program's list, in its order.
+#[test]
+fn every_error_code_is_in_the_manual() {
+    let manual = document("docs/operations.md");
+    let (_, section) = manual.text.split_once("\n### Error codes\n").unwrap();
+    let section = section.split("\n#").next().unwrap();
+    let rows: Vec<&str> = section.lines().filter(|line| line.starts_with("| `")).collect();
+    let row = |code: &ErrorCode| {
+        format!("| `{}` | {} | {} |", code.name(), code.exit_code(), code.meaning())
+    };
+    assert_eq!(rows, ErrorCode::ALL.iter().map(row).collect::<Vec<String>>());
 }
 
 /// What the tables of errors and warnings quote is what the source says.

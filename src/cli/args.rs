@@ -18,7 +18,7 @@ use log::LevelFilter;
 
 use crate::config::log_level::level_of;
 use crate::config::{Input, RawOptions, Source};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::print::{Printer, Qemu};
 
 /// Puts virtual machines straight on the LAN: a vhost-user network back-end on macvtap.
@@ -250,12 +250,12 @@ pub enum Command {
 impl Command {
     /// The printer behind the subcommand, if it is one.
     ///
-    /// Errors: [`Error::Usage`] for a flag of the printer's own.
+    /// # Errors
+    /// A flag of the printer's own has a bad value.
     pub fn printer(&self) -> Result<Option<Printer>> {
         Ok(Some(match self {
             Command::QemuArgs { qemu, memory } => {
-                let qemu = Qemu::new(qemu.as_deref(), memory.as_deref());
-                Printer::Qemu(qemu.map_err(|fault| Error::Usage(vec![fault]))?)
+                Printer::Qemu(Qemu::new(qemu.as_deref(), memory.as_deref())?)
             }
             Command::LibvirtXml => Printer::Libvirt,
             Command::CloudHypervisorArgs => Printer::CloudHypervisor,

@@ -15,17 +15,17 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::cli::args::Args;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode, Problem};
 use crate::suggest;
 use crate::suggest::{FOREIGN_FLAGS, FOREIGN_KEYS};
 
 /// Why there is nothing to be run.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum NothingToRun {
     /// Clap's own answer: help, version.
     Answer(clap::Error),
-    /// What is wrong, one line each.
-    Faults(Vec<String>),
+    /// What is wrong.
+    Wrong(Error),
 }
 
 /// The commands, with what other programs or habits call them.
@@ -51,17 +51,19 @@ const MOST: usize = 20;
 ///
 /// # Errors
 /// Help or version was asked for, or words are wrong.
-pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Refusal> {
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, NothingToRun> {
     let mut words: Vec<OsString> = words.into_iter().collect();
-    let (mut faults, mut certain) = (Vec::new(), true);
-    while faults.len() < MOST {
+    let mut problems: Vec<Problem> = Vec::new();
+    // Whether every wrong word had an answer, so that nothing seems missing but what is.
+    let mut certain = true;
+    let args = loop {
         let error = match Args::try_parse_from(&words) {
-            Ok(args) if faults.is_empty() => return Ok(args),
             Ok(args) => {
-                if certain && let Err(Error::Usage(more)) = crate::config::resolve(&args.input()) {
-                    faults.extend(more);
+                if certain && !problems.is_empty() {
+                    let error = crate::config::resolve(&args.input()).err();
+                    problems.extend(error.iter().flat_map(Error::problems).cloned());
                 }
-                break;
+                break args;
             }
             Err(error) => error,
         };
@@ -69,31 +71,30 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Refusal>
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
-                if faults.is_empty() =>
+                if problems.is_empty() =>
             {
-                return Err(Refusal::Answer(error));
+                return Err(NothingToRun::Answer(error));
             }
             ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => {
-                let Some(wrong) = wrong_word(&error) else {
-                    faults.push(first_line(&error));
-                    break;
-                };
-                let (fault, instead) = judge(&wrong);
-                faults.push(fault);
-                certain &= instead.is_some();
-                if !replace(&mut words, &wrong, instead.as_deref()) {
-                    break;
+                if let Some(wrong) = wrong_word(&error) {
+                    let (problem, instead) = judge(&wrong);
+                    problems.push(problem);
+                    certain &= instead.is_some();
+                    if problems.len() < MOST && replace(&mut words, &wrong, instead.as_deref()) {
+                        continue;
+                    }
+                } else {
+                    problems.push(explained(&error));
                 }
             }
             // A word that was put in by us may be short of a value: that is no mistake of the user's.
-            _ if faults.is_empty() => {
-                faults.push(first_line(&error));
-                break;
-            }
-            _ => break,
+            _ if problems.is_empty() => problems.push(explained(&error)),
+            _ => {}
         }
-    }
-    Err(Refusal::Faults(faults))
+        break Args::default();
+    };
+    Error::of_problems(problems).map_err(NothingToRun::Wrong)?;
+    Ok(args)
 }
 
 fn wrong_word(error: &clap::Error) -> Option<String> {
@@ -107,33 +108,36 @@ fn wrong_word(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// The refusal of a word, and the word to put in its place.
-fn judge(wrong: &str) -> (String, Option<String>) {
+/// The problem with a word, and the word to put in its place.
+fn judge(wrong: &str) -> (Problem, Option<String>) {
+    let problem = |object: &str, reason: &str, remedy: &str| {
+        Problem::new(ErrorCode::UnknownName, object, reason, remedy)
+    };
     let Some(name) = wrong.strip_prefix("--") else {
         if wrong.starts_with('-') {
-            let fault = format!("{wrong}: flags have two dashes and a whole name; see --help");
-            return (fault, None);
+            return (problem(wrong, "flags have two dashes and a whole name", "see --help"), None);
         }
         let meant = suggest::nearest(wrong, &COMMANDS, FOREIGN_COMMANDS);
-        let question = meant.map_or(String::new(), |meant| format!("; did you mean {meant}?"));
         let commands = COMMANDS.join(", ");
-        let fault = format!(
-            "'{wrong}' is not a command, and no flag wants it as its value{question} The commands are \
-             {commands}; a device is given with --parent, a socket with --socket-path"
+        let commands = format!(
+            "he commands are {commands}; a device is given with --parent, a socket with --socket-path"
         );
-        let fault = if question.is_empty() { fault.replacen(" The", "; the", 1) } else { fault };
-        return (fault, meant.map(str::to_owned));
+        let remedy = match meant {
+            Some(meant) => format!("did you mean {meant}? T{commands}"),
+            None => format!("t{commands}"),
+        };
+        let reason = format!("'{wrong}' is not a command, and no flag wants it as its value");
+        return (problem("", &reason, &remedy), meant.map(str::to_owned));
     };
     let known = flags();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     let foreign: Vec<(&str, &str)> = FOREIGN_FLAGS.iter().chain(FOREIGN_KEYS).copied().collect();
-    match suggest::nearest(name, &known, &foreign) {
-        Some(meant) => (
-            format!("{wrong}: there is no such flag; did you mean --{meant}?"),
-            Some(format!("--{meant}")),
-        ),
-        None => (format!("{wrong}: there is no such flag; --help lists them"), None),
-    }
+    let meant = suggest::nearest(name, &known, &foreign).map(|meant| format!("--{meant}"));
+    let remedy = match &meant {
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "--help lists them".to_owned(),
+    };
+    (problem(wrong, "there is no such flag", &remedy), meant)
 }
 
 /// The names of all flags.
@@ -169,11 +173,11 @@ fn replace(words: &mut Vec<OsString>, wrong: &str, instead: Option<&str>) -> boo
 }
 
 /// Clap's message in one line, with a remedy.
-fn first_line(error: &clap::Error) -> String {
+fn explained(error: &clap::Error) -> Problem {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);
-    format!("{line}; see --help")
+    Problem::new(ErrorCode::InvalidValue, "", line, "see --help")
 }
 
 #[cfg(test)]
@@ -183,7 +187,9 @@ mod tests {
     fn faults(line: &str) -> Vec<String> {
         let words = std::iter::once("x").chain(line.split_whitespace()).map(OsString::from);
         match parse(words) {
-            Err(Refusal::Faults(faults)) => faults,
+            Err(NothingToRun::Wrong(error)) => {
+                error.problems().iter().map(Problem::to_string).collect()
+            }
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -239,7 +245,7 @@ mod tests {
     fn help_is_no_mistake() {
         for line in ["--help", "qemu-args --help", "--version"] {
             let words = std::iter::once("x").chain(line.split(' ')).map(OsString::from);
-            assert!(matches!(parse(words), Err(Refusal::Answer(_))), "{line}");
+            assert!(matches!(parse(words), Err(NothingToRun::Answer(_))), "{line}");
         }
     }
 }

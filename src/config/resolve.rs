@@ -15,7 +15,7 @@ use crate::config::process::{Config, DEFAULT_BUSY_POLL, Workers};
 use crate::config::raw_options::RawOptions;
 use crate::config::setting::Setting;
 use crate::config::{check, file, port_key};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Problem, Result};
 use crate::net::mode::Mode;
 use crate::suggest;
 
@@ -73,7 +73,9 @@ pub fn resolve(input: &Input) -> Result<Config> {
         if let Some(file) = &input.file {
             file::in_line_order(&file.display().to_string(), &mut faults);
         }
-        return Err(Error::Usage(faults.iter().map(|fault| one_line(fault)).collect()));
+        let one_line =
+            |fault: &String| Problem::new(ErrorCode::InvalidValue, "", one_line(fault), "");
+        Error::of_problems(faults.iter().map(one_line))?;
     }
     // An inherited connection that has ended cannot come back.
     Ok(Config { ports, workers, busy_poll, one_off: input.one_off || flags.fd.is_some() })

@@ -38,7 +38,7 @@ impl Server {
                     self.poller
                         .add(&socket, Interest::EPOLLIN, Token::Listener(index).number())
                         .map_err(|error| {
-                            Error::failed(format!("socket {}", path.display()), error, "retry")
+                            Error::system(format!("socket {}", path.display()), error, "retry")
                         })?;
                     port.door = Some(Endpoint::Listening(socket));
                     reported.log(&port.core.config.name, &path);

@@ -182,9 +182,9 @@ impl Port {
         {
             let object = || format!("MAC address {wanted}");
             let holder = ground.neighbours.holder(&mut ground.netlink, &parent, wanted);
-            let holder = holder.map_err(|error| Error::failed(object(), error, "give mac="))?;
+            let holder = holder.map_err(|error| Error::system(object(), error, "give mac="))?;
             if let Some(holder) = holder {
-                return Err(Error::failed(
+                return Err(Error::mac_taken(
                     object(),
                     format!("that of {holder}"),
                     format!("if the address is the guest's own, give it: mac={wanted}"),

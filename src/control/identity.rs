@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use crate::config::{Config, MacChoice, PortConfig};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Problem, Result};
 use crate::host::netlink::Netlink;
 use crate::host::parent::Parent;
 use crate::net::mode::Mode;
@@ -31,13 +31,12 @@ pub fn check(config: &Config) -> Result<()> {
             Parent::device(&mut netlink, name).ok().map(|link| link.index)
         });
     }
-    let faults = clashes(&config.ports, |name| indices.get(name).copied().flatten());
-    if faults.is_empty() { Ok(()) } else { Err(Error::Usage(faults)) }
+    Error::of_problems(clashes(&config.ports, |name| indices.get(name).copied().flatten()))
 }
 
 /// The clashes among ports whose parents have different names and the same index. Pure.
-fn clashes(ports: &[PortConfig], index: impl Fn(&str) -> Option<u32>) -> Vec<String> {
-    let mut faults = Vec::new();
+fn clashes(ports: &[PortConfig], index: impl Fn(&str) -> Option<u32>) -> Vec<Problem> {
+    let mut problems = Vec::new();
     // The first port of each parent that is in passthru mode, and the first with each address.
     let mut owners: HashMap<u32, &PortConfig> = HashMap::new();
     let mut addresses: HashMap<_, &PortConfig> = HashMap::new();
@@ -48,27 +47,24 @@ fn clashes(ports: &[PortConfig], index: impl Fn(&str) -> Option<u32>) -> Vec<Str
     }
     for port in ports {
         let Some(parent) = index(&port.parent) else { continue };
-        let both = |other: &PortConfig| {
-            let (one, two) = (&other.parent, &port.parent);
-            format!(
-                "ports {} and {}: parents {one} and {two} are one device",
-                other.name, port.name
-            )
+        let mut refuse = |other: &PortConfig, why: &str, remedy: &str| {
+            let ports = format!("ports {} and {}", other.name, port.name);
+            let reason = format!("parents {} and {} {why}", other.parent, port.parent);
+            problems.push(Problem::new(ErrorCode::Duplicate, ports, reason, remedy));
         };
         if let Some(owner) = owners.get(&parent).filter(|owner| owner.parent != port.parent) {
-            faults.push(format!(
-                "{}, but mode=passthru of the first needs it alone; use another parent or mode=bridge",
-                both(owner)
-            ));
+            let why = "are one device, but mode=passthru of the first needs it alone";
+            refuse(owner, why, "use another parent or mode=bridge");
         }
         if let MacChoice::Given(mac) = port.mac {
             let first = addresses.entry((parent, mac)).or_insert(port);
             if first.parent != port.parent {
-                faults.push(format!("{}, and both have mac={mac}; give each its own", both(first)));
+                let why = format!("are one device, and both have mac={mac}");
+                refuse(first, &why, "give each its own");
             }
         }
     }
-    faults
+    problems
 }
 
 #[cfg(test)]
@@ -88,17 +84,20 @@ mod tests {
             "eth1" => Some(4),
             _ => None,
         };
-        let faults = |ports: [PortConfig; 2]| clashes(&ports, index);
+        let problems = |ports: [PortConfig; 2]| {
+            let problems = clashes(&ports, index);
+            problems.iter().map(Problem::to_string).collect::<Vec<String>>()
+        };
         for other in ["lan0", "eth1", "absent"] {
             let ports =
                 [port("a", "lan0", Mode::Passthru, mac), port("b", other, Mode::Bridge, mac)];
-            assert_eq!(faults(ports), [""; 0], "{other}");
+            assert_eq!(problems(ports), [""; 0], "{other}");
         }
         let alone = MacChoice::Auto;
         let ports =
             [port("a", "lan0", Mode::Bridge, alone), port("b", "wired", Mode::Passthru, alone)];
         assert_eq!(
-            faults(ports),
+            problems(ports),
             [
                 "ports b and a: parents wired and lan0 are one device, but mode=passthru of the first \
               needs it alone; use another parent or mode=bridge"
@@ -106,7 +105,7 @@ mod tests {
         );
         let ports = [port("a", "lan0", Mode::Bridge, mac), port("b", "wired", Mode::Vepa, mac)];
         assert_eq!(
-            faults(ports),
+            problems(ports),
             ["ports a and b: parents lan0 and wired are one device, and both have \
               mac=02:00:00:00:00:01; give each its own"]
         );

@@ -27,7 +27,7 @@ pub(crate) fn take_inherited(config: &Config) -> Result<BTreeMap<usize, UnixStre
 /// Takes over an inherited descriptor that must be a connected Unix socket.
 fn inherited(fd: RawFd) -> Result<UnixStream> {
     let wrong = |reason: String| {
-        Error::failed(
+        Error::descriptor(
             format!("--fd {fd}"),
             reason,
             "pass a connected Unix stream socket that the VMM has the other end of",

@@ -100,7 +100,7 @@ impl KernelPort {
     /// Gives the device another address.
     pub fn set_mac(&mut self, core: &PortCore, netlink: &mut Netlink, mac: Mac) -> Result<()> {
         let Some(device) = &mut self.device else {
-            return Err(Error::failed(
+            return Err(Error::device_missing(
                 format!("port {}", core.name()),
                 "its device is gone",
                 "see the log for what it waits for",

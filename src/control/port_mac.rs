@@ -53,7 +53,7 @@ fn look(config: &PortConfig, netlink: &mut Netlink) -> Result<MacOrigin> {
         Some(Err(error)) => {
             let object = format!("macvtap {}", config.name);
             let reason = format!("cannot be looked up: {error}");
-            return Err(Error::failed(object, reason, "give an address: --mac MAC"));
+            return Err(Error::system(object, reason, "give an address: --mac MAC"));
         }
         None => None,
     };
@@ -99,7 +99,7 @@ fn parents(config: &PortConfig, netlink: &mut Netlink) -> Result<Mac> {
     if parent.mac.is_station() {
         return Ok(parent.mac);
     }
-    Err(Error::failed(
+    Err(Error::mac_unusable(
         format!("parent {}", config.parent),
         format!("its address '{}' is not one that a guest could have", parent.mac),
         "use an Ethernet device, or give --mac",

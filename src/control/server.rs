@@ -63,7 +63,7 @@ impl Server {
     /// A port cannot be made; what was made before is taken back.
     pub fn start(config: Config) -> Result<Server> {
         let os = |what: &'static str| {
-            move |error: io::Error| Error::failed(what, error, "see the limits of the process")
+            move |error: io::Error| Error::system(what, error, "see the limits of the process")
         };
         // Before anything is opened here: a number that was not inherited could become ours.
         let inherited = take_inherited(&config);
@@ -129,7 +129,7 @@ impl Server {
                 Ok(events) => events,
                 Err(error) => {
                     self.close();
-                    return Err(Error::failed("epoll", error, "this is a bug; please report it"));
+                    return Err(Error::internal("epoll", error, "this is a bug; please report it"));
                 }
             };
             let mut tokens: Vec<Token> = events.iter().filter_map(|e| Token::of(e.data)).collect();

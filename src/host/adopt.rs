@@ -48,7 +48,7 @@ pub(crate) fn check(existing: &LinkInfo, parent: &Parent, spec: &MacvtapSpec) ->
         (false, true) => " of another parent".to_string(),
         (false, false) => String::new(),
     };
-    Err(Error::failed(
+    Err(Error::name_taken(
         format!("macvtap {}", spec.name),
         format!(
             "the name is taken by {}{of}, not by a macvtap in {} mode of {}",

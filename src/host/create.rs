@@ -69,7 +69,11 @@ pub(crate) fn create(
     };
     netlink.create_macvtap(&new).map_err(|error| refusal::of_creation(parent, wanted, &error))?;
     let link = lookup(netlink, &spec.name)?.ok_or_else(|| {
-        Error::failed(format!("macvtap {}", spec.name), "removed right after its creation", "retry")
+        Error::device_missing(
+            format!("macvtap {}", spec.name),
+            "removed right after its creation",
+            "retry",
+        )
     })?;
     let alias = adopt::alias();
     if let Err(error) = netlink.set_alias(link.index, &alias) {

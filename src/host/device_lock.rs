@@ -145,17 +145,17 @@ fn occupied(claim: &LockName, pid: Option<i32>) -> Error {
     match pid {
         Some(pid) if u32::try_from(pid) == Ok(std::process::id()) => {
             let (who, remedy) = claim.again;
-            Error::failed(&claim.object, format!("{who} (pid {pid}) uses it already"), remedy)
+            Error::in_use(&claim.object, format!("{who} (pid {pid}) uses it already"), remedy)
         }
         Some(pid) if pid > 0 => {
             let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            Error::failed(
+            Error::in_use(
                 &claim.object,
                 format!("in use by process {pid} ({})", command.trim_end()),
                 format!("stop that process, or {}", claim.instead),
             )
         }
-        _ => Error::failed(
+        _ => Error::in_use(
             &claim.object,
             "in use by another process",
             format!("find it with 'ss -xlp', stop it, or {}", claim.instead),
@@ -164,7 +164,7 @@ fn occupied(claim: &LockName, pid: Option<i32>) -> Error {
 }
 
 fn unusable(claim: &LockName, errno: Errno) -> Error {
-    Error::failed(
+    Error::system(
         &claim.object,
         format!("its lock, an abstract Unix socket, cannot be made: {}", io::Error::from(errno)),
         "allow AF_UNIX sockets and free file descriptors",

@@ -58,7 +58,7 @@ impl<'a> Node<'a> {
         let name = queue.device_name().map_err(|error| self.failed(&error))?;
         let mac = queue.device_mac().map_err(|error| self.failed(&error))?;
         if name != self.link.name || mac != self.link.mac {
-            return Err(Error::failed(
+            return Err(Error::system(
                 self.object(),
                 format!("opening it gave the tap of {name} ({mac}) instead"),
                 "devices are being renamed or moved between namespaces: retry",
@@ -78,14 +78,14 @@ impl<'a> Node<'a> {
 
     fn failed(&self, error: &io::Error) -> Error {
         let remedy = "check that the device still exists: ip link";
-        Error::failed(self.object(), format!("cannot be set up: {error}"), remedy)
+        Error::system(self.object(), format!("cannot be set up: {error}"), remedy)
     }
 
     fn explain(&self, public: &io::Error, private: &io::Error) -> Error {
         let path = self.public_path();
         let errors = [public.raw_os_error(), private.raw_os_error()];
         if errors.contains(&Some(libc::EBUSY)) {
-            return Error::failed(
+            return Error::limit(
                 self.object(),
                 "all 256 queues that the kernel allows are open",
                 "use fewer queue pairs",
@@ -112,7 +112,7 @@ impl<'a> Node<'a> {
                 "grant CAP_MKNOD, and in a container allow the device in its device cgroup",
             )
         } else {
-            Error::failed(self.object(), reason, "check that the device still exists: ip link")
+            Error::system(self.object(), reason, "check that the device still exists: ip link")
         }
     }
 }

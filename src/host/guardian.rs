@@ -31,7 +31,7 @@ const ATTEMPTS: u32 = 5;
 ///
 /// Errors: `mac` is none, there is no netlink, or the kernel refuses the address.
 pub fn guard_mac(ifindex: u32, mac: &str) -> Result<()> {
-    let usage = |fault| Error::Usage(vec![format!("guard-mac --mac {mac}: {fault}")]);
+    let usage = |reason| Error::invalid_value(format!("guard-mac --mac {mac}"), reason, "");
     let original: Mac = mac.parse().map_err(usage)?;
     withdraw();
     let _lock = DeviceLock::take(&LockName::guardian(ifindex))?;
@@ -48,7 +48,7 @@ pub fn guard_mac(ifindex: u32, mac: &str) -> Result<()> {
         match restore(&mut netlink, ifindex, original, &ours) {
             Ok(()) => return Ok(()),
             Err(error) if attempts == ATTEMPTS => {
-                return Err(Error::failed(
+                return Err(Error::system(
                     format!("network device {ifindex}"),
                     format!("its MAC address {original} cannot be put back: {error}"),
                     format!("ip link set DEVICE address {original}"),

@@ -85,7 +85,7 @@ impl MacGuard {
     /// which says where that is.
     pub fn start_as(program: &Path, ifindex: u32, original: Mac) -> Result<MacGuard> {
         MacGuard::spawn(program, ifindex, original).map_err(|error| {
-            Error::failed(
+            Error::system(
                 "guardian of the parent's MAC address",
                 format!("cannot be started: {error}"),
                 "allow it to run its own program again, or deny MAC changes: --mac-changes deny",

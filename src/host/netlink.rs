@@ -57,7 +57,7 @@ impl Netlink {
     /// Opens a connection to the calling thread's network namespace.
     pub fn open() -> Result<Netlink> {
         let failed = |error: io::Error| {
-            Error::failed(
+            Error::system(
                 "netlink socket",
                 format!("cannot be opened: {error}"),
                 "allow AF_NETLINK sockets (RestrictAddressFamilies= of systemd, seccomp filters)",

@@ -83,7 +83,7 @@ impl Parent {
     pub fn device(netlink: &mut Netlink, name: &str) -> Result<LinkInfo> {
         let failed = |error| unreadable(name, &error);
         let link = netlink.link_given_as(name).map_err(failed)?.ok_or_else(|| {
-            Error::no_parent(
+            Error::parent_missing(
                 format!("parent {name}"),
                 "there is no such network device in this network namespace",
                 "name one that 'ip link' shows here",
@@ -110,14 +110,14 @@ impl Parent {
         let link = &self.link;
         let parent = format!("parent {}", link.name);
         if link.name == "lo" || link.hardware == libc::ARPHRD_LOOPBACK {
-            return Err(Error::failed(
+            return Err(Error::parent_unsuitable(
                 parent,
                 "the loopback device carries no ports",
                 "name an Ethernet device",
             ));
         }
         if link.hardware != ETHERNET {
-            return Err(Error::failed(
+            return Err(Error::parent_unsuitable(
                 parent,
                 format!("not an Ethernet device (hardware type {})", link.hardware),
                 "name an Ethernet device",
@@ -126,7 +126,7 @@ impl Parent {
         if let Some(master) = &self.master
             && let Some(kind) = taker(master)
         {
-            return Err(Error::failed(
+            return Err(Error::parent_in_use(
                 parent,
                 format!("already a port of the {kind} {}, which takes all its frames", master.name),
                 format!(
@@ -138,7 +138,7 @@ impl Parent {
         self.check_siblings(&parent, wanted)?;
         self.check_mac(wanted)?;
         match wanted.mtu {
-            Some(mtu) if mtu > link.mtu => Err(Error::failed(
+            Some(mtu) if mtu > link.mtu => Err(Error::mtu_too_large(
                 wanted.object,
                 format!("MTU {mtu} is above the MTU of its parent {}, {}", link.name, link.mtu),
                 format!("choose at most {}, or raise the parent's", link.mtu),
@@ -149,14 +149,14 @@ impl Parent {
 
     fn check_siblings(&self, parent: &str, wanted: &Wanted<'_>) -> Result<()> {
         if let Some(alone) = self.siblings.iter().find(|s| s.mode == Some(Mode::Passthru)) {
-            return Err(Error::failed(
+            return Err(Error::parent_in_use(
                 parent,
                 format!("{} has it for itself, in passthru mode", alone.name),
                 format!("use another parent, or remove {}", alone.name),
             ));
         }
         match self.siblings.first() {
-            Some(other) if wanted.mode == Mode::Passthru => Err(Error::failed(
+            Some(other) if wanted.mode == Mode::Passthru => Err(Error::parent_in_use(
                 parent,
                 format!(
                     "passthru mode wants it alone, but {} ({}) is a port of it",
@@ -171,22 +171,20 @@ impl Parent {
 
     fn check_mac(&self, wanted: &Wanted<'_>) -> Result<()> {
         let Some(mac) = wanted.mac else { return Ok(()) };
-        let refuse = |reason: String| {
-            Err(Error::failed(
-                wanted.object,
-                reason,
-                "choose another address; every port of a parent needs its own",
-            ))
-        };
+        let remedy = "choose another address; every port of a parent needs its own";
         if !mac.is_station() {
-            return refuse(format!("MAC address {mac} is a group address or zero"));
+            let reason = format!("MAC address {mac} is a group address or zero");
+            return Err(Error::mac_unusable(wanted.object, reason, remedy));
         }
         // A passthru port has its parent's address by nature, and no siblings.
         if wanted.mode == Mode::Passthru {
             return Ok(());
         }
         match self.holder(mac) {
-            Some(holder) => refuse(format!("MAC address {mac} is that of {holder}")),
+            Some(holder) => {
+                let reason = format!("MAC address {mac} is that of {holder}");
+                Err(Error::mac_taken(wanted.object, reason, remedy))
+            }
             None => Ok(()),
         }
     }
@@ -229,7 +227,7 @@ fn anchor(link: &LinkInfo) -> (u32, Option<i32>) {
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Error {
-    Error::failed(
+    Error::system(
         format!("parent {name}"),
         format!("cannot be looked up: {error}"),
         "check its name with 'ip link'",

@@ -18,25 +18,25 @@ pub(crate) fn of_creation(parent: &Parent, wanted: &Wanted<'_>, error: &io::Erro
     let carrier = format!("parent {}", parent.link.name);
     match error.raw_os_error() {
         Some(libc::EPERM) => no_permission(port, "creating a network device"),
-        Some(libc::EBUSY) => Error::failed(
+        Some(libc::EBUSY) => Error::parent_in_use(
             carrier,
             "another driver takes its frames already (bridge, bond, team, Open vSwitch, ipvlan)",
             "use that device as the parent, or release this one",
         ),
-        Some(libc::EEXIST) => Error::failed(
+        Some(libc::EEXIST) => Error::name_taken(
             port,
             "a device of that name has appeared meanwhile",
             "choose another name",
         ),
-        Some(libc::EOPNOTSUPP) => Error::failed(
+        Some(libc::EOPNOTSUPP) => Error::unsupported(
             port,
             "this kernel has no macvtap driver",
             "load it: modprobe macvtap (CONFIG_MACVTAP)",
         ),
         Some(libc::ENODEV) => {
-            Error::no_parent(carrier, "it has just vanished", "create it again and retry")
+            Error::parent_missing(carrier, "it has just vanished", "create it again and retry")
         }
-        _ => Error::failed(
+        _ => Error::system(
             port,
             format!("the kernel refuses it on {}: {error}", parent.link.name),
             "see the kernel log (dmesg)",
@@ -48,7 +48,7 @@ pub(crate) fn of_creation(parent: &Parent, wanted: &Wanted<'_>, error: &io::Erro
 pub(crate) fn creating(object: &str, error: &io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EPERM) => no_permission(object, "creating a network device"),
-        _ => Error::failed(
+        _ => Error::system(
             object,
             format!("creating a network device failed: {error}"),
             "see the kernel log (dmesg)",
@@ -61,7 +61,7 @@ pub(crate) fn of(name: &str, what: &str, error: &io::Error) -> Error {
     let object = format!("macvtap {name}");
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => no_permission(object, what),
-        _ => Error::failed(object, format!("{what} failed: {error}"), "see the kernel log (dmesg)"),
+        _ => Error::system(object, format!("{what} failed: {error}"), "see the kernel log (dmesg)"),
     }
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn of_address(name: &str, mac: Mac, holder: Option<String>) -> Error 
     let holder = holder.unwrap_or_else(|| {
         "a port of the same parent in another network namespace, perhaps one just deleted".into()
     });
-    Error::failed(
+    Error::mac_taken(
         format!("macvtap {name}"),
         format!("MAC address {mac} is that of {holder}"),
         "choose another address; every port of a parent needs its own",
@@ -80,7 +80,7 @@ pub(crate) fn of_address(name: &str, mac: Mac, holder: Option<String>) -> Error 
 
 /// The device `name` has gone.
 pub(crate) fn gone(name: &str, parent: &str) -> Error {
-    Error::failed(
+    Error::device_missing(
         format!("macvtap {name}"),
         "the device has vanished",
         format!("it can be made again once {parent} is there"),

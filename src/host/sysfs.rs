@@ -32,7 +32,7 @@ const STACK: usize = 256 << 10;
 pub(crate) fn tap_device_number(link: &LinkInfo) -> Result<libc::dev_t> {
     if is_same_device(link) {
         return read_device_number(link).map_err(|error| {
-            Error::failed(
+            Error::system(
                 format!("macvtap {}", link.name),
                 format!("its tap is not in /sys/class/net/{}: {error}", link.name),
                 "retry; if it persists, the kernel's macvtap driver is broken or absent",
@@ -53,7 +53,7 @@ pub(crate) fn tap_device_number(link: &LinkInfo) -> Result<libc::dev_t> {
         thread.join().unwrap_or_else(|_| Err(io::Error::other("the reading thread has died")))
     });
     answer.map_err(|error| {
-        Error::failed(
+        Error::system(
             format!("macvtap {}", link.name),
             format!("/sys shows another network namespace, and a private one is refused: {error}"),
             match rootless::is_rootless() {

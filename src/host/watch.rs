@@ -70,7 +70,7 @@ impl LinkWatch {
     /// Subscribes in the calling thread's network namespace. News count from now.
     pub fn open() -> Result<LinkWatch> {
         Self::subscribe().map_err(|errno| {
-            Error::failed(
+            Error::system(
                 "netlink socket",
                 format!("cannot listen to device changes: {}", io::Error::from(errno)),
                 "allow AF_NETLINK sockets (RestrictAddressFamilies= of systemd, seccomp filters)",

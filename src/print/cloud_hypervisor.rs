@@ -39,9 +39,11 @@ fn port(shown: &ShownPort) -> Result<String> {
     let (path, vmm_listens) = shown.socket();
     let path = path.to_string_lossy();
     if path.contains('"') {
-        return Err(Error::Usage(vec![format!(
-            "socket={path}: cloud-hypervisor takes no path with a double quote; choose another one"
-        )]));
+        return Err(Error::invalid_value(
+            format!("socket={path}"),
+            "cloud-hypervisor takes no path with a double quote",
+            "choose another one",
+        ));
     }
     let path =
         if path.contains([',', '[', ']']) { format!("\"{path}\"") } else { path.into_owned() };

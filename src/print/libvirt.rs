@@ -30,9 +30,11 @@ fn interface(shown: &ShownPort) -> Result<String> {
     let (path, vmm_listens) = shown.socket();
     let path = path.to_string_lossy();
     if path.chars().any(char::is_control) {
-        return Err(Error::Usage(vec![format!(
-            "socket={path:?}: XML holds no control characters; choose another path"
-        )]));
+        return Err(Error::invalid_value(
+            format!("socket={path:?}"),
+            "XML holds no control characters",
+            "choose another path",
+        ));
     }
     let path = escape(&path);
     let mut lines = vec!["<interface type='vhostuser'>".to_owned()];

@@ -1,7 +1,7 @@
 //! Whose arguments are printed, and what all printers share.
 
 use crate::config::{Config, Socket};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Problem, Result};
 use crate::print::qemu::Qemu;
 use crate::print::shown_port::ShownPort;
 use crate::print::{cloud_hypervisor, libvirt};
@@ -30,10 +30,7 @@ impl Printer {
     /// # Errors
     /// A port has no path, or one that the VMM's syntax cannot hold.
     pub fn text(&self, ports: &[ShownPort]) -> Result<String> {
-        let faults: Vec<String> = ports.iter().filter_map(no_path).collect();
-        if !faults.is_empty() {
-            return Err(Error::Usage(faults));
-        }
+        Error::of_problems(ports.iter().filter_map(no_path))?;
         match self {
             Printer::Qemu(qemu) => Ok(qemu.text(ports)),
             Printer::Libvirt => libvirt::text(ports),
@@ -57,10 +54,13 @@ pub fn capabilities_json() -> &'static str {
     "{\"type\": \"net\"}\n"
 }
 
-fn no_path(shown: &ShownPort) -> Option<String> {
+fn no_path(shown: &ShownPort) -> Option<Problem> {
     match shown.port.socket {
-        Socket::Fd(fd) => Some(format!(
-            "--fd {fd}: has no path that could be given to a VMM; print with --socket-path PATH"
+        Socket::Fd(fd) => Some(Problem::new(
+            ErrorCode::Conflict,
+            format!("--fd {fd}"),
+            "has no path that could be given to a VMM",
+            "print with --socket-path PATH",
         )),
         _ => None,
     }

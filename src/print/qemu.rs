@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use crate::print::qemu::probe::Reconnect;
 
+use crate::error::{Error, Result};
 use crate::print::shell::{lines, quoted};
 use crate::print::shown_port::{RING_SIZE, ShownPort};
 
@@ -63,8 +64,9 @@ impl Qemu {
     /// A QEMU of this path, or of this name in `PATH`; without, the one of the usual names. `memory` is
     /// the size of its guest's memory as the user typed it. It is not asked anything yet.
     ///
-    /// Errors: the text of a usage error, for a size that is none.
-    pub fn new(binary: Option<&Path>, memory: Option<&str>) -> Result<Qemu, String> {
+    /// # Errors
+    /// The size is none.
+    pub fn new(binary: Option<&Path>, memory: Option<&str>) -> Result<Qemu> {
         let memory = memory.map(memory_size).transpose()?;
         Ok(Qemu { binary: binary.map(Path::to_owned), memory, ..Qemu::default() })
     }
@@ -151,30 +153,33 @@ impl Qemu {
 
 /// The size of the guest's memory in QEMU's spelling. A number alone counts MiB, as with QEMU's `-m`;
 /// in the memory back-end's `size=` it would count bytes.
-fn memory_size(typed: &str) -> Result<String, String> {
-    let fault = || format!("--memory {typed}: a size is wanted: a number of MiB, or 512M, 4G, 1T");
+fn memory_size(typed: &str) -> Result<String> {
+    let wrong = || {
+        let reason = "a size is wanted: a number of MiB, or 512M, 4G, 1T";
+        Error::invalid_value(format!("--memory {typed}"), reason, "")
+    };
     let text = typed.trim_end_matches("iB").trim_end_matches(['b', 'B']);
     let (digits, unit) = match text.chars().last() {
         Some(unit) if unit.is_ascii_alphabetic() => {
             (&text[..text.len() - 1], unit.to_ascii_uppercase())
         }
-        _ if text.len() < typed.len() => return Err(fault()),
+        _ if text.len() < typed.len() => return Err(wrong()),
         _ => (text, 'M'),
     };
     let shift = match unit {
         'M' => 20,
         'G' => 30,
         'T' => 40,
-        _ => return Err(fault()),
+        _ => return Err(wrong()),
     };
     if !digits.chars().all(|c| c.is_ascii_digit()) {
-        return Err(fault());
+        return Err(wrong());
     }
-    let number: u64 = digits.parse().map_err(|_| fault())?;
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
     // No machine has as much; QEMU's own limit is one of 63 bits.
     match number.checked_mul(1 << shift) {
         Some(bytes) if bytes > 0 && i64::try_from(bytes).is_ok() => Ok(format!("{number}{unit}")),
-        _ => Err(fault()),
+        _ => Err(wrong()),
     }
 }
 
@@ -186,10 +191,10 @@ mod tests {
     fn memory_is_counted_as_qemu_counts_it() {
         let sizes = [("1G", "1G"), ("512", "512M"), ("2g", "2G"), ("768MiB", "768M"), ("1T", "1T")];
         for (typed, printed) in sizes {
-            assert_eq!(memory_size(typed).as_deref(), Ok(printed), "{typed}");
+            assert_eq!(memory_size(typed).unwrap(), printed, "{typed}");
         }
         for typed in ["", "G", "0", "-1G", "+1G", "1K", "1.5G", "1 G", "1GG", "512B", "9999999T"] {
-            let fault = memory_size(typed).unwrap_err();
+            let fault = memory_size(typed).unwrap_err().to_string();
             assert!(fault.starts_with(&format!("--memory {typed}: ")), "{fault}");
         }
     }

@@ -21,7 +21,7 @@ fn good(line: &str) -> Config {
 
 fn faults(line: &str) -> Vec<String> {
     match resolve(&args(line).input()) {
-        Err(Error::Usage(faults)) => faults,
+        Err(error) => error.problems().iter().map(ToString::to_string).collect(),
         other => panic!("{line}: {other:?}"),
     }
 }
@@ -213,7 +213,7 @@ proptest! {
     ) {
         let args = Args { port: vec![port], ..Args::default() };
         if let Err(error) = resolve(&args.input()) {
-            prop_assert!(matches!(&error, Error::Usage(faults) if !faults.is_empty()));
+            prop_assert_eq!(error.exit_code(), 2);
         }
         let mut faults = Vec::new();
         file::parse("f", &file, &mut faults);

@@ -78,11 +78,11 @@ impl Locations {
         };
         let id = (directory.id.0, directory.id.1, name.to_owned());
         if let Some(other) = self.taken.insert(id, path.to_owned()) {
-            return Err(Error::Usage(vec![format!(
-                "{} and {}: are one path by two names; give each port its own",
-                object(&other),
-                object(path),
-            )]));
+            return Err(Error::duplicate(
+                format!("{} and {}", object(&other), object(path)),
+                "are one path by two names",
+                "give each port its own",
+            ));
         }
         Ok(Location { directory, name: name.to_owned(), path: path.to_owned() })
     }
@@ -158,7 +158,7 @@ impl Location {
             Err(errno) => return Err(explain(&self.path, &errno.into())),
         };
         if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFSOCK {
-            return Err(Error::failed(
+            return Err(Error::socket_path(
                 self.object(),
                 "something that is not a socket is in its place",
                 "remove it or choose another path",
@@ -168,7 +168,7 @@ impl Location {
         match self.ask() {
             Err(Errno::ECONNREFUSED) => Ok(Occupant::Stale),
             Err(Errno::ENOENT) => Ok(Occupant::Nothing),
-            Ok(stream) => Err(Error::failed(
+            Ok(stream) => Err(Error::in_use(
                 self.object(),
                 format!("in use by process {}", peer_pid(&stream)),
                 remedy,
@@ -176,7 +176,7 @@ impl Location {
             // Its queue is full, or it is of another kind, or we may not connect: alive in any case.
             Err(errno) => {
                 let reason = format!("in use by a living process ({})", io::Error::from(errno));
-                Err(Error::failed(self.object(), reason, remedy))
+                Err(Error::in_use(self.object(), reason, remedy))
             }
         }
     }
@@ -209,34 +209,36 @@ pub(crate) fn explain(path: &Path, error: &io::Error) -> Error {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = directory.display();
     match error.kind() {
-        io::ErrorKind::NotFound => Error::failed(
+        io::ErrorKind::NotFound => Error::socket_path(
             object(path),
             format!("there is no directory {directory}"),
             "create it (mkdir -p) or choose another path",
         ),
-        io::ErrorKind::NotADirectory => Error::failed(
+        io::ErrorKind::NotADirectory => Error::socket_path(
             object(path),
             format!("{directory} is not a directory"),
             "choose a path in a directory",
         ),
-        io::ErrorKind::IsADirectory => {
-            Error::failed(object(path), "it names no file", "add the socket's name, as vm1.sock")
-        }
+        io::ErrorKind::IsADirectory => Error::socket_path(
+            object(path),
+            "it names no file",
+            "add the socket's name, as vm1.sock",
+        ),
         io::ErrorKind::PermissionDenied => Error::permission(
             object(path),
             format!("no permission to create it in {directory}: {error}"),
             "run as a user who may write there or choose another path",
         ),
-        io::ErrorKind::ReadOnlyFilesystem => Error::failed(
+        io::ErrorKind::ReadOnlyFilesystem => Error::socket_path(
             object(path),
             format!("it cannot be created in {directory}: {error}"),
             "choose a path that can be written to, in /run for example",
         ),
-        io::ErrorKind::InvalidInput => Error::failed(
+        io::ErrorKind::InvalidInput => Error::socket_path(
             object(path),
             format!("the path has {} bytes, 107 is the limit", path.as_os_str().len()),
             "choose a shorter one",
         ),
-        _ => Error::failed(object(path), error, "choose another path"),
+        _ => Error::socket_path(object(path), error, "choose another path"),
     }
 }

@@ -54,7 +54,9 @@ pub fn not_deaf(parent: &str, error: &io::Error) -> Error {
     };
     match error.kind() {
         io::ErrorKind::PermissionDenied => Error::permission(object, reason, remedy),
-        _ => Error::failed(object, reason, remedy),
+        io::ErrorKind::Unsupported => Error::unsupported(object, reason, remedy),
+        io::ErrorKind::InvalidInput => Error::limit(object, reason, remedy),
+        _ => Error::system(object, reason, remedy),
     }
 }
 

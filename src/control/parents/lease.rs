@@ -148,7 +148,7 @@ impl ParentLease {
     }
 
     fn refused(&self, mac: Mac, error: &io::Error) -> Error {
-        Error::failed(
+        Error::system(
             format!("parent {}", self.link.name),
             format!("its address cannot become {mac}: {error}"),
             "see whether its driver allows that: ip link set DEV address MAC",

@@ -161,7 +161,7 @@ impl ParentManager {
         }
         let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
         let id = PortId::try_from(index).ok().filter(|&id| id < PortId::MAX).ok_or_else(|| {
-            Error::failed(&object, "its parent has 65535 ports already", "use another parent")
+            Error::limit(&object, "its parent has 65535 ports already", "use another parent")
         })?;
         let (link, own) = match &self.held {
             Some(held) => (held.link.clone(), held.has_own_mac()),
@@ -196,7 +196,7 @@ impl ParentManager {
     /// Refuses an address that a sibling in this process has.
     fn check_mac(&self, object: &str, mac: Mac) -> Result<()> {
         match self.members().find(|member| member.mac() == mac && member.object() != object) {
-            Some(sibling) => Err(Error::failed(
+            Some(sibling) => Err(Error::mac_taken(
                 object,
                 format!("MAC address {mac} is that of {} on the same parent", sibling.object()),
                 "choose another address; every port of a parent needs its own",
@@ -210,7 +210,7 @@ impl ParentManager {
         let alone =
             |member: &&BridgePort| mode == Mode::Passthru || member.mode() == Mode::Passthru;
         match self.members().find(alone) {
-            Some(sibling) => Err(Error::failed(
+            Some(sibling) => Err(Error::parent_in_use(
                 object,
                 format!(
                     "shares its parent with {}, but passthru mode wants it alone",
@@ -296,7 +296,7 @@ impl ParentManager {
     }
 
     fn gone(&self) -> Error {
-        Error::no_parent(
+        Error::parent_missing(
             format!("parent {}", self.name),
             "there is no such network device any more",
             "make it again, or name another",
@@ -317,5 +317,5 @@ pub(crate) fn socket_failed(parent: &str, error: &io::Error) -> Error {
         Some(libc::ENOMEM | libc::ENOBUFS | libc::EMFILE) => "see the limits of the process",
         _ => "the kernel needs CONFIG_PACKET",
     };
-    Error::failed(format!("parent {parent}"), format!("its packet socket: {error}"), remedy)
+    Error::system(format!("parent {parent}"), format!("its packet socket: {error}"), remedy)
 }
