@@ -40,10 +40,10 @@ test: guest ## every test, guests included
 	fi; \
 	status=0; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --locked --profile $(PROFILE) \
+		$(CARGO) nextest run --locked --workspace --profile $(PROFILE) \
 			-E "$${left_out:+not test(/(^|::)qemu_newest_/) and }all()" || status=$$?; \
 	else \
-		$(CARGO) test --locked --lib --bins --tests -- --test-threads=1 \
+		$(CARGO) test --locked --workspace --lib --bins --tests -- --test-threads=1 \
 			$${left_out:+--skip qemu_newest_} || status=$$?; \
 	fi; \
 	[ -z "$$left_out" ] || echo "$$left_out"; \
@@ -62,9 +62,9 @@ bench: install-deps ## measures, and writes docs/performance.md and its chart: s
 	$(CARGO) bench --locked --bench table -- $(CASES)
 
 lint: ## formatting, clippy, documentation; dependencies where cargo-deny is installed
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 		$(CARGO) fetch --locked && \
 		$(CARGO) deny --offline check licenses bans sources; \

@@ -5,9 +5,9 @@
 //! before somebody waits for the whole table.
 //!
 //! What can go wrong: the last test needs root, as the table does.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code)]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// What only the bench's own program uses is dead here. The bench is compiled without this line.
+#![allow(dead_code)]
 
 // The bench's files, at the root as there.
 #[path = "../benches/table/cases/mod.rs"]

@@ -20,17 +20,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-/// Network namespaces.
-#[path = "common/netns.rs"]
-mod netns;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use netns::{Netns, die_with_us, require};
+use testkit::netns::{Netns, die_with_us, require};
 
 /// Where the figures are.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/budget.toml");

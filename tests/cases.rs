@@ -36,22 +36,12 @@
 //!
 //! What can go wrong with the tests: see `hostile.rs`. A claim of a time holds for a busy machine of two processors.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    missing_docs,
-    dead_code,
-    unused_imports
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "cases/addresses.rs"]
 mod addresses;
-#[path = "macvlan/bench.rs"]
-mod bench;
 #[path = "cases/cable.rs"]
 mod cable;
-mod common;
 #[path = "cases/descriptors.rs"]
 mod descriptors;
 #[path = "cases/devices.rs"]
@@ -92,8 +82,6 @@ mod silent_files;
 mod sockets;
 #[path = "cases/starting.rs"]
 mod starting;
-#[path = "offload/stimuli.rs"]
-mod stimuli;
 #[path = "cases/tags.rs"]
 mod tags;
 #[path = "cases/toll.rs"]

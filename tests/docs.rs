@@ -15,8 +15,6 @@
 //! namespaces, and one a guest: they need root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -24,10 +22,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::backend::{Backend, program};
-use common::guest::{Guest, GuestConfig};
-use common::netns::{World, assert_nothing_left, die_with_us, require, wait_until};
-use common::vmm::{QemuOptions, Vmm};
+use testkit::backend::{Backend, program};
+use testkit::guest::{Guest, GuestConfig};
+use testkit::netns::{World, assert_nothing_left, die_with_us, require, wait_until};
+use testkit::vmm::{QemuOptions, Vmm};
 use vhost_user_macvtap::error::ErrorCode;
 use vhost_user_macvtap::net::counters::DropReason;
 use vhost_user_macvtap::net::mode::Mode;

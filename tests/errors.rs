@@ -33,9 +33,7 @@
 //! What can go wrong with the tests: without root they fail and say so. Privileges are dropped by setpriv(1); the
 //! program is copied first, since its directory may be closed to others.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::fs;
 use std::io;
@@ -47,12 +45,12 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use common::backend::{Backend, program};
-use common::memory::{Backing, make_file};
-use common::netns::{Netns, die_with_us, require};
-use common::rig::*;
-use common::vmm::*;
 use tempfile::TempDir;
+use testkit::backend::{Backend, program};
+use testkit::memory::{Backing, make_file};
+use testkit::netns::{Netns, die_with_us, require};
+use testkit::rig::*;
+use testkit::vmm::*;
 
 const MAC: &str = "52:54:00:aa:00:01";
 
@@ -132,7 +130,7 @@ impl Place {
 fn finish(command: &mut Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = die_with_us(command).spawn().expect("the program starts");
-    let ended = common::netns::wait_until(Duration::from_secs(10), || {
+    let ended = testkit::netns::wait_until(Duration::from_secs(10), || {
         child.try_wait().expect("waiting for the program").is_some()
     });
     if !ended {
@@ -332,7 +330,7 @@ fn tap_nodes_that_cannot_be_had() {
     let mut command = container("-sys_module");
     let mut child = die_with_us(&mut command).stderr(Stdio::null()).spawn().unwrap();
     let socket = PathBuf::from(place.path("vm.sock"));
-    let served = common::netns::wait_until(Duration::from_secs(5), || socket.exists());
+    let served = testkit::netns::wait_until(Duration::from_secs(5), || socket.exists());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(served, "not served with CAP_MKNOD");
@@ -499,14 +497,14 @@ fn mistakes(small: RawFd, pipe: RawFd) -> Vec<Mistake> {
 fn what_a_front_end_did_wrong_is_told() {
     let small = make_file(&Backing::Memfd, 1 << 20);
     let (pipe, _writer) = io::pipe().unwrap();
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let mut lines = 0;
     for ack in [false, true] {
         for m in mistakes(small.as_raw_fd(), pipe.as_raw_fd()) {
             // Two or three lines for each; a port has ten a minute.
             lines += 3;
             if lines > 10 {
-                (rig, lines) = (Rig::new(), 3);
+                (rig, lines) = (Rig::new(Macvtap), 3);
             }
             let what = format!("{} (acknowledged: {ack})", m.reason);
             let seen = rig.backend.log().len();
@@ -529,7 +527,7 @@ fn what_a_front_end_did_wrong_is_told() {
                 let log = rig.backend.log()[seen..].to_owned();
                 log.lines().find(|line| line.contains(m.reason)).map(str::to_owned)
             };
-            let told = common::netns::wait_until(SECOND, || line().is_some());
+            let told = testkit::netns::wait_until(SECOND, || line().is_some());
             assert!(told, "{what}: not in the log: {}", &rig.backend.log()[seen..]);
             let line = line().unwrap();
             assert!(line.contains("WARN") && line.contains("port t0: "), "{what}: {line}");
@@ -544,7 +542,7 @@ fn what_a_front_end_did_wrong_is_told() {
 
 #[test]
 fn a_second_front_end_is_told() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     let mut second = rig.connect(0);
     second.expect_closed();

@@ -10,9 +10,7 @@
 //! however a test ends, and its directory under /run/dpdk removed. Packages: dpdk-dev (Debian's testpmd) and
 //! librte-net-virtio23 (virtio-user), both in scripts/install-deps.sh.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -20,13 +18,13 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use common::driver::*;
-use common::frames;
-use common::memory::Memory;
-use common::netns::{die_with_us, require, wait_until};
-use common::rig::*;
-use common::vmm::{Guest, QemuOptions};
 use tempfile::TempDir;
+use testkit::driver::*;
+use testkit::frames;
+use testkit::memory::Memory;
+use testkit::netns::{die_with_us, require, wait_until};
+use testkit::rig::*;
+use testkit::vmm::{Guest, QemuOptions};
 use vhost::vhost_user::{
     Frontend, VhostUserFrontend, VhostUserProtocolFeatures, message::VhostUserConfigFlags,
 };
@@ -71,7 +69,7 @@ fn give_rings(front: &mut Frontend, driver: &Driver) {
 
 /// The documented order, with everything that crate and back-end have in common; `slots`: memory region by region.
 fn crate_front_end(pairs: usize, slots: bool) {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     let memory = Memory::like_qemu(64 << 20);
     let mut front = Frontend::connect(rig.socket(0), 2 * pairs as u64).expect("connect");
     front.set_owner().expect("SET_OWNER");
@@ -218,7 +216,7 @@ fn port_lives(mut rig: Rig) {
 }
 
 fn sends(queues: usize) {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     let testpmd = Testpmd::start(&rig, queues, "txonly");
     let ours = |f: &[u8]| f.len() == 64 && frames::src(f) == MACS[0];
     assert!(rig.wire.recv_where(10 * SECOND, ours).is_some(), "nothing from testpmd");
@@ -253,7 +251,7 @@ fn virtio_user_sends_on_two_pairs() {
 
 /// Every frame goes in, has its addresses swapped by DPDK and comes out again: none is lost at a bearable rate.
 fn answers(queues: usize) {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     let testpmd = Testpmd::start(&rig, queues, "macswap");
     rig.wire.clear();
     let (mut sent, mut back) = (0, 0);
@@ -294,7 +292,7 @@ fn virtio_user_answers_on_two_pairs() {
 /// testpmd counts what arrives, by queue: flows are spread, and none is lost.
 #[test]
 fn virtio_user_receives_on_both_of_two_pairs() {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     let testpmd = Testpmd::start(&rig, 2, "rxonly");
     let to = frames::End { mac: MACS[0], ip: [10, 9, 0, 1], port: 7 };
     for flow in 0..1000 {

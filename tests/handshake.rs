@@ -10,9 +10,7 @@
 //!
 //! Specification: vhost-user, "Communication", "Ring states", "Multiple queue support", "Protocol features".
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -20,16 +18,49 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::driver::*;
-use common::frames;
-use common::memory::{Backing, HUGE, HugePages, Memory};
-use common::rig::*;
-use common::vmm::*;
+use testkit::driver::*;
+use testkit::frames;
+use testkit::memory::{Backing, HUGE, HugePages, Memory};
+use testkit::rig::*;
+use testkit::vmm::*;
+
+testkit::for_each_port_type! {
+    qemu_72_order_one_pair,
+    qemu_72_order_two_pairs,
+    cloud_hypervisor_order_one_pair,
+    cloud_hypervisor_order_two_pairs,
+    enable_before_features_is_remembered,
+    stop_continue_and_reboot,
+    pause_leaves_the_memory_alone,
+    ring_with_event_idx,
+    ring_without_event_idx,
+    ring_with_indirect_descriptors,
+    ring_with_long_chains,
+    ring_with_mergeable_buffers,
+    ring_without_mergeable_buffers,
+    ring_in_order,
+    doubled_memory_region,
+    mtu_accepted_and_refused,
+    rarp_reaches_the_wire,
+    status_is_kept,
+    unknown_request_is_refused_and_the_connection_lives,
+    second_front_end_is_refused,
+    hundred_reconnects_leave_nothing_behind,
+    restart_offers_the_same_and_continues,
+    wrong_ring_base_is_not_believed,
+    get_vring_base_is_a_barrier,
+    memory_in_one_memfd,
+    memory_in_a_plain_file,
+    memory_on_huge_pages,
+    memory_in_eight_regions,
+    buffer_across_two_regions,
+    memory_plugged_in_and_out,
+}
 
 // --- recorded orders ---
 
-fn qemu_order(pairs: usize) {
-    let rig = Rig::new();
+fn qemu_order(ports: PortType, pairs: usize) {
+    let rig = Rig::new(ports);
     for (reply_ack, mem_slots, status) in
         [(true, true, true), (true, false, true), (false, true, false), (false, false, false)]
     {
@@ -55,18 +86,16 @@ fn qemu_order(pairs: usize) {
     }
 }
 
-#[test]
-fn qemu_72_order_one_pair() {
-    qemu_order(1);
+fn qemu_72_order_one_pair(ports: PortType) {
+    qemu_order(ports, 1);
 }
 
-#[test]
-fn qemu_72_order_two_pairs() {
-    qemu_order(2);
+fn qemu_72_order_two_pairs(ports: PortType) {
+    qemu_order(ports, 2);
 }
 
-fn cloud_hypervisor_order(pairs: usize) {
-    let rig = Rig::new();
+fn cloud_hypervisor_order(ports: PortType, pairs: usize) {
+    let rig = Rig::new(ports);
     for (reply_ack, mem_slots) in [(true, true), (true, false), (false, true), (false, false)] {
         eprintln!("pairs {pairs}, REPLY_ACK {reply_ack}, memory slots {mem_slots}");
         let o = ChOptions { pairs, reply_ack, mem_slots, ..Default::default() };
@@ -82,20 +111,17 @@ fn cloud_hypervisor_order(pairs: usize) {
     }
 }
 
-#[test]
-fn cloud_hypervisor_order_one_pair() {
-    cloud_hypervisor_order(1);
+fn cloud_hypervisor_order_one_pair(ports: PortType) {
+    cloud_hypervisor_order(ports, 1);
 }
 
-#[test]
-fn cloud_hypervisor_order_two_pairs() {
-    cloud_hypervisor_order(2);
+fn cloud_hypervisor_order_two_pairs(ports: PortType) {
+    cloud_hypervisor_order(ports, 2);
 }
 
 /// With one pair QEMU enables the rings at realize, before any feature is acknowledged, and never again.
-#[test]
-fn enable_before_features_is_remembered() {
-    let rig = Rig::new();
+fn enable_before_features_is_remembered(ports: PortType) {
+    let rig = Rig::new(ports);
     let o = QemuOptions { early_enables: 5, late_enable: false, ..Default::default() };
     let mut vmm = rig.connect(0);
     let mut driver = vmm.start_like_qemu72(&o);
@@ -104,9 +130,8 @@ fn enable_before_features_is_remembered() {
     rig.both_ways(&mut driver, 0);
 }
 
-#[test]
-fn stop_continue_and_reboot() {
-    let mut rig = Rig::new();
+fn stop_continue_and_reboot(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let o = QemuOptions::default();
     let (mut vmm, mut driver) = rig.guest(&o);
     for round in 0..3 {
@@ -128,9 +153,8 @@ fn stop_continue_and_reboot() {
 }
 
 /// Cloud Hypervisor pauses by ENABLE 0 alone: from then on the guest's memory must not change.
-#[test]
-fn pause_leaves_the_memory_alone() {
-    let rig = Rig::new();
+fn pause_leaves_the_memory_alone(ports: PortType) {
+    let rig = Rig::new(ports);
     let mut vmm = rig.connect(0);
     let mut driver = vmm.start_like_cloud_hypervisor(&ChOptions::default());
     driver.post_rx(0, 64, 2048);
@@ -152,8 +176,8 @@ fn pause_leaves_the_memory_alone() {
 
 // --- what the guest's driver may choose ---
 
-fn ring_choice(guest: Guest, style: TxStyle, buffer: u32) {
-    let rig = Rig::new();
+fn ring_choice(ports: PortType, guest: Guest, style: TxStyle, buffer: u32) {
+    let rig = Rig::new(ports);
     let mut vmm = rig.connect(0);
     let wanted = guest.features & (F_EVENT_IDX | F_INDIRECT | F_MRG_RXBUF | F_IN_ORDER);
     let mut driver = vmm.start_like_qemu72(&QemuOptions { guest, ..Default::default() });
@@ -183,51 +207,43 @@ fn ring_choice(guest: Guest, style: TxStyle, buffer: u32) {
 
 const PLAIN: TxStyle = TxStyle { indirect: false, pieces: 1 };
 
-#[test]
-fn ring_with_event_idx() {
-    ring_choice(Guest::default(), PLAIN, 2048);
+fn ring_with_event_idx(ports: PortType) {
+    ring_choice(ports, Guest::default(), PLAIN, 2048);
 }
 
-#[test]
-fn ring_without_event_idx() {
-    ring_choice(Guest::default().without(F_EVENT_IDX), PLAIN, 2048);
+fn ring_without_event_idx(ports: PortType) {
+    ring_choice(ports, Guest::default().without(F_EVENT_IDX), PLAIN, 2048);
 }
 
-#[test]
-fn ring_with_indirect_descriptors() {
+fn ring_with_indirect_descriptors(ports: PortType) {
     let style = TxStyle { indirect: true, pieces: 7 };
-    ring_choice(Guest::default(), style, 2048);
+    ring_choice(ports, Guest::default(), style, 2048);
 }
 
-#[test]
-fn ring_with_long_chains() {
+fn ring_with_long_chains(ports: PortType) {
     let style = TxStyle { indirect: false, pieces: 17 };
-    ring_choice(Guest::default().without(F_INDIRECT), style, 2048);
+    ring_choice(ports, Guest::default().without(F_INDIRECT), style, 2048);
 }
 
 /// 200-byte buffers: a full frame takes 8 of them, and all must appear at once.
-#[test]
-fn ring_with_mergeable_buffers() {
-    ring_choice(Guest::default(), PLAIN, 200);
+fn ring_with_mergeable_buffers(ports: PortType) {
+    ring_choice(ports, Guest::default(), PLAIN, 200);
 }
 
-#[test]
-fn ring_without_mergeable_buffers() {
+fn ring_without_mergeable_buffers(ports: PortType) {
     let guest = Guest::default().without(F_MRG_RXBUF | F_GUEST_TSO4 | F_GUEST_TSO6);
-    ring_choice(guest, PLAIN, 1526);
+    ring_choice(ports, guest, PLAIN, 1526);
 }
 
-#[test]
-fn ring_in_order() {
-    ring_choice(Guest::default().with(F_IN_ORDER), PLAIN, 2048);
+fn ring_in_order(ports: PortType) {
+    ring_choice(ports, Guest::default().with(F_IN_ORDER), PLAIN, 2048);
 }
 
 // --- single messages ---
 
 /// QEMU before 8.0 adds every region once per queue pair. The same again is fine, an overlap is not.
-#[test]
-fn doubled_memory_region() {
-    let mut rig = Rig::new();
+fn doubled_memory_region(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     needs(&vmm, proto::CONFIGURE_MEM_SLOTS | proto::REPLY_ACK);
     for region in vmm.memory.regions() {
@@ -243,9 +259,8 @@ fn needs(vmm: &Vmm, bits: u64) {
     assert_eq!(vmm.proto & bits, bits, "protocol features that this test needs were not offered");
 }
 
-#[test]
-fn mtu_accepted_and_refused() {
-    let mut rig = Rig::new();
+fn mtu_accepted_and_refused(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions { mtu: Some(1400), ..Default::default() });
     needs(&vmm, proto::MTU | proto::REPLY_ACK);
     assert_eq!(vmm.net_set_mtu(1500), 0);
@@ -256,9 +271,8 @@ fn mtu_accepted_and_refused() {
 }
 
 /// After a migration the switches on the LAN learn the guest's new place from this frame.
-#[test]
-fn rarp_reaches_the_wire() {
-    let mut rig = Rig::new();
+fn rarp_reaches_the_wire(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     needs(&vmm, proto::RARP);
     rig.wire.clear();
@@ -272,9 +286,8 @@ fn rarp_reaches_the_wire() {
     rig.both_ways(&mut driver, 0);
 }
 
-#[test]
-fn status_is_kept() {
-    let mut rig = Rig::new();
+fn status_is_kept(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     needs(&vmm, proto::STATUS);
     assert_eq!(vmm.get_status(), 15, "what the handshake has set bit by bit");
@@ -286,9 +299,8 @@ fn status_is_kept() {
 }
 
 /// A VMM newer than we are may ask for things that we do not know. That is no reason to cut the guest off.
-#[test]
-fn unknown_request_is_refused_and_the_connection_lives() {
-    let mut rig = Rig::new();
+fn unknown_request_is_refused_and_the_connection_lives(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     needs(&vmm, proto::REPLY_ACK);
     for unknown in [0, 41, 77, 1000, u32::MAX] {
@@ -300,9 +312,8 @@ fn unknown_request_is_refused_and_the_connection_lives() {
     rig.both_ways(&mut driver, 0);
 }
 
-#[test]
-fn second_front_end_is_refused() {
-    let mut rig = Rig::new();
+fn second_front_end_is_refused(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     for _ in 0..20 {
         // Refused at once, or accepted and closed at once: either is an answer.
@@ -315,9 +326,8 @@ fn second_front_end_is_refused() {
 
 // --- coming and going ---
 
-#[test]
-fn hundred_reconnects_leave_nothing_behind() {
-    let rig = Rig::new();
+fn hundred_reconnects_leave_nothing_behind(ports: PortType) {
+    let rig = Rig::new(ports);
     let mut counts = (0, 0);
     for round in 0..100 {
         let o =
@@ -357,9 +367,8 @@ fn settled(rig: &Rig, at_most: (usize, usize)) -> (usize, usize) {
 }
 
 /// A running guest's VMM finds a new process behind the socket: rings go on where they stood.
-#[test]
-fn restart_offers_the_same_and_continues() {
-    let mut rig = Rig::new();
+fn restart_offers_the_same_and_continues(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let o = QemuOptions::default();
     let (vmm, mut driver) = rig.guest(&o);
     let before = (vmm.offered, vmm.proto_offered);
@@ -374,9 +383,8 @@ fn restart_offers_the_same_and_continues() {
 }
 
 /// Cloud Hypervisor gives the available index as ring base: believing it skips every posted buffer.
-#[test]
-fn wrong_ring_base_is_not_believed() {
-    let rig = Rig::new();
+fn wrong_ring_base_is_not_believed(ports: PortType) {
+    let rig = Rig::new(ports);
     let o = ChOptions::default();
     let mut vmm = rig.connect(0);
     let memory = vmm.memory.clone();
@@ -392,9 +400,8 @@ fn wrong_ring_base_is_not_believed() {
 }
 
 /// When GET_VRING_BASE has answered, the ring is the VMM's: no write and no call may follow, whatever comes in.
-#[test]
-fn get_vring_base_is_a_barrier() {
-    let mut rig = Rig::new();
+fn get_vring_base_is_a_barrier(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let o = QemuOptions::default();
     let (mut vmm, mut driver) = rig.guest(&o);
     let flood = Flood::start(&rig);
@@ -453,8 +460,8 @@ impl Drop for Flood {
 
 // --- memory ---
 
-fn on_memory(memory: &Memory) {
-    let rig = Rig::new();
+fn on_memory(ports: PortType, memory: &Memory) {
+    let rig = Rig::new(ports);
     for mem_slots in [true, false] {
         let mut vmm = rig.connect(0).with_memory(memory);
         let mut driver = vmm.start_like_qemu72(&QemuOptions { mem_slots, ..Default::default() });
@@ -464,35 +471,30 @@ fn on_memory(memory: &Memory) {
     }
 }
 
-#[test]
-fn memory_in_one_memfd() {
-    on_memory(&Memory::single(&Backing::Memfd, 64 << 20));
+fn memory_in_one_memfd(ports: PortType) {
+    on_memory(ports, &Memory::single(&Backing::Memfd, 64 << 20));
 }
 
-#[test]
-fn memory_in_a_plain_file() {
-    on_memory(&Memory::single(&Backing::File(PathBuf::from("/var/tmp")), 64 << 20));
+fn memory_in_a_plain_file(ports: PortType) {
+    on_memory(ports, &Memory::single(&Backing::File(PathBuf::from("/var/tmp")), 64 << 20));
 }
 
-#[test]
-fn memory_on_huge_pages() {
+fn memory_on_huge_pages(ports: PortType) {
     let _pages = HugePages::reserve(16);
-    on_memory(&Memory::single(&Backing::Huge, 16 * HUGE));
+    on_memory(ports, &Memory::single(&Backing::Huge, 16 * HUGE));
 }
 
-#[test]
-fn memory_in_eight_regions() {
+fn memory_in_eight_regions(ports: PortType) {
     let memory = Memory::empty();
     for i in 0..8 {
         memory.add(&Backing::Memfd, i << 32, if i == 0 { 32 << 10 } else { 1 << 20 });
     }
-    on_memory(&memory);
+    on_memory(ports, &memory);
 }
 
 /// Two regions that touch in guest addresses lie anywhere in ours: a buffer across the border is two pieces.
-#[test]
-fn buffer_across_two_regions() {
-    let rig = Rig::new();
+fn buffer_across_two_regions(ports: PortType) {
+    let rig = Rig::new(ports);
     let memory = Memory::single(&Backing::Memfd, 16 << 20);
     memory.add(&Backing::Memfd, 16 << 20, 4 << 20);
     let border: u64 = 16 << 20;
@@ -515,9 +517,8 @@ fn buffer_across_two_regions() {
     }
 }
 
-#[test]
-fn memory_plugged_in_and_out() {
-    let mut rig = Rig::new();
+fn memory_plugged_in_and_out(ports: PortType) {
+    let mut rig = Rig::new(ports);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     needs(&vmm, proto::CONFIGURE_MEM_SLOTS | proto::REPLY_ACK);
     driver.refill = false;

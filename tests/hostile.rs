@@ -12,9 +12,7 @@
 //! Specification: virtio 1.2, 2.7.4 to 2.7.8 (descriptors, available ring), 5.1.6.2 (frames); vhost-user, "Message
 //! specification". Numbers of CVEs at the tests.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -22,15 +20,39 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::driver::*;
-use common::frames;
-use common::memory::{Backing, Memory, make_file};
-use common::rig::*;
-use common::vmm::*;
+use testkit::driver::*;
+use testkit::frames;
+use testkit::memory::{Backing, Memory, make_file};
+use testkit::rig::*;
+use testkit::vmm::*;
+
+testkit::for_each_port_type! {
+    memory_that_is_none,
+    memory_truncated_while_in_use,
+    ring_sizes_that_are_none,
+    ring_size_three_never_runs,
+    ring_index_out_of_range,
+    ring_addresses_outside_the_memory,
+    features_that_were_not_offered,
+    messages_out_of_shape,
+    message_in_single_bytes_is_understood,
+    cve_2019_14818_unwanted_descriptors_are_closed,
+    broken_transmit_chains,
+    broken_indirect_tables,
+    odd_but_legal_chains,
+    broken_receive_buffers,
+    merged_frame_runs_out_of_buffers,
+    available_ring_out_of_its_mind,
+    gso_header_sweep,
+    cve_2024_11614_checksum_place_sweep,
+    cve_2024_41090_short_frames_are_never_written,
+    spoofed_source_is_dropped_and_counted,
+    cve_2020_16843_rx_resumes,
+}
 
 /// A working guest on port 0 does something; afterwards everybody else is well and port 0 serves a new guest.
-fn abuse(deed: impl FnOnce(&mut Rig, &mut Vmm, &mut Driver)) {
-    let mut rig = Rig::new();
+fn abuse(ports: PortType, deed: impl FnOnce(&mut Rig, &mut Vmm, &mut Driver)) {
+    let mut rig = Rig::new(ports);
     rig.bystander();
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     deed(&mut rig, &mut vmm, &mut driver);
@@ -57,8 +79,8 @@ fn refused(vmm: &mut Vmm, what: &str, r: u32, payload: &[u8], fds: &[RawFd]) -> 
 }
 
 /// Many messages, each on a connection that has not been closed for the one before.
-fn all_refused(cases: &[(String, u32, Vec<u8>, Vec<RawFd>)]) {
-    let mut rig = Rig::new();
+fn all_refused(ports: PortType, cases: &[(String, u32, Vec<u8>, Vec<RawFd>)]) {
+    let mut rig = Rig::new(ports);
     rig.bystander();
     let mut guest = Some(rig.guest(&QemuOptions::default()));
     for (what, r, payload, fds) in cases {
@@ -87,8 +109,7 @@ fn table(region: Vec<u8>) -> Vec<u8> {
     [pair_of(1, 0), region].concat()
 }
 
-#[test]
-fn memory_that_is_none() {
+fn memory_that_is_none(ports: PortType) {
     const GPA: u64 = 1 << 40;
     const USER: u64 = 0x7000_0000_0000;
     let small = make_file(&Backing::Memfd, 1 << 20);
@@ -120,13 +141,12 @@ fn memory_that_is_none() {
     cases.push(("9 regions announced, 1 sent".into(), req::SET_MEM_TABLE, many, vec![fd]));
     let many = [pair_of(u32::MAX, 0), region(GPA, meg, USER, 0)].concat();
     cases.push(("2^32-1 regions announced".into(), req::SET_MEM_TABLE, many, vec![fd]));
-    all_refused(&cases);
+    all_refused(ports, &cases);
 }
 
 /// The VMM (or its owner) shortens the file under a running guest: touching it raises SIGBUS in the back-end.
-#[test]
-fn memory_truncated_while_in_use() {
-    abuse(|rig, vmm, driver| {
+fn memory_truncated_while_in_use(ports: PortType) {
+    abuse(ports, |rig, vmm, driver| {
         let frame = frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 60);
         let tx = &mut driver.pairs[0].tx;
         let at = driver.mem.alloc(4096);
@@ -143,16 +163,17 @@ fn memory_truncated_while_in_use() {
 
 // --- the VMM: rings ---
 
-#[test]
-fn ring_sizes_that_are_none() {
+fn ring_sizes_that_are_none(ports: PortType) {
     let num = |n: u32| (format!("ring size {n}"), req::SET_VRING_NUM, pair_of(0, n), vec![]);
-    all_refused(&[num(0), num(2048), num(32768), num(65536), num(65536 + 256), num(u32::MAX)]);
+    all_refused(
+        ports,
+        &[num(0), num(2048), num(32768), num(65536), num(65536 + 256), num(u32::MAX)],
+    );
 }
 
 /// Some layers only log a size that is no power of two; then at least the ring must stay dead.
-#[test]
-fn ring_size_three_never_runs() {
-    let mut rig = Rig::new();
+fn ring_size_three_never_runs(ports: PortType) {
+    let mut rig = Rig::new(ports);
     rig.bystander();
     let o = QemuOptions { guest: Guest { tx_ring: 3, ..Guest::default() }, ..Default::default() };
     let mut vmm = rig.connect(0).with_memory(&Memory::like_qemu(64 << 20));
@@ -187,8 +208,7 @@ fn refused_or_ignored(vmm: &mut Vmm, r: u32, payload: &[u8]) -> bool {
 }
 
 /// CVE-2020-10723: an index cut to 16 bits names another ring.
-#[test]
-fn ring_index_out_of_range() {
+fn ring_index_out_of_range(ports: PortType) {
     let mut cases = Vec::new();
     for index in [4, 5, 64, 255, 256, 0x1_0000, 0x1_0001, 0x8000_0000, u32::MAX] {
         let bad =
@@ -205,25 +225,26 @@ fn ring_index_out_of_range() {
             cases.push((format!("request {r}, ring {index}"), r, no_fd, vec![]));
         }
     }
-    all_refused(&cases);
+    all_refused(ports, &cases);
 }
 
-#[test]
-fn ring_addresses_outside_the_memory() {
+fn ring_addresses_outside_the_memory(ports: PortType) {
     let bad = |what: &str, d, u, a| {
         (what.to_owned(), req::SET_VRING_ADDR, vring_addr(0, d, u, a), vec![])
     };
-    all_refused(&[
-        bad("addresses 0", 0, 0, 0),
-        bad("far away", 1 << 62, (1 << 62) + 4096, (1 << 62) + 8192),
-        bad("end of the address space", u64::MAX - 15, u64::MAX - 3, u64::MAX - 1),
-    ]);
+    all_refused(
+        ports,
+        &[
+            bad("addresses 0", 0, 0, 0),
+            bad("far away", 1 << 62, (1 << 62) + 4096, (1 << 62) + 8192),
+            bad("end of the address space", u64::MAX - 15, u64::MAX - 3, u64::MAX - 1),
+        ],
+    );
 }
 
-#[test]
-fn features_that_were_not_offered() {
+fn features_that_were_not_offered(ports: PortType) {
     let all = u64::MAX.to_le_bytes().to_vec();
-    all_refused(&[("every virtio feature".into(), req::SET_FEATURES, all, vec![])]);
+    all_refused(ports, &[("every virtio feature".into(), req::SET_FEATURES, all, vec![])]);
 }
 
 // --- the VMM: framing ---
@@ -236,17 +257,16 @@ fn framing(socket: &Path, bytes: &[u8]) {
     vmm.expect_closed();
 }
 
-#[test]
-fn messages_out_of_shape() {
+fn messages_out_of_shape(ports: PortType) {
     // Connections are taken slowly where one follows the other: so they go to many ports in turn.
     let dir = tempfile::tempdir().unwrap();
     let sockets: Vec<_> = (0..12).map(|n| dir.path().join(format!("{n}.sock"))).collect();
-    let ports: Vec<String> = sockets
+    let more: Vec<String> = sockets
         .iter()
         .enumerate()
         .map(|(n, path)| format!("--port=socket={},parent=eth0,name=f{n}", path.display()))
         .collect();
-    let mut rig = Rig::with(&ports.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut rig = Rig::with(ports, &more.iter().map(String::as_str).collect::<Vec<_>>());
     rig.bystander();
     let mut next = sockets.iter().cycle();
     let mut framing = |bytes: &[u8]| framing(next.next().unwrap(), bytes);
@@ -274,9 +294,8 @@ fn messages_out_of_shape() {
 }
 
 /// A stream socket may deliver a message in any pieces.
-#[test]
-fn message_in_single_bytes_is_understood() {
-    let rig = Rig::new();
+fn message_in_single_bytes_is_understood(ports: PortType) {
+    let rig = Rig::new(ports);
     let mut vmm = rig.connect(0);
     for byte in message(req::GET_FEATURES, VERSION, &[]) {
         vmm.send_raw(&[byte], &[]).expect("the connection stays");
@@ -286,9 +305,8 @@ fn message_in_single_bytes_is_understood() {
 }
 
 /// CVE-2019-14818: descriptors sent along with a message that takes none were never closed.
-#[test]
-fn cve_2019_14818_unwanted_descriptors_are_closed() {
-    let mut rig = Rig::new();
+fn cve_2019_14818_unwanted_descriptors_are_closed(ports: PortType) {
+    let mut rig = Rig::new(ports);
     rig.bystander();
     let null = File::open("/dev/null").unwrap();
     let fds = [null.as_raw_fd(); 16];
@@ -344,9 +362,8 @@ fn broken_chain(
 
 const NOWHERE: u64 = 0x7f00_0000_0000;
 
-#[test]
-fn broken_transmit_chains() {
-    abuse(|rig, _vmm, driver| {
+fn broken_transmit_chains(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         assert!(driver.drain_tx(0, ARRIVAL));
         let drops = rig.drops(0);
         let mut count = 0;
@@ -395,9 +412,8 @@ fn broken_transmit_chains() {
     });
 }
 
-#[test]
-fn broken_indirect_tables() {
-    abuse(|rig, _vmm, driver| {
+fn broken_indirect_tables(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         assert!(driver.drain_tx(0, ARRIVAL));
         let table = driver.mem.alloc(65536);
         let direct = |flags, addr, len| Desc { addr, len, flags, next: None };
@@ -433,9 +449,8 @@ fn broken_indirect_tables() {
 }
 
 /// Odd but legal: these must arrive.
-#[test]
-fn odd_but_legal_chains() {
-    abuse(|rig, _vmm, driver| {
+fn odd_but_legal_chains(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         let mut pass = |what: &str, cuts: &[u32]| {
             let tag = fresh_tag();
             let frame = frames::tagged(LAN_MAC, MACS[0], tag, 100);
@@ -463,9 +478,8 @@ fn odd_but_legal_chains() {
     });
 }
 
-#[test]
-fn broken_receive_buffers() {
-    abuse(|rig, _vmm, driver| {
+fn broken_receive_buffers(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         driver.allow_empty = true;
         driver.refill = false;
         rig.use_up_rx(driver, 0);
@@ -498,9 +512,8 @@ fn broken_receive_buffers() {
 }
 
 /// Frames that need more merged buffers than are there: taken back, kept or dropped, but never half-given.
-#[test]
-fn merged_frame_runs_out_of_buffers() {
-    abuse(|rig, _vmm, driver| {
+fn merged_frame_runs_out_of_buffers(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         driver.refill = false;
         rig.use_up_rx(driver, 0);
         for room in 1..7 {
@@ -518,11 +531,10 @@ fn merged_frame_runs_out_of_buffers() {
     });
 }
 
-#[test]
-fn available_ring_out_of_its_mind() {
+fn available_ring_out_of_its_mind(ports: PortType) {
     for (what, jump) in [("one ring too far", 257), ("32768 ahead", 0x8000), ("backwards", 0xfff0)]
     {
-        abuse(|rig, _vmm, driver| {
+        abuse(ports, |rig, _vmm, driver| {
             eprintln!("available index: {what}");
             assert!(driver.drain_tx(0, ARRIVAL));
             let tx = &mut driver.pairs[0].tx;
@@ -534,7 +546,7 @@ fn available_ring_out_of_its_mind() {
             rig.unharmed();
         });
     }
-    abuse(|rig, _vmm, driver| {
+    abuse(ports, |rig, _vmm, driver| {
         assert!(driver.drain_tx(0, ARRIVAL));
         let tx = &mut driver.pairs[0].tx;
         for (i, head) in [256u16, 1000, 65535].into_iter().enumerate() {
@@ -577,9 +589,8 @@ fn ends() -> (frames::End, frames::End) {
 }
 
 /// gso_size 0 divides by zero in naive code; unknown types must not reach the kernel as something else.
-#[test]
-fn gso_header_sweep() {
-    abuse(|rig, _vmm, driver| {
+fn gso_header_sweep(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         let all = (0..=255u8).flat_map(|gso_type| {
             [0, 1, 65535].into_iter().flat_map(move |gso_size| {
                 [0, 54, 65535].into_iter().flat_map(move |hdr_len| {
@@ -604,9 +615,8 @@ fn gso_header_sweep() {
 }
 
 /// CVE-2024-11614: a checksum field outside the frame.
-#[test]
-fn cve_2024_11614_checksum_place_sweep() {
-    abuse(|rig, _vmm, driver| {
+fn cve_2024_11614_checksum_place_sweep(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         let starts = (0..64).chain([99, 100, 101, 1512, 1513, 1514, 1515, 32767, 65534, 65535]);
         let all = starts.flat_map(|csum_start| {
             [0, 6, 16, 1480, 65535].into_iter().flat_map(move |csum_offset| {
@@ -621,9 +631,8 @@ fn cve_2024_11614_checksum_place_sweep() {
 }
 
 /// CVE-2024-41090, CVE-2024-41091: a tap device that is given less than an Ethernet header.
-#[test]
-fn cve_2024_41090_short_frames_are_never_written() {
-    abuse(|rig, _vmm, driver| {
+fn cve_2024_41090_short_frames_are_never_written(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         assert!(driver.drain_tx(0, ARRIVAL));
         let before = rig.drops(0);
         rig.wire.clear();
@@ -639,9 +648,8 @@ fn cve_2024_41090_short_frames_are_never_written() {
     });
 }
 
-#[test]
-fn spoofed_source_is_dropped_and_counted() {
-    abuse(|rig, _vmm, driver| {
+fn spoofed_source_is_dropped_and_counted(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         let before = rig.drops(0);
         let others = [MACS[1], LAN_MAC, [2, 0, 0, 0, 0, 1], frames::BROADCAST, [0; 6]];
         for src in others {
@@ -655,9 +663,8 @@ fn spoofed_source_is_dropped_and_counted() {
 }
 
 /// CVE-2020-16843 (Firecracker): tap queue full and ring empty at once, and reception never came back.
-#[test]
-fn cve_2020_16843_rx_resumes() {
-    abuse(|rig, _vmm, driver| {
+fn cve_2020_16843_rx_resumes(ports: PortType) {
+    abuse(ports, |rig, _vmm, driver| {
         driver.refill = false;
         rig.use_up_rx(driver, 0);
         for round in 0..5 {
@@ -668,7 +675,7 @@ fn cve_2020_16843_rx_resumes() {
             // own switch holds none: there it is the next frame that fills it.
             for i in 0..100 {
                 driver.post_rx(0, 1, 2048);
-                if IN_USERSPACE {
+                if ports == Macvlan {
                     rig.wire.send(&frames::tagged(MACS[0], LAN_MAC, fresh_tag(), 60));
                 }
                 let came = driver.recv(0, Duration::from_millis(200));

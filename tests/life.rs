@@ -11,9 +11,7 @@
 //!
 //! Descriptors and threads after a hundred connections: `handshake.rs`. Errors: `errors.rs`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,15 +25,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::backend::{Backend, program};
-use common::driver::*;
-use common::frames;
-use common::netns::{World, die_with_us, require, wait_until};
-use common::rig::*;
-use common::vmm::*;
-use common::wire::Wire;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
+use testkit::backend::{Backend, program};
+use testkit::driver::*;
+use testkit::frames;
+use testkit::netns::{World, die_with_us, require, wait_until};
+use testkit::rig::*;
+use testkit::vmm::*;
+use testkit::wire::Wire;
 
 /// From the signal to the end of the process.
 const LEAVE: Duration = Duration::from_millis(500);
@@ -208,7 +206,7 @@ fn an_adopted_device_stays_and_is_put_back() {
 
 #[test]
 fn after_a_crash_the_leftovers_are_taken_over() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.guest(&QemuOptions::default());
     let index = rig.world.host.attribute("t0", "ifindex");
     rig.backend.kill();
@@ -229,7 +227,7 @@ fn after_a_crash_the_leftovers_are_taken_over() {
 
 #[test]
 fn one_off_ends_with_its_front_end() {
-    let mut rig = Rig::with(&["--one-off"]);
+    let mut rig = Rig::with(Macvtap, &["--one-off"]);
     let (vmm, driver) = rig.guest(&QemuOptions::default());
     assert!(rig.backend.alive());
     drop((vmm, driver));
@@ -253,7 +251,7 @@ fn wait_said(rig: &Rig, text: &str, times: usize, timeout: Duration) {
 /// The connected guest keeps its rings; only the tap behind them is another one.
 #[test]
 fn a_deleted_device_is_made_again_under_the_same_front_end() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     for round in 2..4 {
@@ -274,7 +272,7 @@ fn a_deleted_device_is_made_again_under_the_same_front_end() {
 
 #[test]
 fn a_parent_that_went_away_and_came_back_carries_its_ports_again() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     rig.world.host.ip("link del eth0");
@@ -299,7 +297,7 @@ fn a_parent_that_went_away_and_came_back_carries_its_ports_again() {
 
 #[test]
 fn a_parent_may_go_down_and_up() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     for round in 1..4 {
         rig.world.host.ip("link set eth0 down");
@@ -510,7 +508,7 @@ fn overflows(rig: &Rig) {
 
 #[test]
 fn a_port_without_a_front_end_sleeps_and_keeps_nothing_for_the_next() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     for round in 0..3 {
         let flood = Busy::flood(&rig.world, MACS[0]);
         overflows(&rig);
@@ -531,7 +529,7 @@ fn a_port_without_a_front_end_sleeps_and_keeps_nothing_for_the_next() {
 
 #[test]
 fn an_idle_process_does_not_run() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     assert_idle(&rig.backend, "no front-end");
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     rig.bystander();
@@ -553,7 +551,7 @@ fn an_idle_process_does_not_run() {
 
 #[test]
 fn a_guest_that_takes_nothing_harms_nobody_else() {
-    let mut rig = Rig::with(&["--workers", "1"]);
+    let mut rig = Rig::with(Macvtap, &["--workers", "1"]);
     rig.bystander();
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     driver.refill = false;
@@ -570,7 +568,7 @@ fn a_guest_that_takes_nothing_harms_nobody_else() {
 #[test]
 fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
     require(&[("tc", "iproute2")]);
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     assert!(driver.drain_tx(0, ARRIVAL));
@@ -638,7 +636,7 @@ fn flows(rig: &Rig, driver: &mut Driver, count: u16) -> Vec<usize> {
 /// The kernel spreads flows over attached tap queues: one that the guest does not serve must not be among them.
 #[test]
 fn a_disabled_queue_pair_gets_no_traffic_until_it_is_enabled() {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     let mut vmm = rig.connect(0);
     let mut driver = vmm.start_like_qemu72(&QemuOptions { pairs: 2, ..Default::default() });
     for pair in 0..2 {

@@ -22,14 +22,10 @@
 //! What can go wrong with the tests: times are those that users are promised and hold for a busy machine of two
 //! processors. A stream that loses nothing is one that waits for what it has sent: it shows loss, not throughput.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "macvlan/address.rs"]
 mod address;
-#[path = "macvlan/bench.rs"]
-mod bench;
 #[path = "macvlan/ending.rs"]
 mod ending;
 #[path = "macvlan/hearing.rs"]

@@ -12,20 +12,16 @@
 
 #[path = "offload/apart.rs"]
 mod apart;
-#[path = "common/mod.rs"]
-mod common;
 #[path = "offload/judge.rs"]
 mod judge;
 #[path = "offload/kernel.rs"]
 mod kernel;
 #[path = "offload/lies.rs"]
 mod lies;
-#[path = "offload/stimuli.rs"]
-mod stimuli;
 
 use judge::{finished, legal, masked, ours};
 use kernel::Kernel;
-use stimuli::{ECN, Shape, TSO4, TSO6, UFO, USO};
+use testkit::offload_frames::{self, ECN, Shape, TSO4, TSO6, UFO, USO};
 use vhost_user_macvtap::net::vnet_hdr::bit;
 
 /// All sets of {checksum, TSO4, TSO6, ECN, UFO, USO}, as features.
@@ -73,7 +69,7 @@ fn compare(kernel: &mut Kernel, shape: &Shape, features: u64) -> usize {
 fn every_set_of_offloads_ends_in_what_the_kernel_makes() {
     let mut kernel = Kernel::new();
     let (mut compared, mut cut) = (0, 0);
-    for shape in stimuli::all().into_iter().filter(|shape| !kernel_is_wrong(shape)) {
+    for shape in offload_frames::all().into_iter().filter(|shape| !kernel_is_wrong(shape)) {
         for features in sets() {
             cut += usize::from(compare(&mut kernel, &shape, features) > 1);
             compared += 1;
@@ -135,7 +131,7 @@ fn a_checksum_of_zero_is_written_as_the_kernel_writes_it() {
         let (field, data) =
             if tcp { (shape.l4() + 16, shape.l4() + 20) } else { (shape.l4() + 6, shape.l4() + 8) };
         let checksum = kernel.ask(&header, &frame).unwrap()[0][field..field + 2].to_vec();
-        let word = stimuli::sum(&[&checksum, &frame[data..data + 2]].concat());
+        let word = offload_frames::sum(&[&checksum, &frame[data..data + 2]].concat());
         frame[data..data + 2].copy_from_slice(&word.to_be_bytes());
         let theirs = kernel.ask(&header, &frame).unwrap();
         let ours: Vec<_> =

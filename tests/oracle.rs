@@ -32,15 +32,12 @@
 //! counts; and a device takes a moment until it sends, so every topology is warmed up first.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod common;
 #[path = "oracle/judge.rs"]
 mod judge;
 #[path = "oracle/kernel.rs"]
 mod kernel;
 #[path = "oracle/lan.rs"]
 mod lan;
-#[path = "../src/switch/model.rs"]
-mod model;
 #[path = "oracle/program.rs"]
 mod program;
 #[path = "oracle/socket.rs"]

@@ -4,12 +4,10 @@
 //! at what is not installed), not at the program under test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::time::Duration;
 
-use common::guest::{Guest, GuestConfig, Nic};
-use common::netns::{World, assert_nothing_left};
+use testkit::guest::{Guest, GuestConfig, Nic};
+use testkit::netns::{World, assert_nothing_left};
 
 #[test]
 fn a_guest_boots_runs_commands_and_reboots() {
@@ -42,7 +40,7 @@ fn a_guest_boots_runs_commands_and_reboots() {
 }
 
 /// Requests used to be lost: PID 1's `read` forgot half a line when a child ended meanwhile; and a UART,
-/// which the control port was, lost one now and then (tests/common/guest.rs, "The control port").
+/// which the control port was, lost one now and then (testkit/src/guest.rs, "The control port").
 #[test]
 fn quick_requests_are_all_answered() {
     let mut guest = Guest::boot(&GuestConfig::default());

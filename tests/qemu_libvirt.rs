@@ -14,8 +14,6 @@
 //! seconds. When `virsh` fails, its message and the daemon's log are in the failure.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
@@ -23,12 +21,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::backend::{Backend, program};
-use common::guest::{Guest, KERNEL, guest_image};
-use common::netns::{World, assert_nothing_left, die_with_us, require, run, wait_until};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use tempfile::TempDir;
+use testkit::backend::{Backend, program};
+use testkit::guest::{Guest, KERNEL, guest_image};
+use testkit::netns::{World, assert_nothing_left, die_with_us, require, run, wait_until};
 
 const MAC: &str = "52:54:00:12:34:01";
 /// The user `nobody` and its group, on every Linux.

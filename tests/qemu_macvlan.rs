@@ -26,8 +26,6 @@
 //! What can go wrong: guests without KVM are slow (some 50 MiB/s); the times are printed, not judged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 #[path = "qemu_macvlan/lab.rs"]
 mod lab;
 #[path = "qemu_macvlan/life.rs"]
@@ -37,10 +35,10 @@ mod modes;
 
 use std::net::UdpSocket;
 
-use common::exchange::in_netns;
-use common::inspector::{Inspection, set_offloads};
-use common::netns::World;
 use lab::{All, Lab, NoTso, Nothing};
+use testkit::exchange::in_netns;
+use testkit::inspector::{Inspection, set_offloads};
+use testkit::netns::World;
 
 #[test]
 fn tcp_every_way_with_mtu_1500() {

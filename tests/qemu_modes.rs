@@ -10,14 +10,12 @@
 //! its neighbour entry is gone: the checks after a change forget the LAN's neighbours first.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use common::netns::{World, wait_until};
-use common::scene::{
+use testkit::netns::{World, wait_until};
+use testkit::scene::{
     G1, G2, Host, Lan, MAC, Other, Row, Scene, V4, printed_mac, settles, two_guests_behave_as,
 };
 

@@ -3,17 +3,15 @@
 //! `tests/cases/requests.rs` and `loops.rs` replay what QEMU 7.2 was recorded to send; here the QEMU that is installed
 //! sends it. The guest boots as far as its network driver, which is when QEMU hands its memory over.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
-
-mod common;
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::backend::Backend;
-use common::guest::guest_image;
-use common::netns::{World, die_with_us, require};
+use testkit::backend::Backend;
+use testkit::guest::guest_image;
+use testkit::netns::{World, die_with_us, require};
 
 /// A QEMU whose only care is the network device; ended when dropped.
 struct Qemu(Child);

@@ -11,17 +11,15 @@
 //! out beforehand with a line that says so. `VUM_QEMU_NEWEST=PATH` names a QEMU that is there already.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use common::backend::{Backend, program};
-use common::guest::{Guest, GuestConfig, Nic, newest_qemu};
-use common::netns::{World, assert_nothing_left};
+use testkit::backend::{Backend, program};
+use testkit::guest::{Guest, GuestConfig, Nic, newest_qemu};
+use testkit::netns::{World, assert_nothing_left};
 
 const MAC: &str = "52:54:00:00:00:11";
 const V4: &str = "192.0.2.11";

@@ -9,8 +9,6 @@
 //! with MSI-X there, as README says: then `vectors=0` is added.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -18,9 +16,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::backend::program;
-use common::guest::{Guest, KERNEL, guest_image, newest_qemu};
-use common::netns::{World, assert_nothing_left, die_with_us, require, run, wait_until};
+use testkit::backend::program;
+use testkit::guest::{Guest, KERNEL, guest_image, newest_qemu};
+use testkit::netns::{World, assert_nothing_left, die_with_us, require, run, wait_until};
 
 const USER: &str = "nobody";
 

@@ -14,8 +14,6 @@
 //! `.config/nextest.toml` gives them the time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -23,10 +21,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use common::backend::Backend;
-use common::exchange::Exchange;
-use common::guest::{Guest, GuestConfig, Netdev, Nic};
-use common::netns::{World, wait_until};
+use testkit::backend::Backend;
+use testkit::exchange::Exchange;
+use testkit::guest::{Guest, GuestConfig, Netdev, Nic};
+use testkit::netns::{World, wait_until};
 
 const MAC: &str = "52:54:00:00:00:11";
 const V4: &str = "192.0.2.11";

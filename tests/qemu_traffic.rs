@@ -13,14 +13,12 @@
 //! What can go wrong: guests without KVM are slow (some 50 MiB/s); the times are printed, not judged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod common;
-
 use std::ops::Sub;
 
-use common::backend::Backend;
-use common::exchange::{Exchange, longest_datagram_both_ways};
-use common::guest::{Guest, GuestConfig, Nic};
-use common::netns::{World, WorldConfig};
+use testkit::backend::Backend;
+use testkit::exchange::{Exchange, longest_datagram_both_ways};
+use testkit::guest::{Guest, GuestConfig, Nic};
+use testkit::netns::World;
 
 const PAYLOAD: usize = 100 << 20;
 const MAC: &str = "52:54:00:00:00:11";
@@ -49,7 +47,7 @@ fn tcp_both_ways_with_mtu_9000_and_four_pairs() {
 }
 
 fn tcp_both_ways(mtu: u32, pairs: u16) {
-    let world = World::with(&WorldConfig { mtu, ..WorldConfig::default() });
+    let world = World::with_mtu(mtu);
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("vm1.sock");
     let (number, size) = (pairs.to_string(), mtu.to_string());

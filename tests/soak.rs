@@ -14,9 +14,8 @@
 //! (.config/nextest.toml). A deed that fails in the hostile party's own code is a deed done: what counts is what the
 //! back-end does.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod common;
 #[path = "soak/connection.rs"]
 mod connection;
 #[path = "soak/deeds.rs"]

@@ -4,7 +4,6 @@
 //! says so. What the tests hold the kernel and the code to is listed in `src/uplink/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-mod common;
 #[path = "uplink/frames.rs"]
 mod frames;
 #[path = "uplink/guard.rs"]

@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::common::frames::{Mac, mac_text};
-use crate::common::netns::Netns;
 use crate::peers::ours::Wire;
+use testkit::frames::{Mac, mac_text};
+use testkit::netns::Netns;
 
 /// The parent's name.
 pub const PARENT: &str = "eth0";

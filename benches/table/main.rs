@@ -29,18 +29,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The tests' own VMM, namespaces and frames.
-#[path = "../../tests/common"]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, unreachable_pub)]
-mod common {
-    pub mod driver;
-    pub mod frames;
-    pub mod guest;
-    pub mod memory;
-    pub mod netns;
-    pub mod vmm;
-}
-
 mod cases;
 mod crowd;
 mod figures;

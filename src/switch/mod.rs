@@ -17,7 +17,6 @@
 //! | `groups` | the multicast groups that a port's guest has joined |
 //! | `snoop` | how we know: the guest's IGMP and MLD reports |
 //! | `stations` | the machines that were heard on the wire, whose addresses no guest may take |
-//! | `model` | (tests) the kernel's algorithm once more, written to be read |
 //!
 //! # From a guest
 //!
@@ -75,8 +74,6 @@ pub mod decide;
 pub mod groups;
 pub mod link_control;
 pub mod lookup;
-#[cfg(test)]
-mod model;
 pub mod snoop;
 pub mod stations;
 pub mod table;

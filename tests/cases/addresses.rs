@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::bench::{Bench, Guest, hush, mac, mac_key};
-use crate::common::backend::Backend;
-use crate::common::frames::{self, Mac};
-use crate::common::netns::{World, wait_until};
-use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag, open_wire};
-use crate::common::vmm::QemuOptions;
-use crate::common::wire::Wire;
+use testkit::backend::Backend;
+use testkit::frames::{self, Mac};
+use testkit::netns::{World, wait_until};
+use testkit::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag, open_wire};
+use testkit::userspace::{Bench, Guest, hush, mac, mac_key};
+use testkit::vmm::QemuOptions;
+use testkit::wire::Wire;
 
 /// The address of a VRRP group's virtual router (RFC 5798, section 7.3).
 const VRRP: Mac = [0, 0, 0x5e, 0, 1, 0x33];

@@ -3,8 +3,8 @@
 //! PAUSE and spanning tree are a matter between the host and its switch: a guest that sends them stops the host's
 //! switch port, or makes a guarded one shut down for all guests. LLDP, EAPOL and LACP a guest may send, and hears.
 
-use crate::common::frames::{self, Mac};
-use crate::common::rig::{ARRIVAL, fresh_tag};
+use testkit::frames::{self, Mac};
+use testkit::rig::{ARRIVAL, fresh_tag};
 
 use super::pair::{FAR, MACS, Pair, SILENCE, TYPES};
 

@@ -16,11 +16,11 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg, setsockopt, sockopt};
 
-use super::common::freeze::Frozen;
-use super::common::neighbour::{ends, meanwhile};
-use super::common::netns::wait_until;
-use super::common::rig::{Rig, SECOND};
-use super::common::vmm::{NEED_REPLY, QemuOptions, VERSION, message, pair_of, proto, req};
+use testkit::freeze::Frozen;
+use testkit::neighbour::{ends, meanwhile};
+use testkit::netns::wait_until;
+use testkit::rig::{Macvtap, Rig, SECOND};
+use testkit::vmm::{NEED_REPLY, QemuOptions, VERSION, message, pair_of, proto, req};
 
 /// One message by hand, with its descriptors in these control messages.
 fn send(socket: &UnixStream, bytes: &[u8], controls: &[&[RawFd]]) {
@@ -68,7 +68,7 @@ fn closes_all(rig: &Rig, before: usize) {
 /// 20,000 nobody could connect any more.
 #[test]
 fn bug_s2_any_number_of_descriptors_beside_any_message_is_closed() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let null = File::open("/dev/null").unwrap();
     let fds = [null.as_raw_fd(); 253];
@@ -104,7 +104,7 @@ fn bug_s2_any_number_of_descriptors_beside_any_message_is_closed() {
 /// The reason is logged.
 #[test]
 fn bug_s2_too_many_descriptors_end_the_connection() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let null = File::open("/dev/null").unwrap();
     let mut vmm = rig.connect(0);
     vmm.send(req::GET_FEATURES, 0, &[], &[null.as_raw_fd(); 40]);
@@ -129,7 +129,7 @@ fn lingering(listener: &TcpListener) -> (TcpStream, TcpStream) {
 /// Beside any other message it froze the control thread.
 #[test]
 fn bug_f8_f9_a_socket_that_lingers_holds_nothing() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let before = rig.backend.fds().len();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -152,7 +152,7 @@ fn bug_f8_f9_a_socket_that_lingers_holds_nothing() {
 /// Descriptors in the queue of a connection that is refused unread: the control thread closes it.
 #[test]
 fn bug_f9_a_refused_connection_holds_nothing() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let (_vmm, _driver) = rig.guest(&QemuOptions::default());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -180,7 +180,7 @@ fn bug_f9_a_refused_connection_holds_nothing() {
 /// that could be polled was taken as kick, and anything at all as call.
 #[test]
 fn bug_f21_only_an_eventfd_is_an_eventfd() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let (pipe, _writer) = std::io::pipe().unwrap();
     let (socket, _peer) = UnixStream::pair().unwrap();

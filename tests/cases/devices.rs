@@ -5,12 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::backend::Backend;
-use crate::common::driver::Driver;
-use crate::common::frames;
-use crate::common::netns::{World, wait_until};
-use crate::common::rig::{ARRIVAL, LAN_MAC, MACS, Rig, SECOND, SILENCE, fresh_tag};
-use crate::common::vmm::QemuOptions;
+use testkit::backend::Backend;
+use testkit::driver::Driver;
+use testkit::frames;
+use testkit::netns::{World, wait_until};
+use testkit::rig::{ARRIVAL, LAN_MAC, MACS, Macvtap, Rig, SECOND, SILENCE, fresh_tag};
+use testkit::vmm::QemuOptions;
 
 fn said(rig: &Rig, text: &str) -> usize {
     rig.backend.log().matches(text).count()
@@ -49,7 +49,7 @@ fn bug_b6_what_another_program_changes_is_told_and_put_right() {
     ];
     // Five a minute: a fresh port for each half of them.
     for half in changes.chunks(5) {
-        let mut rig = Rig::new();
+        let mut rig = Rig::new(Macvtap);
         let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
         for (change, words, right) in half {
             let start = Instant::now();
@@ -77,7 +77,7 @@ fn bug_b6_what_another_program_changes_is_told_and_put_right() {
 /// A network manager gives the device an address of the host's: it would speak there in the guest's name.
 #[test]
 fn bug_b6_the_hosts_addresses_are_taken_off_the_device() {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     let host = &rig.world.host;
     host.ip("addr add 198.51.100.7/24 dev t0");
     rig.backend.wait_for_log("the host's address 198.51.100.7; it was taken away", SECOND);
@@ -91,7 +91,7 @@ fn bug_b6_the_hosts_addresses_are_taken_off_the_device() {
 /// Two programs that fight: ours gives in after five times, says so once, and what is lost then counts as lost.
 #[test]
 fn bug_b6_after_five_times_in_a_minute_the_device_is_left_alone() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     for round in 1..=5 {
         rig.world.host.ip("link set t0 down");

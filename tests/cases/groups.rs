@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::common::frames::{self, Mac};
-use crate::common::rig::{ARRIVAL, fresh_tag};
-use crate::common::vmm::QemuOptions;
+use testkit::frames::{self, Mac};
+use testkit::rig::{ARRIVAL, fresh_tag};
+use testkit::vmm::QemuOptions;
 
 use super::pair::{FAR, MACS, Pair, SILENCE};
 

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::common::backend::{Backend, program};
-use super::common::freeze::Frozen;
-use super::common::neighbour::{END, ends};
-use super::common::netns::World;
-use super::common::rig::{Rig, SECOND};
-use super::common::vmm::{NEED_REPLY, QemuOptions, Vmm, req};
+use testkit::backend::{Backend, program};
+use testkit::freeze::Frozen;
+use testkit::neighbour::{END, ends};
+use testkit::netns::World;
+use testkit::rig::{Macvtap, Rig, SECOND};
+use testkit::vmm::{NEED_REPLY, QemuOptions, Vmm, req};
 
 /// The devices of the rig's ports.
 fn devices(rig: &Rig) -> usize {
@@ -29,7 +29,7 @@ fn devices(rig: &Rig) -> usize {
 /// The control thread did all of this itself: one such front-end stopped every port, and SIGTERM.
 #[test]
 fn bug_f9_a_front_end_thread_that_hangs_costs_its_own_port_only() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let guest = rig.guest(&QemuOptions::default());
     let frozen = Frozen::thread(&rig.backend, "fe-t0");
@@ -50,7 +50,7 @@ fn bug_f9_a_front_end_thread_that_hangs_costs_its_own_port_only() {
 /// A worker that hangs has its ring's lock, for which the control thread waited at the end.
 #[test]
 fn bug_f1_a_worker_that_hangs_does_not_keep_the_process_from_its_end() {
-    let mut rig = Rig::with(&["--workers", "1"]);
+    let mut rig = Rig::with(Macvtap, &["--workers", "1"]);
     rig.bystander();
     let (_vmm, _driver) = rig.guest(&QemuOptions::default());
     let frozen = Frozen::thread(&rig.backend, "worker-0");
@@ -62,7 +62,7 @@ fn bug_f1_a_worker_that_hangs_does_not_keep_the_process_from_its_end() {
 /// A thread that goes on serves its port again.
 #[test]
 fn a_front_end_thread_that_goes_on_serves_again() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let guest = rig.guest(&QemuOptions::default());
     let frozen = Frozen::thread(&rig.backend, "fe-t0");
     drop(guest);
@@ -76,7 +76,7 @@ fn a_front_end_thread_that_goes_on_serves_again() {
 /// Connections and messages without end on all sockets.
 #[test]
 fn sigterm_ends_the_process_in_a_flood() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let sockets = [rig.socket(0), rig.socket(1)];
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -16,19 +16,23 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::common::backend::program;
-use super::common::driver::{Desc, Driver};
-use super::common::frames;
-use super::common::netns::{World, die_with_us, wait_until};
-use super::common::rig::{LAN_MAC, MACS, Rig, SECOND, fresh_tag};
-use super::common::vmm::{NEED_REPLY, QemuOptions, Vmm, pair_of, req};
 use super::toll::{self, Toll};
+use testkit::backend::program;
+use testkit::driver::Driver;
+use testkit::frames;
+use testkit::netns::{World, die_with_us, wait_until};
+use testkit::rig::{LAN_MAC, MACS, Macvlan, Macvtap, PortType, Rig, SECOND, fresh_tag};
+use testkit::vmm::{NEED_REPLY, QemuOptions, Vmm, pair_of, req};
 
 const TIME: Duration = Duration::from_millis(1500);
 
 /// A guest at port 0 that does the deed again and again; it comes back if it is cut off.
-fn flood(extra: &[&str], mut deed: impl FnMut(&mut Vmm, &mut Driver, u32) -> bool) -> Toll {
-    let mut rig = Rig::with(extra);
+fn flood(
+    ports: PortType,
+    extra: &[&str],
+    mut deed: impl FnMut(&mut Vmm, &mut Driver, u32) -> bool,
+) -> Toll {
+    let mut rig = Rig::with(ports, extra);
     let start = |rig: &Rig| {
         let mut vmm = rig.connect(0);
         let mut driver = vmm.start_like_qemu72(&QemuOptions::default());
@@ -56,12 +60,12 @@ fn ask(vmm: &mut Vmm, request: u32, payload: &[u8]) -> bool {
 /// 20 MB of log in a second.
 #[test]
 fn bug_f16_net_set_mtu() {
-    flood(&[], |vmm, _, _| ask(vmm, req::NET_SET_MTU, &1400u64.to_le_bytes()));
+    flood(Macvtap, &[], |vmm, _, _| ask(vmm, req::NET_SET_MTU, &1400u64.to_le_bytes()));
 }
 
 #[test]
 fn bug_f16_refused_mtu_unknown_requests_and_memory() {
-    flood(&[], |vmm, _, count| match count % 3 {
+    flood(Macvtap, &[], |vmm, _, count| match count % 3 {
         0 => ask(vmm, req::NET_SET_MTU, &9000u64.to_le_bytes()),
         1 => ask(vmm, 99 + count, &[]),
         _ => ask(vmm, req::SET_MEM_TABLE, &[1; 40]),
@@ -72,7 +76,7 @@ fn bug_f16_refused_mtu_unknown_requests_and_memory() {
 #[test]
 fn bug_f16_kicks_at_null() {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
-    flood(&[], |vmm, _, _| {
+    flood(Macvtap, &[], |vmm, _, _| {
         vmm.try_send(req::SET_VRING_KICK, NEED_REPLY, &[0; 8], &[null.as_raw_fd()]).is_ok()
             && vmm.try_reply().is_ok()
     });
@@ -82,13 +86,13 @@ fn bug_f16_kicks_at_null() {
 #[test]
 fn bug_f16_send_rarp() {
     let payload = [&MACS[0][..], &[0; 2]].concat();
-    flood(&[], |vmm, _, _| ask(vmm, req::SEND_RARP, &payload));
+    flood(Macvtap, &[], |vmm, _, _| ask(vmm, req::SEND_RARP, &payload));
 }
 
 /// The table of the switch was made anew each time: 58 % of a processor of the control thread.
 #[test]
 fn bug_f19_toggled_rings() {
-    flood(&["--type=macvlan"], |vmm, _, count| {
+    flood(Macvlan, &[], |vmm, _, count| {
         // A connection that has used up what it may send at once: the rest is paced.
         if count == 1 && !(0..4096).all(|_| ask(vmm, req::GET_FEATURES, &[])) {
             return false;
@@ -100,7 +104,7 @@ fn bug_f19_toggled_rings() {
 /// It was written once a second for each ring.
 #[test]
 fn a_guest_that_breaks_its_ring_and_has_it_reset() {
-    flood(&[], |vmm, driver, _| {
+    flood(Macvtap, &[], |vmm, driver, _| {
         let tx = &mut driver.pairs[0].tx;
         tx.set_avail_idx(tx.avail_idx().wrapping_add(0x4000));
         tx.kick();
@@ -118,8 +122,8 @@ fn a_guest_that_breaks_its_ring_and_has_it_reset() {
 fn bug_f16_a_guest_with_a_new_address_for_every_frame() {
     for allow in [false, true] {
         let policy = if allow { "allow" } else { "deny" };
-        let extra = ["--type=macvlan", "--mac-changes", policy];
-        flood(&extra, |_, driver, count| {
+        let extra = ["--mac-changes", policy];
+        flood(Macvlan, &extra, |_, driver, count| {
             let mut source = [0x52, 0x54, 0, 0, 0, 0];
             source[2..].copy_from_slice(&count.to_be_bytes());
             driver.send(0, &[frames::tagged(LAN_MAC, source, fresh_tag(), 60)]);

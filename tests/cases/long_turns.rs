@@ -7,12 +7,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::bench::{Bench, Guest, mac, mac_key};
-use crate::common::driver::{D_INDIRECT, D_NEXT, D_WRITE, Desc};
-use crate::common::frames::{self, End};
-use crate::common::rig::{LAN_MAC, Rig, SECOND};
-use crate::common::vmm::{Guest as Wishes, QemuOptions};
-use crate::turns::{KINDS, Storm, rig, unharmed};
+use crate::turns::{Storm, TYPES, rig, unharmed};
+use testkit::driver::{D_INDIRECT, D_NEXT, D_WRITE, Desc};
+use testkit::frames::{self, End};
+use testkit::rig::{LAN_MAC, PortType, Rig, SECOND};
+use testkit::userspace::{Bench, Guest, mac, mac_key};
+use testkit::vmm::{Guest as Wishes, QemuOptions};
 
 /// The median time of a neighbour's four frames, two out and two in.
 fn neighbour(rig: &mut Rig) -> Duration {
@@ -37,8 +37,8 @@ enum Chain {
 }
 
 /// The neighbour's median while the first guest's ring is full of such chains.
-fn beside(kind: &str, chain: Chain, to_guest: bool) -> Duration {
-    let mut rig = rig(kind);
+fn beside(ports: PortType, chain: Chain, to_guest: bool) -> Duration {
+    let mut rig = rig(ports);
     let guest = Wishes { rx_ring: 1024, tx_ring: 1024, ..Wishes::default() };
     let options = QemuOptions { guest, ..QemuOptions::default() };
     let (vmm, driver) = rig.guest(&options);
@@ -72,14 +72,16 @@ fn beside(kind: &str, chain: Chain, to_guest: bool) -> Duration {
 /// trip went from 37 to 620 us where they were empty, and to 2597 us where each had a byte.
 #[test]
 fn bug_f14_chains_of_a_thousand_descriptors_cost_the_neighbour_no_more_than_frames() {
-    for kind in KINDS {
-        let ordinary = beside(kind, Chain::Foreign, false);
+    for ports in TYPES {
+        let ordinary = beside(ports, Chain::Foreign, false);
         for len in [0, 1] {
-            let median = beside(kind, Chain::Long(len), false);
-            println!("{kind}: {median:?} beside chains of {len} bytes, {ordinary:?} beside frames");
+            let median = beside(ports, Chain::Long(len), false);
+            println!(
+                "{ports:?}: {median:?} beside chains of {len} bytes, {ordinary:?} beside frames"
+            );
             // Unoptimized, and four frames: one turn of 256 such chains took 64 times as long.
             let most = 3 * ordinary + Duration::from_millis(10);
-            assert!(median < most, "{kind}, {len}: {median:?}, beside frames {ordinary:?}");
+            assert!(median < most, "{ports:?}, {len}: {median:?}, beside frames {ordinary:?}");
         }
     }
 }
@@ -87,9 +89,9 @@ fn bug_f14_chains_of_a_thousand_descriptors_cost_the_neighbour_no_more_than_fram
 /// The same for buffers that frames from the LAN are put into: here the neighbour's frames go on beside them.
 #[test]
 fn bug_f14_receive_buffers_of_a_thousand_descriptors() {
-    for kind in KINDS {
+    for ports in TYPES {
         for len in [0, 1] {
-            beside(kind, Chain::Long(len), true);
+            beside(ports, Chain::Long(len), true);
         }
     }
 }
@@ -145,7 +147,7 @@ fn bug_f15_a_broadcast_super_frame_is_cut_once_and_into_few() {
     for guest in &mut guests {
         for len in [1400, 1400, 1400, 800] {
             let ours = |f: &[u8]| frames::segment(f).is_some_and(|s| s.data.starts_with(&[0x77]));
-            let got = guest.recv_where(5 * crate::common::rig::SECOND, ours).expect("a segment");
+            let got = guest.recv_where(5 * testkit::rig::SECOND, ours).expect("a segment");
             let segment = frames::segment(&got.bytes).unwrap();
             assert_eq!((segment.data.len(), segment.sums_right), (len, true));
         }

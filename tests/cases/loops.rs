@@ -10,19 +10,18 @@
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
-use super::common::backend::Backend;
-use super::common::driver::F_PROTOCOL;
-use super::common::netns::{World, wait_until};
-use super::common::rig::{Rig, SECOND};
-use super::common::vmm::{QemuOptions, Vmm, pair_of, proto, req};
 use super::recorded::{CONNECT, PRIVATE_MEMORY, replay};
 use super::toll::{self, Toll};
+use testkit::backend::Backend;
+use testkit::netns::{World, wait_until};
+use testkit::rig::{Macvlan, Macvtap, Rig, SECOND};
+use testkit::vmm::{QemuOptions, req};
 
 const TIME: Duration = Duration::from_millis(2500);
 
 /// A loop of failing connections: few of them, and hardly any time.
 fn failing(deed: impl FnMut(&Rig)) -> Toll {
-    failing_at(&mut Rig::new(), deed)
+    failing_at(&mut Rig::new(Macvtap), deed)
 }
 
 fn failing_at(rig: &mut Rig, deed: impl FnMut(&Rig)) -> Toll {
@@ -84,7 +83,7 @@ fn bug_u2_features_that_were_never_offered() {
 /// With `reconnect=1` it came once a second; a front-end that does not pause is bounded as well.
 #[test]
 fn bug_u2_private_memory_again_and_again() {
-    let mut rig = Rig::with(&["--type=macvlan"]);
+    let mut rig = Rig::new(Macvlan);
     let toll = failing_at(&mut rig, |rig| {
         let mut vmm = rig.connect(0);
         replay(&mut vmm, CONNECT);
@@ -97,7 +96,7 @@ fn bug_u2_private_memory_again_and_again() {
 /// A second front-end at a port that has one.
 #[test]
 fn bug_u2_a_second_front_end_that_insists() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     let toll = toll::take(&mut rig, TIME, |rig| rig.connect(0).expect_closed());
     toll.is_bearable(5);
@@ -130,7 +129,7 @@ fn bug_u2_a_vmm_that_closes_whenever_it_is_dialled() {
 /// A VMM that is started again, or a machine that reboots, must not wait for a listener that rests.
 #[test]
 fn a_front_end_that_is_started_again_does_not_wait() {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     for start in 0..8 {
         let begin = Instant::now();
         let mut vmm = rig.connect(0);

@@ -14,11 +14,11 @@ use std::path::Path;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::common::blind::*;
-use super::common::memory::{Backing, make_file};
-use super::common::netns::wait_until;
-use super::common::rig::*;
-use super::common::vmm::*;
+use testkit::blind::*;
+use testkit::memory::{Backing, make_file};
+use testkit::netns::wait_until;
+use testkit::rig::*;
+use testkit::vmm::*;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -60,7 +60,7 @@ fn lines(rig: &Rig, file: &str) -> usize {
 /// 4097 regions were taken. Those past 4096 were not watched: a truncation ended the process.
 #[test]
 fn bug_s3_a_connection_has_32_regions_by_any_way() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     beside_a_talking_neighbour(&mut rig, |socket| {
         let file = make_file(&Backing::Memfd, 8192 * 4096);
         let page = |index: u64| Numbers(index << 20, 4096, index * 4096);
@@ -89,7 +89,7 @@ fn bug_s3_a_connection_has_32_regions_by_any_way() {
 /// ended. Whole pages were covered, and are.
 #[test]
 fn bug_s4_huge_pages_that_are_not_there_stop_their_own_port() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     beside_a_talking_neighbour(&mut rig, |socket| {
         let file = huge(4 * GIB);
         for (size, offset) in [
@@ -122,7 +122,7 @@ fn bug_s4_huge_pages_that_are_not_there_stop_their_own_port() {
 /// panic ended the process. 65466 were left after the front-end had gone.
 #[test]
 fn bug_f5_every_mapping_is_removed_with_its_connection() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.guest(&QemuOptions::default());
     let before = lines(&rig, "maps");
     beside_a_talking_neighbour(&mut rig, |socket| {
@@ -167,7 +167,7 @@ fn address_space(rig: &mut Rig, most: u64) {
 
 #[test]
 fn bug_s5_a_sparse_file_of_many_tib_is_refused_by_the_ports_limit() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     address_space(&mut rig, 0);
     let log = rig.backend.log();
     assert!(log.contains("raise that (memory-limit=), or give the guest less"), "the key is named");
@@ -176,7 +176,7 @@ fn bug_s5_a_sparse_file_of_many_tib_is_refused_by_the_ports_limit() {
 /// As above with a limit that a user has set far too high.
 #[test]
 fn bug_f7_without_a_limit_the_neighbours_keep_their_share_of_the_address_space() {
-    let mut rig = Rig::with(&["--memory-limit=9000T"]);
+    let mut rig = Rig::with(Macvtap, &["--memory-limit=9000T"]);
     address_space(&mut rig, 100 * TIB);
     rig.backend.wait_for_log("the process has no address space left for it", SECOND);
 }
@@ -184,7 +184,7 @@ fn bug_f7_without_a_limit_the_neighbours_keep_their_share_of_the_address_space()
 /// The limit is the port's, in bytes, and holds for the sum of its regions.
 #[test]
 fn bug_s5_the_limit_is_kept_to_the_byte() {
-    let mut rig = Rig::with(&["--memory-limit=64M"]);
+    let mut rig = Rig::with(Macvtap, &["--memory-limit=64M"]);
     beside_a_talking_neighbour(&mut rig, |socket| {
         let file = make_file(&Backing::Memfd, 128 * MIB);
         let mut front = Blind::connect(socket);
@@ -204,7 +204,7 @@ fn bug_s5_the_limit_is_kept_to_the_byte() {
 /// without end on machines that check.
 #[test]
 fn bug_f20_memory_lies_at_whole_pages() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     beside_a_talking_neighbour(&mut rig, |socket| {
         let file = make_file(&Backing::Memfd, 4 * MIB);
         write_rings(|at, bytes| file.write_all_at(bytes, at).unwrap(), 0, MACS[0]);
@@ -225,7 +225,7 @@ fn bug_f20_memory_lies_at_whole_pages() {
 /// /dev/zero was taken as memory, of any size.
 #[test]
 fn bug_f23_devices_are_no_memory() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     beside_a_talking_neighbour(&mut rig, |socket| {
         for device in ["/dev/zero", "/dev/null", "/dev/full", "/dev/net/tun", "/dev/loop-control"] {
             let Ok(file) = OpenOptions::new().read(true).write(true).open(device) else { continue };

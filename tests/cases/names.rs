@@ -5,12 +5,12 @@
 
 use std::fs;
 
-use crate::bench::{Bench, Guest, hush, mac, mac_key};
-use crate::common::backend::Backend;
-use crate::common::frames;
-use crate::common::netns::{World, wait_until};
-use crate::common::rig::{ARRIVAL, SECOND, fresh_tag};
-use crate::common::vmm::QemuOptions;
+use testkit::backend::Backend;
+use testkit::frames;
+use testkit::netns::{World, wait_until};
+use testkit::rig::{ARRIVAL, SECOND, fresh_tag};
+use testkit::userspace::{Guest, hush, mac, mac_key};
+use testkit::vmm::QemuOptions;
 
 /// As long as a name can be.
 fn longest() -> String {

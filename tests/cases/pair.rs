@@ -19,13 +19,13 @@ use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
 
-use crate::common::backend::Backend;
-use crate::common::driver::{Driver, VnetHdr};
-use crate::common::exchange::in_netns;
-use crate::common::frames::{self, Mac};
-use crate::common::netns::Netns;
-use crate::common::rig::{ARRIVAL, fresh_tag};
-use crate::common::vmm::{QemuOptions, Vmm};
+use testkit::backend::Backend;
+use testkit::driver::{Driver, VnetHdr};
+use testkit::exchange::in_netns;
+use testkit::frames::{self, Mac};
+use testkit::netns::Netns;
+use testkit::rig::{ARRIVAL, fresh_tag};
+use testkit::vmm::{QemuOptions, Vmm};
 
 /// The guests' addresses.
 pub const MACS: [Mac; 2] = [[0x52, 0x54, 0, 0xcc, 0, 1], [0x52, 0x54, 0, 0xcc, 0, 2]];
@@ -48,7 +48,7 @@ pub struct Pair {
     pub backend: Backend,
     pub far: PacketQueue,
     pub host: Netns,
-    lan: Netns,
+    _lan: Netns,
     dir: TempDir,
     args: Vec<String>,
 }
@@ -95,7 +95,7 @@ impl Pair {
             args.push(format!("socket={socket},parent=p0,name=t{n}{mac},{keys}"));
         }
         let backend = start(&host, &args);
-        let mut pair = Pair { guests: Vec::new(), backend, far, host, lan, dir, args };
+        let mut pair = Pair { guests: Vec::new(), backend, far, host, _lan: lan, dir, args };
         for n in 0..keys.len() {
             let guest = pair.connect(n, options);
             pair.guests.push(guest);

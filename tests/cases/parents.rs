@@ -8,12 +8,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::bench::{Bench, Guest, mac, mac_key};
-use crate::common::backend::{Backend, program};
-use crate::common::frames;
-use crate::common::netns::{World, die_with_us, wait_until};
-use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag, open_wire};
-use crate::common::vmm::QemuOptions;
+use testkit::backend::program;
+use testkit::frames;
+use testkit::netns::{World, die_with_us, wait_until};
+use testkit::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag, open_wire};
+use testkit::userspace::{Bench, Guest, mac, mac_key};
+use testkit::vmm::QemuOptions;
 
 /// Was: nothing was said.
 #[test]

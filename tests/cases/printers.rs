@@ -10,8 +10,8 @@
 
 use std::time::Duration;
 
-use super::common::backend::program;
-use super::common::netns::{Netns, die_with_us, wait_until};
+use testkit::backend::program;
+use testkit::netns::{Netns, die_with_us, wait_until};
 
 const TIME: Duration = Duration::from_secs(10);
 const GIVEN: &str = "52:54:00:aa:00:07";

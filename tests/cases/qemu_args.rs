@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::common::backend::program;
-use crate::common::netns::require;
+use testkit::backend::program;
+use testkit::netns::require;
 
 const PORT: &str = "--parent eth0 --socket-path /run/vm1.sock --mac 52:54:00:12:34:56";
 

@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::common::vmm::{Vmm, req::*};
+use testkit::vmm::{Vmm, req::*};
 
 /// Request, payload in hexadecimal digits, descriptors beside it.
 pub type Recorded = (u32, &'static str, usize);

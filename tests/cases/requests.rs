@@ -10,16 +10,16 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use super::common::driver::F_PROTOCOL;
-use super::common::frames;
-use super::common::memory::{Backing, make_file};
-use super::common::netns::wait_until;
-use super::common::rig::{LAN_MAC, MACS, Rig, SECOND, SILENCE, fresh_tag};
-use super::common::vmm::{QemuOptions, Vmm, mem_table, proto, req};
 use super::recorded::{
     CONNECT, HALF_PRIVATE_REGION, HALF_PRIVATE_RING, PRIVATE_MEMORY, bytes, replay,
 };
 use super::toll;
+use testkit::driver::F_PROTOCOL;
+use testkit::frames;
+use testkit::memory::{Backing, make_file};
+use testkit::netns::wait_until;
+use testkit::rig::{LAN_MAC, MACS, Macvlan, Macvtap, Rig, SECOND, SILENCE, fresh_tag};
+use testkit::vmm::{QemuOptions, proto, req};
 
 /// The log says what to type, for each VMM.
 fn is_told_to_share(rig: &Rig) {
@@ -39,7 +39,7 @@ fn is_told_to_share(rig: &Rig) {
 /// "ring 0: its descriptor table at 0x7f6de535c000 is in no memory region" was all that was said.
 #[test]
 fn bug_u1_qemu_with_private_memory_is_told_what_to_type() {
-    let mut rig = Rig::with(&["--type=macvlan"]);
+    let mut rig = Rig::new(Macvlan);
     let mut vmm = rig.connect(0);
     replay(&mut vmm, CONNECT);
     replay(&mut vmm, PRIVATE_MEMORY);
@@ -50,7 +50,7 @@ fn bug_u1_qemu_with_private_memory_is_told_what_to_type() {
 
 #[test]
 fn bug_u1_one_of_two_memory_back_ends_is_private() {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     let mut vmm = rig.connect(0);
     replay(&mut vmm, CONNECT);
     let file = make_file(&Backing::Memfd, 128 << 20);
@@ -65,7 +65,7 @@ fn bug_u1_one_of_two_memory_back_ends_is_private() {
 #[test]
 fn bug_u1_a_file_that_the_front_end_maps_for_itself() {
     for slots in [false, true] {
-        let rig = Rig::new();
+        let rig = Rig::new(Macvtap);
         let file = make_file(&Backing::Memfd, 1 << 20);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new private mapping of our own file, which nothing touches and the process's end removes.
@@ -97,7 +97,7 @@ fn bug_u1_a_file_that_the_front_end_maps_for_itself() {
 fn bug_u1_a_table_without_memory() {
     let region = [0u64, 1 << 20, 0x7000_0000_0000, 0].map(u64::to_le_bytes).concat();
     for payload in [vec![0; 8], [&1u64.to_le_bytes()[..], &region].concat()] {
-        let rig = Rig::new();
+        let rig = Rig::new(Macvtap);
         let mut vmm = rig.connect(0);
         replay(&mut vmm, CONNECT);
         vmm.send(req::SET_MEM_TABLE, 0, &payload, &[]);
@@ -118,7 +118,7 @@ fn rarps(rig: &Rig, time: Duration) -> Vec<frames::Mac> {
 /// 249,511 frames with a foreign source in 3 s on the LAN, past the check of addresses, and 30 MB of log.
 #[test]
 fn bug_s9_rarp_announces_the_ports_address_a_few_times() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
     rig.wire.clear();
     let mut foreign = MACS[1];
@@ -143,7 +143,7 @@ fn bug_s9_rarp_announces_the_ports_address_a_few_times() {
 /// It was served without its protocol feature, too.
 #[test]
 fn bug_f24_rarp_needs_its_protocol_feature() {
-    let rig = Rig::new();
+    let rig = Rig::new(Macvtap);
     let mut vmm = rig.connect(0);
     vmm.get_features();
     vmm.set_owner();
@@ -160,7 +160,7 @@ fn bug_f24_rarp_needs_its_protocol_feature() {
 /// Only a counter told, and only by signal: "the guest has no network" was all that its owner saw.
 #[test]
 fn bug_u4_a_guest_with_another_address_is_told_once() {
-    let mut rig = Rig::with(&["--mac-changes", "deny"]);
+    let mut rig = Rig::with(Macvtap, &["--mac-changes", "deny"]);
     for connection in 1..=2 {
         let (vmm, mut driver) = rig.guest(&QemuOptions::default());
         let other = [0x52, 0x54, 0, 9, 9, connection];

@@ -4,15 +4,13 @@
 //! frames only. What comes out must be the same, byte by byte. `offload.rs` asks the same of the arithmetic alone,
 //! for every set of offloads.
 
-use std::time::Duration;
-
-use crate::common::driver::*;
-use crate::common::frames::{self, End, Mac};
-use crate::common::rig::{ARRIVAL, fresh_tag};
-use crate::common::vmm::{Guest, QemuOptions};
+use testkit::driver::*;
+use testkit::frames::{self};
+use testkit::rig::{ARRIVAL, fresh_tag};
+use testkit::vmm::{Guest, QemuOptions};
 
 use super::pair::{MACS, Pair, SILENCE, TYPES};
-use super::stimuli::{ECN, Shape, TSO4, TSO6, UFO, USO, sum};
+use testkit::offload_frames::{ECN, Shape, TSO4, TSO6, UFO, USO, sum};
 
 /// Guests that send everything undone; what they take is up to the test.
 fn guests(takes: u64) -> QemuOptions {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::common::backend::Backend;
-use super::common::netns::{World, wait_until};
+use testkit::backend::Backend;
+use testkit::netns::{World, wait_until};
 
 const SECOND: Duration = Duration::from_secs(5);
 

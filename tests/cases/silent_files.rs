@@ -6,10 +6,10 @@
 
 use std::path::Path;
 
-use super::common::neighbour::{ends, meanwhile};
-use super::common::rig::{Rig, SECOND};
-use super::common::silent_file::{Manner, SIZE, SilentFile};
-use super::common::vmm::{NEED_REPLY, QemuOptions, Vmm, pair_of, proto, req};
+use testkit::neighbour::{ends, meanwhile};
+use testkit::rig::{Macvtap, Rig, SECOND};
+use testkit::silent_file::{Manner, SIZE, SilentFile};
+use testkit::vmm::{NEED_REPLY, QemuOptions, Vmm, pair_of, proto, req};
 
 /// A connection that has negotiated acknowledgements and memory slots.
 fn negotiated(socket: &Path) -> Vmm {
@@ -25,7 +25,7 @@ fn region() -> Vec<u8> {
 }
 
 fn everywhere(manner: Manner) {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let file = SilentFile::open(manner);
     let table = [pair_of(1, 0), region()[8..].to_vec()].concat();
@@ -75,7 +75,7 @@ fn bug_s7_a_silent_server_that_does_not_read_holds_nothing() {
 /// What cannot be closed is kept, but not without end: the port that it comes by takes no front-end any more.
 #[test]
 fn bug_s7_what_cannot_be_closed_is_bounded() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     rig.bystander();
     let file = SilentFile::open(Manner::Reads);
     let before = rig.backend.fds().len();

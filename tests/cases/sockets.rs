@@ -18,8 +18,8 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use tempfile::TempDir;
 
-use super::common::backend::{Backend, Finished};
-use super::common::netns::{Netns, wait_until};
+use testkit::backend::{Backend, Finished};
+use testkit::netns::{Netns, wait_until};
 
 const TIME: Duration = Duration::from_secs(5);
 const USER: u32 = 4242;
@@ -181,7 +181,7 @@ fn bug_u5_mistakes_are_answered() {
     let script = format!(
         "exec setpriv --bounding-set=-chown {} --parent eth0 --type macvlan --socket-path {} \
          --socket-owner 4242",
-        super::common::backend::program().display(),
+        testkit::backend::program().display(),
         host.path("vm1.sock").display()
     );
     let output = host.netns.run(&script);

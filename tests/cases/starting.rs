@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::common::backend::{Backend, Finished, program};
-use super::common::netns::{Netns, die_with_us, wait_until};
+use testkit::backend::{Backend, Finished, program};
+use testkit::netns::{Netns, die_with_us, wait_until};
 
 const TIME: Duration = Duration::from_secs(10);
 

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use crate::common::driver::VnetHdr;
-use crate::common::frames::{self, End, Mac};
-use crate::common::rig::{ARRIVAL, fresh_tag};
+use testkit::driver::VnetHdr;
+use testkit::frames::{self, End, Mac};
+use testkit::rig::{ARRIVAL, fresh_tag};
 
 use super::pair::{FAR, MACS, Pair, SILENCE, TYPES};
 

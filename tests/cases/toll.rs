@@ -10,8 +10,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::common::backend::Backend;
-use super::common::rig::Rig;
+use testkit::backend::Backend;
+use testkit::rig::Rig;
 
 /// Most lines that one port may have written within a minute.
 pub const LINES: usize = 10;

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::common::blind::*;
-use super::common::memory::{Backing, HUGE, HugePages, Memory, make_file};
-use super::common::netns::{World, wait_until};
-use super::common::rig::*;
-use super::common::vmm::*;
+use testkit::blind::*;
+use testkit::memory::{Backing, HUGE, HugePages, Memory, make_file};
+use testkit::netns::{World, wait_until};
+use testkit::rig::*;
+use testkit::vmm::*;
 
 const MIB: u64 = 1 << 20;
 /// Rounds in which a ring must lose its memory for a test to have shown something.
@@ -95,7 +95,7 @@ struct Ports {
     _dir: TempDir,
 }
 
-fn ports(flags: &[&str]) -> Ports {
+fn ports(kind: PortType, flags: &[&str]) -> Ports {
     let dir = TempDir::new().expect("a directory for the sockets");
     let sockets: Vec<_> = (0..14).map(|port| dir.path().join(format!("{port}.sock"))).collect();
     let mut args: Vec<String> = flags.iter().map(|flag| flag.to_string()).collect();
@@ -104,7 +104,7 @@ fn ports(flags: &[&str]) -> Ports {
         args.push(format!("--port=socket={socket},parent={},name=x{port}", World::PARENT));
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    Ports { rig: Rig::with(&args), sockets, _dir: dir }
+    Ports { rig: Rig::with(kind, &args), sockets, _dir: dir }
 }
 
 fn beside_a_talking_neighbour<T: Send>(rig: &mut Rig, deed: impl FnOnce(&Path) -> T + Send) -> T {
@@ -135,7 +135,7 @@ fn plain() -> File {
 /// watched.
 #[test]
 fn bug_f2_memory_is_watched_at_every_moment() {
-    let Ports { mut rig, sockets, _dir } = ports(&[]);
+    let Ports { mut rig, sockets, _dir } = ports(Macvtap, &[]);
     let deed = |_: &Path| truncated_at_every_moment(&sockets, 160, &plain);
     let lost = beside_a_talking_neighbour(&mut rig, deed);
     assert!(lost >= ENOUGH, "a ring lost its memory in {lost} rounds");
@@ -144,7 +144,7 @@ fn bug_f2_memory_is_watched_at_every_moment() {
 /// The same between our own ports, where a sibling's worker reads and writes the memory, too.
 #[test]
 fn bug_f2_memory_of_a_userspace_port_is_watched_at_every_moment() {
-    let Ports { mut rig, sockets, _dir } = ports(&["--type=macvlan"]);
+    let Ports { mut rig, sockets, _dir } = ports(Macvlan, &[]);
     let deed = |_: &Path| truncated_at_every_moment(&sockets, 160, &plain);
     let lost = beside_a_talking_neighbour(&mut rig, deed);
     assert!(lost >= ENOUGH, "a ring lost its memory in {lost} rounds");
@@ -153,7 +153,7 @@ fn bug_f2_memory_of_a_userspace_port_is_watched_at_every_moment() {
 /// Huge pages that are there and go away: whole ones are covered.
 #[test]
 fn bug_f4_huge_pages_that_go_away_stop_their_own_port() {
-    let Ports { mut rig, sockets, _dir } = ports(&[]);
+    let Ports { mut rig, sockets, _dir } = ports(Macvtap, &[]);
     let _pages = HugePages::reserve(8);
     let lost = beside_a_talking_neighbour(&mut rig, |_| {
         let make = || {
@@ -171,7 +171,7 @@ fn bug_f4_huge_pages_that_go_away_stop_their_own_port() {
 /// Two connections share a file and map it more than once: all mappings lose it at the same time.
 #[test]
 fn many_mappings_of_one_file_lose_it_together() {
-    let mut rig = Rig::new();
+    let mut rig = Rig::new(Macvtap);
     let lost = beside_a_talking_neighbour(&mut rig, |socket| {
         let mut lost = 0;
         for _ in 0..12 {

@@ -14,20 +14,20 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 
-use crate::common::driver::{D_INDIRECT, D_NEXT, D_WRITE, Desc, Queue};
-use crate::common::frames;
-use crate::common::memory::Memory;
-use crate::common::rig::{LAN_MAC, MACS, Rig, SECOND, fresh_tag};
-use crate::common::vmm::{QemuOptions, req};
+use testkit::driver::{D_INDIRECT, D_NEXT, D_WRITE, Desc, Queue};
+use testkit::frames;
+use testkit::memory::Memory;
+use testkit::rig::{LAN_MAC, MACS, Macvlan, Macvtap, PortType, Rig, SECOND, fresh_tag};
+use testkit::vmm::{QemuOptions, req};
 
 /// Port 0 for the deed, port 1 for the neighbour, one worker for both.
-pub fn rig(kind: &str) -> Rig {
-    let mut rig = Rig::with(&[kind, "--workers=1"]);
+pub fn rig(ports: PortType) -> Rig {
+    let mut rig = Rig::with(ports, &["--workers=1"]);
     rig.bystander();
     rig
 }
 
-pub const KINDS: [&str; 2] = ["--type=macvtap", "--type=macvlan"];
+pub const TYPES: [PortType; 2] = [Macvtap, Macvlan];
 
 /// A guest's processor that makes every chain of a ring available again as fast as it is given back, and kicks. It does
 /// not wait for the used index: it sees the used element before.
@@ -108,9 +108,9 @@ fn last(case: usize, at: u64, good: u16) -> Option<(&'static str, Desc)> {
 }
 
 /// A ring full of each kind of them in turn, for as long as the neighbour exchanges a few frames.
-fn only_unusable(kind: &str, to_guest: bool) {
+fn only_unusable(ports: PortType, to_guest: bool) {
     for case in 0.. {
-        let mut rig = rig(kind);
+        let mut rig = rig(ports);
         let (vmm, driver) = rig.guest(&QemuOptions::default());
         let pair = &driver.pairs[0];
         let (ring, good) = if to_guest { (&pair.rx, D_WRITE) } else { (&pair.tx, 0) };
@@ -124,7 +124,7 @@ fn only_unusable(kind: &str, to_guest: bool) {
         }
         let whole = Desc { addr: at, len: 16 * u32::from(TABLE), flags: D_INDIRECT, next: None };
         (0..ring.size).for_each(|head| ring.write_desc(head, &whole));
-        eprintln!("{kind}, to the guest {to_guest}: {what}");
+        eprintln!("{ports:?}, to the guest {to_guest}: {what}");
         let storm = Storm::start(&driver.mem, ring);
         // On a busy machine both processors are seldom there at once, but in a while they are.
         let end = Instant::now() + Duration::from_millis(300);
@@ -146,18 +146,18 @@ fn only_unusable(kind: &str, to_guest: bool) {
 /// test also counts the chains of a turn: there were millions.
 #[test]
 fn bug_s1_receive_ring_of_unusable_chains_macvtap() {
-    only_unusable(KINDS[0], true);
+    only_unusable(TYPES[0], true);
 }
 
 #[test]
 fn bug_s1_receive_ring_of_unusable_chains_macvlan() {
-    only_unusable(KINDS[1], true);
+    only_unusable(TYPES[1], true);
 }
 
 /// Before: bounded, but by frames. A turn read 256 chains of up to 1025 descriptors.
 #[test]
 fn bug_s1_transmit_ring_of_unusable_chains() {
-    KINDS.iter().for_each(|kind| only_unusable(kind, false));
+    TYPES.iter().for_each(|&ports| only_unusable(ports, false));
 }
 
 /// An eventfd whose counter is full, so that a write to it blocks.
@@ -177,8 +177,8 @@ fn block(eventfd: &EventFd) {
 /// SIGTERM had no effect.
 #[test]
 fn bug_s6_full_call_descriptor_that_blocks() {
-    for kind in KINDS {
-        let mut rig = rig(kind);
+    for ports in TYPES {
+        let mut rig = rig(ports);
         let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
         let call = full();
         for ring in [0u64, 1] {
@@ -201,8 +201,8 @@ fn bug_s6_full_call_descriptor_that_blocks() {
 /// Before: as with the call descriptor, at the moment when the ring is stopped.
 #[test]
 fn bug_s6_full_error_descriptor_that_blocks() {
-    for kind in KINDS {
-        let mut rig = rig(kind);
+    for ports in TYPES {
+        let mut rig = rig(ports);
         let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
         let error = full();
         for ring in [0, 1] {

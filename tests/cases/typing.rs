@@ -9,7 +9,7 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use super::common::backend::program;
+use testkit::backend::program;
 
 /// The exit code, and stderr by lines.
 fn check(args: &[&str]) -> (Option<i32>, Vec<String>) {

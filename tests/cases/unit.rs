@@ -12,8 +12,8 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::common::backend::{Backend, program};
-use super::common::netns::{Netns, require, run, wait_until};
+use testkit::backend::{Backend, program};
+use testkit::netns::{Netns, require, run, wait_until};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/vhost-user-macvtap@.service");
 

@@ -8,12 +8,10 @@ mod refusals;
 
 use std::process::{Command, Output, Stdio};
 
+use testkit::backend::program;
+
 fn run(line: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vhost-user-macvtap"))
-        .args(line.split_whitespace())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+    Command::new(program()).args(line.split_whitespace()).stdin(Stdio::null()).output().unwrap()
 }
 
 /// Stdout of a run that succeeds; stderr may hold notes.
@@ -35,7 +33,7 @@ fn refused(line: &str) -> Vec<String> {
 
 #[test]
 fn blanks_in_device_names_are_refused() {
-    let output = Command::new(env!("CARGO_BIN_EXE_vhost-user-macvtap"))
+    let output = Command::new(program())
         .args(["--check", "--parent", "eth 0", "--socket-path", "/s", "--name", "a\tb"])
         .output()
         .unwrap();

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::bench::{Bench, Guest, HostTalk, hush, mac, mac_key, state_of_parent};
-use crate::common::frames;
-use crate::common::netns::{World, wait_until};
-use crate::common::rig::{LAN_MAC, SECOND, fresh_tag, open_wire};
-use crate::common::vmm::QemuOptions;
+use testkit::frames;
+use testkit::netns::{World, wait_until};
+use testkit::rig::{LAN_MAC, SECOND, fresh_tag, open_wire};
+use testkit::userspace::{Bench, Guest, HostTalk, hush, mac, mac_key, state_of_parent};
+use testkit::vmm::QemuOptions;
 
 /// From the signal to the end of the process.
 const LEAVE: Duration = Duration::from_millis(500);

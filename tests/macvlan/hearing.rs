@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::bench::{Bench, Guest, HostTalk, hush, mac, mac_key};
-use crate::common::frames::{self, Mac};
-use crate::common::netns::{World, wait_until};
-use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
-use crate::common::vmm::QemuOptions;
+use testkit::frames::{self, Mac};
+use testkit::netns::{World, wait_until};
+use testkit::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
+use testkit::userspace::{Bench, Guest, HostTalk, hush, mac, mac_key};
+use testkit::vmm::QemuOptions;
 
 fn address_of(text: &str) -> Mac {
     text.parse::<vhost_user_macvtap::net::mac::Mac>().unwrap().0

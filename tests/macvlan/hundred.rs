@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::bench::{Bench, Guest, mac};
-use crate::common::frames;
-use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
-use crate::common::vmm::QemuOptions;
 use crate::stream::Stream;
+use testkit::frames;
+use testkit::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
+use testkit::userspace::{Bench, Guest, mac};
+use testkit::vmm::QemuOptions;
 
 const PORTS: usize = 100;
 

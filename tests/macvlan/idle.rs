@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::bench::Bench;
-use crate::common::backend::Backend;
-use crate::common::driver::Driver;
-use crate::common::memory::{Backing, Memory};
-use crate::common::vmm::{QemuOptions, Vmm};
+use testkit::backend::Backend;
+use testkit::driver::Driver;
+use testkit::memory::{Backing, Memory};
+use testkit::userspace::Bench;
+use testkit::vmm::{QemuOptions, Vmm};
 
 /// Guests, where the machine allows them.
 const GUESTS: usize = 1000;

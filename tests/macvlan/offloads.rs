@@ -12,13 +12,13 @@ use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
 
-use crate::bench::{Bench, Guest, mac};
-use crate::common::driver::*;
-use crate::common::exchange::{in_netns, noise};
-use crate::common::frames::{self, End, Mac, Segment};
-use crate::common::netns::{World, require};
-use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE};
-use crate::common::vmm::{Guest as Wishes, QemuOptions};
+use testkit::driver::*;
+use testkit::exchange::{in_netns, noise};
+use testkit::frames::{self, End, Mac, Segment};
+use testkit::netns::{World, require};
+use testkit::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE};
+use testkit::userspace::{Bench, Guest, mac};
+use testkit::vmm::{Guest as Wishes, QemuOptions};
 
 const MSS: u16 = 1400;
 /// With its headers, nearly all that an IPv4 packet can hold.
@@ -119,7 +119,7 @@ fn bench() -> (Bench, Guest, Guest, Guest, Far) {
     let world = World::new();
     world.host.sh("ethtool -K eth0 tso off gso off tx off");
     let far = Far::open(&world);
-    let bench = Bench::in_world(world, &[0, 1, 2].map(crate::bench::mac_key), &[]);
+    let bench = Bench::in_world(world, &[0, 1, 2].map(testkit::userspace::mac_key), &[]);
     let (one, able) = (bench.guest(0), bench.guest(1));
     let plain = bench.guest_with(2, mac(2), &plain());
     (bench, one, able, plain, far)

@@ -4,11 +4,11 @@
 use tempfile::TempDir;
 use vhost_user_macvtap::config::{auto_mac, machine_id};
 
-use crate::bench::{Bench, hush, mac, mac_key, state_of_parent, without_remarks};
-use crate::common::backend::Backend;
-use crate::common::frames;
-use crate::common::netns::World;
-use crate::common::rig::{ARRIVAL, SECOND};
+use testkit::backend::Backend;
+use testkit::frames;
+use testkit::netns::World;
+use testkit::rig::{ARRIVAL, SECOND};
+use testkit::userspace::{Bench, hush, mac, mac_key, state_of_parent, without_remarks};
 
 /// Runs the program with a port for each of `keys` (SOCK is a path), which must fail with this code and these words.
 fn refused(world: &World, keys: &[&str], code: i32, parts: &[&str]) {

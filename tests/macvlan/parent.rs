@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use crate::bench::{Bench, Guest, mac, mac_key};
-use crate::common::frames;
-use crate::common::netns::{Netns, World, wait_until};
-use crate::common::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
-use crate::common::vmm::QemuOptions;
 use crate::stream::Stream;
+use testkit::frames;
+use testkit::netns::{Netns, World, wait_until};
+use testkit::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag};
+use testkit::userspace::{Bench, Guest, mac, mac_key};
+use testkit::vmm::QemuOptions;
 
 /// Processor time that the process may use in a second without a wire.
 const ASLEEP: Duration = Duration::from_millis(20);

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::bench::{Bench, Guest, mac, mac_key};
-use crate::common::frames::{self, End, Mac};
-use crate::common::rig::{LAN_MAC, SECOND, SILENCE};
-use crate::common::vmm::QemuOptions;
+use testkit::frames::{self, End, Mac};
+use testkit::rig::{LAN_MAC, SECOND, SILENCE};
+use testkit::userspace::{Bench, Guest, mac, mac_key};
+use testkit::vmm::QemuOptions;
 
 /// Together fewer frames than one queue has buffers, so that none is lost however they are spread.
 const FLOWS: u16 = 36;

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::bench::Guest;
-use crate::common::frames;
-use crate::common::netns::wait_until;
-use crate::common::rig::{SECOND, fresh_tag};
+use testkit::frames;
+use testkit::netns::wait_until;
+use testkit::rig::{SECOND, fresh_tag};
+use testkit::userspace::Guest;
 
 const WINDOW: usize = 16;
 

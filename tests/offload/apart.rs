@@ -10,7 +10,7 @@ use vhost_user_macvtap::offload::Unrepairable;
 
 use super::judge::{Emitted, finished, legal, masked, ours, transport};
 use super::kernel::Kernel;
-use super::stimuli::{
+use testkit::offload_frames::{
     DESTINATION, ECN, HOP_BY_HOP, ROUTING, Shape, Stimulus, TSO4, TSO6, UFO, USO, sum,
 };
 

@@ -8,7 +8,7 @@ use vhost_user_macvtap::net::vnet_hdr::bit;
 use vhost_user_macvtap::offload::{Accepts, HEAD, MOST, Need, Unrepairable, need, repair};
 
 use super::kernel::Kernel;
-use super::stimuli::{ECN, TSO4, TSO6, UFO, USO};
+use testkit::offload_frames::{ECN, TSO4, TSO6, UFO, USO};
 
 /// Headers and frames as they came out.
 pub type Emitted = Vec<([u8; 12], Vec<u8>)>;

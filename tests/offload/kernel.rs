@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use super::common::netns::{Netns, require};
+use testkit::netns::{Netns, require};
 
 const PACKET_VNET_HDR: i32 = 15;
 const PACKET_AUXDATA: i32 = 8;

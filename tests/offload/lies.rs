@@ -4,7 +4,7 @@ use vhost_user_macvtap::net::vnet_hdr::bit;
 
 use super::judge::{finished, masked, ours};
 use super::kernel::Kernel;
-use super::stimuli::{ECN, Shape, Stimulus, TSO4, TSO6, UFO, USO, sum};
+use testkit::offload_frames::{ECN, Shape, Stimulus, TSO4, TSO6, UFO, USO, sum};
 
 /// A lie: what it does to a frame that begins its IP header and its TCP or UDP header here.
 type Lie = fn(&mut Stimulus, ip: usize, l4: usize);

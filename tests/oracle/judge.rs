@@ -7,11 +7,11 @@ use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::switch::{Receivers, from_guest, from_wire};
 
-use crate::common::frames;
 use crate::lan::{Copies, From, To};
-use crate::model::{self, Outcome};
 use crate::stimuli::{PAUSE_TYPE, Stimulus};
 use crate::world::{PARENT, World};
+use testkit::frames;
+use testkit::switch_model::{self as model, Outcome};
 
 type Set = BTreeSet<To>;
 

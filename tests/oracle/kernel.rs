@@ -11,9 +11,9 @@ use nix::sys::stat::{Mode as Bits, SFlag, makedev, mknod};
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::uplink::tap::TapQueue;
 
-use crate::common::netns::Netns;
 use crate::lan::{From, Lan, To, Topology};
 use crate::world::{JOINED, Port, World};
+use testkit::netns::Netns;
 
 /// virtio_net_hdr with its number of buffers, as `TapQueue` sets it.
 const HEADER: usize = 12;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::common::netns::{Netns, wait_until};
 use crate::socket::{Seen, Socket};
 use crate::stimuli::{self, PAUSE_TYPE, Stimulus, TYPE};
 use crate::world::{PARENT, World};
+use testkit::netns::{Netns, wait_until};
 
 /// Silence that is believed: floods of macvlan wait in a work queue.
 const SETTLED: Duration = Duration::from_millis(150);

@@ -8,13 +8,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 use vhost_user_macvtap::net::mode::Mode;
 
-use crate::common::backend::Backend;
-use crate::common::driver::Driver;
-use crate::common::frames;
-use crate::common::rig::ARRIVAL;
-use crate::common::vmm::{self, QemuOptions, Vmm};
 use crate::lan::{From, Lan, To, Topology};
 use crate::world::{Port, World};
+use testkit::backend::Backend;
+use testkit::driver::Driver;
+use testkit::frames;
+use testkit::rig::ARRIVAL;
+use testkit::vmm::{self, QemuOptions, Vmm};
 
 /// The longest rest between two tables, and room (`control/news.rs`).
 const TABLES_REST: Duration = Duration::from_millis(500);

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns};
 
-use crate::common::netns::Netns;
+use testkit::netns::Netns;
 
 /// A frame, and what the kernel said about it.
 pub struct Seen {

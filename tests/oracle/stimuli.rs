@@ -6,9 +6,9 @@
 
 use vhost_user_macvtap::net::mac::Mac;
 
-use crate::common::{frames, rig};
 use crate::lan::From;
 use crate::world::{EXT, EXT2, JOINED, PARENT, UNKNOWN, World};
+use testkit::{frames, rig};
 
 /// The type of most frames: for local experiments, no stack answers it.
 pub const TYPE: u16 = 0x88b5;

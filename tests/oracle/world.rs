@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
+use testkit::switch_model as model;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::switch::{Groups, ParentFacts, Rules, Table};
-
-use crate::model;
 
 pub const PORTS: [Mac; 3] = [port(0xa), port(0xb), port(0xc)];
 pub const PARENT: Mac = port(0xf0);

@@ -1,8 +1,8 @@
 //! The laboratory for bulk traffic: two guests with a device for each setting of the offloads, and a LAN.
 //!
-//! A transfer is judged by three witnesses: the bytes at its end (`common/bulk.rs`), the back-end's
+//! A transfer is judged by three witnesses: the bytes at its end (`testkit::bulk`), the back-end's
 //! counters of the ports concerned before and after, which say how large the frames were, and the wire
-//! (`common/inspector.rs`). What may be large and what must not follows from what both sides can do.
+//! (`testkit::inspector`). What may be large and what must not follows from what both sides can do.
 //!
 //! What can go wrong: a guest that changes over to another of its devices has another MAC address, which
 //! everybody else must learn: neighbours are forgotten at that moment.
@@ -12,12 +12,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::common::backend::Backend;
-use crate::common::bulk::Payload;
-use crate::common::guest::{Guest, GuestConfig, Nic};
-use crate::common::inspector::{Inspection, set_offloads};
-use crate::common::netns::{World, WorldConfig, assert_nothing_left, wait_until};
-use crate::common::scene::{V4, V6};
+use testkit::backend::Backend;
+use testkit::bulk::Payload;
+use testkit::guest::{Guest, GuestConfig, Nic};
+use testkit::inspector::{Inspection, set_offloads};
+use testkit::netns::{World, assert_nothing_left, wait_until};
+use testkit::scene::{V4, V6};
 
 const PAYLOAD: usize = 100 << 20;
 
@@ -84,7 +84,7 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(mtu: u32) -> Lab {
-        let world = World::with(&WorldConfig { mtu, ..WorldConfig::default() });
+        let world = World::with_mtu(mtu);
         // What leaves the parent is whole, all the way to the LAN's NIC.
         set_offloads(&world.host, World::PARENT, false);
         set_offloads(&world.switch, "p-lan", false);
@@ -162,7 +162,7 @@ impl Lab {
     /// How many segments the payload makes; Linux uses time stamps.
     fn segments(&self, version: u8) -> u64 {
         let headers = if version == 4 { 20 + 32 } else { 40 + 32 };
-        self.payload.len() as u64 / u64::from(self.mtu - headers)
+        self.payload.bytes() as u64 / u64::from(self.mtu - headers)
     }
 
     /// What the port of the device that a guest uses has moved so far.

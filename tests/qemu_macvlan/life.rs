@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use crate::common::backend::Backend;
-use crate::common::guest::{Guest, GuestConfig};
-use crate::common::netns::{World, assert_nothing_left, wait_until};
-use crate::common::scene::{G1, G2, LINK_LOCAL, Lan, MAC, Scene, V4, V6, settles};
+use testkit::backend::Backend;
+use testkit::guest::{Guest, GuestConfig};
+use testkit::netns::{World, assert_nothing_left, wait_until};
+use testkit::scene::{G1, G2, LINK_LOCAL, Lan, MAC, Scene, V4, V6, settles};
 
 /// Siblings and the LAN find a guest by the addresses that it has just made up, and a clash of addresses
 /// is noticed: neighbour discovery is multicast to groups that no NIC knows of. The host says nothing.

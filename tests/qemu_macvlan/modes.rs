@@ -6,10 +6,8 @@
 
 use std::time::Duration;
 
-use crate::common::netns::{World, wait_until};
-use crate::common::scene::{
-    G1, G2, Host, Lan, MAC, Row, Scene, V4, printed_mac, two_guests_behave_as,
-};
+use testkit::netns::{World, wait_until};
+use testkit::scene::{G1, G2, Host, Lan, MAC, Row, Scene, V4, printed_mac, two_guests_behave_as};
 
 /// What a guest changes its MAC address to.
 const NEW_MAC: &str = "52:54:00:00:00:99";

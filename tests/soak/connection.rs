@@ -4,10 +4,10 @@ use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use super::common::driver::F_PROTOCOL;
-use super::common::rig::{LAN_MAC, MACS};
-use super::common::vmm::{NEED_REPLY, VERSION, Vmm, message, pair_of, req, vring_addr};
 use super::party::Party;
+use testkit::driver::F_PROTOCOL;
+use testkit::rig::{LAN_MAC, MACS};
+use testkit::vmm::{NEED_REPLY, VERSION, Vmm, message, pair_of, req, vring_addr};
 
 const LOOP: Duration = Duration::from_millis(300);
 

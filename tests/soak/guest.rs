@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::common::driver::{D_INDIRECT, D_NEXT, D_WRITE, Desc, VnetHdr};
-use super::common::frames;
-use super::common::rig::{LAN_MAC, fresh_tag};
 use super::party::Party;
+use testkit::driver::{D_INDIRECT, D_NEXT, D_WRITE, Desc, VnetHdr};
+use testkit::frames;
+use testkit::rig::{LAN_MAC, fresh_tag};
 
 const NOWHERE: u64 = 0x7f00_0000_0000;
 /// How long a deed goes on that can be done in a loop.

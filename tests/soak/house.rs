@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::common::backend::Backend;
-use super::common::frames::{self, Mac};
-use super::common::netns::{World, wait_until};
-use super::common::rig::{LAN_MAC, fresh_tag};
-use super::common::wire::Wire;
 use super::stream::{Neighbour, Stream};
+use testkit::backend::Backend;
+use testkit::frames::{self, Mac};
+use testkit::netns::{World, wait_until};
+use testkit::rig::{LAN_MAC, fresh_tag};
+use testkit::wire::Wire;
 
 pub const PORTS: usize = 16;
 /// Log lines that one port may cause in a minute.

@@ -7,11 +7,11 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use super::common::frames;
-use super::common::memory::{Backing, make_file};
-use super::common::rig::{LAN_MAC, fresh_tag};
-use super::common::vmm::{NEED_REPLY, Vmm, req, vring_addr};
 use super::party::Party;
+use testkit::frames;
+use testkit::memory::{Backing, make_file};
+use testkit::rig::{LAN_MAC, fresh_tag};
+use testkit::vmm::{NEED_REPLY, Vmm, req, vring_addr};
 
 fn region(gpa: u64, size: u64, user: u64, offset: u64) -> Vec<u8> {
     [0, gpa, size, user, offset].map(u64::to_le_bytes).concat()

@@ -10,10 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::common::driver::Driver;
-use super::common::frames::Mac;
-use super::common::vmm::{QemuOptions, Vmm};
 use super::deeds::DEEDS;
+use testkit::driver::Driver;
+use testkit::frames::Mac;
+use testkit::vmm::{QemuOptions, Vmm};
 
 /// How long the party waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);

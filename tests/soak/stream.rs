@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::common::driver::Driver;
-use super::common::frames::{self, Mac};
-use super::common::rig::{ARRIVAL, LAN_MAC, SILENCE, fresh_tag};
-use super::common::vmm::{QemuOptions, Vmm};
-use super::common::wire::Wire;
+use testkit::driver::Driver;
+use testkit::frames::{self, Mac};
+use testkit::rig::{ARRIVAL, LAN_MAC, SILENCE, fresh_tag};
+use testkit::vmm::{QemuOptions, Vmm};
+use testkit::wire::Wire;
 
 const WINDOW: usize = 16;
 

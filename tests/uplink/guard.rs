@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid};
+use testkit::backend::program;
 use vhost_user_macvtap::host::mac_guard::MacGuard;
 use vhost_user_macvtap::host::netlink::Netlink;
 use vhost_user_macvtap::net::mac::Mac;
@@ -15,7 +16,6 @@ use crate::holders;
 use crate::packet::index;
 use crate::world::{MAC, World, poll_until};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_vhost-user-macvtap");
 const SECONDS: Duration = Duration::from_secs(5);
 
 fn has(world: &World, mac: &str) -> bool {
@@ -28,7 +28,7 @@ fn gets(world: &World, mac: &str) -> bool {
 
 /// The guardian as a child of the test, ready.
 fn guardian(ifindex: u32, original: &str) -> Child {
-    let mut child = Command::new(PROGRAM)
+    let mut child = Command::new(program())
         .args(["guard-mac", "--ifindex", &ifindex.to_string(), "--mac", original])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -58,7 +58,7 @@ fn a_successor_waits_for_the_guardian() {
     let holder = holders::hold(&world, "address");
     world.enter(|| {
         let p0 = index("p0");
-        let second = MacGuard::start_as(Path::new(PROGRAM), p0, MAC).unwrap_err().to_string();
+        let second = MacGuard::start_as(&program(), p0, MAC).unwrap_err().to_string();
         assert!(second.contains("cannot be started"), "{second}");
         holders::kill(holder);
         MacGuard::settle(p0).unwrap();
@@ -74,7 +74,7 @@ fn an_orderly_end_leaves_the_address_and_no_process() {
         let mut netlink = Netlink::open().unwrap();
         let p0 = index("p0");
         let original = world.mac_of("p0").parse().unwrap();
-        let mut guard = MacGuard::start_as(Path::new(PROGRAM), p0, original).unwrap();
+        let mut guard = MacGuard::start_as(&program(), p0, original).unwrap();
         guard.announce(MAC).unwrap();
         netlink.set_mac(p0, MAC).unwrap();
         let mine = format!("/proc/self/task/{}/children", nix::unistd::gettid());
@@ -118,7 +118,7 @@ fn the_guardian_has_a_process_group_of_its_own() {
     let world = World::new();
     world.enter(|| {
         let original = world.mac_of("p0").parse().unwrap();
-        let guard = MacGuard::start_as(Path::new(PROGRAM), index("p0"), original).unwrap();
+        let guard = MacGuard::start_as(&program(), index("p0"), original).unwrap();
         let mine = format!("/proc/self/task/{}/children", nix::unistd::gettid());
         let children = std::fs::read_to_string(mine).unwrap();
         let pid = Pid::from_raw(children.trim().parse().unwrap());
@@ -159,7 +159,7 @@ fn a_guardian_that_cannot_be_started_is_an_error() {
         let error = MacGuard::start_as(Path::new(program), 1, original).unwrap_err().to_string();
         assert!(error.contains("cannot be started"), "{error}");
     }
-    let output = Command::new(PROGRAM)
+    let output = Command::new(program())
         .args(["guard-mac", "--ifindex", "1"])
         .stdin(Stdio::null())
         .output()

@@ -1,12 +1,12 @@
 //! A second process to be killed: this test program once more, which holds something and waits.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use testkit::backend::program;
 use vhost_user_macvtap::host::host_filter::{HostFilter, HostFilterRule};
 use vhost_user_macvtap::host::mac_guard::MacGuard;
 use vhost_user_macvtap::host::netlink::Netlink;
@@ -53,8 +53,7 @@ fn holder() {
         "address" => {
             let mut netlink = Netlink::open().unwrap();
             let before = netlink.link_by_index(p0).unwrap().unwrap().mac;
-            let program = Path::new(env!("CARGO_BIN_EXE_vhost-user-macvtap"));
-            let mut guard = MacGuard::start_as(program, p0, before).unwrap();
+            let mut guard = MacGuard::start_as(&program(), p0, before).unwrap();
             for mac in [Mac([2, 9, 9, 9, 9, 9]), MAC] {
                 guard.announce(mac).unwrap();
                 netlink.set_mac(p0, mac).unwrap();

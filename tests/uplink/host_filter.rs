@@ -10,10 +10,10 @@ use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 
-use crate::common::frames::{self as craft, End};
 use crate::holders;
 use crate::packet::{FAR, index, open, wait_for};
 use crate::world::{MAC, World};
+use testkit::frames::{self as craft, End};
 
 const HOST: [u8; 4] = [192, 0, 2, 1];
 const ALL: [u8; 4] = [192, 0, 2, 255];

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use testkit::backend::program;
 use vhost_user_macvtap::host::device_lock::{DeviceLock, LockName};
 use vhost_user_macvtap::host::macvtap::Macvtap;
 use vhost_user_macvtap::host::netlink::Netlink;
@@ -15,7 +16,8 @@ fn start(world: &World, mode: Mode) -> Child {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("vm0.sock");
     let mut child = Command::new("ip")
-        .args(["netns", "exec", &world.name, env!("CARGO_BIN_EXE_vhost-user-macvtap")])
+        .args(["netns", "exec", &world.name])
+        .arg(program())
         .args(["--parent", "p0", "--name", "vm0", "--mode", mode.name()])
         .args(["--mac", &MAC.to_string(), "--socket-path"])
         .arg(&socket)

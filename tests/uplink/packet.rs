@@ -13,10 +13,10 @@ use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::packet::inbox::Progress;
 use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
 
-use crate::common::driver::VnetHdr;
-use crate::common::frames::{self as craft, End};
 use crate::frames::{TYPE, Wire};
 use crate::world::{MAC, World, frame, poll_until};
+use testkit::driver::VnetHdr;
+use testkit::frames::{self as craft, End};
 
 /// The guest of these tests has the usual address.
 pub const GUEST: End = End { mac: MAC.0, ip: [192, 0, 2, 9], port: 4000 };

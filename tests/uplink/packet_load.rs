@@ -8,10 +8,10 @@ use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 
-use crate::common::frames::{self as craft, End};
 use crate::frames::TYPE;
 use crate::packet::{FAR, GUEST, index, open, take, wait_for};
 use crate::world::{MAC, World, frame, poll_until};
+use testkit::frames::{self as craft, End};
 
 /// For what must come, however late.
 const ARRIVAL: Duration = Duration::from_secs(10);

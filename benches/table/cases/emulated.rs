@@ -20,8 +20,6 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use super::Terms;
 use super::guests::OURS;
 use super::outward;
-use crate::common::frames::mac_text;
-use crate::common::guest::{Guest, GuestConfig, Nic};
 use crate::generator::frame::mac;
 use crate::lan::{self, FAR, inside};
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
@@ -29,6 +27,8 @@ use crate::peers::Backend;
 use crate::peers::ours::Wire;
 use crate::spinning::anywhere;
 use crate::{Result, host};
+use testkit::frames::mac_text;
+use testkit::guest::{Guest, GuestConfig, Nic};
 
 /// The LAN machine, and the guest.
 const LAN: &str = "198.18.7.100";

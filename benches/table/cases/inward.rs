@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use super::Terms;
 use super::guests::OURS;
 use super::outward::{SUPER, at_least, figure, start};
-use crate::common::frames::Mac;
 use crate::generator::{Frame, Guest, Shape, frame::mac};
 use crate::lan::{self, FAR, NOBODY, PARENT};
 use crate::limits::sendmmsg::Sender;
@@ -29,6 +28,7 @@ use crate::peers::dpdk_uplink::{DpdkUplink, Kind};
 use crate::peers::ours::Wire;
 use crate::spinning::Spinning;
 use crate::{Result, host};
+use testkit::frames::Mac;
 
 /// Frames under way: what the queue of a macvtap holds (500), with room to spare.
 const FEW: usize = 400;

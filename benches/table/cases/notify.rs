@@ -6,14 +6,14 @@
 use super::Terms;
 use super::guests::{DPDK, LazyWire, OURS, pair, sample};
 use crate::Result;
-use crate::common::driver::F_LOG_ALL;
-use crate::common::vmm::Vmm;
 use crate::generator::{self, Plan, Shape};
 use crate::host;
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
 use crate::peers::Backend;
 use crate::peers::dpdk::Dpdk;
 use crate::peers::ours::{Ours, Setup};
+use testkit::driver::F_LOG_ALL;
+use testkit::vmm::Vmm;
 
 /// The cases of this file.
 pub fn cases(terms: &Terms) -> Vec<Case> {

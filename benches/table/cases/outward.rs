@@ -199,7 +199,7 @@ pub fn figure(size: usize, frames: u64, bytes: u64, seconds: f64) -> f64 {
     if size > 1514 { bytes as f64 * 8e-9 / seconds } else { frames as f64 * 1e-6 / seconds }
 }
 
-fn message(size: usize, to: crate::common::frames::Mac) -> Vec<u8> {
+fn message(size: usize, to: testkit::frames::Mac) -> Vec<u8> {
     let frame = Frame::sized(mac(0), to, size);
     [&frame.header.bytes()[..], &frame.bytes].concat()
 }

@@ -11,13 +11,13 @@ use crate::Result;
 use crate::figures::jain;
 use crate::generator::frame::mac;
 use crate::generator::{self, Frame, Guest, Plan, Shape};
+use crate::host;
 use crate::limits::copy::Copier;
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
 use crate::peers::Backend;
 use crate::peers::ours::{Ours, Setup};
-use crate::{common, host};
 
-const BROADCAST: common::frames::Mac = [0xff; 6];
+const BROADCAST: testkit::frames::Mac = [0xff; 6];
 
 /// The cases of this file.
 pub fn cases(terms: &Terms) -> Vec<Case> {
@@ -33,7 +33,7 @@ fn small() -> Shape {
 fn guests(
     ours: &Ours,
     shape: &Shape,
-    to: impl Fn(usize) -> Option<common::frames::Mac>,
+    to: impl Fn(usize) -> Option<testkit::frames::Mac>,
 ) -> Vec<Guest> {
     let sockets = ours.sockets().iter().enumerate();
     let guest = |(n, socket): (usize, &std::path::PathBuf)| {

@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use super::Terms;
 use super::guests::OURS;
 use super::outward::{self, await_uplink};
-use crate::common::frames::mac_text;
 use crate::generator::{Frame, Guest, Shape, frame::mac};
 use crate::lan::{Counter, FAR, NOBODY, PARENT};
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
@@ -26,6 +25,7 @@ use crate::peers::dpdk_uplink::{DpdkUplink, Kind};
 use crate::peers::ours::{Wire, program};
 use crate::peers::process::Process;
 use crate::{Result, host};
+use testkit::frames::mac_text;
 
 /// The program's name as the kernel cuts it.
 const COMM: &str = "vhost-user-macv";

@@ -6,8 +6,8 @@
 //!
 //! What can go wrong: sizes are those of the frame without checksum (FCS), as DPDK and the kernel count them.
 
-use crate::common::driver::VnetHdr;
-use crate::common::frames::{self, End, Mac};
+use testkit::driver::VnetHdr;
+use testkit::frames::{self, End, Mac};
 
 /// The largest frame that is sent as it is.
 pub const LARGEST_WHOLE: usize = 9014;

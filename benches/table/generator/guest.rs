@@ -13,9 +13,9 @@ use super::frame::Frame;
 use super::receive::Receive;
 use super::ring::Ring;
 use super::transmit::Transmit;
-use crate::common::driver::{Driver, F_CTRL_VQ, F_IN_ORDER, F_INDIRECT};
-use crate::common::memory::{Backing, Memory};
-use crate::common::vmm::{Guest as Wishes, QemuOptions, Vmm};
+use testkit::driver::{Driver, F_CTRL_VQ, F_IN_ORDER, F_INDIRECT};
+use testkit::memory::{Backing, Memory};
+use testkit::vmm::{Guest as Wishes, QemuOptions, Vmm};
 
 /// What a guest is like.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@
 //! reads them at the other end. The rest of the payload is written once.
 //!
 //! What can go wrong: a back-end that returns a head twice or one that is not out leads to frames that are counted
-//! wrongly, not to an error; the tests' strict driver (tests/common/driver.rs) is there for that.
+//! wrongly, not to an error; the tests' strict driver (testkit/src/driver.rs) is there for that.
 
 pub mod frame;
 pub mod guest;

@@ -8,8 +8,8 @@
 
 use super::ring::{Descriptor, Ring};
 use super::transmit::HEADER;
-use crate::common::driver::D_WRITE;
-use crate::common::memory::Memory;
+use testkit::driver::D_WRITE;
+use testkit::memory::Memory;
 
 /// Most buffers taken before the ring is published again.
 const BATCH: u16 = 64;

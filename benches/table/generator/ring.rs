@@ -10,8 +10,8 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
-use crate::common::driver::{F_EVENT_IDX, Queue};
-use crate::common::memory::Memory;
+use testkit::driver::{F_EVENT_IDX, Queue};
+use testkit::memory::Memory;
 
 /// A descriptor: section 2.7.5.
 #[repr(C)]

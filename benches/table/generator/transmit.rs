@@ -7,8 +7,8 @@
 
 use super::frame::Frame;
 use super::ring::{Descriptor, Ring};
-use crate::common::driver::D_NEXT;
-use crate::common::memory::Memory;
+use testkit::driver::D_NEXT;
+use testkit::memory::Memory;
 
 /// Bytes of a virtio_net_hdr.
 pub const HEADER: usize = 12;

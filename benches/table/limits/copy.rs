@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crate::common::driver::Queue;
 use crate::generator::Guest;
 use crate::generator::ring::Descriptor;
 use crate::host;
+use testkit::driver::Queue;
 
 /// Frames between two publications.
 const BATCH: u16 = 64;

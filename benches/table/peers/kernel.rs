@@ -17,12 +17,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::ours::Wire;
-use crate::common::frames::mac_text;
 use crate::generator::Frame;
 use crate::generator::frame::{LARGEST_WHOLE, mac};
 use crate::limits::tap;
 use crate::measure::Sample;
 use crate::{Result, host};
+use testkit::frames::mac_text;
 
 nix::ioctl_write_ptr_bad!(set_interface, nix::request_code_write!(b'T', 202, 4), libc::ifreq);
 
@@ -185,7 +185,7 @@ impl Pair {
 impl Drop for Pair {
     fn drop(&mut self) {
         for (netns, link) in self.links.iter().rev() {
-            crate::common::netns::run("ip", &["-n", netns, "link", "del", link]);
+            testkit::netns::run("ip", &["-n", netns, "link", "del", link]);
         }
     }
 }

@@ -10,14 +10,13 @@ use tempfile::TempDir;
 use super::process::Process;
 use super::{Backend, await_sockets};
 use crate::Result;
-use crate::common::frames::mac_text;
-use crate::common::netns::Netns;
 use crate::generator::frame::mac;
+use testkit::frames::mac_text;
+use testkit::netns::Netns;
 
 /// The program's path.
 pub fn program() -> String {
-    std::env::var("VUM_BINARY")
-        .unwrap_or_else(|_| env!("CARGO_BIN_EXE_vhost-user-macvtap").to_owned())
+    testkit::backend::program().display().to_string()
 }
 
 /// Whether the program knows this flag.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::Result;
-use crate::common::netns::{Netns, die_with_us};
+use testkit::netns::{Netns, die_with_us};
 
 /// How long a program may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(30);

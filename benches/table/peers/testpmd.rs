@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use super::process::Process;
 use super::{Backend, dpdk};
-use crate::common::frames::mac_text;
 use crate::generator::frame::mac;
 use crate::measure::Sample;
 use crate::{Result, host};
+use testkit::frames::mac_text;
 
 /// Bursts that are put into circulation at the start.
 const BURSTS: usize = 6;

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::netns::Netns;
 use crate::lan::inside;
 use crate::spinning::anywhere;
+use testkit::netns::Netns;
 
 /// Bytes of one write.
 const BLOCK: usize = 64 << 10;

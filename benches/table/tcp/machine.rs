@@ -9,10 +9,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::load::Place;
-use crate::common::frames::{Mac, mac_text};
-use crate::common::netns::Netns;
 use crate::lan::inside;
 use crate::limits::tap;
+use testkit::frames::{Mac, mac_text};
+use testkit::netns::Netns;
 
 /// The only device of a machine.
 const DEVICE: &str = "eth0";

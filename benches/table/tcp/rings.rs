@@ -11,10 +11,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use super::carrier::{BATCH, FarSide};
-use crate::common::driver::{D_WRITE, Driver, F_CTRL_VQ};
-use crate::common::memory::{Backing, Memory};
-use crate::common::vmm::{Guest as Wishes, QemuOptions, Vmm};
 use crate::generator::ring::{Descriptor, Ring};
+use testkit::driver::{D_WRITE, Driver, F_CTRL_VQ};
+use testkit::memory::{Backing, Memory};
+use testkit::vmm::{Guest as Wishes, QemuOptions, Vmm};
 
 /// Bytes of a slot of the transmit ring: a super-frame and its header.
 const SLOT: usize = 68 << 10;

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use testkit::switch_model as model;
 
 use super::*;
 use crate::net::mac::Mac;
-use crate::switch::{Groups, ParentFacts, model};
+use crate::switch::{Groups, ParentFacts};
 
 const A: Mac = Mac([2, 0, 0, 0, 0, 0xa]);
 const B: Mac = Mac([2, 0, 0, 0, 0, 0xb]);

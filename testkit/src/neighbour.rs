@@ -3,12 +3,11 @@
 //! A test that looks at the neighbour only afterwards misses what matters most: for how long it stood still. So the
 //! deed runs on a thread of its own, and the neighbour exchanges frames with the LAN meanwhile, each of which must
 //! arrive, and soon. At the end the process must still obey SIGTERM.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::rig::Rig;
+use crate::rig::Rig;
 
 /// The longest that four frames may take. A machine that is busy with other tests stands still for a second.
 const STANDSTILL: Duration = Duration::from_secs(3);

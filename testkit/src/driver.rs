@@ -10,11 +10,10 @@
 //!   element may stand for a batch; a used TX buffer has length 0, for the device wrote nothing to it.
 //!
 //! [`Queue`] is a split virtqueue with raw access (hostile tests write any descriptor and index they like).
-//! [`Driver`] is a set of queue pairs with frames going in and out. The VMM ([`super::vmm`]) makes drivers and tells
+//! [`Driver`] is a set of queue pairs with frames going in and out. The VMM ([`crate::vmm`]) makes drivers and tells
 //! the back-end where their rings are; nothing here speaks on the socket.
 //!
 //! Specification: virtio 1.2, sections 2.7 (split virtqueues) and 5.1.6 (network device operation).
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::AsRawFd;
@@ -23,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::memory::Memory;
+use crate::memory::Memory;
 
 pub const F_CSUM: u64 = 1 << 0;
 pub const F_GUEST_CSUM: u64 = 1 << 1;
@@ -31,10 +30,8 @@ pub const F_MTU: u64 = 1 << 3;
 pub const F_MAC: u64 = 1 << 5;
 pub const F_GUEST_TSO4: u64 = 1 << 7;
 pub const F_GUEST_TSO6: u64 = 1 << 8;
-pub const F_GUEST_UFO: u64 = 1 << 10;
 pub const F_HOST_TSO4: u64 = 1 << 11;
 pub const F_HOST_TSO6: u64 = 1 << 12;
-pub const F_HOST_UFO: u64 = 1 << 14;
 pub const F_MRG_RXBUF: u64 = 1 << 15;
 pub const F_CTRL_VQ: u64 = 1 << 17;
 pub const F_GUEST_ANNOUNCE: u64 = 1 << 21;
@@ -220,7 +217,7 @@ impl Queue {
         self.mem.load16(self.used + 2)
     }
 
-    pub fn used_elem(&self, at: u16) -> (u32, u32) {
+    fn used_elem(&self, at: u16) -> (u32, u32) {
         let b = self.mem.read(self.used + 4 + 8 * u64::from(at % self.size), 8);
         (u32::from_le_bytes([b[0], b[1], b[2], b[3]]), u32::from_le_bytes([b[4], b[5], b[6], b[7]]))
     }
@@ -263,7 +260,7 @@ impl Queue {
     }
 
     /// The same through an indirect table of its own at `table`.
-    pub fn add_indirect(&mut self, table: u64, chain: &[Desc]) -> u16 {
+    fn add_indirect(&mut self, table: u64, chain: &[Desc]) -> u16 {
         for (i, d) in chain.iter().enumerate() {
             let mut d = *d;
             if i + 1 < chain.len() {
@@ -320,7 +317,7 @@ impl Queue {
     }
 
     /// Takes one used buffer: head and written length, its descriptors still reserved.
-    pub fn pop_used(&mut self) -> Option<(u16, u32)> {
+    fn pop_used(&mut self) -> Option<(u16, u32)> {
         if let Some(done) = self.ready.pop_front() {
             return Some(done);
         }
@@ -372,7 +369,7 @@ impl Queue {
     }
 
     /// Asks for none (with EVENT_IDX simply by leaving the event index behind).
-    pub fn disable_calls(&self) {
+    fn disable_calls(&self) {
         if !self.event_idx {
             self.mem.store16(self.avail, 1);
         }
@@ -386,7 +383,7 @@ impl Queue {
     }
 
     /// Sleeps until the device used a buffer, by its calls alone.
-    pub fn wait_used(&mut self, timeout: Duration) -> bool {
+    fn wait_used(&mut self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         loop {
             if self.visible() > 0 {
@@ -630,12 +627,6 @@ impl Driver {
         for _ in 0..n {
             self.queue_rx(pair, &[size]);
         }
-        self.pairs[pair].rx.publish();
-    }
-
-    /// Posts one receive buffer made of several descriptors (what drivers without MRG_RXBUF post).
-    pub fn post_rx_chain(&mut self, pair: usize, sizes: &[u32]) {
-        self.queue_rx(pair, sizes);
         self.pairs[pair].rx.publish();
     }
 

@@ -10,7 +10,6 @@
 //! the awaited one (connecting, to be sure, would look like a front-end): use a fresh directory.
 //! Dropping a `Backend` kills it with SIGKILL: nothing is cleaned up then but by the namespace's own
 //! removal. Tests of the orderly end use [`Backend::signal`] and [`Backend::wait_exit`].
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileTypeExt;
@@ -22,12 +21,23 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::netns::{Netns, die_with_us, require, wait_until};
+use crate::netns::{Netns, die_with_us, require, wait_until};
 
 /// The program's path: what cargo built, unless `VUM_BINARY` names another one, such as a package's.
+///
+/// Cargo tells the path (`CARGO_BIN_EXE_*`) to the main package's tests only, and when it compiles them. It builds the
+/// program before them, into PROFILE; they are in PROFILE/deps.
 pub fn program() -> PathBuf {
-    std::env::var_os("VUM_BINARY")
-        .map_or_else(|| env!("CARGO_BIN_EXE_vhost-user-macvtap").into(), PathBuf::from)
+    std::env::var_os("VUM_BINARY").map_or_else(built, PathBuf::from)
+}
+
+/// What cargo built together with the test, benchmark or example that runs.
+fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of the running test");
+    let profile = test.ancestors().nth(2).expect("a directory that cargo builds into");
+    let program = profile.join("vhost-user-macvtap");
+    assert!(program.exists(), "{} is not built: cargo build", program.display());
+    program
 }
 
 /// How a run of the program ended that was awaited from the start.
@@ -105,7 +115,7 @@ impl Backend {
     }
 
     /// Waits until every socket named in the arguments is there.
-    pub fn wait_sockets(&mut self, timeout: Duration) {
+    fn wait_sockets(&mut self, timeout: Duration) {
         let end = Instant::now() + timeout;
         let is_socket = |path: &PathBuf| {
             fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
@@ -264,20 +274,6 @@ impl Backend {
             .and_then(|value| value.split_whitespace().next())
             .and_then(|value| value.parse().ok())
             .unwrap_or_else(|| panic!("no {field} in /proc/PID/status"))
-    }
-
-    /// Processor time used so far, user and system together.
-    pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(self.proc("stat")).expect("the back-end's stat");
-        let (_, tail) = stat.rsplit_once(')').expect("a name in brackets");
-        let ticks: u64 = tail
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u64>().expect("a number of ticks"))
-            .sum();
-        // USER_HZ is 100 on every Linux that this runs on.
-        Duration::from_millis(ticks * 10)
     }
 
     fn proc(&self, entry: &str) -> PathBuf {

@@ -9,7 +9,6 @@
 //!
 //! What can go wrong: a LAN takes a moment to come up (carrier, bridge of macvlan); the first frame is therefore
 //! repeated by `link_up`, and only it. All later frames are sent once and must arrive.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,12 +17,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::backend::Backend;
-use super::driver::Driver;
-use super::frames::{self, Mac};
-use super::netns::World;
-use super::vmm::{QemuOptions, Vmm};
-use super::wire::Wire;
+use crate::backend::Backend;
+use crate::driver::Driver;
+use crate::frames::{self, Mac};
+use crate::netns::World;
+use crate::vmm::{QemuOptions, Vmm};
+use crate::wire::Wire;
 
 pub const MACS: [Mac; 2] = [[0x52, 0x54, 0, 0xaa, 0, 1], [0x52, 0x54, 0, 0xaa, 0, 2]];
 pub const LAN_MAC: Mac = [0x52, 0x54, 0, 0xbb, 0, 9];
@@ -34,11 +33,29 @@ pub const ARRIVAL: Duration = Duration::from_secs(10);
 /// Long enough to believe that nothing comes.
 pub const SILENCE: Duration = Duration::from_millis(150);
 
-/// Whether this test program's ports are those of our own switch.
-pub const IN_USERSPACE: bool = {
-    let name = env!("CARGO_CRATE_NAME").as_bytes();
-    matches!(name, [.., b'm', b'a', b'c', b'v', b'l', b'a', b'n'])
-};
+/// The two types of port that the program has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortType {
+    /// A device of the kernel.
+    Macvtap,
+    /// A port of our own switch.
+    Macvlan,
+}
+pub use PortType::{Macvlan, Macvtap};
+
+/// Makes two tests of each function that is named, `macvtap::NAME` and `macvlan::NAME`: the function is given the type.
+/// A function that is forgotten here is dead code to the compiler.
+#[macro_export]
+macro_rules! for_each_port_type {
+    ($($test:ident),* $(,)?) => {
+        mod macvtap {
+            $(#[test] fn $test() { super::$test($crate::rig::Macvtap) })*
+        }
+        mod macvlan {
+            $(#[test] fn $test() { super::$test($crate::rig::Macvlan) })*
+        }
+    };
+}
 
 pub struct Rig {
     pub backend: Backend,
@@ -68,12 +85,12 @@ pub fn open_wire(world: &World) -> Wire {
 }
 
 impl Rig {
-    pub fn new() -> Rig {
-        Rig::with(&[])
+    pub fn new(ports: PortType) -> Rig {
+        Rig::with(ports, &[])
     }
 
     /// With more arguments for the back-end.
-    pub fn with(extra: &[&str]) -> Rig {
+    pub fn with(ports: PortType, extra: &[&str]) -> Rig {
         let world = World::new();
         hush(&world);
         let dir = TempDir::new().expect("a directory for the sockets");
@@ -87,7 +104,7 @@ impl Rig {
                 frames::mac_text(*mac)
             ));
         }
-        if IN_USERSPACE {
+        if ports == Macvlan {
             args.push("--type=macvlan".to_owned());
         }
         args.extend(extra.iter().map(|s| (*s).to_owned()));

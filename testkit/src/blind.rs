@@ -1,13 +1,12 @@
 //! A front-end that describes guest memory and never touches it.
 //!
-//! [`super::vmm::Vmm`] maps the memory that it gives away, because a driver runs in it. Memory that is truncated,
+//! [`crate::vmm::Vmm`] maps the memory that it gives away, because a driver runs in it. Memory that is truncated,
 //! far too large or made of huge pages that do not exist would then end the test itself. So here a region is four
 //! numbers and a file; rings are written into the file beforehand, and each ring is full of chains,
 //! so that a worker has something to read as long as it runs.
 //!
 //! Nothing is waited for unless a function says so, and a connection that the back-end has ended is no error: what
 //! became of it is the test's question.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -15,9 +14,9 @@ use std::path::Path;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::driver::F_PROTOCOL;
-use super::frames::{self, Mac};
-use super::vmm::*;
+use crate::driver::F_PROTOCOL;
+use crate::frames::{self, Mac};
+use crate::vmm::*;
 
 /// What is added to a guest address to get the front-end's.
 pub const USER: u64 = 0x7000_0000_0000;

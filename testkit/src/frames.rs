@@ -10,15 +10,14 @@
 //! What can go wrong: a UDP checksum of 0 means "none" and must be sent as 0xffff.
 //!
 //! References: RFC 826, 791, 768, 9293, 8200, 4861, 903; virtio 1.2, 5.1.6.2.
-#![allow(dead_code)] // Each test program uses a part of this.
 
-use super::driver::VnetHdr;
+use crate::driver::VnetHdr;
 
 pub type Mac = [u8; 6];
 
 pub const BROADCAST: Mac = [0xff; 6];
 pub const ETH_IPV4: u16 = 0x0800;
-pub const ETH_ARP: u16 = 0x0806;
+const ETH_ARP: u16 = 0x0806;
 pub const ETH_RARP: u16 = 0x8035;
 pub const ETH_VLAN: u16 = 0x8100;
 pub const ETH_IPV6: u16 = 0x86dd;
@@ -27,8 +26,6 @@ pub const ETH_TAGGED: u16 = 0x88b5;
 pub const NEEDS_CSUM: u8 = 1;
 pub const GSO_TCPV4: u8 = 1;
 pub const GSO_UDP: u8 = 3;
-pub const GSO_TCPV6: u8 = 4;
-pub const GSO_UDP_L4: u8 = 5;
 
 pub fn ethernet(dst: Mac, src: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&dst[..], &src[..], &ethertype.to_be_bytes(), payload].concat()
@@ -194,46 +191,6 @@ pub fn tcp4_gso(from: End, to: End, seq: u32, mss: u16, data: &[u8]) -> (VnetHdr
         ..VnetHdr::default()
     };
     (hdr, frame)
-}
-
-/// The same over IPv6.
-pub fn tcp6_gso(
-    macs: (Mac, Mac),
-    ips: ([u8; 16], [u8; 16]),
-    ports: (u16, u16),
-    mss: u16,
-    data: &[u8],
-) -> (VnetHdr, Vec<u8>) {
-    let mut t = tcp_header(ports.0, ports.1, 1, 0x18, data);
-    let pseudo = pseudo6(ips.0, ips.1, 6, t.len());
-    place(&mut t, 16, &pseudo, true);
-    let frame = ethernet(macs.1, macs.0, ETH_IPV6, &ipv6(ips.0, ips.1, 6, 64, &t));
-    let hdr = VnetHdr {
-        flags: NEEDS_CSUM,
-        gso_type: GSO_TCPV6,
-        hdr_len: 74,
-        gso_size: mss,
-        csum_start: 54,
-        csum_offset: 16,
-        ..VnetHdr::default()
-    };
-    (hdr, frame)
-}
-
-/// Neighbour solicitation for `target`, to its solicited-node group.
-pub fn nd_solicit(mac: Mac, ip: [u8; 16], target: [u8; 16]) -> Vec<u8> {
-    let mut group = [0u8; 16];
-    group[..2].copy_from_slice(&[0xff, 2]);
-    group[11..13].copy_from_slice(&[1, 0xff]);
-    group[13..].copy_from_slice(&target[13..]);
-    let mut p = vec![135, 0, 0, 0, 0, 0, 0, 0];
-    p.extend(target);
-    p.extend([1, 1]);
-    p.extend(mac);
-    let pseudo = pseudo6(ip, group, 58, p.len());
-    place(&mut p, 2, &pseudo, false);
-    let to = [0x33, 0x33, group[12], group[13], group[14], group[15]];
-    ethernet(to, mac, ETH_IPV6, &ipv6(ip, group, 58, 255, &p))
 }
 
 /// The address from MAC that SLAAC would give (fe80::/64).

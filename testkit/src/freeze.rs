@@ -6,15 +6,14 @@
 //! ([`Frozen::ends`]), or the process would not count as ended.
 //!
 //! What can go wrong: only the thread that has attached may do anything further; a test must not hand it on.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs;
 use std::process::ExitStatus;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use super::backend::Backend;
-use super::netns::wait_until;
+use crate::backend::Backend;
+use crate::netns::wait_until;
 
 pub struct Frozen(libc::pid_t);
 

@@ -1,6 +1,6 @@
 //! The bench: one process with userspace ports on one parent, guests, and the LAN.
 //!
-//! `common/rig.rs` has two ports and a bystander; here there may be a hundred, of any mode. Port `n` is called `tn`,
+//! `rig.rs` has two ports and a bystander; here there may be a hundred, of any mode. Port `n` is called `tn`,
 //! and [`mac`]`(n)` is its address unless the test gives none.
 //!
 //! What can go wrong: a port takes frames from the moment when the control side has heard of its guest, which is
@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::common::backend::Backend;
-use crate::common::driver::{Driver, Frame};
-use crate::common::exchange::in_netns;
-use crate::common::frames::{self, Mac};
-use crate::common::netns::{World, wait_until};
-use crate::common::rig::{LAN_MAC, SECOND, fresh_tag, open_wire};
-use crate::common::vmm::{QemuOptions, Vmm};
-use crate::common::wire::Wire;
+use crate::backend::Backend;
+use crate::driver::{Driver, Frame};
+use crate::exchange::in_netns;
+use crate::frames::{self, Mac};
+use crate::netns::{World, wait_until};
+use crate::rig::{LAN_MAC, SECOND, fresh_tag, open_wire};
+use crate::vmm::{QemuOptions, Vmm};
+use crate::wire::Wire;
 
 /// Between two attempts to get a frame through.
 const TRY: Duration = Duration::from_millis(20);

@@ -12,7 +12,6 @@
 //!
 //! What can go wrong: a guest's files may fill half of its memory, so two payloads of 100 MiB want 512.
 //! A transfer that stalls ends with a time-out. Times are of the transfer alone, without the sums.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener};
@@ -20,9 +19,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::exchange::{accept, in_netns, noise};
-use super::guest::Guest;
-use super::netns::Netns;
+use crate::exchange::{accept, in_netns, noise};
+use crate::guest::Guest;
+use crate::netns::Netns;
 
 /// The TCP port that whoever listens listens at, and as /proc/net/tcp has it.
 const PORT: u16 = 5000;
@@ -46,7 +45,7 @@ impl Payload {
     }
 
     /// How many bytes one transfer moves.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
@@ -126,7 +125,7 @@ fn listen(lan: &Netns) -> TcpListener {
 }
 
 /// The CRC of IEEE 802.3, which busybox's `crc32` prints (polynomial 0x04c11db7, reflected).
-pub fn crc32(bytes: &[u8]) -> u32 {
+fn crc32(bytes: &[u8]) -> u32 {
     let mut table = [0u32; 256];
     for (n, entry) in table.iter_mut().enumerate() {
         *entry = (0..8).fold(n as u32, |c, _| (c >> 1) ^ (0xedb8_8320 * (c & 1)));

@@ -11,7 +11,6 @@
 //! What can go wrong: a process that waits for a silent server cannot be killed, the test's own process included, and
 //! whatever looks at such a process in /proc may wait, too. Therefore the server is a process of its own that dies with
 //! the thread that has opened the file, however that ends: every wait then ends with an error.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};

@@ -18,7 +18,6 @@
 //!
 //! What can go wrong: a guest under TCG is slow and its clock runs unevenly, so measure nothing in it
 //! and be generous with timeouts. When a test fails, dropping the guest prints the end of its console and QEMU's messages.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -31,7 +30,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::netns::{Netns, Output, die_with_us, require};
+use crate::netns::{Netns, Output, die_with_us, require};
 
 /// How long a guest may take from start to prompt. It takes three seconds; a busy machine, longer.
 const BOOT: Duration = Duration::from_secs(90);
@@ -159,7 +158,7 @@ pub fn newest_qemu() -> PathBuf {
     if let Some(path) = std::env::var_os("VUM_QEMU_NEWEST") {
         return path.into();
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/newest-qemu.sh");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/newest-qemu.sh");
     let output = Command::new(script).stdin(Stdio::null()).output().expect(script);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "no newest QEMU: {errors}");
@@ -319,7 +318,7 @@ impl Guest {
     }
 
     /// A command of QEMU's control protocol: what it returns, or the error's text.
-    pub fn qmp_with(&self, command: &str, arguments: Value) -> Result<Value, String> {
+    fn qmp_with(&self, command: &str, arguments: Value) -> Result<Value, String> {
         let text = |error: std::io::Error| error.to_string();
         let mut stream = UnixStream::connect(self.dir.path().join("qmp")).map_err(text)?;
         stream.set_read_timeout(Some(COMMAND)).map_err(text)?;
@@ -459,7 +458,7 @@ impl Drop for Guest {
 pub fn guest_image() -> &'static Path {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE.get_or_init(|| {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/qemu/build-guest.sh");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../qemu/build-guest.sh");
         let output = Command::new(script).stdin(Stdio::null()).output().expect(script);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "qemu/build-guest.sh: {errors}");
@@ -548,7 +547,7 @@ pub fn qemu() -> PathBuf {
 
 /// `reconnect=` (seconds) is gone since QEMU 10.2, `reconnect-ms=` exists since 9.2.
 fn reconnect_option(qemu: &Path, seconds: u32) -> String {
-    let version = super::netns::run(&qemu.to_string_lossy(), &["--version"]).text;
+    let version = crate::netns::run(&qemu.to_string_lossy(), &["--version"]).text;
     let number = version.split("version ").nth(1).unwrap_or_default();
     let mut parts = number.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
     let version = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

@@ -22,7 +22,6 @@
 //!
 //! What can go wrong: all of this needs root and a kernel with veth and bridge; [`require`] says so
 //! in words. Nothing here is skipped silently.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs;
 use std::path::Path;
@@ -316,7 +315,7 @@ pub fn sweep() {
 
 /// What this test process has made and not removed: namespaces, and child processes. Empty when all
 /// is well. Meaningful where each test has a process of its own (cargo nextest), or with one thread.
-pub fn leftovers() -> Vec<String> {
+fn leftovers() -> Vec<String> {
     let me = i32::try_from(std::process::id()).unwrap_or(-1);
     let mut found: Vec<String> = namespaces()
         .into_iter()
@@ -338,25 +337,6 @@ pub fn leftovers() -> Vec<String> {
 pub fn assert_nothing_left() {
     let found = leftovers();
     assert!(found.is_empty(), "left behind: {}", found.join(", "));
-}
-
-/// What a [`World`] looks like.
-#[derive(Clone, Debug)]
-pub struct WorldConfig {
-    /// Of the parent, the bridge and the LAN.
-    pub mtu: u32,
-    /// Whether the switch sends frames back through the port that they came from.
-    pub hairpin: bool,
-    /// Whether the parent has IPv6; off, the parent sends nothing by itself.
-    pub parent_ipv6: bool,
-    /// Whether the parent has the addresses [`World::HOST_V4`] and [`World::HOST_V6`].
-    pub host_addresses: bool,
-}
-
-impl Default for WorldConfig {
-    fn default() -> WorldConfig {
-        WorldConfig { mtu: 1500, hairpin: false, parent_ipv6: true, host_addresses: true }
-    }
 }
 
 /// A host with a parent NIC, a switch and a machine on the LAN. See the top of this file.
@@ -385,31 +365,27 @@ impl World {
 
     /// A world as most tests want it.
     pub fn new() -> World {
-        World::with(&WorldConfig::default())
+        World::with_mtu(1500)
     }
 
-    /// A world to measure.
-    pub fn with(config: &WorldConfig) -> World {
+    /// The parent, the switch and the LAN with this MTU.
+    pub fn with_mtu(mtu: u32) -> World {
         let world = World {
             host: Netns::new("host"),
             lan: Netns::new("lan"),
             switch: Netns::new("switch"),
-            mtu: config.mtu,
+            mtu,
         };
         // No spanning tree, no forward delay, no snooping: a switch that forwards from the first frame.
         world.switch.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
         world.switch.set_ipv6("br0", false);
-        world.switch.ip(&format!("link set br0 mtu {} up", config.mtu));
+        world.switch.ip(&format!("link set br0 mtu {mtu} up"));
         world.plug(&world.host, World::PARENT, "p-host");
         world.plug(&world.lan, "eth0", "p-lan");
-        world.set_hairpin(config.hairpin);
-        world.host.set_ipv6(World::PARENT, config.parent_ipv6);
-        if config.host_addresses {
-            world.host.add_address(World::PARENT, &format!("{}/24", World::HOST_V4));
-            if config.parent_ipv6 {
-                world.host.add_address(World::PARENT, &format!("{}/64", World::HOST_V6));
-            }
-        }
+        world.set_hairpin(false);
+        world.host.set_ipv6(World::PARENT, true);
+        world.host.add_address(World::PARENT, &format!("{}/24", World::HOST_V4));
+        world.host.add_address(World::PARENT, &format!("{}/64", World::HOST_V6));
         world.lan.add_address("eth0", &format!("{}/24", World::LAN_V4));
         world.lan.add_address("eth0", &format!("{}/64", World::LAN_V6));
         world
@@ -432,13 +408,8 @@ impl World {
 
     /// Reflective relay on the parent's port of the switch.
     pub fn set_hairpin(&self, on: bool) {
-        self.set_hairpin_of("p-host", on);
-    }
-
-    /// Reflective relay on any port of the switch.
-    pub fn set_hairpin_of(&self, port: &str, on: bool) {
         let on = if on { "on" } else { "off" };
-        self.switch.sh(&format!("bridge link set dev {port} hairpin {on}"));
+        self.switch.sh(&format!("bridge link set dev p-host hairpin {on}"));
     }
 
     /// Pulls or plugs the cable of the parent: carrier off or on.

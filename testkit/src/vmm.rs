@@ -18,7 +18,6 @@
 //! the effect must call `sync` first.
 //!
 //! Specification: vhost-user (QEMU docs/interop/vhost-user.rst), "Message specification" and "Communication".
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
@@ -28,8 +27,8 @@ use std::time::{Duration, Instant};
 
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
-use super::driver::*;
-use super::memory::{Memory, Region};
+use crate::driver::*;
+use crate::memory::{Memory, Region};
 
 /// Request numbers of the front-end.
 pub mod req {
@@ -53,15 +52,7 @@ pub mod req {
     pub const SET_VRING_ENABLE: u32 = 18;
     pub const SEND_RARP: u32 = 19;
     pub const NET_SET_MTU: u32 = 20;
-    pub const SET_BACKEND_REQ_FD: u32 = 21;
-    pub const IOTLB_MSG: u32 = 22;
-    pub const SET_VRING_ENDIAN: u32 = 23;
     pub const GET_CONFIG: u32 = 24;
-    pub const SET_CONFIG: u32 = 25;
-    pub const GET_INFLIGHT_FD: u32 = 31;
-    pub const SET_INFLIGHT_FD: u32 = 32;
-    pub const RESET_DEVICE: u32 = 34;
-    pub const VRING_KICK: u32 = 35;
     pub const GET_MAX_MEM_SLOTS: u32 = 36;
     pub const ADD_MEM_REG: u32 = 37;
     pub const REM_MEM_REG: u32 = 38;
@@ -72,13 +63,10 @@ pub mod req {
 /// Protocol feature bits.
 pub mod proto {
     pub const MQ: u64 = 1 << 0;
-    pub const LOG_SHMFD: u64 = 1 << 1;
     pub const RARP: u64 = 1 << 2;
     pub const REPLY_ACK: u64 = 1 << 3;
     pub const MTU: u64 = 1 << 4;
-    pub const BACKEND_REQ: u64 = 1 << 5;
     pub const CONFIG: u64 = 1 << 9;
-    pub const INFLIGHT_SHMFD: u64 = 1 << 12;
     pub const CONFIGURE_MEM_SLOTS: u64 = 1 << 15;
     pub const STATUS: u64 = 1 << 16;
 }
@@ -188,9 +176,8 @@ fn u64_of(bytes: &[u8]) -> u64 {
 pub struct Vmm {
     sock: UnixStream,
     pub memory: Memory,
-    /// Features that the back-end offered, and that we acknowledged.
+    /// Features that the back-end offered.
     pub offered: u64,
-    pub acked: u64,
     pub proto_offered: u64,
     pub proto: u64,
     /// Cloud Hypervisor's habit: every message carries NEED_REPLY.
@@ -233,7 +220,6 @@ impl Vmm {
             sock,
             memory: Memory::like_qemu(64 << 20),
             offered: 0,
-            acked: 0,
             proto_offered: 0,
             proto: 0,
             always_need_reply: false,
@@ -372,7 +358,6 @@ impl Vmm {
     }
 
     pub fn set_features(&mut self, features: u64) {
-        self.acked = features;
         self.tell(req::SET_FEATURES, &features.to_le_bytes(), &[]);
     }
 
@@ -729,14 +714,14 @@ pub fn vring_addr(index: u32, desc: u64, used: u64, avail: u64) -> Vec<u8> {
 }
 
 /// The payload of ADD_MEM_REG and REM_MEM_REG.
-pub fn single_region(region: &Region) -> Vec<u8> {
+fn single_region(region: &Region) -> Vec<u8> {
     let mut p = vec![0; 8];
     p.extend(region.describe());
     p
 }
 
 /// The payload of SET_MEM_TABLE.
-pub fn mem_table<R: AsRef<Region>>(regions: &[R]) -> Vec<u8> {
+fn mem_table<R: AsRef<Region>>(regions: &[R]) -> Vec<u8> {
     let mut p = pair_of(regions.len() as u32, 0);
     for r in regions {
         p.extend(r.as_ref().describe());

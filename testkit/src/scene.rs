@@ -15,7 +15,6 @@
 //!
 //! What can go wrong: a guest that cannot keep up for two seconds looks silent. That would hide a
 //! fault only where silence is right, and show as one where it is not.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,9 +22,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::backend::Backend;
-use super::guest::{Guest, GuestConfig};
-use super::netns::{Netns, Output, World, assert_nothing_left, wait_until};
+use crate::backend::Backend;
+use crate::guest::{Guest, GuestConfig};
+use crate::netns::{Netns, Output, World, assert_nothing_left, wait_until};
 
 /// The guests' addresses, in the order of the guests.
 pub const MAC: [&str; 2] = ["52:54:00:00:00:11", "52:54:00:00:00:12"];
@@ -233,7 +232,7 @@ impl Scene {
 }
 
 /// Linux ignores pings to everybody over IPv4 unless told.
-pub const ANSWER_BROADCAST: &str = "echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts";
+const ANSWER_BROADCAST: &str = "echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts";
 
 /// The link-local address of a namespace's `eth0`.
 pub fn link_local(netns: &Netns) -> String {

@@ -10,7 +10,6 @@
 //! at segments switch these offloads off on the veth.
 //!
 //! Reference: packet(7), setns(2).
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -18,7 +17,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::frames;
+use crate::frames;
 
 pub struct Wire {
     sock: OwnedFd,

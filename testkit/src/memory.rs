@@ -15,7 +15,6 @@
 //! process and may write at any time, so bytes are copied in and out and no reference into the mapping escapes.
 //!
 //! Specification: vhost-user, "Memory region description", "Multiple memory regions description".
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -24,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
-pub const PAGE: u64 = 4096;
+const PAGE: u64 = 4096;
 pub const HUGE: u64 = 2 << 20;
 
 /// What lies under a region.

@@ -12,7 +12,6 @@
 //!
 //! What can go wrong: the guest's memory must hold the payload (100 MiB of it want 384). A transfer
 //! that stalls ends with a time-out that names the connection, since every socket has one.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -22,8 +21,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::guest::Guest;
-use super::netns::{Netns, World};
+use crate::guest::Guest;
+use crate::netns::{Netns, World};
 
 /// The first TCP port on the LAN; connection `n` takes the `n`th.
 const PORT: u16 = 5000;
@@ -32,7 +31,7 @@ const PORT: u16 = 5000;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The longest UDP payload that IPv4 knows.
-pub const LONGEST_DATAGRAM: usize = 65_535 - 20 - 8;
+const LONGEST_DATAGRAM: usize = 65_535 - 20 - 8;
 
 /// Runs `work` with the thread's network namespace being `netns`.
 pub fn in_netns<T: Send + 'static>(netns: &Netns, work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -61,7 +60,7 @@ pub fn noise(len: usize, seed: u64) -> Vec<u8> {
 }
 
 /// The MD5 sum, by busybox, as the guest has it.
-pub fn md5(bytes: &[u8]) -> String {
+fn md5(bytes: &[u8]) -> String {
     let mut child = Command::new("busybox")
         .arg("md5sum")
         .stdin(Stdio::piped())

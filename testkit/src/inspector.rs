@@ -8,7 +8,6 @@
 //! What can go wrong: a busy machine lets the socket overflow, and what was lost was not looked at. So
 //! the number of frames inspected is part of the answer, and a test asks for enough of them. tcpdump
 //! waits for its number of frames: it is ended with the inspection when they do not come.
-#![allow(dead_code)] // Each test program uses a part of this.
 
 use std::fs::{self, File};
 use std::process::{Child, Stdio};
@@ -19,9 +18,9 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::frames;
-use super::netns::{Netns, die_with_us, require, wait_until};
-use super::wire::Wire;
+use crate::frames;
+use crate::netns::{Netns, die_with_us, require, wait_until};
+use crate::wire::Wire;
 
 /// Makes a link send finished frames: no longer than its MTU and with all their checksums (`on`
 /// false), or leaves that to whoever gets them (`on` true), as a NIC would do for the next machine.
