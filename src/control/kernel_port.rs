@@ -23,10 +23,10 @@ use crate::control::patience::Patience;
 use crate::control::port_mac;
 use crate::control::server::sooner;
 use crate::error::{Error, Result};
-use crate::host::create::MacvtapSpec;
 use crate::host::link::LinkInfo;
 use crate::host::macvtap::Macvtap;
 use crate::host::netlink::Netlink;
+use crate::host::spec::MacvtapSpec;
 use crate::host::watch::LinkEvent;
 use crate::net::mac::Mac;
 

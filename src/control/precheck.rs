@@ -20,7 +20,7 @@ use crate::control::{kernel_port, port_mac};
 use crate::error::{Error, Result};
 use crate::host::foresight::{Foresight, try_host_filter, try_packet_socket};
 use crate::host::netlink::Netlink;
-use crate::host::parent::Wanted;
+use crate::host::spec::Wanted;
 use crate::net::mode::Mode;
 
 /// What front-ends will come in by: connections that were inherited, sockets that wait to be published.

@@ -14,11 +14,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{Error, Result};
-use crate::host::create::MacvtapSpec;
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
 use crate::host::parent::Parent;
 use crate::host::quiesce::HostQuiesce;
+use crate::host::spec::MacvtapSpec;
 
 /// Every alias of ours starts so.
 const MARK: &str = "vhost-user-macvtap port";

@@ -9,48 +9,9 @@ use std::io;
 use crate::error::{Error, Result};
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
-use crate::host::parent::{Parent, Wanted};
+use crate::host::parent::Parent;
+use crate::host::spec::{MacvtapSpec, NewMacvtap, Wanted};
 use crate::host::{adopt, refusal};
-use crate::net::mac::Mac;
-use crate::net::mode::Mode;
-
-/// What a new macvtap device shall be.
-#[derive(Clone, Debug)]
-pub struct NewMacvtap<'a> {
-    /// Device name, 1 to 15 bytes.
-    pub name: &'a str,
-    /// Index of the parent.
-    pub parent: u32,
-    /// How the parent is shared.
-    pub mode: Mode,
-    /// Hardware address; a random one when absent. Ignored by the kernel in passthru mode.
-    pub mac: Option<Mac>,
-    /// MTU in bytes; the parent's when absent.
-    pub mtu: Option<u32>,
-    /// Accepted source addresses; must be empty except in source mode.
-    pub sources: &'a [Mac],
-}
-
-/// What a port's device shall be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MacvtapSpec {
-    /// Device name, 1 to 15 bytes.
-    pub name: String,
-    /// The parent's name.
-    pub parent: String,
-    /// How the parent is shared.
-    pub mode: Mode,
-    /// MAC address. Absent: in passthru mode the parent's, for an adopted device the one it has,
-    /// otherwise a random one.
-    pub mac: Option<Mac>,
-    /// MTU in bytes. Absent: the parent's, or the one that an adopted device has.
-    pub mtu: Option<u32>,
-    /// Queues to open, 1 to 256.
-    pub queues: usize,
-    /// Source addresses accepted in source mode; empty in every other mode, and for an adopted
-    /// device that keeps its list.
-    pub sources: Vec<Mac>,
-}
 
 /// Step 3 for a new device: create it, down, and mark it as ours.
 pub(crate) fn create(

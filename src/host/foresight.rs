@@ -15,12 +15,13 @@ use std::collections::HashMap;
 use std::io;
 
 use crate::error::Result;
-use crate::host::create::MacvtapSpec;
 use crate::host::device_lock::{DeviceLock, LockName};
 use crate::host::host_filter::{HostFilter, HostFilterRule};
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
-use crate::host::parent::{Parent, Wanted};
+use crate::host::parent::Parent;
+use crate::host::spec::MacvtapSpec;
+use crate::host::spec::Wanted;
 use crate::host::{adopt, create, refusal};
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;

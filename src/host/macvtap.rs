@@ -21,13 +21,14 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::host::adopt::Before;
-use crate::host::create::{MacvtapSpec, create, lookup};
+use crate::host::create::{create, lookup};
 use crate::host::device_lock::{DeviceLock, LockName};
 use crate::host::device_node::Node;
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
-use crate::host::parent::{Parent, Wanted};
+use crate::host::parent::Parent;
 use crate::host::quiesce::HostQuiesce;
+use crate::host::spec::{MacvtapSpec, Wanted};
 use crate::host::{adopt, refusal};
 use crate::net::mac::Mac;
 use crate::uplink::tap::TapQueue;

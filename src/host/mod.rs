@@ -58,6 +58,7 @@ pub mod parent;
 pub mod quiesce;
 pub mod refusal;
 pub mod rootless;
+pub mod spec;
 pub mod sysfs;
 pub mod upkeep;
 pub mod watch;

@@ -32,8 +32,8 @@ use rtnetlink::{Handle, LinkMacVtap, LinkMessageBuilder, LinkUnspec};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
-use crate::host::create::NewMacvtap;
 use crate::host::link::{LinkInfo, PORT_KINDS, from_mode};
+use crate::host::spec::NewMacvtap;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 

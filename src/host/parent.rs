@@ -22,32 +22,12 @@
 use std::io;
 
 use crate::error::{Error, Result};
-use crate::host::create::MacvtapSpec;
 use crate::host::link::{ETHERNET, LinkInfo};
 use crate::host::netlink::Netlink;
+use crate::host::spec::Wanted;
 use crate::host::sysfs;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
-
-/// What a new port wants of its parent: a kernel device or one in userspace, the rules are the same.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<'a> {
-    /// The port in the words of a message: "macvtap vm1", "port vm1".
-    pub object: &'a str,
-    /// How it shares the parent.
-    pub mode: Mode,
-    /// Its MAC address, if chosen.
-    pub mac: Option<Mac>,
-    /// Its MTU in bytes, if chosen.
-    pub mtu: Option<u32>,
-}
-
-impl<'a> Wanted<'a> {
-    /// The part of a macvtap's specification that concerns the parent; `object` names the port.
-    pub fn of(spec: &MacvtapSpec, object: &'a str) -> Wanted<'a> {
-        Wanted { object, mode: spec.mode, mac: spec.mac, mtu: spec.mtu }
-    }
-}
 
 /// A parent, what it is a port of, and the ports that it carries.
 #[derive(Clone, Debug)]

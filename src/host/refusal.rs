@@ -9,7 +9,8 @@ use std::fmt;
 use std::io;
 
 use crate::error::Error;
-use crate::host::parent::{Parent, Wanted};
+use crate::host::parent::Parent;
+use crate::host::spec::Wanted;
 use crate::net::mac::Mac;
 
 /// Creating the port `wanted` on `parent` failed.

@@ -1,8 +1,8 @@
 //! Every refusal names the object, the reason and the remedy, and leaves nothing behind.
 
-use vhost_user_macvtap::host::create::MacvtapSpec;
 use vhost_user_macvtap::host::macvtap::Macvtap;
 use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::host::spec::MacvtapSpec;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
 

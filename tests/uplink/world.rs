@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
-use vhost_user_macvtap::host::create::MacvtapSpec;
+use vhost_user_macvtap::host::spec::MacvtapSpec;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::uplink::tap::TapQueue;

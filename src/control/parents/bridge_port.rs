@@ -12,7 +12,7 @@ use crate::datapath::forwarding_view::EgressPort;
 use crate::datapath::port::PortData;
 use crate::datapath::queue_pair::QueuePair;
 use crate::host::link::LinkInfo;
-use crate::host::parent::Wanted;
+use crate::host::spec::Wanted;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::switch::{Groups, Rules};

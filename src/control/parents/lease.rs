@@ -14,7 +14,8 @@ use crate::host::device_lock::{DeviceLock, LockName};
 use crate::host::link::LinkInfo;
 use crate::host::mac_guard::MacGuard;
 use crate::host::netlink::Netlink;
-use crate::host::parent::{Parent, Wanted};
+use crate::host::parent::Parent;
+use crate::host::spec::Wanted;
 use crate::net::mac::Mac;
 
 /// The address of a guest on its parent.

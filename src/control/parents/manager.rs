@@ -25,7 +25,7 @@ use crate::datapath::uplink_queue::UplinkQueue;
 use crate::error::{Error, Result};
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
-use crate::host::parent::Wanted;
+use crate::host::spec::Wanted;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::process::port_log::PortLog;

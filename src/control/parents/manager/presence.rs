@@ -16,7 +16,7 @@ use crate::control::server::sooner;
 use crate::error::Result;
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
-use crate::host::parent::Wanted;
+use crate::host::spec::Wanted;
 use crate::host::watch::LinkEvent;
 use crate::net::mode::Mode;
 use crate::process::threads;
