@@ -2,9 +2,10 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `place` | a path: its directory, and what is there already |
-//! | `private` | a directory of our own beside it, where the socket is made ready |
-//! | `reach` | may the user or group that is to connect pass the directories? |
+//! | [`directory`] | the directory that a socket is in |
+//! | [`location`] | a path: its directory, and what is there already |
+//! | [`private`] | a directory of our own beside it, where the socket is made ready |
+//! | [`reach`] | may the user or group that is to connect pass the directories? |
 //!
 //! A socket must not appear before it can be served, and must have its owner, group and mode before
 //! anyone can connect. So it is made in two steps. `Reserved::make` runs before any device is made: it
@@ -22,6 +23,7 @@
 //! directory. The directory may belong to the VMM's user, who can rename what is in it at any moment:
 //! therefore owner and mode are set inside the private directory only, through its descriptor.
 
+pub mod directory;
 pub mod location;
 pub mod private;
 pub mod reach;

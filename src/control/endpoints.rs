@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use log::{debug, info};
 
 use crate::config::Socket;
-use crate::control::port::{Endpoint, dial};
+use crate::control::deadline::sooner;
+use crate::control::port::Endpoint;
 use crate::control::precheck::Entrances;
-use crate::control::server::{Next, Server, sooner};
+use crate::control::server::{Next, Server};
 use crate::control::wake::Token;
 use crate::error::{Error, Result};
+use crate::process::unix_socket::connect_to;
 use crate::vhost_user::frontend::Ended;
 use crate::worker::poller::Interest;
 
@@ -95,7 +97,7 @@ impl Server {
     /// Serves a new connection.
     fn attach_frontend(&mut self, index: usize, stream: UnixStream) {
         if let Some(port) = self.ports.get_mut(index) {
-            port.attach_frontend(stream, &self.ground);
+            port.attach_frontend(stream);
         }
     }
 
@@ -139,7 +141,7 @@ impl Server {
             let Socket::Connect(path) = &port.core.config.socket else { continue };
             if *due <= now {
                 *due = now + DIAL_RETRY;
-                match dial(path) {
+                match connect_to(path) {
                     Ok(stream) => connected.push((index, stream)),
                     Err(error) => {
                         debug!("port {}: {}: {error}", port.core.config.name, path.display())

@@ -18,8 +18,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::control::context::ControlContext;
+use crate::control::deadline::sooner;
 use crate::control::port::Port;
-use crate::control::server::sooner;
 use crate::control::share::Share;
 use crate::error::{Error, Result};
 use crate::net::mac::Mac;

@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use crate::config::PortConfig;
-use crate::control::context::PortCore;
+use crate::control::deadline::sooner;
 use crate::control::patience::Patience;
+use crate::control::port_core::PortCore;
 use crate::control::port_mac;
-use crate::control::server::sooner;
 use crate::error::{Error, Result};
 use crate::host::link::LinkInfo;
 use crate::host::macvtap::Macvtap;

@@ -28,6 +28,7 @@
 //! | [`wake`] | What can wake the control loop |
 
 pub mod context;
+pub mod deadline;
 pub mod ending;
 pub mod endpoint;
 pub mod endpoints;
@@ -40,6 +41,7 @@ pub mod pace;
 pub mod parents;
 pub mod patience;
 pub mod port;
+pub mod port_core;
 pub mod port_mac;
 pub mod precheck;
 pub mod server;

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
-use crate::control::server::{Next, Server, sooner};
+use crate::control::deadline::sooner;
+use crate::control::server::{Next, Server};
 use crate::control::share::{Share, used};
 use crate::control::wake::{Token, borrowed};
 use crate::host::watch::LinkEvent;

@@ -1,16 +1,13 @@
-//! How fast front-ends may come and go, and ask.
+//! How fast front-ends may connect to a port.
 //!
 //! A front-end that fails right after it has connected, and tries again at once, costs a connection's
-//! set-up each time: QEMU 7.2 with more queues than the port has came 2,000 times a second. So the
-//! listener rests between two connections of a loop. A front-end that is started again, or a machine that
+//! set-up each time: QEMU 7.2 with more queues than the port has connected 2,000 times a second. So the
+//! listener rests between two connections of a loop. A front-end that is restarted, or a guest that
 //! reboots, must not notice it: the first [`BURST`] connections are taken at once, and each second without
-//! one earns one back. Then the rest is [`SHORTEST`], and grows with the time that the loop has lasted up to
+//! a connection earns one back. Then the rest is [`SHORTEST`], and grows with the age of the loop up to
 //! [`LONGEST`].
 //!
-//! A connection's requests are paced as well ([`RequestPace`]): each costs its port's threads some time, and
-//! some cost other threads a little, such as a new table for a ring that is switched on.
-//!
-//! The kernel keeps the connections that come meanwhile in the listener's queue: none is refused.
+//! The kernel keeps new connections in the listener's queue meanwhile: none is refused.
 
 use std::time::{Duration, Instant};
 
@@ -59,72 +56,9 @@ impl Pace {
     }
 }
 
-/// Requests of a connection that are taken as fast as they come: more than any VMM sends at a start.
-pub const REQUESTS: u32 = 4096;
-/// Requests that are taken in a second after that.
-pub const REQUESTS_A_SECOND: u32 = 1000;
-/// The rest of a connection that has used them up.
-const REQUEST_REST: Duration = Duration::from_millis(20);
-
-/// How many requests a connection may still send at once. What it sends beyond waits in its socket.
-#[derive(Debug)]
-pub struct RequestPace {
-    left: u32,
-    since: Option<Instant>,
-}
-
-impl Default for RequestPace {
-    fn default() -> RequestPace {
-        RequestPace { left: REQUESTS, since: None }
-    }
-}
-
-impl RequestPace {
-    /// How long to rest before the next request is taken, if at all.
-    pub fn rest(&mut self, now: Instant) -> Option<Duration> {
-        if self.left > 0 {
-            return None;
-        }
-        let since = *self.since.get_or_insert(now);
-        let passed = now.saturating_duration_since(since);
-        if passed < REQUEST_REST {
-            return Some(REQUEST_REST - passed);
-        }
-        let earned = passed.as_secs_f64() * f64::from(REQUESTS_A_SECOND);
-        self.left = (earned as u32).min(REQUESTS);
-        self.since = None;
-        None
-    }
-
-    /// A request was taken.
-    pub fn took(&mut self) {
-        self.left = self.left.saturating_sub(1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_of_requests_is_taken_at_a_bounded_rate() {
-        let start = Instant::now();
-        let (mut pace, mut now, mut taken) = (RequestPace::default(), start, 0);
-        while now < start + Duration::from_secs(10) {
-            match pace.rest(now) {
-                Some(rest) => now += rest,
-                None => {
-                    pace.took();
-                    taken += 1;
-                    now += Duration::from_micros(5);
-                }
-            }
-        }
-        assert!((4096..4096 + 10_500).contains(&taken), "{taken}");
-        // A pause earns the whole again.
-        assert_eq!(pace.rest(now + Duration::from_secs(60)), None);
-        assert_eq!(pace.left, REQUESTS);
-    }
 
     /// How many connections a front-end gets that comes again at once, in this time.
     fn loop_for(pace: &mut Pace, start: Instant, time: Duration) -> u32 {

@@ -23,9 +23,9 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::config::{Config, Kind, PortConfig};
-use crate::control::context::PortCore;
+use crate::control::deadline::sooner;
 use crate::control::parents::manager::ParentManager;
-use crate::control::server::sooner;
+use crate::control::port_core::PortCore;
 use crate::error::Result;
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;

@@ -8,7 +8,6 @@
 //! taken note of. A front-end that connects again may be quicker than the end of its last connection: it
 //! waits for that, for `HANG_PATIENCE` at most.
 
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,13 +15,14 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use crate::config::{Kind, PortConfig};
-use crate::control::context::{ControlContext, PortCore};
+use crate::control::context::ControlContext;
 use crate::control::endpoint::SocketFile;
 use crate::control::follow::Follow;
 use crate::control::kernel_port;
 use crate::control::kernel_port::KernelPort;
 use crate::control::pace::Pace;
 use crate::control::parents::UserspacePort;
+use crate::control::port_core::PortCore;
 use crate::datapath::port::PortData;
 use crate::datapath::port::mac_policy::MacPolicy;
 use crate::error::Result;
@@ -31,7 +31,8 @@ use crate::host::macvtap::Macvtap;
 use crate::host::watch::LinkEvent;
 use crate::net::counters::Counters;
 use crate::net::mac::Mac;
-use crate::vhost_user::frontend::{Ended, FrontendThread, hung_up};
+use crate::process::unix_socket::hung_up;
+use crate::vhost_user::frontend::{Ended, FrontendThread};
 use crate::vhost_user::received_fd::interrupted;
 
 /// How long a front-end waits for the end of the connection before.
@@ -101,8 +102,8 @@ impl Port {
         Ok(Port {
             door: None,
             pace: Pace::default(),
+            frontend: FrontendThread::new(core.served(), Arc::clone(&ground.notifier)),
             core,
-            frontend: FrontendThread::default(),
             waiting: None,
             condemned: None,
             carrier,
@@ -130,13 +131,13 @@ impl Port {
     }
 
     /// Serves the front-end that has connected, unless there is one already.
-    pub fn attach_frontend(&mut self, stream: UnixStream, ground: &ControlContext) {
+    pub fn attach_frontend(&mut self, stream: UnixStream) {
         if let Some(reason) = &self.condemned {
             self.core.data.log.warn(format_args!("a front-end was refused: {reason}"));
             interrupted(|| drop(stream));
             return;
         }
-        let Some(pid) = self.frontend.pid() else { return self.attach(stream, ground) };
+        let Some(pid) = self.frontend.pid() else { return self.attach(stream) };
         let room = self.waiting.as_ref().is_none_or(|(waiting, _)| hung_up(waiting));
         if room && self.frontend.hangs_up() {
             let until = Instant::now() + HANG_PATIENCE;
@@ -149,8 +150,8 @@ impl Port {
         ));
     }
 
-    fn attach(&mut self, stream: UnixStream, ground: &ControlContext) {
-        if let Err(error) = self.frontend.attach(stream, &self.core, &ground.notifier) {
+    fn attach(&mut self, stream: UnixStream) {
+        if let Err(error) = self.frontend.attach(stream) {
             self.core.data.log.warn(format_args!(
                 "cannot serve a front-end: no thread for it: {error}; see the limits of the process"
             ));
@@ -195,7 +196,7 @@ impl Port {
             self.condemned = Some(reason);
         }
         if let Some((stream, _)) = self.waiting.take() {
-            self.attach_frontend(stream, ground);
+            self.attach_frontend(stream);
         }
     }
 
@@ -309,14 +310,4 @@ impl Port {
             Carrier::Switch(_) => None,
         }
     }
-}
-
-/// Connects to a front-end that listens.
-pub fn dial(path: &std::path::Path) -> io::Result<UnixStream> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-    use std::os::fd::AsRawFd;
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-    Ok(UnixStream::from(fd))
 }

@@ -2,15 +2,14 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::config::Config;
 use crate::control::context::ControlContext;
+use crate::control::deadline::{sleep_until, sooner};
 use crate::control::inherited::take_inherited;
 use crate::control::parents::Parents;
 use crate::control::port::Port;
@@ -23,16 +22,6 @@ use crate::host::watch::LinkWatch;
 use crate::virtqueue::{address_space, fault};
 use crate::worker::poller::{Interest, Poller, Ready};
 use crate::worker::pool::Pool;
-
-/// The process id behind a connected socket; 0 when the kernel does not tell.
-pub(crate) fn peer_pid(stream: &UnixStream) -> i32 {
-    getsockopt(stream, sockopt::PeerCredentials).map_or(0, |peer| peer.pid())
-}
-
-/// The earlier of two times, where there are any.
-pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    [one, other].into_iter().flatten().min()
-}
 
 /// Whether the loop goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,7 +57,7 @@ impl Server {
         // Before anything is opened here: a number that was not inherited could become ours.
         let inherited = take_inherited(&config);
         crate::control::identity::check(&config)?;
-        crate::process::descriptors::allow(&config);
+        crate::process::descriptors::allow(config.ports.iter().map(|port| port.queue_pairs));
         let signals = Signals::catch().map_err(os("signals"))?;
         fault::install().map_err(os("signals"))?;
         address_space::share_among(config.ports.len());
@@ -164,7 +153,7 @@ impl Server {
         }
     }
 
-    /// Does what is due and returns how long the loop may sleep, in milliseconds (-1: for ever).
+    /// Does what is due and returns how long the loop may sleep, in milliseconds (-1: without a limit).
     fn timers(&mut self) -> i32 {
         let now = Instant::now();
         let mut next: Option<Instant> = None;
@@ -180,10 +169,6 @@ impl Server {
         next = sooner(next, self.rested(now));
         next = sooner(next, self.signals.flush(now));
         next = sooner(next, self.end_rests(now));
-        match next {
-            // Rounded up, so that the loop does not wake just before the time.
-            Some(time) => (time.saturating_duration_since(now).as_millis() + 1).min(60_000) as i32,
-            None => -1,
-        }
+        sleep_until(next, now)
     }
 }

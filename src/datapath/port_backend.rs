@@ -14,7 +14,7 @@ use crate::datapath::forwarding_view::Attachment;
 use crate::datapath::queue_pair::QueuePair;
 use crate::net::vnet_hdr;
 use crate::uplink::tap::TapQueue;
-use crate::vhost_user::features;
+use crate::uplink::tap_offload::tap_offload;
 use crate::virtqueue::vring::Backing;
 
 #[derive(Debug, Default)]
@@ -93,7 +93,7 @@ impl BackendState {
             }
         }
         let Some(first) = self.queues.first() else { return };
-        if let Err(error) = first.set_offload(features::tap_offload(self.features)) {
+        if let Err(error) = first.set_offload(tap_offload(self.features)) {
             warn!("port {port}: cannot set the tap's offloads: {error}");
         }
     }

@@ -11,8 +11,6 @@
 use log::{debug, warn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::config::Config;
-
 /// Descriptors of the process itself: epoll, netlink, signals, workers, parents.
 const OWN: u64 = 32;
 /// Those of a port with its front-end: sockets (5), memory (a few regions).
@@ -21,7 +19,9 @@ const PORT: u64 = 10;
 const PAIR: u64 = 9;
 
 /// Raises the limit to what is allowed, and warns when that will not do for all ports.
-pub(crate) fn allow(config: &Config) {
+///
+/// `pairs` has the number of queue pairs of each port.
+pub(crate) fn allow(pairs: impl Iterator<Item = u16> + Clone) {
     let (soft, hard) = match getrlimit(Resource::RLIMIT_NOFILE) {
         Ok(limits) => limits,
         Err(errno) => return debug!("limit of descriptors: {errno}"),
@@ -31,37 +31,27 @@ pub(crate) fn allow(config: &Config) {
     {
         debug!("limit of descriptors: stays at {soft}: {errno}");
     }
-    let wanted = wanted(config);
+    let ports = pairs.clone().count();
+    let wanted = wanted(pairs);
     if wanted > hard {
         warn!(
-            "{} ports may need {wanted} file descriptors, {hard} are allowed: not every front-end will \
-             be accepted; raise LimitNOFILE= (ulimit -Hn)",
-            config.ports.len()
+            "{ports} ports may need {wanted} file descriptors, {hard} are allowed: not every front-end will \
+             be accepted; raise LimitNOFILE= (ulimit -Hn)"
         );
     }
 }
 
 /// What all ports may need with their front-ends connected.
-fn wanted(config: &Config) -> u64 {
-    let ports = config.ports.iter();
-    OWN + ports.map(|port| PORT + PAIR * u64::from(port.queue_pairs)).sum::<u64>()
+fn wanted(pairs: impl Iterator<Item = u16>) -> u64 {
+    OWN + pairs.map(|pairs| PORT + PAIR * u64::from(pairs)).sum::<u64>()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{PortConfig, Workers};
 
     #[test]
     fn counts_every_queue_pair() {
-        let port = PortConfig { queue_pairs: 4, ..PortConfig::sample() };
-        let ports = vec![PortConfig::sample(), port];
-        let config = Config {
-            ports,
-            workers: Workers::Auto,
-            busy_poll: std::time::Duration::ZERO,
-            one_off: false,
-        };
-        assert_eq!(wanted(&config), OWN + 2 * PORT + 5 * PAIR);
+        assert_eq!(wanted([1, 4].into_iter()), OWN + 2 * PORT + 5 * PAIR);
     }
 }

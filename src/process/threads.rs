@@ -44,6 +44,11 @@ pub fn start_scoped<'scope, T: Send + 'scope>(
     Builder::new().name(name.to_owned()).spawn_scoped(scope, act)
 }
 
+/// The name of a thread that works for `port`: the kernel shows 15 bytes.
+pub fn name(kind: &str, port: &str) -> String {
+    format!("{kind}-{port}").chars().take(15).collect()
+}
+
 /// Whether a new thread finds room for its signal stack.
 ///
 /// # Errors

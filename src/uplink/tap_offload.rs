@@ -2,6 +2,8 @@
 
 use std::ops::BitOr;
 
+use crate::net::vnet_hdr::{bit, has};
+
 /// What the reader of a tap (the guest) can take: the bits of TUNSETOFFLOAD.
 ///
 /// A bit that is off makes the kernel do the work (checksum, segmentation) before a frame reaches
@@ -48,5 +50,38 @@ impl BitOr for TapOffload {
 
     fn bitor(self, other: TapOffload) -> TapOffload {
         TapOffload(self.0 | other.0)
+    }
+}
+
+/// What the tap may hand to the guest, under the features it took.
+pub fn tap_offload(acked: u64) -> TapOffload {
+    let table = [
+        (bit::GUEST_CSUM, TapOffload::CSUM),
+        (bit::GUEST_TSO4, TapOffload::TSO4),
+        (bit::GUEST_TSO6, TapOffload::TSO6),
+        (bit::GUEST_ECN, TapOffload::ECN),
+        (bit::GUEST_USO4, TapOffload::USO4),
+        (bit::GUEST_USO6, TapOffload::USO6),
+    ];
+    if !has(acked, bit::GUEST_CSUM) {
+        return TapOffload::NONE;
+    }
+    table
+        .into_iter()
+        .filter(|&(number, _)| has(acked, number))
+        .fold(TapOffload::NONE, |all, (_, offload)| all | offload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tap_segments_what_the_guest_did_not_take() {
+        assert_eq!(tap_offload(0), TapOffload::NONE);
+        let tso = 1 << bit::GUEST_TSO4 | 1 << bit::GUEST_TSO6;
+        assert_eq!(tap_offload(tso), TapOffload::NONE, "needs the checksum feature");
+        let all = tap_offload(tso | 1 << bit::GUEST_CSUM);
+        assert_eq!(all, TapOffload::CSUM | TapOffload::TSO4 | TapOffload::TSO6);
     }
 }

@@ -13,8 +13,7 @@
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 
 use crate::config::{Kind, MacChoice, PortConfig};
-use crate::net::vnet_hdr::{bit, has};
-use crate::uplink::tap_offload::TapOffload;
+use crate::net::vnet_hdr::bit;
 
 /// Always offered.
 const BASE: u64 = 1 << bit::VERSION_1
@@ -73,25 +72,6 @@ fn given_mac(config: &PortConfig) -> bool {
     matches!(config.mac, MacChoice::Given(_))
 }
 
-/// What the tap may hand to the guest, under the features it took.
-pub fn tap_offload(acked: u64) -> TapOffload {
-    let table = [
-        (bit::GUEST_CSUM, TapOffload::CSUM),
-        (bit::GUEST_TSO4, TapOffload::TSO4),
-        (bit::GUEST_TSO6, TapOffload::TSO6),
-        (bit::GUEST_ECN, TapOffload::ECN),
-        (bit::GUEST_USO4, TapOffload::USO4),
-        (bit::GUEST_USO6, TapOffload::USO6),
-    ];
-    if !has(acked, bit::GUEST_CSUM) {
-        return TapOffload::NONE;
-    }
-    table
-        .into_iter()
-        .filter(|&(number, _)| has(acked, number))
-        .fold(TapOffload::NONE, |all, (_, offload)| all | offload)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,14 +92,5 @@ mod tests {
         assert_eq!(offered(&switched), 0x01c0_0009_7022_fb83 | 1 << bit::GUEST_UFO);
         assert_eq!(protocol(&PortConfig::sample()).bits(), 1 | 1 << 3 | 1 << 15);
         assert_eq!(protocol(&full).bits(), 1 | 1 << 3 | 1 << 9 | 1 << 15);
-    }
-
-    #[test]
-    fn the_tap_segments_what_the_guest_did_not_take() {
-        assert_eq!(tap_offload(0), TapOffload::NONE);
-        let tso = 1 << bit::GUEST_TSO4 | 1 << bit::GUEST_TSO6;
-        assert_eq!(tap_offload(tso), TapOffload::NONE, "needs the checksum feature");
-        let all = tap_offload(tso | 1 << bit::GUEST_CSUM);
-        assert_eq!(all, TapOffload::CSUM | TapOffload::TSO4 | TapOffload::TSO6);
     }
 }

@@ -22,20 +22,18 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use log::Level;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
-use crate::control::context::PortCore;
-use crate::control::server::peer_pid;
 use crate::process::threads;
+use crate::process::unix_socket::{hung_up, peer_pid};
 use crate::vhost_user::received_fd::{interrupted, kept};
-use crate::vhost_user::session::{Over, ServedPort, Session};
+use crate::vhost_user::served_port::ServedPort;
+use crate::vhost_user::session::{Over, Session};
 
 /// Most descriptors that a port keeps because they cannot be closed. A front-end that works sends none.
 const KEPT_MOST: usize = 64;
@@ -78,14 +76,22 @@ struct Connection {
 }
 
 /// The control thread's end of a port's front-end thread.
-#[derive(Default)]
 pub struct FrontendThread {
+    port: Arc<ServedPort>,
+    /// Written when a connection has ended.
+    notifier: Arc<EventFd>,
     shared: Arc<FrontendShared>,
     started: bool,
     connection: Option<Connection>,
 }
 
 impl FrontendThread {
+    /// The thread of this port, which is not started yet.
+    pub fn new(port: ServedPort, notifier: Arc<EventFd>) -> FrontendThread {
+        let shared = Arc::default();
+        FrontendThread { port: Arc::new(port), notifier, shared, started: false, connection: None }
+    }
+
     /// The process id of the connected front-end.
     pub fn pid(&self) -> Option<i32> {
         self.connection.as_ref().map(|connection| connection.pid)
@@ -105,16 +111,11 @@ impl FrontendThread {
     ///
     /// # Errors
     /// The thread cannot be started. The socket is closed.
-    pub fn attach(
-        &mut self,
-        socket: UnixStream,
-        core: &PortCore,
-        notifier: &Arc<EventFd>,
-    ) -> io::Result<()> {
+    pub fn attach(&mut self, socket: UnixStream) -> io::Result<()> {
         if !self.started {
-            let port = ServedPort::of(core);
-            let (shared, notifier) = (Arc::clone(&self.shared), Arc::clone(notifier));
-            let name = thread_name("fe", core.name());
+            let (shared, notifier) = (Arc::clone(&self.shared), Arc::clone(&self.notifier));
+            let port = Arc::clone(&self.port);
+            let name = threads::name("fe", &port.config.name);
             let started = threads::start(name, STACK, move || run(&shared, &port, &notifier));
             if let Err(error) = started {
                 interrupted(|| drop(socket));
@@ -149,18 +150,6 @@ impl FrontendThread {
             let _ = connection.socket.shutdown(Shutdown::Both);
         }
     }
-}
-
-/// Whether the other side of a socket, or our own, has ended the connection.
-pub fn hung_up(socket: &UnixStream) -> bool {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
-    poll(&mut fds, PollTimeout::ZERO).is_ok()
-        && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
-}
-
-/// The name of a port's thread: the kernel shows 15 bytes.
-pub fn thread_name(kind: &str, port: &str) -> String {
-    format!("{kind}-{port}").chars().take(15).collect()
 }
 
 /// The thread.

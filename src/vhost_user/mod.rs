@@ -26,6 +26,8 @@ pub mod net_config;
 pub mod rarp;
 pub mod received_fd;
 pub mod request_filter;
+pub mod request_pace;
+pub mod served_port;
 pub mod session;
 pub mod vring_handle;
 pub mod wire;

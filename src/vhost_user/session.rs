@@ -34,20 +34,17 @@ use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
 use vm_memory::GuestMemoryMmap;
 
-use crate::config::PortConfig;
-use crate::control::context::PortCore;
-use crate::control::pace::RequestPace;
-use crate::control::server::peer_pid;
 use crate::datapath::port::PortData;
 use crate::datapath::port_backend::PortBackend;
-use crate::datapath::queue_pair::QueuePair;
 use crate::net::mac::Mac;
 use crate::process::threads;
+use crate::process::unix_socket::peer_pid;
 use crate::vhost_user::device::Device;
-use crate::vhost_user::frontend::thread_name;
 use crate::vhost_user::rarp::Announcements;
 use crate::vhost_user::request_filter::memory::usual_memory;
 use crate::vhost_user::request_filter::{Action, Limits, RequestFilter};
+use crate::vhost_user::request_pace::RequestPace;
+use crate::vhost_user::served_port::ServedPort;
 use crate::vhost_user::vring_handle::{Shared, with_nursery};
 use crate::vhost_user::wire::{MessageInbox, Outbox, ReceivedMessage};
 use crate::vhost_user::{features, rarp};
@@ -67,28 +64,6 @@ pub enum Over {
     BackEndGone,
     /// The process or the port ends.
     Stopped,
-}
-
-/// The parts of a port that a connection needs; they outlive it.
-pub struct ServedPort {
-    /// What the port is to be.
-    pub config: PortConfig,
-    /// What the workers know of it.
-    pub data: Arc<PortData>,
-    pairs: Vec<Arc<QueuePair>>,
-    attachment: Arc<PortBackend>,
-}
-
-impl ServedPort {
-    /// These parts of a port.
-    pub fn of(core: &PortCore) -> ServedPort {
-        ServedPort {
-            config: core.config.clone(),
-            data: Arc::clone(&core.data),
-            pairs: core.pairs.clone(),
-            attachment: Arc::clone(&core.attachment),
-        }
-    }
 }
 
 /// A connected front-end.
@@ -123,7 +98,7 @@ impl Session {
         let memory = SharedMemory::new(GuestMemoryMmap::new());
         // The crate starts its thread by itself.
         threads::room()?;
-        let thread = thread_name("vu", &config.name);
+        let thread = threads::name("vu", &config.name);
         let (daemon, vrings) =
             with_nursery(&shared, || VhostUserDaemon::new(thread, Arc::clone(&device), memory));
         let mut daemon = daemon.map_err(|error| io::Error::other(error.to_string()))?;

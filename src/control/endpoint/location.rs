@@ -11,28 +11,19 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::fcntl::AtFlags;
+use nix::sys::socket::UnixAddr;
+use nix::sys::stat::{FileStat, SFlag, fstatat};
 use nix::unistd::{Gid, Group, Uid, UnlinkatFlags, User, unlinkat};
 
+use crate::control::endpoint::directory::Directory;
 use crate::control::endpoint::private::{Draft, Private};
-use crate::control::server::peer_pid;
 use crate::error::{Error, Result};
-
-/// A directory that sockets are in.
-#[derive(Debug)]
-pub(crate) struct Directory {
-    pub(crate) fd: OwnedFd,
-    pub(crate) path: PathBuf,
-    id: (u64, u64),
-}
+use crate::process::unix_socket::{connect_to, peer_pid};
 
 /// Where a socket is to be.
 #[derive(Clone, Debug)]
@@ -128,15 +119,6 @@ fn audience((uid, gid, write): (u32, u32, u32)) -> String {
     }
 }
 
-impl Directory {
-    fn open(path: &Path) -> io::Result<Directory> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let fd = open(path, flags, Mode::empty())?;
-        let stat = fstat(&fd)?;
-        Ok(Directory { fd, path: path.to_owned(), id: (stat.st_dev, stat.st_ino) })
-    }
-}
-
 impl Location {
     /// The socket in the words of a message.
     pub(crate) fn object(&self) -> String {
@@ -165,28 +147,20 @@ impl Location {
             ));
         }
         let remedy = "end that process or choose another path";
-        match self.ask() {
-            Err(Errno::ECONNREFUSED) => Ok(Occupant::Stale),
-            Err(Errno::ENOENT) => Ok(Occupant::Nothing),
+        match connect_to(&self.path) {
             Ok(stream) => Err(Error::in_use(
                 self.object(),
                 format!("in use by process {}", peer_pid(&stream)),
                 remedy,
             )),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Occupant::Stale),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Occupant::Nothing),
             // Its queue is full, or it is of another kind, or we may not connect: alive in any case.
-            Err(errno) => {
-                let reason = format!("in use by a living process ({})", io::Error::from(errno));
+            Err(error) => {
+                let reason = format!("in use by a living process ({error})");
                 Err(Error::in_use(self.object(), reason, remedy))
             }
         }
-    }
-
-    /// Connects to the socket that is there.
-    fn ask(&self) -> nix::Result<UnixStream> {
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-        connect(fd.as_raw_fd(), &UnixAddr::new(&self.path)?)?;
-        Ok(UnixStream::from(fd))
     }
 
     /// Removes the file if it is this one (device and inode).

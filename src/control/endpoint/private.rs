@@ -20,7 +20,7 @@ use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstat, fsta
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, geteuid, unlinkat};
 
 use crate::config::SocketAccess;
-use crate::control::endpoint::location::Directory;
+use crate::control::endpoint::directory::Directory;
 
 /// How many names are tried: one may be left from a killed process with our process id.
 const ATTEMPTS: u32 = 100;

@@ -14,9 +14,9 @@ use std::time::Instant;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 
 use crate::config::MacChoice;
-use crate::control::context::PortCore;
 use crate::control::kernel_port::{KernelPort, wanted_mtu};
 use crate::control::patience::RepairVerdict;
+use crate::control::port_core::PortCore;
 use crate::host::link::LinkInfo;
 use crate::host::macvtap::Macvtap;
 use crate::host::netlink::Netlink;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::{MacChoice, PortConfig, ReservedGroups};
-use crate::control::context::PortCore;
 use crate::control::parents::allowance::Allowance;
+use crate::control::port_core::PortCore;
 use crate::datapath::forwarding_view::EgressPort;
 use crate::datapath::port::PortData;
 use crate::datapath::queue_pair::QueuePair;

@@ -15,10 +15,10 @@ use std::time::Instant;
 use log::{info, warn};
 
 use crate::config::MacChoice;
-use crate::control::context::PortCore;
 use crate::control::parents::bridge_port::BridgePort;
 use crate::control::parents::lease::ParentLease;
 use crate::control::parents::manager::other_users::OtherUsers;
+use crate::control::port_core::PortCore;
 use crate::control::port_mac;
 use crate::datapath::forwarding_view::{Attachment, ForwardingView, SwitchHandle};
 use crate::datapath::uplink_queue::UplinkQueue;

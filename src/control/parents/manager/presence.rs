@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
+use crate::control::deadline::sooner;
 use crate::control::parents::bridge_port::BridgePort;
 use crate::control::parents::lease::ParentLease;
 use crate::control::parents::manager::{ParentManager, socket_failed};
-use crate::control::server::sooner;
 use crate::error::Result;
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;

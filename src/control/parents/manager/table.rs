@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
+use crate::control::deadline::sooner;
 use crate::control::parents::bridge_port::{Behind, BridgePort};
 use crate::control::parents::manager::{ParentManager, socket_failed};
-use crate::control::server::sooner;
 use crate::datapath::forwarding_view::ForwardingView;
 use crate::error::Result;
 use crate::net::mac::Mac;
