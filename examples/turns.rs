@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
+use vhost_user_macvtap::datapath::backing::Backing;
 use vhost_user_macvtap::datapath::forwarding_view::{
     Attachment, EgressPort, ForwardingView, SwitchHandle,
 };
@@ -42,7 +43,7 @@ use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::tap::TapQueue;
 use vhost_user_macvtap::virtqueue::guest_map::{GuestMap, SharedMemory};
 use vhost_user_macvtap::virtqueue::split_ring::RingSetup;
-use vhost_user_macvtap::virtqueue::vring::{Backing, VringConfig};
+use vhost_user_macvtap::virtqueue::vring::VringConfig;
 use vhost_user_macvtap::worker::pool::{Pool, WorkerSlot};
 use vhost_user_macvtap::worker::task::Budget;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};

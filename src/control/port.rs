@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use crate::config::{Kind, PortConfig};
+use crate::config::{Guard, Kind, PortConfig};
 use crate::control::context::ControlContext;
 use crate::control::endpoint::SocketFile;
 use crate::control::follow::Follow;
@@ -23,8 +23,8 @@ use crate::control::kernel_port::KernelPort;
 use crate::control::pace::Pace;
 use crate::control::parents::UserspacePort;
 use crate::control::port_core::PortCore;
+use crate::control::port_mac;
 use crate::datapath::port::PortData;
-use crate::datapath::port::mac_policy::MacPolicy;
 use crate::error::Result;
 use crate::host::link::LinkInfo;
 use crate::host::macvtap::Macvtap;
@@ -77,8 +77,9 @@ impl Port {
     /// # Errors
     /// The device or the parent cannot be had; nothing is left behind.
     pub fn open(config: &PortConfig, ground: &mut ControlContext) -> Result<Port> {
-        let data = PortData::new(&config.name, MacPolicy::of(config), Arc::clone(&ground.notifier))
-            .guarded(config.guard);
+        let data =
+            PortData::new(&config.name, port_mac::policy(config), Arc::clone(&ground.notifier))
+                .guarded(config.guard == Guard::Stp);
         let (core, carrier) = match config.kind {
             Kind::Macvtap => {
                 let device = kernel_port::open(config, &mut ground.netlink)?;

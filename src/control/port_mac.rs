@@ -15,7 +15,8 @@
 //! an error and no guess.
 
 use crate::config;
-use crate::config::{Kind, MacChoice, PortConfig};
+use crate::config::{Kind, MacChanges, MacChoice, PortConfig};
+use crate::datapath::port::mac_policy::MacPolicy;
 use crate::error::{Error, Result};
 use crate::host::adopt::is_leftover;
 use crate::host::link::LinkInfo;
@@ -23,6 +24,24 @@ use crate::host::netlink::Netlink;
 use crate::host::parent::Parent;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
+
+/// What a port does with a source address that is not its own.
+pub fn policy(config: &PortConfig) -> MacPolicy {
+    match config.mac_changes {
+        _ if config.compat => MacPolicy::Ignore,
+        MacChanges::Allow if config.mode == Mode::Passthru => MacPolicy::Exclusive,
+        MacChanges::Allow => MacPolicy::Allow,
+        // The guest's address is not known: a front-end does not report it.
+        MacChanges::Deny
+            if config.kind == Kind::Macvlan
+                && config.mac == MacChoice::Auto
+                && config.mode != Mode::Passthru =>
+        {
+            MacPolicy::Learn
+        }
+        MacChanges::Deny => MacPolicy::Deny,
+    }
+}
 
 /// Where the address comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

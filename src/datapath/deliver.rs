@@ -18,42 +18,18 @@
 use crate::datapath::fast_path;
 use crate::datapath::fast_path::Slots;
 use crate::datapath::flood::Flood;
+use crate::datapath::frame::Frame;
 use crate::datapath::rx_backlog::RxBacklog;
-use crate::datapath::work_limit::{Excess, SEGMENTS};
+use crate::datapath::work_limit::{Excess, SEGMENTS, TURN_FRAMES};
 use crate::net::counters::{Counters, DropReason};
 use crate::net::vnet_hdr;
 use crate::net::vnet_hdr::{ETHERNET, HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
 use crate::offload;
 use crate::offload::{Accepts, Need};
 use crate::virtqueue::chain::{Access, Chain};
-use crate::virtqueue::copy::{Cursor, get};
+use crate::virtqueue::copy::Cursor;
 use crate::virtqueue::split_ring::{Fault, MAX_RING_SIZE, Popped, Ring};
 use crate::virtqueue::vring::Vring;
-use crate::worker::task::TURN_FRAMES;
-
-/// A frame on its way: its checked header, its first bytes, and the rest of it.
-#[derive(Clone, Copy)]
-pub struct Frame<'a> {
-    /// What the sender says about checksum and segmentation.
-    pub header: &'a [u8; HEADER],
-    /// The first bytes, in our own memory: at least the Ethernet header that was judged.
-    pub head: &'a [u8],
-    /// The rest, in the sender's memory.
-    pub body: &'a [libc::iovec],
-    /// Length of head and body, in bytes.
-    pub len: usize,
-}
-
-impl Frame<'_> {
-    /// Makes one contiguous private copy of the frame; `None` when it is longer than the memory.
-    pub fn collect<'a>(&self, into: &'a mut [u8]) -> Option<&'a mut [u8]> {
-        let whole = into.get_mut(..self.len)?;
-        let (head, rest) = whole.split_at_mut_checked(self.head.len())?;
-        head.copy_from_slice(self.head);
-        get(self.body, rest);
-        Some(whole)
-    }
-}
 
 /// How far what waits could be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

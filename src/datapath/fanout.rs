@@ -7,9 +7,10 @@
 //!
 //! Only one receiver is locked at a time, so no two senders can wait for each other.
 
-use crate::datapath::deliver::{Frame, RxScratch};
+use crate::datapath::deliver::RxScratch;
 use crate::datapath::flood::Flood;
 use crate::datapath::forwarding_view::ForwardingView;
+use crate::datapath::frame::Frame;
 use crate::net::ethernet::EthernetHeader;
 use crate::switch::{Receivers, Selection};
 

@@ -10,7 +10,8 @@
 //! A frame or a buffer that is anything else ends the run, and `deliver.rs` does that frame in the general
 //! way. So nothing is decided here that is not decided the same way there.
 
-use crate::datapath::deliver::Frame;
+use crate::datapath::frame::Frame;
+use crate::datapath::work_limit::BATCH;
 use crate::net::counters::Counters;
 use crate::net::vnet_hdr::{ETHERNET, HEADER};
 use crate::offload;
@@ -46,7 +47,7 @@ unsafe impl Send for Slots {}
 
 impl Default for Slots {
     fn default() -> Slots {
-        Slots(Vec::with_capacity(crate::worker::task::BATCH))
+        Slots(Vec::with_capacity(BATCH))
     }
 }
 

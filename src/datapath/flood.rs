@@ -13,7 +13,7 @@
 //! What can go wrong: on a LAN with very many ports that take no offloads a super-frame for all of them exceeds
 //! that. It counts as `cannot be repaired` there, and TCP sends again in single segments.
 
-use crate::datapath::deliver::Frame;
+use crate::datapath::frame::Frame;
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME};
 use crate::offload::{Accepts, HEAD};
 use crate::virtqueue::copy::get;

@@ -12,8 +12,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::datapath::deliver::Frame;
 use crate::datapath::fanout::{Fanout, FrameBatch, Origin};
+use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
 use crate::datapath::queue_pair::QueuePair;
 use crate::datapath::uplink_queue::UplinkQueue;

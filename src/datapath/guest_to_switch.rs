@@ -9,12 +9,12 @@
 //! looked at; likewise what would make the turn too long: a broadcast counts as many frames as there are
 //! ports, so that a guest that floods gets no more of the worker's time than one that does not. So no frame leaves twice, none is lost for want of room, and chains complete in order.
 
-use crate::datapath::deliver::Frame;
 use crate::datapath::fanout::{FrameBatch, Origin};
 use crate::datapath::forwarding_view::Attachment;
+use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
 use crate::datapath::scratch::Scratch;
-use crate::datapath::tx_batch::{End, TxBatch};
+use crate::datapath::tx_batch::TxBatch;
 use crate::datapath::tx_frame::TxAction;
 use crate::datapath::work_limit::WorkLimit;
 use crate::net::counters::DropReason;
@@ -22,7 +22,7 @@ use crate::net::ethernet::EthernetHeader;
 use crate::switch;
 use crate::switch::{Groups, Membership, Receivers};
 use crate::virtqueue::copy::get;
-use crate::virtqueue::vring::{RingLog, Vring};
+use crate::virtqueue::vring::{End, RingLog, Vring};
 use crate::worker::task::Outcome;
 
 /// What is looked at of a membership report, in bytes: a frame of the usual MTU.

@@ -22,12 +22,13 @@ use crate::datapath::work_limit::WorkLimit;
 use crate::net::counters::DropReason;
 use crate::net::vnet_hdr::header_len;
 use crate::uplink::tap::TapQueue;
-use crate::virtqueue::vring::{Backing, RingLog, Vring};
+use crate::virtqueue::vring::{RingLog, Vring};
 use crate::worker::task::Outcome;
 
-/// Runs one turn of the guest's transmit ring.
+/// Runs one turn of the guest's transmit ring. With no `tap`, all its frames are dropped.
 pub fn turn(
     line: &mut Vring,
+    tap: Option<&TapQueue>,
     port: &PortData,
     Scratch { batch, .. }: &mut Scratch,
     name: &dyn RingLog,
@@ -40,17 +41,12 @@ pub fn turn(
         if budget.is_spent() {
             return Outcome::More;
         }
-        let Vring { ring: Some(ring), counters, features, enabled, backing, .. } = &mut *line
-        else {
+        let Vring { ring: Some(ring), counters, features, enabled, .. } = &mut *line else {
             return Outcome::Idle;
         };
         let end = batch.fill(ring, *features, &mut budget);
-        let device = match backing {
-            _ if !*enabled => Err(DropReason::Disabled),
-            // A switch has a turn of its own (`guest_to_switch.rs`).
-            Backing::Nothing | Backing::Switch(_) => Err(DropReason::NoDevice),
-            Backing::Tap(tap) => Ok(tap),
-        };
+        let device =
+            if *enabled { tap.ok_or(DropReason::NoDevice) } else { Err(DropReason::Disabled) };
         match device {
             Ok(_) => batch.admit(port, *features),
             Err(reason) => batch.discard(reason),

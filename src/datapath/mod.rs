@@ -13,11 +13,13 @@
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | [`backing`] | What is behind a ring: nothing, a tap queue, or a place in our own switch |
 //! | [`deliver`] | Into a guest |
 //! | [`fanout`] | Handing a batch of frames to their receivers, receiver by receiver |
 //! | [`fast_path`] | The usual frame into the usual buffer |
 //! | [`flood`] | A frame for many receivers, made easy to copy once and repaired once |
 //! | [`forwarding_view`] | A port's place in its parent's switch, as the data path sees it |
+//! | [`frame`] | A frame on its way through the switch |
 //! | [`guest_to_switch`] | From the guest into the switch |
 //! | [`guest_to_tap`] | From the guest to a tap |
 //! | [`port`] | What the data path knows of its port |
@@ -35,11 +37,13 @@
 //! | [`uplink_to_switch`] | From the uplink into the switch |
 //! | [`work_limit`] | What one turn may cost |
 
+pub mod backing;
 pub mod deliver;
 pub mod fanout;
 pub mod fast_path;
 pub mod flood;
 pub mod forwarding_view;
+pub mod frame;
 pub mod guest_to_switch;
 pub mod guest_to_tap;
 pub mod port;

@@ -2,16 +2,16 @@
 //!
 //! The control side owns a port's device, socket and front-end (`control/port.rs`); the workers need a few
 //! facts of it, which live here in atomics: its name, its MAC address, how long a frame may be, and which of its
-//! queue pairs can receive. What happens to a frame with another source address is in `datapath/port/mac_policy.rs`.
+//! queue pairs can receive. What happens to a frame with another source address is in `datapath/port/source_mac.rs`.
 
 pub mod mac_policy;
+pub mod source_mac;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use nix::sys::eventfd::EventFd;
 
-use crate::config::Guard;
 use crate::datapath::port::mac_policy::MacPolicy;
 use crate::net::mac::Mac;
 use crate::process::port_log::PortLog;
@@ -31,7 +31,7 @@ pub struct PortData {
     mac: AtomicU64,
     longest: AtomicU32,
     policy: MacPolicy,
-    guard: Guard,
+    guarded: bool,
     /// No frame with the port's own address has come from the present guest yet, or since
     /// [`PortData::watch_own`].
     unknown: AtomicBool,
@@ -67,7 +67,7 @@ impl PortData {
             mac: AtomicU64::new(0),
             longest: AtomicU32::new(0),
             policy,
-            guard: Guard::Off,
+            guarded: false,
             unknown: AtomicBool::new(true),
             receiving: AtomicU32::new(0),
             wanted: AtomicU64::new(0),
@@ -82,15 +82,15 @@ impl PortData {
         }
     }
 
-    /// The port with a guard: what its guest may not send.
-    pub fn guarded(self, guard: Guard) -> PortData {
-        PortData { guard, ..self }
+    /// The port with a guard or without one: whether frames that concern the cable leave its guest.
+    pub fn guarded(self, guarded: bool) -> PortData {
+        PortData { guarded, ..self }
     }
 
     /// Whether frames that concern the cable do not leave the guest.
     #[inline]
     pub fn is_guarded(&self) -> bool {
-        self.guard == Guard::Stp
+        self.guarded
     }
 
     /// The device behind the port has this address and this MTU (bytes).

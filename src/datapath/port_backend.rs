@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::warn;
 
+use crate::datapath::backing::Backing;
 use crate::datapath::forwarding_view::Attachment;
 use crate::datapath::queue_pair::QueuePair;
 use crate::net::vnet_hdr;
 use crate::uplink::tap::TapQueue;
 use crate::uplink::tap_offload::tap_offload;
-use crate::virtqueue::vring::Backing;
 
 #[derive(Debug, Default)]
 struct BackendState {

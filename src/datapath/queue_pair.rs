@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use log::warn;
 
-use crate::datapath::forwarding_view::Attachment;
+use crate::datapath::backing::Backing;
 use crate::datapath::guest_to_tap;
 use crate::datapath::port::PortData;
 use crate::datapath::rx_backlog::RxBacklog;
@@ -21,8 +21,7 @@ use crate::datapath::scratch::Scratch;
 use crate::datapath::tap_to_guest::Receive;
 use crate::datapath::tap_watch::TapWatch;
 use crate::net::counters::Counters;
-use crate::uplink::tap::TapQueue;
-use crate::virtqueue::vring::{Backing, RingLog, Vring, VringConfig};
+use crate::virtqueue::vring::{RingLog, Vring, VringConfig};
 use crate::worker::poller::Interest;
 use crate::worker::pool::WorkerSlot;
 use crate::worker::priority_mutex::PriorityMutex;
@@ -45,14 +44,16 @@ impl Side {
 }
 
 #[derive(Default)]
-struct FromGuest {
+pub(crate) struct FromGuest {
     line: Vring,
+    backing: Backing,
     kick: Option<File>,
 }
 
 #[derive(Default)]
 pub(crate) struct ToGuest {
     line: Vring,
+    backing: Backing,
     kick: Option<File>,
     /// Made when a ring starts, dropped with the front-end: an idle port holds no frame buffer.
     receive: Option<Box<Receive>>,
@@ -61,16 +62,6 @@ pub(crate) struct ToGuest {
     attached: bool,
     /// No ring of the present front-end has run yet.
     fresh: bool,
-}
-
-impl ToGuest {
-    /// The tap queue behind the pair.
-    fn tap(&self) -> Option<&Arc<TapQueue>> {
-        match &self.line.backing {
-            Backing::Tap(tap) => Some(tap),
-            _ => None,
-        }
-    }
 }
 
 /// A queue pair.
@@ -136,14 +127,13 @@ impl QueuePair {
                     let mut scratch = Scratch::default();
                     for _ in 0..4 {
                         let line = &mut state.line;
-                        if guest_to_tap::turn(line, &self.port, &mut scratch, &name)
-                            != Outcome::More
-                        {
+                        let turn = guest_to_tap::turn(line, None, &self.port, &mut scratch, &name);
+                        if turn != Outcome::More {
                             break;
                         }
                     }
                 }
-                self.note_start(side, &state.line, stood);
+                self.note_start(side, &state.line, &state.backing, stood);
                 state.line.position().or(stood)
             }
             Side::ToGuest => {
@@ -160,7 +150,7 @@ impl QueuePair {
                     }
                 }
                 self.settle(&mut state);
-                self.note_start(side, &state.line, stood);
+                self.note_start(side, &state.line, &state.backing, stood);
                 state.line.position().or(stood)
             }
         };
@@ -170,8 +160,8 @@ impl QueuePair {
     }
 
     /// A ring that starts may be that of a guest that was there before us: whose groups we do not know.
-    fn note_start(&self, side: Side, line: &Vring, stood: Option<u16>) {
-        let Backing::Switch(Attachment { groups: Some(groups), .. }) = &line.backing else {
+    fn note_start(&self, side: Side, line: &Vring, backing: &Backing, stood: Option<u16>) {
+        let Some(groups) = backing.attachment().and_then(|place| place.groups.as_ref()) else {
             return;
         };
         if let (None, Some(used)) = (stood, line.position()) {
@@ -186,7 +176,7 @@ impl QueuePair {
     fn settle(&self, state: &mut ToGuest) {
         let active = state.line.active();
         self.port.set_receiving(self.index, active);
-        if matches!(state.line.backing, Backing::Switch(_)) {
+        if matches!(state.backing, Backing::Switch(_)) {
             if active && state.backlog.is_none() {
                 state.backlog = Some(Box::default());
             }
@@ -200,14 +190,14 @@ impl QueuePair {
         }
         if active
             && std::mem::take(&mut state.fresh)
-            && let Some(receive) = &mut state.receive
+            && let (Some(receive), Some(tap)) = (&mut state.receive, state.backing.tap())
         {
-            receive.discard_stale(&mut state.line);
+            receive.discard_stale(&mut state.line, tap);
         }
         // The kernel spreads flows over the attached queues: one that nobody serves would swallow its
         // share. Queue 0 stays, because with no queue attached the frames would go to the host's stack.
         let attach = active || self.index == 0;
-        if let Some(tap) = state.tap().filter(|_| attach != state.attached) {
+        if let Some(tap) = state.backing.tap().filter(|_| attach != state.attached) {
             let done = if attach { tap.attach() } else { tap.detach() };
             match done {
                 Ok(()) => state.attached = attach,
@@ -302,16 +292,12 @@ impl QueuePair {
 
     /// Control: puts something else behind the pair, or nothing when the device has gone.
     pub fn set_backing(&self, backing: Backing) {
-        let tap = match &backing {
-            Backing::Tap(tap) => Some(tap),
-            _ => None,
-        };
-        if let Err(error) = self.watch.replace(&self.slot, tap) {
+        if let Err(error) = self.watch.replace(&self.slot, backing.tap()) {
             warn!("port {}: tap queue {} cannot be watched: {error}", self.port.name, self.index);
         }
-        self.from_guest.control().line.backing = backing.clone();
+        self.from_guest.control().backing = backing.clone();
         let mut state = self.to_guest.control();
-        state.line.backing = backing;
+        state.backing = backing;
         // An opened tap queue is attached.
         state.attached = true;
         self.settle(&mut state);

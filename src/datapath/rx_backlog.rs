@@ -14,12 +14,12 @@
 
 use std::collections::VecDeque;
 
-use crate::datapath::deliver::Frame;
+use crate::datapath::frame::Frame;
 use crate::net::vnet_hdr::HEADER;
 use crate::virtqueue::copy::get;
 
 /// Most bytes that wait: as many as a worker moves in one turn.
-const ROOM: usize = crate::worker::task::TURN_BYTES;
+const ROOM: usize = crate::datapath::work_limit::TURN_BYTES;
 /// Most frames that wait: a tap's queue.
 const FRAMES: usize = 500;
 

@@ -18,13 +18,15 @@
 use std::io;
 
 use crate::datapath::rx_prefetch::{AHEAD_PIECES, RxPrefetch};
+use crate::datapath::work_limit::{BATCH, TURN_BYTES, TURN_DESCRIPTORS, TURN_FRAMES};
 use crate::net::counters::DropReason;
 use crate::net::vnet_hdr;
 use crate::net::vnet_hdr::{LEGACY_HEADER, MAX_FRAME, bit, has};
+use crate::uplink::tap::TapQueue;
 use crate::virtqueue::copy::{get, put};
 use crate::virtqueue::split_ring::{Fault, Ring};
-use crate::virtqueue::vring::{Backing, RingLog, Vring};
-use crate::worker::task::{BATCH, Outcome, TURN_BYTES, TURN_DESCRIPTORS, TURN_FRAMES};
+use crate::virtqueue::vring::{RingLog, Vring};
+use crate::worker::task::Outcome;
 
 /// Guest buffer offered to an ordinary frame, in bytes.
 const SMALL: usize = 2048;
@@ -76,7 +78,13 @@ impl Receive {
 
     /// Runs one turn of the guest's receive ring. `expired` says that the frame that waits for
     /// buffers has waited long enough.
-    pub fn turn(&mut self, line: &mut Vring, mut expired: bool, name: &dyn RingLog) -> Outcome {
+    pub fn turn(
+        &mut self,
+        line: &mut Vring,
+        tap: Option<&TapQueue>,
+        mut expired: bool,
+        name: &dyn RingLog,
+    ) -> Outcome {
         if !line.active() {
             // Whatever is in the tap is not for this ring: it is not to be woken for it.
             return Outcome::Starved { waiting: false };
@@ -90,7 +98,7 @@ impl Receive {
             if frames >= TURN_FRAMES || bytes >= TURN_BYTES || self.left == 0 {
                 break Outcome::More;
             }
-            match self.step(line, std::mem::take(&mut expired)) {
+            match self.step(line, tap, std::mem::take(&mut expired)) {
                 Ok(Step::Moved(len)) => {
                     frames += 1;
                     bytes += len;
@@ -112,8 +120,13 @@ impl Receive {
     }
 
     /// Moves one frame.
-    fn step(&mut self, line: &mut Vring, expired: bool) -> Result<Step, Fault> {
-        let Vring { ring: Some(ring), counters, backing, features, .. } = line else {
+    fn step(
+        &mut self,
+        line: &mut Vring,
+        tap: Option<&TapQueue>,
+        expired: bool,
+    ) -> Result<Step, Fault> {
+        let Vring { ring: Some(ring), counters, features, .. } = line else {
             return Ok(Step::End(Outcome::Idle));
         };
         let header = vnet_hdr::header_len(*features);
@@ -162,7 +175,7 @@ impl Receive {
             return self.starve(line);
         }
 
-        let Backing::Tap(tap) = backing else { return Ok(Step::End(Outcome::Idle)) };
+        let Some(tap) = tap else { return Ok(Step::End(Outcome::Idle)) };
         let (pieces, room) = self.ahead.room(want, most);
         self.reads.clear();
         self.reads.extend_from_slice(pieces);
@@ -211,9 +224,8 @@ impl Receive {
     }
 
     /// Reads and discards what has queued up in the tap while nobody was there to receive it.
-    pub fn discard_stale(&mut self, line: &mut Vring) {
+    pub fn discard_stale(&mut self, line: &mut Vring, tap: &TapQueue) {
         self.pending = None;
-        let Backing::Tap(tap) = &line.backing else { return };
         // The tap's queue holds 500 frames; the bound is for a flood that refills it.
         for _ in 0..1000 {
             let all = libc::iovec {

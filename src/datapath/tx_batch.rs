@@ -6,38 +6,31 @@
 //! Every frame's virtio-net header and Ethernet header are copied and judged (`tx_frame.rs`), and used from there.
 //! Chains complete in order, so an entry stays in the batch even when its frame is dropped.
 
-use crate::datapath::deliver;
+use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
 use crate::datapath::tx_frame::{TxAction, TxFrame};
-use crate::datapath::tx_send::{SMALL, Small};
-use crate::datapath::work_limit::WorkLimit;
+use crate::datapath::work_limit::{BATCH, WorkLimit};
 use crate::net::counters::DropReason;
 use crate::net::vnet_hdr;
 use crate::net::vnet_hdr::{ETHERNET, HEADER, MAX_FRAME};
 use crate::switch::{PortId, Receivers, Table, Verdict};
 use crate::virtqueue::chain::Access;
 use crate::virtqueue::copy::{fetch, get};
-use crate::virtqueue::split_ring::{Fault, Popped, Ring};
-use crate::worker::task::BATCH;
+use crate::virtqueue::split_ring::{Popped, Ring};
+use crate::virtqueue::vring::End;
 
 /// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.
 const PIECES: usize = 8192;
 /// Most pieces the kernel takes in one message (`UIO_MAXIOV`).
 const IOV_MAX: usize = 1024;
 
+/// Bytes of a message that is copied here, header included: four cache lines.
+pub(crate) const SMALL: usize = 256;
+/// Room for one.
+pub(crate) type Small = [u8; SMALL];
+
 /// The place that is kept for a frame's front.
 const NO_PIECE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-
-/// Why a batch ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It has as many frames as were asked for.
-    Full,
-    /// The guest has sent no more.
-    Empty,
-    /// The ring cannot be used any more.
-    Broken(Fault),
-}
 
 /// A batch of frames.
 pub struct TxBatch {
@@ -229,9 +222,9 @@ impl TxBatch {
     }
 
     /// An entry as a frame to be delivered.
-    pub fn frame<'a>(&'a self, entry: &'a TxFrame) -> Option<deliver::Frame<'a>> {
+    pub fn frame<'a>(&'a self, entry: &'a TxFrame) -> Option<Frame<'a>> {
         let head = entry.front.get(HEADER..)?;
         let body = self.pieces.get(entry.pieces.start + 1..entry.pieces.end)?;
-        Some(deliver::Frame { header: &entry.header, head, body, len: entry.len })
+        Some(Frame { header: &entry.header, head, body, len: entry.len })
     }
 }

@@ -15,11 +15,6 @@ use crate::net::counters::DropReason;
 use crate::net::vnet_hdr::{ETHERNET, HEADER, LEGACY_HEADER};
 use crate::virtqueue::copy::get;
 
-/// Bytes of a message that is copied here, header included: four cache lines.
-pub(crate) const SMALL: usize = 256;
-/// Room for one.
-pub(crate) type Small = [u8; SMALL];
-
 impl TxBatch {
     /// Sends what is for the wire, by `send`, which takes messages, each with a header of `header` bytes, and
     /// returns how many it took. Returns how many entries of the batch are done: all, unless the wire pushes back.

@@ -7,10 +7,11 @@
 
 use std::time::Instant;
 
-use crate::datapath::deliver::Frame;
 use crate::datapath::fanout::{FrameBatch, Origin};
 use crate::datapath::forwarding_view::{ForwardingView, SwitchHandle};
+use crate::datapath::frame::Frame;
 use crate::datapath::scratch::Scratch;
+use crate::datapath::work_limit::{BATCH, TURN_BYTES, TURN_FRAMES};
 use crate::net::ethernet::EthernetHeader;
 use crate::net::vnet_hdr::HEADER;
 use crate::switch;
@@ -18,7 +19,7 @@ use crate::switch::Receivers;
 use crate::uplink::packet::PacketQueue;
 use crate::uplink::packet::frame::FrameHead as Front;
 use crate::uplink::packet::frame::Received;
-use crate::worker::task::{BATCH, Outcome, TURN_BYTES, TURN_FRAMES};
+use crate::worker::task::Outcome;
 
 /// A frame that has arrived, still where the kernel put it.
 struct Arrival {

@@ -15,7 +15,14 @@
 //! one chain. So every single step has a bound of its own: a chain has at most as many descriptors as its ring
 //! (`chain.rs`), a frame at most [`SEGMENTS`] segments, and a frame for many the number of `flood.rs`.
 
-use crate::worker::task::{TURN_BYTES, TURN_DESCRIPTORS, TURN_FRAMES};
+/// Most frames of one turn: what vhost-net allows itself (`VHOST_NET_PKT_WEIGHT`).
+pub(crate) const TURN_FRAMES: usize = 256;
+/// Most bytes of one turn: likewise (`VHOST_NET_WEIGHT`).
+pub(crate) const TURN_BYTES: usize = 512 * 1024;
+/// Most descriptors that are read in one turn, and one chain's: of 256 frames, 16 for each.
+pub(crate) const TURN_DESCRIPTORS: u32 = 4096;
+/// Frames between two publications of the used index within a turn: the guest may go on while we do.
+pub(crate) const BATCH: usize = 64;
 
 /// Most segments of one frame. Of 64 KiB, segments of 32 bytes; Linux sends none below 48
 /// (`net.ipv4.tcp_min_snd_mss`).

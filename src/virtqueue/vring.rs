@@ -10,14 +10,10 @@
 
 use std::fmt;
 use std::fs::File;
-use std::sync::Arc;
 
 use log::debug;
 
-use crate::datapath::forwarding_view::Attachment;
-use crate::datapath::tx_batch::End;
 use crate::net::counters::Counters;
-use crate::uplink::tap::TapQueue;
 use crate::virtqueue::signaller::signal;
 use crate::virtqueue::split_ring::{Fault, Ring, RingSetup};
 
@@ -38,16 +34,15 @@ pub struct VringConfig {
     pub setup: Option<RingSetup>,
 }
 
-/// What is at the far end of a line.
-#[derive(Clone, Default)]
-pub enum Backing {
-    /// Nothing: the device or the parent is gone, or not there yet.
-    #[default]
-    Nothing,
-    /// A queue of a macvtap device: the kernel forwards.
-    Tap(Arc<TapQueue>),
-    /// A place in our own switch.
-    Switch(Attachment),
+/// Why a batch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has as many frames as were asked for.
+    Full,
+    /// The guest has sent no more.
+    Empty,
+    /// The ring cannot be used any more.
+    Broken(Fault),
 }
 
 /// What a line has let go of, to be dropped when its lock is free again: to unmap a guest's memory takes time,
@@ -73,8 +68,6 @@ pub struct Vring {
     pub enabled: bool,
     /// What was moved and dropped.
     pub counters: Counters,
-    /// What is at the other end.
-    pub backing: Backing,
     /// Negotiated features, valid while `ring` is some.
     pub features: u64,
     setup: Option<RingSetup>,

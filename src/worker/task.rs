@@ -1,14 +1,5 @@
 //! What a worker runs, what it is told, and how it ends.
 
-/// Most frames of one turn: what vhost-net allows itself (`VHOST_NET_PKT_WEIGHT`).
-pub(crate) const TURN_FRAMES: usize = 256;
-/// Most bytes of one turn: likewise (`VHOST_NET_WEIGHT`).
-pub(crate) const TURN_BYTES: usize = 512 * 1024;
-/// Most descriptors that are read in one turn, and one chain's: of 256 frames, 16 for each.
-pub(crate) const TURN_DESCRIPTORS: u32 = 4096;
-/// Frames between two publications of the used index within a turn: the guest may go on while we do.
-pub(crate) const BATCH: usize = 64;
-
 /// What a turn is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budget {

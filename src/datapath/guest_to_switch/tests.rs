@@ -7,19 +7,21 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::*;
+use crate::datapath::backing::Backing;
 use crate::datapath::forwarding_view::{EgressPort, ForwardingView, SwitchHandle};
 use crate::datapath::port::mac_policy::MacPolicy;
 use crate::datapath::queue_pair::{QueuePair, Side};
 use crate::datapath::uplink_queue::UplinkQueue;
+use crate::datapath::work_limit::TURN_FRAMES;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::net::vnet_hdr::{HEADER, bit};
 use crate::switch::{ParentFacts, Rules, Table};
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::{Ring, RingSetup};
-use crate::virtqueue::vring::{Backing, VringConfig};
+use crate::virtqueue::vring::VringConfig;
 use crate::worker::pool::Pool;
-use crate::worker::task::{Budget, TURN_FRAMES};
+use crate::worker::task::Budget;
 
 const SIZE: u16 = 256;
 const AVAIL: u64 = 0x1000;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::datapath::port::mac_policy::MacPolicy;
-use crate::datapath::tx_send::SMALL;
+use crate::datapath::tx_batch::SMALL;
 use crate::net::mac::Mac;
 use crate::net::vnet_hdr::{ETHERNET, HEADER, bit};
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
@@ -24,6 +24,7 @@ struct Bench {
     memory: GuestMemoryMmap,
     avail: u16,
     line: Vring,
+    tap: TapQueue,
     port: PortData,
     scratch: Scratch,
     wire: OwnedFd,
@@ -41,12 +42,12 @@ impl Bench {
         let flags = SockFlag::SOCK_NONBLOCK;
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         let mut line = Vring::default();
-        line.backing = Backing::Tap(Arc::new(TapQueue::stand_in(tap)));
+        let tap = TapQueue::stand_in(tap);
         line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let notifier = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
         let port = PortData::new("test", MacPolicy::Deny, notifier);
         port.set_device(OWN, 1500);
-        Bench { memory, avail: 0, line, port, scratch: Scratch::default(), wire }
+        Bench { memory, avail: 0, line, tap, port, scratch: Scratch::default(), wire }
     }
 
     /// Offers header and frame in one buffer at `place`.
@@ -71,7 +72,7 @@ impl Bench {
     }
 
     fn turn(&mut self) -> Outcome {
-        turn(&mut self.line, &self.port, &mut self.scratch, &"test")
+        turn(&mut self.line, Some(&self.tap), &self.port, &mut self.scratch, &"test")
     }
 
     fn used(&self) -> u16 {

@@ -1,8 +1,9 @@
 //! The receive side of a pair in a switch: frames come from any worker, what waits is the pair's own's.
 
-use crate::datapath::deliver::{Delivery, Drained, Frame, RxScratch};
+use crate::datapath::deliver::{Delivery, Drained, RxScratch};
 use crate::datapath::fanout::Origin;
 use crate::datapath::flood::Flood;
+use crate::datapath::frame::Frame;
 use crate::datapath::queue_pair::{QueuePair, RingName, Side, ToGuest};
 use crate::datapath::scratch::Scratch;
 use crate::virtqueue::vring::RingLog;

@@ -3,10 +3,12 @@
 //! What follows from a turn's end (what the tap is watched for, who waits for a uplink queue) is done under the same lock, so
 //! that a stop cannot come between the two.
 
-use crate::datapath::queue_pair::{QueuePair, RingName, Side};
+use std::sync::Arc;
+
+use crate::datapath::backing::Backing;
+use crate::datapath::queue_pair::{FromGuest, QueuePair, RingName, Side, ToGuest};
 use crate::datapath::scratch::Scratch;
 use crate::datapath::{guest_to_switch, guest_to_tap};
-use crate::virtqueue::vring::Backing;
 use crate::worker::task::{Budget, Outcome};
 
 impl QueuePair {
@@ -26,12 +28,9 @@ impl QueuePair {
         match side {
             Side::FromGuest => {
                 let Some(mut state) = self.from_guest.work() else { return Outcome::More };
-                let line = &mut state.line;
-                let attachment = match &line.backing {
-                    Backing::Switch(attachment) if line.active() => Some(attachment.clone()),
-                    _ => None,
-                };
-                let turn = match &attachment {
+                let FromGuest { line, backing, .. } = &mut *state;
+                let attachment = backing.attachment().filter(|_| line.active());
+                let turn = match attachment {
                     Some(attachment) => guest_to_switch::turn(
                         line,
                         attachment,
@@ -41,7 +40,10 @@ impl QueuePair {
                         scratch,
                         &name,
                     ),
-                    None => guest_to_tap::turn(line, &self.port, scratch, &name),
+                    None => {
+                        let tap = backing.tap().map(Arc::as_ref);
+                        guest_to_tap::turn(line, tap, &self.port, scratch, &name)
+                    }
                 };
                 line.check_memory(&name);
                 match (turn, attachment) {
@@ -56,14 +58,17 @@ impl QueuePair {
             Side::ToGuest => {
                 let Some(mut guard) = self.to_guest.work() else { return Outcome::More };
                 let state = &mut *guard;
-                if matches!(state.line.backing, Backing::Switch(_)) {
+                if matches!(state.backing, Backing::Switch(_)) {
                     let turn = self.drain(state, terms.expired, scratch, &name);
                     state.line.check_memory(&name);
                     return turn;
                 }
-                let Some(receive) = &mut state.receive else { return Outcome::Idle };
-                let turn = receive.turn(&mut state.line, terms.expired, &name);
-                state.line.check_memory(&name);
+                let ToGuest { line, backing, receive: Some(receive), .. } = state else {
+                    return Outcome::Idle;
+                };
+                let tap = backing.tap().map(Arc::as_ref);
+                let turn = receive.turn(line, tap, terms.expired, &name);
+                line.check_memory(&name);
                 // Under the lock, so that a stop cannot come between the turn and what follows from it.
                 match turn {
                     Outcome::Idle => self.watch.input(&self.slot, true),

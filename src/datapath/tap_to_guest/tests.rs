@@ -3,7 +3,6 @@
 
 use super::*;
 use crate::net::vnet_hdr::HEADER;
-use crate::uplink::tap::TapQueue;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::RingSetup;
 use crate::virtqueue::vring::VringConfig;
@@ -32,6 +31,7 @@ struct Guest {
 struct Bench {
     guest: Guest,
     line: Vring,
+    tap: TapQueue,
     receive: Receive,
     wire: OwnedFd,
 }
@@ -46,10 +46,10 @@ impl Bench {
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         setsockopt(&wire, sockopt::SndBuf, &(4 << 20)).unwrap();
         let mut line = Vring::default();
-        line.backing = Backing::Tap(Arc::new(TapQueue::stand_in(tap)));
+        let tap = TapQueue::stand_in(tap);
         line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let guest = Guest { memory, avail: 0, used: 0, free: (0..SIZE).rev().collect() };
-        Bench { guest, line, receive: Receive::default(), wire }
+        Bench { guest, line, tap, receive: Receive::default(), wire }
     }
 
     fn put(&self, frame: &[u8]) {
@@ -58,7 +58,7 @@ impl Bench {
     }
 
     fn turn(&mut self, expired: bool) -> Outcome {
-        self.receive.turn(&mut self.line, expired, &"test")
+        self.receive.turn(&mut self.line, Some(&self.tap), expired, &"test")
     }
 }
 
@@ -222,7 +222,7 @@ fn stale_frames_are_discarded_and_counted() {
     for number in 0..5 {
         bench.put(&frame(number, 60));
     }
-    bench.receive.discard_stale(&mut bench.line);
+    bench.receive.discard_stale(&mut bench.line, &bench.tap);
     assert_eq!(bench.line.counters.dropped(DropReason::Stale), 5);
     bench.guest.offer(2048);
     assert_eq!(bench.turn(false), Outcome::Idle);
