@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# Makes the guest that the tests and the demo boot: a kernel and an initramfs, nothing else.
+# Makes the guest that the tests and the demo boot: a kernel and an initramfs.
 #
 #     qemu/build-guest.sh [DIRECTORY]        default: qemu/build; prints the directory
 #
-# The guest is put together from what Debian ships: the newest cloud kernel (virtio and IPv6 without
-# a hundred drivers), the few modules that virtio needs, busybox, ethtool and bash with their
-# libraries, and the `init` beside this script. No image is downloaded and none is kept in the
-# repository. (bash, because it opens TCP and UDP sockets: /dev/tcp, /dev/udp. busybox has no UDP.)
+# The guest consists of Debian's packages: the newest cloud kernel (virtio and IPv6 without a
+# hundred drivers), the few modules that virtio needs, busybox, ethtool and bash with their
+# libraries, and the `init` beside this script. The script downloads no image, and the repository
+# contains none. bash is there because it opens TCP and UDP sockets (/dev/tcp, /dev/udp); busybox
+# has no UDP.
 #
-# The kernel is unpacked from its bzImage here, once, because QEMU then enters it directly (PVH):
-# without KVM, decompression inside the guest would be paid at every boot.
+# The script unpacks the kernel from its bzImage once, so QEMU enters it directly (PVH). Without KVM
+# a decompression inside the guest would cost seconds at every boot.
 #
-# The same inputs give the same bytes, and a second call with unchanged inputs returns at once. Tests
-# call this from many processes: a lock lets one build and the others wait, and the results appear by
-# rename, so that a guest that boots meanwhile never sees half a file.
+# The same inputs give the same bytes, and a second call with unchanged inputs returns at once. Many
+# test processes call this script. A lock lets one build while the others wait. The results appear
+# by rename, so a guest that boots at the same time never sees half a file.
 set -euo pipefail
 export LC_ALL=C
 umask 022
@@ -56,7 +57,7 @@ kernel=$(printf '%s\n' "${kernels[@]}" | sort -V | tail -n 1)
 release=${kernel#/boot/vmlinuz-}
 [ -d "/lib/modules/$release" ] || fail "/lib/modules/$release is missing"
 
-# Everything that the result depends on. Size and time stand for the big files' contents.
+# The key covers all inputs of the result. Size and time stand for the contents of big files.
 key=$(
     {
         sha256sum "$here/build-guest.sh" "$here/init"
@@ -78,12 +79,12 @@ mkdir -p "$root"/{bin,sbin,usr,modules,etc,dev,proc,sys,run,tmp}
 
 install -m 755 "$here/init" "$root/init"
 install -m 755 "$busybox" "$root/bin/busybox"
-# Every applet as a link, so that scripts in the guest just call them.
+# Every applet gets a link, so scripts in the guest can call it by name.
 for applet in $("$busybox" --list); do
     [ -e "$root/bin/$applet" ] || ln -s busybox "$root/bin/$applet"
 done
 
-# A program with the libraries that its dynamic linker will ask for, at the same places.
+# Installs a program and the libraries that its dynamic linker will load, at the same paths.
 add_program() {
     install -D -m 755 "$1" "$root/bin/$(basename "$1")"
     ldd "$1" | grep -o '/[^ ]*' | while read -r library; do
@@ -94,8 +95,8 @@ rm -f "$root/bin/ethtool"
 add_program "$ethtool"
 add_program "$bash"
 
-# virtio_pci, virtio_console and virtio_net are loaded at boot; 8021q and macvlan only lie there for tests that want
-# them (`for m in $(cat /modules/order.8021q); do insmod /modules/$m; done`).
+# The guest loads virtio_pci, virtio_console and virtio_net at boot. Tests that need 8021q or
+# macvlan load them (`for m in $(cat /modules/order.8021q); do insmod /modules/$m; done`).
 order() {
     modprobe -S "$release" --ignore-install --show-depends "$1" | sed -n 's/^insmod \([^ ]*\).*/\1/p'
 }
@@ -109,12 +110,12 @@ sort -u "$work/boot" "$work/8021q" "$work/macvlan" | while read -r module; do
     install -m 644 "$module" "$root/modules/"
 done
 
-# Deterministic archive: sorted names, one date, root's.
+# The archive is deterministic: names are sorted, all files have one date and belong to root.
 find "$root" -exec touch -h -d @0 {} +
 (cd "$root" && find . -mindepth 1 | sort | cpio --quiet --reproducible -o -H newc -R 0:0) >"$work/initramfs.cpio"
 
 # The payload of a bzImage starts at its compressor's magic number; Debian's cloud kernel has LZ4
-# (legacy frames). lz4 complains about what follows the payload; whether it worked shows in the ELF.
+# (legacy frames). lz4 complains about the bytes behind the payload; the ELF magic shows success.
 magic=$(printf '\x02\x21\x4c\x18')
 grep -abo --fixed-strings "$magic" "$kernel" | cut -d: -f1 | while read -r offset; do
     tail -c +$((offset + 1)) "$kernel" | lz4 -dc >"$work/vmlinux" 2>/dev/null || true
@@ -122,7 +123,7 @@ grep -abo --fixed-strings "$magic" "$kernel" | cut -d: -f1 | while read -r offse
     rm -f "$work/vmlinux"
 done
 if [ ! -s "$work/vmlinux" ]; then
-    # Another compressor: boot the bzImage as it is. QEMU tells the two apart by itself.
+    # With another compressor the guest boots the bzImage itself. QEMU recognizes both formats.
     echo "build-guest: $kernel is not LZ4, guests will boot more slowly" >&2
     cp "$kernel" "$work/vmlinux"
 fi

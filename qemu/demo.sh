@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The demonstration: two real guests on one parent NIC, and a machine on the LAN.
+# The demonstration shows two real guests on one parent NIC, and a machine on the LAN.
 #
 #     make demo
 #
@@ -7,15 +7,17 @@
 #            vhost-user-macvtap -- eth0 == switch == LAN host
 #     vm2 --/                                        eth0 is the parent of two macvtap devices
 #
-# Everything happens in namespaces of its own: no frame reaches the real network, and no device of this
-# machine is touched. The guests are started with what `vhost-user-macvtap qemu-args` prints; two words
-# are changed, and the narration says which. Each check is a PASS or a FAIL line; the exit status is 0
-# only when all passed, and whatever happens, processes, namespaces and files are removed at the end.
+# Everything happens in separate namespaces: no frame reaches the real network, and the script
+# touches no device of this machine. It starts the guests with the arguments that
+# `vhost-user-macvtap qemu-args` prints. It changes two of them, and its output says which. Each
+# check prints PASS or FAIL, and the exit status is 0 only if all passed. The script always removes
+# its processes, namespaces and files at the end.
 #
-# VUM_BINARY=PATH demonstrates that program instead of building one. VUM_ACCEL=kvm uses KVM.
+# VUM_BINARY=PATH demonstrates that binary instead of building one. VUM_ACCEL=kvm uses KVM.
 #
-# What can go wrong: it needs root (namespaces, macvtap), and a kernel with veth, bridge and macvtap.
-# Guests run without KVM by default, since test machines rarely have it: a boot takes a few seconds.
+# What can go wrong: the script needs root (namespaces, macvtap), and a kernel with veth, bridge and
+# macvtap. Guests run without KVM by default, because test machines rarely have it. A boot then
+# takes a few seconds.
 set -euo pipefail
 export PATH=$PATH:/usr/sbin:/sbin
 
@@ -45,7 +47,7 @@ else
 fi
 built=$SECONDS
 
-# ---- Cleaning up, on every way out ---------------------------------------------------------------
+# ---- Clean-up on every exit ----------------------------------------------------------------------
 dir=$(mktemp -d /tmp/vum-demo.XXXXXX)
 host=vum-$$-demo-host
 lan=vum-$$-demo-lan
@@ -53,7 +55,7 @@ switch=vum-$$-demo-switch
 pids=()
 backend=
 
-# In one group, with stderr shut: bash would report every killed job with its whole command line.
+# The group has no stderr, because bash would report every killed job with its whole command line.
 stop() {
     {
         for pid in "$@"; do kill -KILL "$pid" || true; done
@@ -67,7 +69,7 @@ cleanup() {
     stop "${pids[@]}"
     for netns in "$host" "$lan" "$switch"; do
         ip netns list | grep -q "^$netns\b" || continue
-        # Links first: deleting a namespace destroys them only some time later.
+        # Links go first: the deletion of a namespace destroys them only later.
         for link in $(ip -n "$netns" -o link | sed -n 's/^[0-9]*: \([^:@]*\).*/\1/p'); do
             [ "$link" = lo ] || ip -n "$netns" link del "$link" 2>/dev/null || true
         done
@@ -132,7 +134,8 @@ kernel="console=ttyS0 quiet panic=-1 mitigations=off cryptomgr.notests tsc=relia
 control_in=()
 control_out=()
 
-# The program knows what QEMU must be given for a port; only what depends on this demo is changed.
+# The program prints the QEMU arguments of a port; the demo changes only those that depend on the
+# demo.
 start_guest() {
     local n=$1 fd word printed arguments=()
     printed=$(ip netns exec "$host" "$binary" "${ports[@]:2*(n-1):2}" \
@@ -143,7 +146,7 @@ start_guest() {
         echo "   Changed: vectors=0, because QEMU 7.2 without KVM crashes when a vhost-user device starts"
         echo "   with MSI-X; romfile=, because the guest has no boot ROM to run."
     fi
-    # What is printed is quoted for a shell, so a shell must take the quotes off.
+    # The printed arguments are quoted for a shell, so a shell must remove the quotes.
     eval "local words=( $printed )"
     # shellcheck disable=SC2154 # words is assigned by the eval above
     for word in "${words[@]}"; do
@@ -169,7 +172,7 @@ start_guest() {
     pids+=("$!")
 }
 
-# What a guest that does not answer left to read.
+# Prints the logs of a guest that does not answer.
 post_mortem() {
     {
         echo "QEMU of vm$1 said:" && show <"$dir/vm$1.log"
@@ -233,8 +236,8 @@ check() {
         failures=$((failures + 1))
     fi
 }
-# Three answers of three; the neighbour may need a first attempt of its own to be found. ping itself is
-# content with one answer.
+# A check needs three answers of three, while ping itself accepts one. The first ping only resolves
+# the neighbour.
 pings="ping -c 1 -W 2 ADDRESS >/dev/null; out=\$(ping -c 3 -i 0.2 -W 2 ADDRESS); echo \"\$out\"
     case \$out in *' 3 packets received'*) exit 0 ;; esac; exit 1"
 guest_ping() { in_guest "$1" "${pings//ADDRESS/$2}"; }
@@ -258,7 +261,7 @@ check "vm1 has its own MAC on the LAN" seen 1
 check "vm2 has its own MAC on the LAN" seen 2
 
 # ---- The end -------------------------------------------------------------------------------------
-say "Stopping the back-end with SIGTERM: what it made must be gone"
+say "Stopping the back-end with SIGTERM: it must remove everything that it made"
 stop "${qemu[@]}"
 kill -TERM "$backend"
 code=0

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo use, on Debian and its children; returns at once when all of it
-# is there.
+# Installs the packages that the tests and the demo use, on Debian and its derivatives. It returns
+# at once if all of them are installed.
 #
-# Everything comes from the distribution: no image, no binary of our own. The list below names what
-# is looked for and the package that has it, so that on another distribution the message says what
-# to look for. Not in the list: Rust, which people get in their own way; it is only checked for.
+# Everything comes from the distribution; there is no image and no binary of our own. The list below
+# names each file and its package, so the error message also helps on another distribution. Rust is
+# not in the list, because people install it in different ways; the script only checks for it.
 #
-# What can go wrong: not root, no apt, no network. Then nothing is changed, what is missing is named,
-# and the exit status is 1.
+# What can go wrong: no root, no apt, no network. The script then changes nothing, names the missing
+# packages, and exits with 1.
 set -euo pipefail
 
 wanted="
@@ -52,7 +52,7 @@ while read -r what package; do
     *) command -v "$what" >/dev/null || missing+=("$package") ;;
     esac
 done <<<"$wanted"
-# A busybox that is not static is another package's, and of no use in the guest.
+# A dynamically linked busybox comes from another package, and does not work in the guest.
 if command -v busybox >/dev/null && ldd "$(command -v busybox)" >/dev/null 2>&1; then
     missing+=(busybox-static)
 fi
@@ -64,8 +64,8 @@ if [ ${#missing[@]} -gt 0 ]; then
         exit 1
     fi
     echo "install-deps: installing ${missing[*]}"
-    # INITRD=No: the kernel is only booted in guests, with an initramfs of ours; making Debian's takes
-    # longer than everything else here.
+    # INITRD=No: only guests boot this kernel, with our own initramfs. Making Debian's initramfs
+    # would take longer than all other steps together.
     export DEBIAN_FRONTEND=noninteractive INITRD=No
     log=$(mktemp)
     if ! { apt-get update -q && apt-get install -q -y --no-install-recommends "${missing[@]}"; } \

@@ -1,34 +1,35 @@
 #!/usr/bin/env bash
-# Fetches the newest QEMU that the distribution has, beside the installed one, and prints its path.
+# Fetches the distribution's newest QEMU beside the installed one, and prints its path.
 #
 #     scripts/newest-qemu.sh              default: ~/.cache/vhost-user-macvtap/qemu-newest
 #     scripts/newest-qemu.sh DIRECTORY
 #     SUITES=stable scripts/newest-qemu.sh DIRECTORY       the QEMU of another release of the distribution
 #
-# Users run newer QEMUs than the machine that tests: QEMU 10.2 removed an option that 7.2 needs. A
-# newer QEMU cannot be installed beside Debian's, for it wants a newer libc and a hundred newer
-# libraries. But it can be unpacked with all of them into a directory, and run by the dynamic linker
-# that lies there too. What is printed is a small script that does so; it takes QEMU's arguments.
+# Users run newer QEMUs than the test machine: QEMU 10.2 removed an option that 7.2 needs. A newer
+# QEMU cannot be installed beside Debian's, because it needs a newer libc and a hundred newer
+# libraries. But the script can unpack it with all of them into a directory, and run it by the
+# dynamic linker from the same directory. The printed path is a small script that does this; it
+# takes QEMU's arguments.
 #
-# Nothing is installed and nothing of the machine is changed. apt gets a directory of its own: its
-# lists, its archives, an empty list of installed packages, and one source. That source is the mirror
-# that the machine itself uses, with another suite, signed by the keys that the machine has already.
-# apt's other settings, such as a proxy, are the machine's. Root is not needed.
+# The script installs nothing and changes nothing on the machine. apt gets a directory of its own,
+# with its lists, its archives, an empty list of installed packages, and one source. That source is
+# the machine's own mirror with another suite, signed by the keys that the machine has already.
+# apt's other settings, such as a proxy, are the machine's. The script does not need root.
 #
-# The result is used for a week; then a newer one is looked for. Where that fails, the old one stays
-# and a line says so. Several callers at once: one fetches and the others wait.
+# The result is used for a week; then the script looks for a newer one. If that fails, the old one
+# stays and a line says so. If several callers run at once, one fetches and the others wait.
 #
-# What can go wrong: no apt, no mirror, no network (each try has a time limit), another processor than
-# x86-64. Then the reason is said, nothing is left half done, and the exit status is 1.
+# What can go wrong: no apt, no mirror, no network (each attempt has a time limit), or a processor
+# that is not x86-64. The script then prints the reason, leaves no partial result, and exits with 1.
 set -euo pipefail
 export LC_ALL=C
 umask 022
 
-# The first one that the mirror has. These names do not grow old: the newest, the newest for the
-# stable release, the stable release.
+# The script takes the first suite that the mirror has. These names stay valid: the newest packages,
+# the newest for the stable release, the stable release.
 suites=${SUITES:-sid stable-backports stable}
 max_age_days=7
-# Seconds for each call of apt; all of them together are some 100 MB.
+# Seconds for each call of apt; all calls together fetch about 100 MB.
 limit=300
 
 out=${1:-${XDG_CACHE_HOME:-${HOME:?no home directory: give a directory}/.cache}/vhost-user-macvtap/qemu-newest}
@@ -55,14 +56,14 @@ if fresh; then
     exit 0
 fi
 
-[ "$(uname -m)" = x86_64 ] || fail "this machine is no x86-64: $(uname -m)"
+[ "$(uname -m)" = x86_64 ] || fail "this machine is not x86-64: $(uname -m)"
 for tool in apt-get dpkg-deb; do
-    command -v "$tool" >/dev/null || fail "$tool is missing: this works on Debian and its children"
+    command -v "$tool" >/dev/null || fail "$tool is missing: this works on Debian and its derivatives"
 done
 
-# The machine's mirror: the one of its own release, not one of updates for it.
+# The machine's mirror is the source of its own release, not a source of updates for it.
 release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-# What an address may hold for apt cannot break the line of a source.
+# An address that apt accepts cannot break the line of a source.
 read -r mirror component keys < <(
     apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(RELEASE) $(SIGNED_BY)' 'Created-By: Packages' |
         awk -v release="$release" '$3 == release && !seen++ { print $1, $2, ($4 ~ /^\// ? $4 : "") }'
@@ -72,7 +73,7 @@ work=$(mktemp -d "$out/.work.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 root=$work/root
 mkdir -p "$work"/{lists/partial,archives/partial,log} "$root"/usr/{bin,sbin,lib,lib64}
-# Packages of before the merge of / and /usr find their places in it, too.
+# Packages from before the merge of / and /usr need these links.
 for name in bin sbin lib lib64; do ln -s "usr/$name" "$root/$name"; done
 : >"$work/status"
 
@@ -80,7 +81,7 @@ apt() { # apt SUITE ARGUMENTS...
     local suite=$1
     shift
     echo "deb ${keys:+[signed-by=$keys] }$mirror $suite $component" >"$work/sources.list"
-    # The machine's own settings, then these: the last one counts.
+    # apt reads the machine's own settings first, then these; the last value wins.
     timeout "$limit" apt-get \
         -o Dir::State="$work" -o Dir::State::Lists="$work/lists" -o Dir::State::status="$work/status" \
         -o Dir::Cache="$work" -o Dir::Cache::Archives="$work/archives" -o Dir::Log="$work/log" \
@@ -107,17 +108,17 @@ done
 [ -n "$found" ] || fail "no package qemu-system-x86 could be fetched from the machine's mirror"
 
 for package in "$work"/archives/*.deb; do
-    # Without documentation, which is a third of all files. Only names, modes and contents count.
+    # Documentation is a third of all files and is left out. Only names, modes and contents matter.
     dpkg-deb --fsys-tarfile "$package" |
         tar -x -C "$root" --no-same-owner --keep-directory-symlink \
             --exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*' ||
         fail "$(basename "$package") cannot be unpacked"
 done
 
-# Where the libraries are: the directories that hold one. Plug-ins have theirs, and are not looked for.
+# The library path lists the directories that hold libraries. Plug-ins find their own directories.
 cat >"$work/qemu-system-x86_64" <<'RUN'
 #!/bin/sh
-# The newest QEMU, with all that it needs from the directory beside (scripts/newest-qemu.sh).
+# Runs the newest QEMU with its libraries from the directory beside it (scripts/newest-qemu.sh).
 root=$(dirname "$(readlink -f "$0")")/root
 lib=$root/usr/lib/x86_64-linux-gnu
 export QEMU_MODULE_DIR="$lib/qemu"
@@ -132,7 +133,8 @@ case $version in
 *) fail "what was fetched from $found does not run: $version" ;;
 esac
 
-# The program's name appears last. A QEMU that runs from the old directory keeps its open files.
+# The program's name appears last. A QEMU that still runs from the old directory keeps its open
+# files.
 rm -rf "$program" "$out/root"
 mv "$root" "$out/root"
 mv "$work/qemu-system-x86_64" "$program"
