@@ -139,7 +139,7 @@ fn work() -> Result<()> {
         let after = limits::line::there_and_back()?;
         let _ = write!(
             outcome.conditions,
-            ". A cache line from processor to processor and back: {before} ns before, {after} ns after"
+            ". Round trip of a cache line between the processors: {before} ns before, {after} ns after"
         );
         if let Some(noise) = noise {
             let _ = write!(outcome.conditions, ". Not quiet: {noise}");
@@ -147,7 +147,7 @@ fn work() -> Result<()> {
         outcomes.push(outcome);
         // After each case: whoever ends a long run has what was measured by then.
         let mut machine = host::description();
-        machine.push(("taken by the hypervisor", stolen()));
+        machine.push(("processor time taken by the hypervisor", stolen()));
         let (rounds, seconds, busy) = (arguments.rounds, arguments.seconds, busy.clone());
         let run = report::Run { machine, rounds, seconds, busy };
         report::write(&arguments.out, &run, &outcomes)?;

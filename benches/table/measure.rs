@@ -31,7 +31,7 @@ pub enum Role {
     OptIn,
     /// Another program for the same task.
     Peer,
-    /// A plain loop: what the machine allows.
+    /// A plain loop: the limit of the machine.
     Limit,
 }
 

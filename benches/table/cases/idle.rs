@@ -36,9 +36,11 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
                 Contender::new(OURS, Role::Ours, move || idle(time)),
                 Contender::new("DPDK net_vhost, 2 guests", Role::Peer, move || dpdk(time)),
             ],
-            conditions: "Processor time and voluntary context switches (wakes) of all threads, from a second after the last \
-                guest has connected. A process that polls never sleeps, and is never woken"
-                .to_owned(),
+            conditions:
+                "Processor time and voluntary context switches (wakes) of all threads, measured \
+                         from one second after the last guest has connected. A process that polls \
+                         never sleeps, so it has no wakes"
+                    .to_owned(),
         },
         Case {
             id: "P20",
@@ -52,8 +54,8 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
             }),
             contenders: vec![Contender::new(OURS, Role::Ours, memory)],
             conditions: format!(
-                "Resident memory without what is shared with guests (RssAnon and RssFile of /proc/PID/status), one \
-                 queue pair: {CROWD} ports with connected guests less one port with one, by {}",
+                "Resident memory without the memory shared with guests (RssAnon and RssFile of /proc/PID/status), one \
+                 queue pair: {CROWD} ports with connected guests minus one port with one, divided by {}",
                 CROWD - 1
             ),
         },

@@ -2,7 +2,7 @@
 //!
 //! One thread on the guest's processor is the LAN's sender and the guest in turns: 64 frames by `sendmmsg` at the far
 //! end, then a look at what has come into the guest's ring. So both never wait for one another's time slice, as two
-//! threads on one processor would. A window bounds what is under way, hence nothing need be lost; the limits are read
+//! threads on one processor would. A window bounds what is in flight, hence nothing need be lost; the limits are read
 //! under the same window.
 //!
 //! What a veth's sender pays: the kernel's receive path, up to and including the copy into the reader's ring, runs in
@@ -10,7 +10,7 @@
 //! frame.
 //!
 //! What can go wrong: a lost frame would occupy the window for ever; when nothing has come for 20 ms, what is
-//! under way counts as lost.
+//! in flight counts as lost.
 
 use std::time::{Duration, Instant};
 
@@ -30,13 +30,13 @@ use crate::spinning::Spinning;
 use crate::{Result, host};
 use testkit::frames::Mac;
 
-/// Frames under way: what the queue of a macvtap holds (500), with room to spare.
+/// Frames in flight: what the queue of a macvtap holds (500), with room to spare.
 const FEW: usize = 400;
-/// Frames under way where the reader has a ring: more than a block of it holds, fewer than the ring.
+/// Frames in flight where the reader has a ring: more than a block of it holds, fewer than the ring.
 const MANY: usize = 1000;
-/// Super-frames under way.
+/// Super-frames in flight.
 const LARGE: usize = 24;
-/// When nothing has come for so long, what is under way is lost.
+/// When nothing has come for so long, what is in flight is lost.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The cases of this file.
@@ -75,7 +75,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
             contenders: packet(size),
             conditions: conditions(
                 MANY,
-                "reads of each frame the destination, on the back-end's processor",
+                "reads the destination of each frame, on the back-end's processor",
             ),
         });
     }
@@ -95,7 +95,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
     }
     cases.push(Case {
         id: "P8-in",
-        title: format!("parent to guest, TCP super-frames of {SUPER} bytes, uncut"),
+        title: format!("parent to guest, TCP super-frames of {SUPER} bytes, not segmented"),
         unit: "Gbit/s",
         better: Better::Higher,
         goal: Goal::none(),
@@ -120,7 +120,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
 fn conditions(window: usize, limit: &str) -> String {
     format!(
         "Sender (sendmmsg, 64 at a time) and guest take turns in one thread on the guest's processor; at most {window} \
-         frames under way; counted in the guest's ring. Limit: {limit}"
+         frames in flight; counted in the guest's ring. Limit: {limit}"
     )
 }
 

@@ -36,7 +36,7 @@ fn sleeping(terms: &Terms) -> Case {
     let w = wire.clone();
     Case {
         id: "P10",
-        title: "round trip of 64 bytes, everybody sleeps in between".to_owned(),
+        title: "round trip of 64 bytes, all threads sleep in between".to_owned(),
         unit: "us",
         better: Better::Lower,
         goal: Goal::new("median of 32 us, 99 % within 80 us", |o| {
@@ -56,7 +56,7 @@ fn sleeping(terms: &Terms) -> Case {
             }),
         ],
         conditions: "one frame at a time; guests wait in poll for their eventfd. Between two macvtap devices a round \
-                     trip has two wakes, for there is no ring and no back-end"
+                     trip has two wakes, because there is no ring and no back-end"
             .to_owned(),
     }
 }
@@ -74,7 +74,7 @@ fn polling(terms: &Terms) -> Case {
     });
     Case {
         id: "P11",
-        title: "round trip of 64 bytes, everybody polls".to_owned(),
+        title: "round trip of 64 bytes, all threads poll".to_owned(),
         unit: "us",
         better: Better::Lower,
         goal: Goal::new("with busy polling a median of 2 us, 99 % within 10 us", |o| {
@@ -136,7 +136,7 @@ fn loaded(terms: &Terms) -> Case {
             Contender::new(IDLE, Role::Ours, run(false)),
         ],
         conditions: "nine guests of one process, one worker; the probe goes one way, from the first guest to the \
-                     last, and the seven in between send to each other in a ring, 128 frames under way each; \
+                     last, and the seven in between send to each other in a ring, 128 frames in flight each; \
                      guests poll"
             .to_owned(),
     }

@@ -77,7 +77,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
     }
     cases.push(Case {
         id: "P8-out",
-        title: format!("guest to parent, TCP super-frames of {SUPER} bytes, uncut"),
+        title: format!("guest to parent, TCP super-frames of {SUPER} bytes, not segmented"),
         unit: "Gbit/s",
         better: Better::Higher,
         goal: Goal::new("100 Gbit/s", |outcome| {

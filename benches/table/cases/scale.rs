@@ -79,7 +79,7 @@ fn ports(terms: &Terms) -> Case {
         title: "all ports together, guest to guest, 64 bytes".to_owned(),
         unit: "Mpps",
         better: Better::Higher,
-        goal: Goal::new("1000 ports reach 90 % of what 2 reach", |o| {
+        goal: Goal::new("1000 ports reach 90 % of the rate of 2 ports", |o| {
             Some(o.ratio("1000 ports", "2 ports")?.median >= 0.9)
         }),
         contenders,
@@ -122,7 +122,7 @@ fn queues(terms: &Terms) -> Case {
             Some(o.ratio("8 pairs, 1 worker", "1 pair, 1 worker")?.median >= 0.95)
         }),
         contenders,
-        conditions: "two guests that send on all their pairs, a flow on each; 64 frames of a pair under way (128 if \
+        conditions: "two guests that send on all their pairs, a flow on each; 64 frames of a pair in flight (128 if \
                      there is but one), bursts of 32; guests poll"
             .to_owned(),
     }
@@ -157,7 +157,7 @@ fn broadcast(terms: &Terms) -> Case {
             Some(o.median("1000 receivers")? <= 120.0)
         }),
         contenders,
-        conditions: "one guest sends broadcasts, at most 32 under way, bursts of 16; all others receive them, 128 \
+        conditions: "one guest sends broadcasts, at most 32 in flight, bursts of 16; all others receive them, 128 \
                      buffers each, and poll; the parent gets each once, too. One worker"
             .to_owned(),
     }
@@ -186,7 +186,7 @@ fn fairness(terms: &Terms) -> Case {
     };
     Case {
         id: "fairness",
-        title: "8 equal senders: Jain's index of what arrives".to_owned(),
+        title: "8 equal senders: Jain's index of the received rates".to_owned(),
         unit: "",
         better: Better::Higher,
         goal: Goal::new("0.95 or more", |o| {
@@ -197,8 +197,8 @@ fn fairness(terms: &Terms) -> Case {
             Contender::new("a receiver each", Role::Ours, run(true)),
             Contender::new("one receiver", Role::Ours, run(false)),
         ],
-        conditions: "frames of 64 bytes, as fast as it goes, 128 under way each, guests poll. With one receiver for \
-                     all eight most frames find its ring full, and are lost"
+        conditions: "frames of 64 bytes, at full rate, 128 in flight each, guests poll. With one receiver for \
+                     all eight senders most frames find its ring full, and are lost"
             .to_owned(),
     }
 }

@@ -81,11 +81,11 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
 }
 
 const CONDITIONS: &str = "Each guest is a network namespace with a tap (virtio-net header, checksum and TSO offload, \
-    MTU 1500). One carrier thread on processor 0 moves its frames, for all contenders alike: between the tap and our \
+    MTU 1500). One carrier thread on processor 0 moves its frames, for all contenders: between the tap and our \
     rings, a macvtap, or a tap on a bridge. The back-end has processor 1; the programs run on both. Bytes count when \
-    they have been read. The round trip is the median, p99 beside it. In it the kernel's devices have an advantage: \
-    they are called in the carrier's own thread, while ours is a process that is woken for each frame and wakes the \
-    carrier";
+    they have been read. The round trip is the median, p99 beside it. The kernel's devices have an advantage in \
+    it: they run in the carrier's own thread, while ours is a process that wakes for each frame and \
+    then wakes the carrier";
 
 fn ratio(outcome: &Outcome) -> Option<f64> {
     Some(outcome.ratio(OURS, BRIDGE)?.median)

@@ -10,7 +10,7 @@
 //!
 //! A sample has four parts: a warm-up of a tenth or longer, until as many frames have arrived as there are buffers (a
 //! back-end that meets a page of a guest for the first time waits for the kernel to map it); the measured time; a quiet
-//! moment in which what is under way arrives; and the sums. Frames that were sent and never arrived are drops, wherever
+//! moment in which what is in flight arrives; and the sums. Frames that were sent and never arrived are drops, wherever
 //! they were lost.
 //!
 //! What can go wrong: one processor carries all guests; where it is the bottleneck, the rate is its. The report says
@@ -25,7 +25,7 @@ use super::guest::{Guest, Shape};
 use super::transmit::HEADER;
 use crate::Result;
 
-/// How long what is under way has to arrive.
+/// How long what is in flight has to arrive.
 const QUIET: Duration = Duration::from_millis(30);
 /// How long guests have to use all of their buffers once.
 const WARM: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ const SENDER: usize = 11;
 pub struct Plan {
     /// How long in all, without the quiet moment.
     pub time: Duration,
-    /// Frames of a queue pair that may be under way.
+    /// Frames of a queue pair that may be in flight.
     pub window: usize,
     /// Frames at a time.
     pub burst: usize,
@@ -49,7 +49,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// As fast as they can, polling. What is under way of frames of this size fills half of a ring of 256 buffers,
+    /// As fast as they can, polling. What is in flight of frames of this size fills half of a ring of 256 buffers,
     /// and a quarter of that leaves at a time: 128 and 32 for frames that fit one buffer.
     pub fn flood(time: Duration, size: usize) -> Plan {
         let buffers = (HEADER + size).div_ceil(Shape::for_frames(size).buffer as usize);
@@ -59,13 +59,12 @@ impl Plan {
 
     /// The same plan in words, for the report.
     pub fn words(&self) -> String {
-        let rate = self
-            .rate
-            .map_or("as fast as it goes".to_owned(), |rate| format!("{rate} frames a second"));
+        let rate =
+            self.rate.map_or("at full rate".to_owned(), |rate| format!("{rate} frames a second"));
         let guests = if self.sleeping { "sleep when idle" } else { "poll" };
         let (window, burst) = (self.window, self.burst);
         format!(
-            "{rate}, at most {window} frames of a queue pair under way, bursts of {burst}, guests {guests}"
+            "{rate}, at most {window} frames of a queue pair in flight, bursts of {burst}, guests {guests}"
         )
     }
 }

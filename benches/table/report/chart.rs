@@ -60,7 +60,7 @@ fn legend() -> String {
     let _ = writeln!(
         text,
         "<line x1=\"{x}\" y1=\"49\" x2=\"{x}\" y2=\"65\" stroke=\"{LIMIT}\" stroke-width=\"2.5\"/>{}",
-        words_at(x + 8.0, 61.0, "plain loop: what the machine allows")
+        words_at(x + 8.0, 61.0, "plain loop: the limit of the machine")
     );
     let _ = writeln!(
         text,

@@ -16,8 +16,8 @@ use crate::measure::{Better, Outcome, Role, Row};
 pub fn page(run: &Run, outcomes: &[Outcome], chart: &str) -> String {
     let mut text = String::from("# Performance\n\n");
     text.push_str(
-        "Written by `make bench`; run it yourself, on your machine. Each case runs this program, its peers and a\n\
-         plain loop (the limit: what the machine allows) in turns, and compares within a turn.\n\n",
+        "`make bench` writes this report; run it on your own machine. Each case runs this program, its peers\n\
+         and a plain loop (the limit of the machine) in turns, and compares figures of the same round.\n\n",
     );
     if let Some(busy) = &run.busy {
         let _ = writeln!(text, "**The machine was not quiet:** {}\n", escaped(busy));
@@ -128,7 +128,7 @@ fn verdict(outcome: &Outcome) -> &'static str {
     match outcome.met {
         _ if outcome.goal.is_empty() => "",
         Some(true) => "met",
-        Some(false) if outcome.beyond => "not met, nor by the limit",
+        Some(false) if outcome.beyond => "not met, not even by the limit",
         Some(false) => "not met",
         None => "not judged",
     }
