@@ -1,19 +1,27 @@
-//! The documents are true: what they say of the program is compared with the program.
+//! The documents are true: this test compares what they say with the program.
 //!
-//! A manual that was right once is worse than none. So every flag that a document names must exist and
-//! every flag that exists must be in the manual; commands that are shown must pass `--check`; a block of
-//! the form `$ vhost-user-macvtap ...` must be followed by exactly what the program prints; configuration
-//! files must be valid, drop reasons and quoted messages those of the source, links lead somewhere; and
-//! the privileges that the manual and the systemd unit name, and the host's ways to its guests, must suffice.
+//! A manual that was right once is worse than none. So this test checks:
 //!
-//! The conventions that make this possible: in running text, a flag of ours is alone in its backticks
-//! (`--mac`), a flag of another program comes after that program's name; what is to be typed stands in
-//! `sh` blocks, what is to be compared in `console` blocks, configuration in `toml` blocks, and what
-//! needs no truth in `text` blocks.
+//! - every flag that a document names exists, and every flag that exists is in the manual;
+//! - commands in the documents pass `--check`, and configuration files are valid;
+//! - a block of the form `$ vhost-user-macvtap ...` shows exactly what the program prints;
+//! - drop reasons and quoted messages are those of the source;
+//! - links lead to a file and a heading, and every file that a comment or a document names exists
+//!   (`docs/named_files.rs`);
+//! - the privileges that the manual and the systemd unit name suffice, and so do the host's ways to
+//!   reach its guests.
 //!
-//! What can go wrong: only what follows the conventions is checked. The last tests make network
-//! namespaces, and one a guest: they need root.
+//! Four conventions make this possible. In running text, a flag of ours is alone in its backticks
+//! (`--mac`), and a flag of another program comes after that program's name. `sh` blocks hold what a
+//! user types, `console` blocks what the program prints, `toml` blocks configuration, and `text`
+//! blocks anything else.
+//!
+//! What can go wrong: the test checks only what follows the conventions. The last tests make network
+//! namespaces, and one boots a guest, so they need root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "docs/named_files.rs"]
+mod named_files;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -267,6 +275,22 @@ fn the_source_refers_to_documents_that_exist() {
         assert!(names.iter().any(|other| other == name), "{name}");
     }
     assert!(document("docs/architecture.md").text.contains("\n## What is trusted\n"));
+}
+
+/// Every file that a comment or a document names.
+#[test]
+fn named_files_exist() {
+    let tree = named_files::Tree::read(top());
+    let (mut files, mut gone) = (0, Vec::new());
+    for name in tree.files() {
+        let Ok(text) = fs::read_to_string(top().join(name)) else { continue };
+        files += 1;
+        let prose = named_files::prose(name, &text);
+        let missing = named_files::missing(&tree, name, &prose);
+        gone.extend(missing.iter().map(|word| format!("{name}: there is no {word}")));
+    }
+    assert!(files > 300, "{files} files");
+    assert!(gone.is_empty(), "\n{}", gone.join("\n"));
 }
 
 #[test]

@@ -11,7 +11,7 @@
 //! | error | where |
 //! |---|---|
 //! | parent missing, loopback, not Ethernet, in a bridge | `parents_that_cannot_be` |
-//! | parent in a bond | `src/uplink/parent_tests.rs`, made up: kernels to test on often have no bonding driver |
+//! | parent in a bond | `src/host/parent/tests.rs`, made up: kernels to test on often have no bonding driver |
 //! | passthru beside another port of the same process | `tests/cli/refusals.rs` |
 //! | the same where the two parents are one device by two names | `one_parent_by_two_names` |
 //! | passthru beside a foreign port, a port beside a foreign passthru | `foreign_ports_in_the_way` |

@@ -7,7 +7,7 @@
 //!
 //! | file | what happens |
 //! | --- | --- |
-//! | `macvlan/bench.rs` | the bench: one process on one parent, its guests, the LAN |
+//! | `testkit/src/userspace.rs` | the bench: one process on one parent, its guests, the LAN |
 //! | `macvlan/stream.rs` | traffic between two siblings, counted; the host's own |
 //! | `macvlan/hundred.rs` | a hundred ports; guests that leave, guests that take nothing |
 //! | `macvlan/idle.rs` | a thousand guests that do nothing, and what that costs |

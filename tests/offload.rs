@@ -1,7 +1,7 @@
 //! Software offloads, held against the kernel's.
 //!
 //! A frame that leaves work undone has one right outcome: the frames that the kernel makes of it. So
-//! each stimulus (offload/stimuli.rs) is put to the kernel (offload/kernel.rs) as it is, and to
+//! each stimulus (`testkit/src/offload_frames.rs`) is put to the kernel (offload/kernel.rs) as it is, and to
 //! `offload::repair` for every set of offloads that a receiver may accept; what we leave undone,
 //! because that receiver accepts it, is put to the kernel in turn. Both ways must give the same bytes
 //! (offload/judge.rs).
