@@ -1,15 +1,8 @@
-//! The device: what one front-end negotiates with.
+//! The virtio-net device that one front-end negotiates with.
 //!
-//! | file | idea |
-//! | --- | --- |
-//! | `features` | the offered bits, in one table, and what follows from the acknowledged ones |
-//! | `net_config` | the configuration space |
-//! | `vring` | the crate's view of a ring, with ours behind it |
-//! | `attachment` | what is behind the port, adjusted to what the guest took |
-//!
-//! A [`Device`] lives as long as one connection. It is control plane only: vhost-user-backend calls it
-//! from the connection's thread, and it passes on what matters to the queue pairs, which belong to the
-//! port and outlive it. All methods take `&self`; there is no lock around the whole.
+//! A [`Device`] lives as long as one connection. It belongs to the control plane: vhost-user-backend calls it on
+//! the connection's thread, and it passes what matters on to the queue pairs, which belong to the port and
+//! outlive the connection. All methods take `&self`; there is no lock around the whole.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,8 +14,9 @@ use vmm_sys_util::epoll::EventSet;
 
 use crate::config::PortConfig;
 use crate::datapath::port_backend::PortBackend;
+use crate::vhost_user::features;
 use crate::vhost_user::net_config::NetConfig;
-use crate::vhost_user::vring_handle::{Shared, VringHandle};
+use crate::vhost_user::vring_handle::{ConnectionRings, VringHandle};
 use crate::virtqueue::guest_map::SharedMemory;
 use crate::virtqueue::split_ring::MAX_RING_SIZE;
 
@@ -33,21 +27,25 @@ pub struct Device {
     offered: u64,
     protocol: VhostUserProtocolFeatures,
     config: NetConfig,
-    shared: Arc<Shared>,
+    rings: Arc<ConnectionRings>,
     attachment: Arc<PortBackend>,
     vrings: Mutex<Vec<VringHandle>>,
 }
 
 impl Device {
     /// A device for a front-end of the port with this configuration.
-    pub fn new(config: &PortConfig, shared: Arc<Shared>, attachment: Arc<PortBackend>) -> Device {
+    pub fn new(
+        config: &PortConfig,
+        rings: Arc<ConnectionRings>,
+        attachment: Arc<PortBackend>,
+    ) -> Device {
         Device {
             port: config.name.clone(),
             queues: 2 * usize::from(config.queue_pairs),
-            offered: crate::vhost_user::features::offered(config),
-            protocol: crate::vhost_user::features::protocol(config),
+            offered: features::offered(config),
+            protocol: features::protocol(config),
             config: NetConfig::new(config),
-            shared,
+            rings,
             attachment,
             vrings: Mutex::new(Vec::new()),
         }
@@ -65,19 +63,19 @@ impl Device {
         }
     }
 
-    /// The front-end has gone: no ring runs any more. The crate's thread may still start one.
+    /// Stops every ring, because the front-end has disconnected. The crate's thread may still start one.
     pub fn stop_rings(&self) {
-        for pair in self.shared.pairs() {
+        for pair in self.rings.pairs() {
             pair.reset();
         }
     }
 
-    /// The crate's thread has ended, too: stops what it has started, lets go of the guest's memory, forgets
-    /// what the front-end negotiated.
+    /// The crate's thread has ended, too: stops the rings that it has started, releases the guest's memory, and
+    /// forgets what the front-end negotiated.
     pub fn end(&self) {
         self.stop_rings();
-        let _ = self.shared.set_memory(None);
-        self.shared.set_features(0);
+        let _ = self.rings.set_memory(None);
+        self.rings.set_features(0);
         self.attachment.negotiate(0, &self.port);
     }
 }
@@ -102,7 +100,7 @@ impl VhostUserBackend for Device {
         debug!("port {}: guest took features {features:#x}", self.port);
         // Before the rings start with them: the tap's header must have the length they expect.
         self.attachment.negotiate(features, &self.port);
-        self.shared.set_features(features);
+        self.rings.set_features(features);
         self.sync_all();
     }
 
@@ -124,7 +122,7 @@ impl VhostUserBackend for Device {
     }
 
     fn update_memory(&self, memory: SharedMemory) -> io::Result<()> {
-        let before = self.shared.set_memory(Some(&memory))?;
+        let before = self.rings.set_memory(Some(&memory))?;
         self.sync_all();
         drop(before);
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! Layout and numbers are those of QEMU's `docs/interop/vhost-user.rst`, sections "Header" and
 //! "Front-end message types"; all words are in the machine's own byte order. The crate parses these
-//! messages too, but gives nobody a look at them before it has judged; the front door needs that look.
+//! messages too, but only the crate sees them before it has accepted or refused them; the request filter
+//! needs them first.
 
 use crate::vhost_user::received_fd::ReceivedFd;
 
@@ -117,6 +118,33 @@ impl Message {
     /// True for a reply.
     pub fn is_reply(&self) -> bool {
         self.flags & REPLY != 0
+    }
+
+    /// True for a request whose answer is a value, not an acknowledgement.
+    pub fn is_question(&self) -> bool {
+        matches!(
+            self.request,
+            request::GET_FEATURES
+                | request::GET_VRING_BASE
+                | request::GET_PROTOCOL_FEATURES
+                | request::GET_QUEUE_NUM
+                | request::GET_CONFIG
+                | request::GET_MAX_MEM_SLOTS
+                | request::GET_STATUS
+        )
+    }
+
+    /// True for a request that may carry descriptors.
+    pub fn takes_descriptors(&self) -> bool {
+        matches!(
+            self.request,
+            request::SET_MEM_TABLE
+                | request::ADD_MEM_REG
+                | request::REM_MEM_REG
+                | request::SET_VRING_KICK
+                | request::SET_VRING_CALL
+                | request::SET_VRING_ERR
+        )
     }
 
     /// The payload as one number, when it is one.

@@ -23,6 +23,7 @@ pub mod frontend;
 pub mod last_holder;
 pub mod message;
 pub mod net_config;
+pub mod private_socket;
 pub mod rarp;
 pub mod received_fd;
 pub mod request_filter;

@@ -1,36 +1,32 @@
 //! One connected front-end.
 //!
 //! ```text
-//! front-end ──socket── FrontDoor ──private socket── VhostUserDaemon (its own thread) ── Device
+//! front-end ──socket── RequestFilter ──private socket── VhostUserDaemon (its own thread) ── Device
 //! ```
 //!
-//! The crate's daemon can only accept a connection from a listener, so each session makes one for
-//! itself: an unnamed (autobound) abstract socket with a queue of one, into which we connect before
-//! anybody else can. Should somebody have been quicker, the queue is full, our connect fails, and
-//! another listener is made. The daemon, the device and its rings live exactly as long as the
-//! connection; the port's queue pairs stay.
+//! The crate's daemon can only accept a connection from a listener, so each session makes one for itself
+//! (`private_socket.rs`). The daemon, the device and its rings live exactly as long as the connection; the
+//! port's queue pairs stay.
 //!
-//! Requests are taken one at a time: while the crate owes an answer the front-end waits, so answers
-//! of the door and of the crate cannot overtake each other. All of this runs on the port's front-end
-//! thread (`frontend.rs`), which alone waits for the two sockets.
+//! Requests are taken one at a time: while the crate owes an answer no further request is read, so the
+//! answers of the filter and of the crate cannot overtake each other. All of this runs on the port's
+//! front-end thread (`frontend.rs`), which alone waits for the two sockets.
 //!
-//! The order of the end matters, because the crate's thread serves requests until it is joined: the rings
-//! are stopped; the private socket is shut and the thread joined; the rings that it started meanwhile are
-//! stopped; and only then is the guest's memory let go, and with it the watch over it.
+//! The order of the end matters, because the crate's thread serves requests until it is joined:
+//!
+//! 1. The rings are stopped.
+//! 2. The private socket is shut down and the crate's thread joined.
+//! 3. Rings that the crate's thread has started meanwhile are stopped.
+//! 4. Only then is the guest's memory released, and with it the watch over it.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::{Level, debug};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockname, listen,
-    socket,
-};
-use vhost::vhost_user::Listener;
 use vhost_user_backend::VhostUserDaemon;
 use vm_memory::GuestMemoryMmap;
 
@@ -40,12 +36,14 @@ use crate::net::mac::Mac;
 use crate::process::threads;
 use crate::process::unix_socket::peer_pid;
 use crate::vhost_user::device::Device;
+use crate::vhost_user::private_socket::private_connection;
 use crate::vhost_user::rarp::Announcements;
+use crate::vhost_user::request_filter::action::Action;
 use crate::vhost_user::request_filter::memory::usual_memory;
-use crate::vhost_user::request_filter::{Action, Limits, RequestFilter};
+use crate::vhost_user::request_filter::{Limits, RequestFilter};
 use crate::vhost_user::request_pace::RequestPace;
 use crate::vhost_user::served_port::ServedPort;
-use crate::vhost_user::vring_handle::{Shared, with_nursery};
+use crate::vhost_user::vring_handle::{ConnectionRings, with_factory};
 use crate::vhost_user::wire::{MessageInbox, Outbox, ReceivedMessage};
 use crate::vhost_user::{features, rarp};
 use crate::virtqueue::guest_map::SharedMemory;
@@ -78,7 +76,7 @@ pub struct Session {
     awaiting: bool,
     announcements: Announcements,
     requests: RequestPace,
-    door: RequestFilter,
+    filter: RequestFilter,
     device: Arc<Device>,
     attachment: Arc<PortBackend>,
     daemon: VhostUserDaemon<Arc<Device>>,
@@ -93,14 +91,14 @@ impl Session {
         front.set_nonblocking(true)?;
         let ServedPort { config, data, pairs, attachment } = port;
         let (mut listener, back) = private_connection()?;
-        let shared = Shared::new(pairs.clone());
+        let shared = ConnectionRings::new(pairs.clone());
         let device = Arc::new(Device::new(config, Arc::clone(&shared), Arc::clone(attachment)));
         let memory = SharedMemory::new(GuestMemoryMmap::new());
         // The crate starts its thread by itself.
         threads::room()?;
         let thread = threads::name("vu", &config.name);
         let (daemon, vrings) =
-            with_nursery(&shared, || VhostUserDaemon::new(thread, Arc::clone(&device), memory));
+            with_factory(&shared, || VhostUserDaemon::new(thread, Arc::clone(&device), memory));
         let mut daemon = daemon.map_err(|error| io::Error::other(error.to_string()))?;
         device.set_vrings(vrings);
         daemon.start(&mut listener).map_err(|error| io::Error::other(error.to_string()))?;
@@ -126,7 +124,7 @@ impl Session {
             awaiting: false,
             announcements: Announcements::default(),
             requests: RequestPace::default(),
-            door: RequestFilter::new(limits),
+            filter: RequestFilter::new(limits),
             device,
             attachment: Arc::clone(attachment),
             daemon,
@@ -169,7 +167,7 @@ impl Session {
                 match self.back_in.receive(&self.back) {
                     Ok(ReceivedMessage::Message(reply)) => {
                         self.awaiting = false;
-                        self.front_out.push(self.door.reply(reply));
+                        self.front_out.push(self.filter.reply(reply));
                         moved = true;
                     }
                     Ok(ReceivedMessage::Nothing) => {}
@@ -185,9 +183,9 @@ impl Session {
                     Ok(ReceivedMessage::Message(request)) => {
                         self.requests.took();
                         debug!("port {}: {}", self.data.name, request.name());
-                        self.door.set_mtu(self.data.mtu());
-                        self.door.set_mac(self.data.mac());
-                        for action in self.door.request(request) {
+                        self.filter.set_mtu(self.data.mtu());
+                        self.filter.set_mac(self.data.mac());
+                        for action in self.filter.request(request) {
                             self.act(action)?;
                         }
                         moved = true;
@@ -246,7 +244,7 @@ impl Session {
         self.device.end();
         let who = format!("front-end (process {})", peer_pid(&self.front));
         match (why, outcome) {
-            (Over::FrontEndGone, _) => match self.door.why_left() {
+            (Over::FrontEndGone, _) => match self.filter.why_left() {
                 Some(reason) => (Level::Warn, format!("{who} has gone: {reason}")),
                 None => (Level::Info, format!("{who} has gone")),
             },
@@ -265,49 +263,4 @@ fn interest(input: bool, output: bool) -> PollFlags {
     events.set(PollFlags::POLLIN, input);
     events.set(PollFlags::POLLOUT, output);
     events
-}
-
-/// A listener for the daemon with our connection in its queue, and our end of it.
-fn private_connection() -> io::Result<(Listener, UnixStream)> {
-    let new = |flags: SockFlag| {
-        socket(AddressFamily::Unix, SockType::Stream, flags | SockFlag::SOCK_CLOEXEC, None)
-    };
-    for _ in 0..100 {
-        let listener: OwnedFd = new(SockFlag::empty())?;
-        bind(listener.as_raw_fd(), &UnixAddr::new_unnamed())?;
-        // A backlog of 0 has room for one connection.
-        listen(&listener, Backlog::new(0)?)?;
-        let address: UnixAddr = getsockname(listener.as_raw_fd())?;
-        let ours = new(SockFlag::SOCK_NONBLOCK)?;
-        match connect(ours.as_raw_fd(), &address) {
-            Ok(()) => {
-                return Ok((Listener::from(UnixListener::from(listener)), UnixStream::from(ours)));
-            }
-            Err(nix::errno::Errno::EAGAIN) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Err(io::Error::other("another process keeps connecting to our private sockets"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read, Write};
-
-    #[test]
-    fn the_private_connection_has_room_for_nobody_else() {
-        let (listener, mut ours) = private_connection().unwrap();
-        let address: UnixAddr = getsockname(listener.as_raw_fd()).unwrap();
-        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-        let other = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
-        let refused = connect(other.as_raw_fd(), &address);
-        assert_eq!(refused, Err(nix::errno::Errno::EAGAIN));
-        let mut accepted = listener.accept().unwrap().unwrap();
-        ours.set_nonblocking(false).unwrap();
-        ours.write_all(b"x").unwrap();
-        let mut byte = [0];
-        accepted.read_exact(&mut byte).unwrap();
-        assert_eq!(&byte, b"x");
-    }
 }

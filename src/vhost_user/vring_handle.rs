@@ -1,13 +1,12 @@
 //! The crate's view of a ring, with ours behind it.
 //!
-//! vhost-user-backend talks to its rings through the `VringT` trait and lets us bring our own. Ours
-//! keeps the crate's state (it reads kick and readiness back from there) and after every change derives
-//! what the front-end wishes of the ring as a whole and hands that to the queue pair
-//! ([`VringHandle::sync`]), which starts, stops or restarts the ring under its lock. No event loop of the
-//! crate ever runs: `queues_per_thread()` is empty.
+//! vhost-user-backend talks to its rings through the `VringT` trait and lets us implement it. Our type
+//! keeps the crate's state (the crate reads kick and readiness back from there). After every change it derives the
+//! whole configuration of the ring and gives it to the queue pair ([`VringHandle::sync`]), which starts, stops
+//! or restarts the ring under its lock. No event loop of the crate ever runs: `queues_per_thread()` is empty.
 //!
-//! What can go wrong: `VringT::new` is told neither which ring of which port it makes. A `VringFactory` on
-//! the thread that builds the daemon says so, and collects the rings for the device.
+//! What can go wrong: `VringT::new` does not get the port and the number of the ring that it makes. A
+//! [`VringFactory`] on the thread that builds the daemon has them, and collects the rings for the device.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -26,18 +25,23 @@ use crate::virtqueue::vring::VringConfig;
 
 /// What all rings of one connection share.
 #[derive(Debug)]
-pub struct Shared {
+pub struct ConnectionRings {
     pairs: Vec<Arc<QueuePair>>,
     map: Mutex<Option<Arc<GuestMap>>>,
     account: Arc<MappedAccount>,
     features: AtomicU64,
 }
 
-impl Shared {
+impl ConnectionRings {
     /// Rings of these queue pairs.
-    pub fn new(pairs: Vec<Arc<QueuePair>>) -> Arc<Shared> {
+    pub fn new(pairs: Vec<Arc<QueuePair>>) -> Arc<ConnectionRings> {
         let account = Arc::default();
-        Arc::new(Shared { pairs, map: Mutex::new(None), account, features: AtomicU64::new(0) })
+        Arc::new(ConnectionRings {
+            pairs,
+            map: Mutex::new(None),
+            account,
+            features: AtomicU64::new(0),
+        })
     }
 
     /// Sets the negotiated features. The rings follow at their next sync.
@@ -46,8 +50,8 @@ impl Shared {
     }
 
     /// Sets the guest's memory, or takes it away. The rings follow at their next sync. Returns what was
-    /// set before: let go of it only after that, because a ring that does so keeps its worker waiting
-    /// for as long as the kernel unmaps, which for a large guest is seconds.
+    /// set before: drop it only after the sync. A ring that drops the last reference keeps its worker
+    /// waiting for as long as the kernel unmaps, which for a large guest is seconds.
     ///
     /// # Errors
     /// It cannot be mapped; the rings keep what they had.
@@ -67,29 +71,32 @@ impl Shared {
 }
 
 thread_local! {
-    static NURSERY: RefCell<Option<VringFactory>> = const { RefCell::new(None) };
+    static FACTORY: RefCell<Option<VringFactory>> = const { RefCell::new(None) };
 }
 
-/// Tells `VringT::new` on this thread whose ring it makes.
+/// Tells `VringT::new` on this thread which ring it makes.
 struct VringFactory {
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionRings>,
     made: Vec<VringHandle>,
 }
 
 /// Runs `build`, during which the crate makes its rings; returns them in order with the outcome.
-pub fn with_nursery<T>(shared: &Arc<Shared>, build: impl FnOnce() -> T) -> (T, Vec<VringHandle>) {
-    NURSERY.with(|nursery| {
+pub fn with_factory<T>(
+    shared: &Arc<ConnectionRings>,
+    build: impl FnOnce() -> T,
+) -> (T, Vec<VringHandle>) {
+    FACTORY.with(|factory| {
         let new = VringFactory { shared: Arc::clone(shared), made: Vec::new() };
-        *nursery.borrow_mut() = Some(new);
+        *factory.borrow_mut() = Some(new);
     });
     let outcome = build();
-    let made = NURSERY.with(|nursery| nursery.borrow_mut().take());
-    (outcome, made.map(|nursery| nursery.made).unwrap_or_default())
+    let made = FACTORY.with(|factory| factory.borrow_mut().take());
+    (outcome, made.map(|factory| factory.made).unwrap_or_default())
 }
 
 struct Inner {
     state: VringMutex<SharedMemory>,
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionRings>,
     pair: Arc<QueuePair>,
     side: Side,
 }
@@ -99,12 +106,12 @@ struct Inner {
 pub struct VringHandle(Arc<Inner>);
 
 impl VringHandle {
-    /// Lets the queue pair follow what the front-end wishes by now. Returns where the ring stands,
-    /// or where it stood when this stopped it.
+    /// Gives the queue pair the ring's present configuration. Returns the ring's position, or its position at
+    /// the moment when this stopped it.
     pub fn sync(&self) -> Option<u16> {
         let Inner { state, shared, pair, side } = &*self.0;
         let map = shared.map.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let wish = {
+        let config = {
             let state = state.get_ref();
             let queue = state.get_queue();
             VringConfig {
@@ -120,7 +127,7 @@ impl VringHandle {
                 }),
             }
         };
-        pair.apply(*side, &wish)
+        pair.apply(*side, &config)
     }
 
     fn change(&self, change: impl FnOnce(&VringMutex<SharedMemory>)) {
@@ -140,10 +147,10 @@ impl<'a> VringStateMutGuard<'a, SharedMemory> for VringHandle {
 impl VringT<SharedMemory> for VringHandle {
     fn new(memory: SharedMemory, max_queue_size: u16) -> Result<VringHandle, VirtQueError> {
         let state = VringMutex::new(memory, max_queue_size)?;
-        NURSERY.with(|nursery| {
-            let mut nursery = nursery.borrow_mut();
+        FACTORY.with(|factory| {
+            let mut factory = factory.borrow_mut();
             let VringFactory { shared, made } =
-                nursery.as_mut().ok_or(VirtQueError::QueueNotReady)?;
+                factory.as_mut().ok_or(VirtQueError::QueueNotReady)?;
             let index = made.len();
             let pair = shared.pairs.get(index / 2).ok_or(VirtQueError::QueueNotReady)?;
             let vring = VringHandle(Arc::new(Inner {
@@ -216,12 +223,12 @@ impl VringT<SharedMemory> for VringHandle {
 
     fn queue_used_idx(&self) -> Result<u16, VirtQueError> {
         // The crate's own answer would read the guest's memory by the crate's mapping, which is not
-        // watched. It is for nothing: a ring starts at its used index.
+        // watched. The answer is not used: a ring starts at its used index.
         Ok(0)
     }
 
     fn set_queue_size(&self, size: u16) {
-        // The front door has refused what is not a power of two.
+        // The request filter has refused what is not a power of two.
         self.change(|state| state.set_queue_size(size));
     }
 

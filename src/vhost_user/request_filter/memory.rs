@@ -1,29 +1,30 @@
-//! The front door: guest memory.
+//! Requests about guest memory.
 //!
-//! Regions are checked one by one before anything maps them (`region.rs`). A region that is added twice,
-//! as QEMU up to 7.2 does once per queue pair, is acknowledged and dropped; the crate would take it for an
-//! overlap and end the connection.
+//! Regions are checked one by one before the crate maps them (`region.rs`, `region_file.rs`). A region that is
+//! added twice, as QEMU up to 7.2 does once per queue pair, is acknowledged and dropped; the crate would
+//! refuse it as an overlap and end the connection.
 //!
-//! A connection has at most [`MAX_REGIONS`] regions, in whatever way they came, and no more memory than
+//! A connection has at most [`MAX_REGIONS`] regions, by whatever requests they came, and no more memory than
 //! its port allows (`memory-limit`). Regions cost a descriptor, mappings and time: without a bound one
-//! front-end would use up what its neighbours need.
+//! front-end would use up what other ports need.
 
 use nix::sys::stat::fstat;
 
 use crate::config::size;
 use crate::vhost_user::message::Message;
 use crate::vhost_user::received_fd::ReceivedFd;
-use crate::vhost_user::request_filter::region::{RegionRequest, check_region};
+use crate::vhost_user::request_filter::action::Verdict;
+use crate::vhost_user::request_filter::region::RegionRequest;
+use crate::vhost_user::request_filter::region_file::check_region;
 use crate::vhost_user::request_filter::sharing::{HOW, is_private};
-use crate::vhost_user::request_filter::{Action, RequestFilter};
 
 /// Most regions of a connection, which is what GET_MAX_MEM_SLOTS promises. The specification asks for 8
 /// at least; 32 are as many descriptors as come with a message, and more than QEMU's slots for DIMMs
 /// need in practice.
 pub(crate) const MAX_REGIONS: usize = 32;
 
-/// The limit of a port that was given none, in bytes: twice the host's memory, since guests may have
-/// more than there is, and at least 16 GiB.
+/// The default limit of a port, in bytes: twice the host's memory, since guests may have more memory
+/// than the host, and at least 16 GiB.
 pub fn usual_memory() -> u64 {
     // SAFETY: two questions without side effects.
     let (pages, page) =
@@ -55,24 +56,50 @@ fn judge_sum<'a>(
     Ok(())
 }
 
-impl RequestFilter {
-    /// Whether the region can be used, and is the guest's memory for the front-end too.
+/// The regions that a connection has.
+#[derive(Debug)]
+pub(crate) struct GuestRegions {
+    regions: Vec<RegionRequest>,
+    /// Most memory, in bytes.
+    limit: u64,
+    /// The front-end's process, whose mappings are looked at; 0 when it is not known.
+    pid: i32,
+}
+
+impl GuestRegions {
+    /// No regions yet.
+    pub(crate) fn new(limit: u64, pid: i32) -> GuestRegions {
+        GuestRegions { regions: Vec::new(), limit, pid }
+    }
+
+    /// Whether the front-end has given no memory.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
+    /// Whether the front-end's address `user` lies in a region.
+    pub(crate) fn holds_user(&self, user: u64) -> bool {
+        self.regions.iter().any(|region| region.holds_user(user))
+    }
+
+    /// Whether the region can be used, and the front-end shares its file with us.
     fn check(&self, region: &RegionRequest, fd: &ReceivedFd) -> Result<(), String> {
         check_region(region, fd)?;
-        // Asked after the check: it has told that the file is of a kind whose status is at hand.
+        // After the check: only then it is known that fstat of this kind of file does not wait.
         let inode = fstat(&**fd).map_err(|errno| format!("its descriptor: {errno}"))?.st_ino;
-        if is_private(self.limits.pid, region.user, inode) {
+        if is_private(self.pid, region.user, inode) {
             return Err(format!("the front-end maps its file for itself only; {HOW}"));
         }
         Ok(())
     }
 
-    pub(crate) fn set_mem_table(&mut self, mut message: Message) -> Vec<Action> {
+    /// SET_MEM_TABLE: these regions and no others.
+    pub(crate) fn set_table(&mut self, mut message: Message) -> Verdict {
         let Some(mut regions) = RegionRequest::parse_table(&message.payload) else {
             if message.payload.iter().all(|&byte| byte == 0) {
-                return self.refuse(&message, format!("no memory region; {HOW}"));
+                return Verdict::Refuse(message, format!("no memory region; {HOW}"));
             }
-            return self.misshapen(&message);
+            return Verdict::Misshapen(message);
         };
         if regions.len() != message.fds.len() {
             let counts = format!(
@@ -80,39 +107,40 @@ impl RequestFilter {
                 regions.len(),
                 message.fds.len()
             );
-            return self.refuse(&message, counts);
+            return Verdict::Refuse(message, counts);
         }
-        if let Err(reason) = judge_sum(regions.iter(), self.limits.memory) {
-            return self.refuse(&message, reason);
+        if let Err(reason) = judge_sum(regions.iter(), self.limit) {
+            return Verdict::Refuse(message, reason);
         }
         for (number, (region, fd)) in regions.iter().zip(&message.fds).enumerate() {
             let clash = regions[..number].iter().any(|other| other.overlaps(region));
             let checked =
                 if clash { Err("it overlaps another".into()) } else { self.check(region, fd) };
             if let Err(reason) = checked {
-                return self
-                    .refuse(&message, format!("memory region {number} ({region}): {reason}"));
+                let reason = format!("memory region {number} ({region}): {reason}");
+                return Verdict::Refuse(message, reason);
             }
         }
-        // The specification knows no order, the crate takes only one.
+        // The specification prescribes no order, the crate takes only one.
         let mut pairs: Vec<_> = regions.drain(..).zip(std::mem::take(&mut message.fds)).collect();
         pairs.sort_by_key(|(region, _)| region.guest);
         (regions, message.fds) = pairs.into_iter().unzip();
         message.payload = RegionRequest::table(&regions);
         self.regions = regions;
-        self.pass(message)
+        Verdict::Pass(message)
     }
 
-    pub(crate) fn add_region(&mut self, message: Message) -> Vec<Action> {
+    /// ADD_MEM_REG: one region more.
+    pub(crate) fn add(&mut self, message: Message) -> Verdict {
         let Some(region) = RegionRequest::parse_single(&message.payload) else {
-            return self.misshapen(&message);
+            return Verdict::Misshapen(message);
         };
         if self.regions.contains(&region) {
-            return self.done(&message);
+            return Verdict::Done(message);
         }
         let all = self.regions.iter().chain([&region]);
-        if let Err(reason) = judge_sum(all, self.limits.memory) {
-            return self.refuse(&message, format!("memory region ({region}): {reason}"));
+        if let Err(reason) = judge_sum(all, self.limit) {
+            return Verdict::Refuse(message, format!("memory region ({region}): {reason}"));
         }
         let checked = match message.fds.as_slice() {
             _ if self.regions.iter().any(|other| other.overlaps(&region)) => {
@@ -122,22 +150,23 @@ impl RequestFilter {
             fds => Err(format!("it came with {} descriptors; {HOW}", fds.len())),
         };
         if let Err(reason) = checked {
-            return self.refuse(&message, format!("memory region ({region}): {reason}"));
+            return Verdict::Refuse(message, format!("memory region ({region}): {reason}"));
         }
         self.regions.push(region);
-        self.pass(message)
+        Verdict::Pass(message)
     }
 
-    pub(crate) fn remove_region(&mut self, mut message: Message) -> Vec<Action> {
+    /// REM_MEM_REG: one region less.
+    pub(crate) fn remove(&mut self, mut message: Message) -> Verdict {
         let Some(region) = RegionRequest::parse_single(&message.payload) else {
-            return self.misshapen(&message);
+            return Verdict::Misshapen(message);
         };
         let Some(at) = self.regions.iter().position(|other| other.same_place(&region)) else {
-            return self.refuse(&message, format!("there is no memory region {region}"));
+            return Verdict::Refuse(message, format!("there is no memory region {region}"));
         };
         self.regions.remove(at);
         // Some front-ends send the descriptor once more.
         message.fds.clear();
-        self.pass(message)
+        Verdict::Pass(message)
     }
 }

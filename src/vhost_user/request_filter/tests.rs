@@ -1,22 +1,24 @@
-//! The front door, message by message, without a socket.
+//! The request filter, message by message, without a socket.
 
+use super::negotiation::OURS;
+use super::region::RegionRequest;
 use super::*;
 use std::os::fd::OwnedFd;
 
 const OWN: Mac = Mac([0x52, 0x54, 0, 1, 2, 3]);
 
-fn door() -> RequestFilter {
+fn filter() -> RequestFilter {
     let (rings, features, mtu, memory) = (4, u64::MAX, 1500, 1 << 40);
     RequestFilter::new(Limits { rings, features, mtu, memory, mac: OWN, pid: 0 })
 }
 
-/// A door behind the handshake, with REPLY_ACK and memory slots.
-fn open_door() -> RequestFilter {
-    let mut door = door();
-    door.request(Message::request(request::GET_FEATURES, &[]));
+/// A filter after the handshake, with REPLY_ACK and memory slots.
+fn open_filter() -> RequestFilter {
+    let mut filter = filter();
+    filter.request(Message::request(request::GET_FEATURES, &[]));
     let protocol = 1 << protocol::REPLY_ACK | 1 << protocol::CONFIGURE_MEM_SLOTS;
-    door.request(number(request::SET_PROTOCOL_FEATURES, protocol | OURS));
-    door
+    filter.request(number(request::SET_PROTOCOL_FEATURES, protocol | OURS));
+    filter
 }
 
 fn number(request: u32, value: u64) -> Message {
@@ -49,7 +51,7 @@ fn add(guest: u64, size: u64) -> Message {
 }
 
 /// The actions in short: what goes where.
-fn reported(actions: &[Action]) -> Vec<String> {
+fn summary(actions: &[Action]) -> Vec<String> {
     actions
         .iter()
         .map(|action| match action {
@@ -76,16 +78,16 @@ fn refusal(actions: &[Action]) -> String {
 
 #[test]
 fn qemu_enables_rings_before_it_acknowledges_features() {
-    let mut door = open_door();
+    let mut filter = open_filter();
     for _ in 0..4 {
-        assert!(door.request(state(request::SET_VRING_ENABLE, 0, 1)).is_empty());
-        assert!(door.request(state(request::SET_VRING_ENABLE, 3, 0)).is_empty());
+        assert!(filter.request(state(request::SET_VRING_ENABLE, 0, 1)).is_empty());
+        assert!(filter.request(state(request::SET_VRING_ENABLE, 3, 0)).is_empty());
     }
-    let actions = door.request(acked(state(request::SET_VRING_ENABLE, 1, 1)));
-    assert_eq!(reported(&actions), ["< SET_VRING_ENABLE 0"]);
-    let actions = door.request(number(request::SET_FEATURES, 1 << 30 | 1 << 32));
+    let actions = filter.request(acked(state(request::SET_VRING_ENABLE, 1, 1)));
+    assert_eq!(summary(&actions), ["< SET_VRING_ENABLE 0"]);
+    let actions = filter.request(number(request::SET_FEATURES, 1 << 30 | 1 << 32));
     assert_eq!(
-        reported(&actions),
+        summary(&actions),
         [
             "> SET_FEATURES [0, 0, 0, 64, 1, 0, 0, 0]",
             "> SET_VRING_ENABLE [0, 0, 0, 0, 1, 0, 0, 0]",
@@ -94,55 +96,61 @@ fn qemu_enables_rings_before_it_acknowledges_features() {
         ]
     );
     // From now on they pass, and the second SET_FEATURES (one per queue pair) repeats nothing.
-    let actions = door.request(acked(state(request::SET_VRING_ENABLE, 2, 1)));
-    assert_eq!(reported(&actions), ["> SET_VRING_ENABLE [2, 0, 0, 0, 1, 0, 0, 0]", "await"]);
-    assert_eq!(door.request(number(request::SET_FEATURES, 1 << 30)).len(), 1);
+    let actions = filter.request(acked(state(request::SET_VRING_ENABLE, 2, 1)));
+    assert_eq!(summary(&actions), ["> SET_VRING_ENABLE [2, 0, 0, 0, 1, 0, 0, 0]", "await"]);
+    assert_eq!(filter.request(number(request::SET_FEATURES, 1 << 30)).len(), 1);
 }
 
 #[test]
 fn qemu_7_2_adds_every_region_once_per_queue_pair() {
-    let mut door = open_door();
-    assert!(matches!(door.request(add(0, 0x1000))[..], [Action::ToBackend(_), Action::AwaitReply]));
-    assert_eq!(reported(&door.request(add(0, 0x1000))), ["< ADD_MEM_REG 0"]);
-    assert!(refusal(&door.request(add(0x800, 0x1000))).contains("overlaps"));
+    let mut filter = open_filter();
+    assert!(matches!(
+        filter.request(add(0, 0x1000))[..],
+        [Action::ToBackend(_), Action::AwaitReply]
+    ));
+    assert_eq!(summary(&filter.request(add(0, 0x1000))), ["< ADD_MEM_REG 0"]);
+    assert!(refusal(&filter.request(add(0x800, 0x1000))).contains("overlaps"));
     let remove = acked(Message::request(request::REM_MEM_REG, &region(0, 0x1000)));
-    assert!(matches!(door.request(remove)[..], [Action::ToBackend(_), Action::AwaitReply]));
-    assert!(matches!(door.request(add(0, 0x1000))[..], [Action::ToBackend(_), Action::AwaitReply]));
+    assert!(matches!(filter.request(remove)[..], [Action::ToBackend(_), Action::AwaitReply]));
+    assert!(matches!(
+        filter.request(add(0, 0x1000))[..],
+        [Action::ToBackend(_), Action::AwaitReply]
+    ));
 }
 
 #[test]
 fn our_protocol_features_are_added_and_kept_from_the_crate() {
-    let mut door = door();
+    let mut filter = filter();
     let mut reply = Message::reply(request::GET_PROTOCOL_FEATURES, 1 | 1 << 3);
-    reply = door.reply(reply);
+    reply = filter.reply(reply);
     assert_eq!(reply.number(), Some(1 | 1 << 3 | OURS));
-    let actions = door.request(number(request::SET_PROTOCOL_FEATURES, 1 | OURS));
-    assert_eq!(reported(&actions), ["> SET_PROTOCOL_FEATURES [1, 0, 0, 0, 0, 0, 0, 0]"]);
+    let actions = filter.request(number(request::SET_PROTOCOL_FEATURES, 1 | OURS));
+    assert_eq!(summary(&actions), ["> SET_PROTOCOL_FEATURES [1, 0, 0, 0, 0, 0, 0, 0]"]);
 }
 
 #[test]
 fn acknowledgements_need_the_feature() {
-    let mut door = door();
-    let actions = door.request(acked(state(request::SET_VRING_NUM, 0, 256)));
+    let mut filter = filter();
+    let actions = filter.request(acked(state(request::SET_VRING_NUM, 0, 256)));
     assert_eq!(actions.len(), 1, "nobody acknowledges before REPLY_ACK is negotiated");
     assert!(matches!(
-        door.request(acked(state(request::SET_VRING_NUM, 0, 3)))[..],
+        filter.request(acked(state(request::SET_VRING_NUM, 0, 3)))[..],
         [Action::End(_)]
     ));
 }
 
 #[test]
 fn ring_sizes_and_numbers() {
-    let mut door = open_door();
+    let mut filter = open_filter();
     for size in [0, 3, 1023, 2048, 65536, u32::MAX] {
-        let reason = refusal(&door.request(acked(state(request::SET_VRING_NUM, 0, size))));
+        let reason = refusal(&filter.request(acked(state(request::SET_VRING_NUM, 0, size))));
         assert!(
             reason.contains(&format!("size {size} is not a power of two from 1 to 1024")),
             "{reason}"
         );
     }
     for size in [1, 2, 256, 1024] {
-        assert_eq!(door.request(acked(state(request::SET_VRING_NUM, 3, size))).len(), 2);
+        assert_eq!(filter.request(acked(state(request::SET_VRING_NUM, 3, size))).len(), 2);
     }
     for request in [
         request::SET_VRING_NUM,
@@ -151,7 +159,7 @@ fn ring_sizes_and_numbers() {
         request::SET_VRING_ENABLE,
     ] {
         for index in [4, 255, 0x1_0000, u32::MAX] {
-            let reason = refusal(&door.request(acked(state(request, index, 1))));
+            let reason = refusal(&filter.request(acked(state(request, index, 1))));
             assert!(reason.contains(&format!("there is no ring {index}")), "{reason}");
             assert!(reason.contains("2 queue pairs"), "{reason}");
         }
@@ -160,25 +168,25 @@ fn ring_sizes_and_numbers() {
 
 #[test]
 fn mtu_up_to_the_ports() {
-    let mut door = open_door();
+    let mut filter = open_filter();
     for (mtu, fits) in [(67, false), (68, true), (1500, true), (1501, false), (u64::MAX, false)] {
-        let actions = door.request(acked(number(request::NET_SET_MTU, mtu)));
+        let actions = filter.request(acked(number(request::NET_SET_MTU, mtu)));
         assert_eq!(
             matches!(actions[..], [Action::ToFrontEnd(_), Action::GuestMtu(_)]),
             fits,
             "{mtu}"
         );
     }
-    let reason = refusal(&door.request(acked(number(request::NET_SET_MTU, 9000))));
+    let reason = refusal(&filter.request(acked(number(request::NET_SET_MTU, 9000))));
     assert!(reason.contains("9000") && reason.contains("1500"), "{reason}");
 }
 
 #[test]
 fn status_is_kept() {
-    let mut door = open_door();
-    assert_eq!(reported(&door.request(acked(number(request::SET_STATUS, 7)))), ["< SET_STATUS 0"]);
+    let mut filter = open_filter();
+    assert_eq!(summary(&filter.request(acked(number(request::SET_STATUS, 7)))), ["< SET_STATUS 0"]);
     assert_eq!(
-        reported(&door.request(Message::request(request::GET_STATUS, &[]))),
+        summary(&filter.request(Message::request(request::GET_STATUS, &[]))),
         ["< GET_STATUS 7"]
     );
 }
@@ -186,22 +194,22 @@ fn status_is_kept() {
 /// Any station's address was announced: 249,511 frames with a foreign source in 3 s.
 #[test]
 fn bug_s9_rarp_announced_any_address() {
-    let mut door = open_door();
+    let mut filter = open_filter();
     let rarp = |mac: Mac| {
         let [a, b, c, d, e, f] = mac.0;
         number(request::SEND_RARP, u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]))
     };
-    assert!(matches!(door.request(rarp(OWN))[..], [Action::SendRarp(OWN)]));
+    assert!(matches!(filter.request(rarp(OWN))[..], [Action::SendRarp(OWN)]));
     let other = Mac([0x52, 0x54, 0, 9, 9, 9]);
     for foreign in [other, Mac::BROADCAST, Mac::default()] {
-        let reason = refusal(&door.request(acked(rarp(foreign))));
+        let reason = refusal(&filter.request(acked(rarp(foreign))));
         assert!(reason.contains(&foreign.to_string()) && reason.contains("mac=52:54:00:01:02:03"));
         // Without an acknowledgement the connection goes on.
-        assert!(matches!(door.request(rarp(foreign))[..], [Action::Refused(_)]));
+        assert!(matches!(filter.request(rarp(foreign))[..], [Action::Refused(_)]));
     }
-    door.set_mac(other);
-    assert!(matches!(door.request(rarp(other))[..], [Action::SendRarp(_)]));
-    assert!(matches!(door.request(rarp(OWN))[..], [Action::Refused(_)]), "not any more");
+    filter.set_mac(other);
+    assert!(matches!(filter.request(rarp(other))[..], [Action::SendRarp(_)]));
+    assert!(matches!(filter.request(rarp(OWN))[..], [Action::Refused(_)]), "not any more");
 }
 
 /// They were served whatever had been negotiated.
@@ -216,11 +224,11 @@ fn bug_f24_requests_without_their_protocol_feature_were_served() {
         (protocol::CONFIG, Message::request(request::GET_CONFIG, &[0; 24])),
         (protocol::CONFIGURE_MEM_SLOTS, add(0, 4096)),
     ] {
-        let mut door = door();
-        door.request(Message::request(request::GET_FEATURES, &[]));
+        let mut filter = filter();
+        filter.request(Message::request(request::GET_FEATURES, &[]));
         let all = OURS | 1 << protocol::CONFIG | 1 << protocol::CONFIGURE_MEM_SLOTS;
-        door.request(number(request::SET_PROTOCOL_FEATURES, all & !(1 << feature)));
-        let actions = door.request(what);
+        filter.request(number(request::SET_PROTOCOL_FEATURES, all & !(1 << feature)));
+        let actions = filter.request(what);
         assert!(matches!(actions[..], [Action::Refused(_) | Action::End(_)]), "{actions:?}");
     }
 }
@@ -231,13 +239,13 @@ fn bug_f24_config_was_offered_to_qemu() {
     let crates = || Message::reply(request::GET_PROTOCOL_FEATURES, 1 << protocol::CONFIG | 1);
     let ask = || Message::request(request::GET_PROTOCOL_FEATURES, &[]);
     let own = || Message::request(request::SET_OWNER, &[]);
-    let mut qemu = door();
+    let mut qemu = filter();
     qemu.request(ask());
     assert_eq!(qemu.reply(crates()).number(), Some(1 | OURS));
     qemu.request(own());
     qemu.request(ask());
     assert_eq!(qemu.reply(crates()).number(), Some(1 | OURS), "nor for its second queue pair");
-    let mut other = door();
+    let mut other = filter();
     other.request(own());
     other.request(ask());
     assert_eq!(other.reply(crates()).number(), Some(1 | OURS | 1 << protocol::CONFIG));
@@ -246,29 +254,29 @@ fn bug_f24_config_was_offered_to_qemu() {
 /// 107,000 connections in 54 s, and nothing said why.
 #[test]
 fn bug_u2_a_front_end_that_wanted_more_queues_left_without_a_word() {
-    let mut door = open_door();
-    assert_eq!(door.why_left(), None);
-    door.request(Message::request(request::GET_QUEUE_NUM, &[]));
-    let reason = door.why_left().unwrap();
+    let mut filter = open_filter();
+    assert_eq!(filter.why_left(), None);
+    filter.request(Message::request(request::GET_QUEUE_NUM, &[]));
+    let reason = filter.why_left().unwrap();
     assert!(reason.contains("queue pairs, 2,") && reason.contains("queue-pairs=4"), "{reason}");
-    door.request(state(request::SET_VRING_ENABLE, 0, 1));
-    assert_eq!(door.why_left(), None, "a VMM that ends before its guest has started");
+    filter.request(state(request::SET_VRING_ENABLE, 0, 1));
+    assert_eq!(filter.why_left(), None, "a VMM that ends before its guest has started");
 }
 
 #[test]
 fn unknown_requests_do_not_end_the_connection() {
-    let mut door = open_door();
+    let mut filter = open_filter();
     for unknown in [0, 6, 7, 22, 23, 35, 45, 99, u32::MAX] {
-        let actions = door.request(acked(Message::request(unknown, &[1, 2, 3])));
+        let actions = filter.request(acked(Message::request(unknown, &[1, 2, 3])));
         assert!(matches!(actions[..], [Action::Refused(_), Action::ToFrontEnd(_)]), "{actions:?}");
-        let actions = door.request(Message::request(unknown, &[]));
+        let actions = filter.request(Message::request(unknown, &[]));
         assert!(matches!(actions[..], [Action::Refused(_)]), "{actions:?}");
     }
 }
 
 #[test]
 fn memory_must_be_shared_whole_and_inside_its_file() {
-    let mut door = open_door();
+    let mut filter = open_filter();
     let table = |sizes: &[u64]| {
         let mut payload = (sizes.len() as u64).to_ne_bytes().to_vec();
         for (number, &size) in sizes.iter().enumerate() {
@@ -277,27 +285,27 @@ fn memory_must_be_shared_whole_and_inside_its_file() {
         acked(Message::request(request::SET_MEM_TABLE, &payload))
     };
     for private in [table(&[0x1000]), table(&[])] {
-        let reason = refusal(&door.request(private));
+        let reason = refusal(&filter.request(private));
         assert!(reason.contains("the guest's memory must be shared: QEMU: -object"), "{reason}");
     }
     let mut short = table(&[0x1000, 0x2000]);
     short.fds.extend([memfd(0x1000), memfd(0x1000)].map(Into::into));
-    let reason = refusal(&door.request(short));
+    let reason = refusal(&filter.request(short));
     assert!(reason.contains("memory region 1") && reason.contains("truncated"), "{reason}");
     let mut good = table(&[0x1000, 0x2000]);
     good.fds.extend([memfd(0x1000), memfd(0x2000)].map(Into::into));
-    assert!(matches!(door.request(good)[..], [Action::ToBackend(_), Action::AwaitReply]));
+    assert!(matches!(filter.request(good)[..], [Action::ToBackend(_), Action::AwaitReply]));
 }
 
 #[test]
 fn an_unsorted_memory_table_is_sorted_for_the_crate() {
-    let mut door = open_door();
+    let mut filter = open_filter();
     let mut payload = 2u64.to_ne_bytes().to_vec();
     payload.extend_from_slice(&region(0x10_0000, 0x2000)[8..]);
     payload.extend_from_slice(&region(0, 0x1000)[8..]);
     let mut message = acked(Message::request(request::SET_MEM_TABLE, &payload));
     message.fds.extend([memfd(0x2000), memfd(0x1000)].map(Into::into));
-    match &door.request(message)[..] {
+    match &filter.request(message)[..] {
         [Action::ToBackend(message), Action::AwaitReply] => {
             let regions = RegionRequest::parse_table(&message.payload).unwrap();
             for (region, fd) in regions.iter().zip(&message.fds) {
@@ -312,29 +320,29 @@ fn an_unsorted_memory_table_is_sorted_for_the_crate() {
 
 #[test]
 fn ring_parts_must_be_in_memory_and_aligned() {
-    let mut door = open_door();
-    door.request(add(0, 0x10000));
+    let mut filter = open_filter();
+    filter.request(add(0, 0x10000));
     let addr = |desc: u64, used: u64, avail: u64| {
         let words = [1, desc, used, avail, 0];
         let payload: Vec<u8> = words.iter().flat_map(|n| n.to_ne_bytes()).collect();
         acked(Message::request(request::SET_VRING_ADDR, &payload))
     };
     let base = 0x5000_0000;
-    let reason = refusal(&open_door().request(addr(base, base + 0x2000, base + 0x1000)));
+    let reason = refusal(&open_filter().request(addr(base, base + 0x2000, base + 0x1000)));
     assert!(reason.contains("the guest's memory must be shared: QEMU: -object"), "{reason}");
-    assert_eq!(door.request(addr(base, base + 0x2000, base + 0x1000)).len(), 2);
-    let reason = refusal(&door.request(addr(base, 0x9999_0000, base)));
+    assert_eq!(filter.request(addr(base, base + 0x2000, base + 0x1000)).len(), 2);
+    let reason = refusal(&filter.request(addr(base, 0x9999_0000, base)));
     assert!(reason.contains("used ring at 0x99990000 is in no memory region"), "{reason}");
-    let reason = refusal(&door.request(addr(base + 8, base, base)));
+    let reason = refusal(&filter.request(addr(base + 8, base, base)));
     assert!(reason.contains("descriptor table") && reason.contains("misaligned"), "{reason}");
 }
 
 #[test]
 fn stray_descriptors_are_closed() {
-    let mut door = open_door();
+    let mut filter = open_filter();
     let mut message = state(request::SET_VRING_NUM, 0, 256);
     message.fds.push(memfd(1).into());
-    match &door.request(message)[..] {
+    match &filter.request(message)[..] {
         [Action::ToBackend(message)] => assert!(message.fds.is_empty()),
         other => panic!("{other:?}"),
     }
@@ -361,7 +369,7 @@ mod any_messages {
         /// A lost or doubled answer would leave both sides out of step for good.
         #[test]
         fn every_question_has_one_answer(messages in proptest::collection::vec(message(), 1..40)) {
-            let mut door = open_door();
+            let mut filter = open_filter();
             for (number, ack, payload, fds) in messages {
                 if number == request::SET_PROTOCOL_FEATURES {
                     // Would change who waits for what.
@@ -372,8 +380,8 @@ mod any_messages {
                 if ack {
                     message = acked(message);
                 }
-                let waits = ack || is_question(number);
-                let actions = door.request(message);
+                let waits = ack || message.is_question();
+                let actions = filter.request(message);
                 let answers = actions.iter().filter(|action| {
                     matches!(action, Action::AwaitReply | Action::ToFrontEnd(_) | Action::End(_))
                 });
