@@ -1,19 +1,21 @@
-//! Turns of the data path, one after the other on one thread, for callgrind to count.
+//! Turns of the data path on one thread, for callgrind to count.
 //!
-//! `tests/budget.rs` runs this under valgrind, which counts the instructions that each packet takes. What is to be
-//! counted happens in [`measured_turn`] and nowhere else; [`case_is_over`] tells callgrind to write down what it has and
-//! to begin anew. Everything around it, guests included, may cost what it likes. No worker runs, nothing waits, so the
-//! same build counts the same.
+//! `tests/budget.rs` runs this under valgrind, which counts the instructions of each packet. Only
+//! the code in [`measured_turn`] counts. [`case_is_over`] makes callgrind write down its counts and
+//! begin anew. The cost of all other code, guests included, does not matter. No worker runs and no
+//! thread waits, so the same build gives the same counts.
 //!
-//! The far ends are real: two guests' rings in ordinary memory, a packet socket and a macvtap device on one end of a
-//! veth, whose other end is the wire. System calls count as what they take outside the kernel: little.
+//! The far ends are real: two guests' rings in ordinary memory, a packet socket, and a macvtap
+//! device on one end of a veth, whose other end is the wire. System calls count only with their
+//! instructions outside the kernel, which are few.
 //!
 //! ```text
 //! turns PARENT WIRE        a line for each case: its name, and how many packets were counted
 //! ```
 //!
-//! What can go wrong: needs root and a network namespace of its own, with the two ends of a veth in it, up and without
-//! IPv6. A turn that does not move what it should ends the program: a count would mean nothing.
+//! What can go wrong: the program needs root and a network namespace of its own, with the two ends
+//! of a veth in it, up and without IPv6. A turn that does not move its frames ends the program,
+//! because a count would mean nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::hint::black_box;
@@ -50,7 +52,7 @@ use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 /// Packets of one turn: a batch.
 const BATCH: u16 = 64;
-/// Turns before the counted ones, in which the processor's linker and all first times are done with.
+/// Turns before the counted ones, in which the dynamic linker and all first uses finish.
 const WARM: usize = 4;
 /// Turns that are counted.
 const TURNS: usize = 16;
@@ -58,7 +60,7 @@ const TURNS: usize = 16;
 const RING: u16 = 256;
 /// Bytes of a guest's buffer.
 const BUFFER: u32 = 2048;
-/// A Linux guest's features, as far as they change the way.
+/// A Linux guest's features, as far as they change the code path.
 const FEATURES: u64 =
     1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF | 1 << bit::INDIRECT_DESC | 1 << bit::EVENT_IDX;
 
@@ -66,7 +68,7 @@ const A: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 1]);
 const B: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 2]);
 const LAN: Mac = Mac([0x52, 0x54, 0, 0xbb, 0, 9]);
 
-/// What is counted: all between this function's beginning and its end.
+/// The counted code: everything between this function's beginning and its end.
 #[inline(never)]
 fn measured_turn(turn: &mut dyn FnMut()) {
     turn();
@@ -78,7 +80,7 @@ fn case_is_over(name: &str) {
     println!("{name} {}", black_box(TURNS * usize::from(BATCH)));
 }
 
-/// One ring, the driver's side of it: every descriptor has its own buffer and its own place.
+/// One ring, driver side: every descriptor has its own buffer and its own place.
 struct Ring {
     memory: SharedMemory,
     base: u64,
@@ -89,7 +91,7 @@ impl Ring {
     const AVAIL: u64 = 0x1000;
     const USED: u64 = 0x2000;
     const BUFFERS: u64 = 0x1_0000;
-    /// What a ring takes of the guest's memory.
+    /// The guest memory of a ring.
     const SIZE: u64 = Ring::BUFFERS + RING as u64 * BUFFER as u64;
 
     /// A ring of buffers that hold `len` bytes; `flags` is 2 for those that are written to.
@@ -113,13 +115,13 @@ impl Ring {
         self.memory.memory().write_slice(bytes, GuestAddress(at)).unwrap();
     }
 
-    /// Offers so many more buffers.
+    /// Offers this many more buffers.
     fn offer(&mut self, count: u16) {
         self.offered = self.offered.wrapping_add(count);
         self.put(self.base + Ring::AVAIL + 2, &self.offered.to_le_bytes());
     }
 
-    /// How many of the offered buffers have not come back.
+    /// The number of offered buffers that have not been returned.
     fn out(&self) -> u16 {
         let mut used = [0; 2];
         let at = GuestAddress(self.base + Ring::USED + 2);
@@ -191,7 +193,7 @@ impl Guest {
 }
 
 fn frame(to: Mac, from: Mac, size: usize) -> Vec<u8> {
-    // An experimental EtherType (IEEE 802): nobody answers it.
+    // An experimental EtherType (IEEE 802), which no machine answers.
     let mut frame = [&to.0[..], &from.0[..], &[0x88, 0xb5]].concat();
     frame.resize(size, 0x5a);
     frame
@@ -200,12 +202,12 @@ fn frame(to: Mac, from: Mac, size: usize) -> Vec<u8> {
 /// Both directions of one guest, counted: `feed` makes `BATCH` packets arrive at the far end.
 struct Turns {
     scratch: Scratch,
-    /// Said in front of each case.
+    /// The prefix of each case's name.
     size: usize,
 }
 
 impl Turns {
-    /// Frames that the guest sends; `into` is who has them to receive, if anybody here has.
+    /// Frames that the guest sends; `into` is the receiver, if it is here.
     fn sent(&mut self, name: &str, guest: &mut Guest, mut into: Option<&mut Guest>) {
         for turn in 0..WARM + TURNS {
             if let Some(into) = &mut into {
@@ -238,10 +240,10 @@ impl Turns {
         for turn in 0..WARM + TURNS {
             ring.offer(BATCH);
             (0..BATCH).for_each(|_| send());
-            // A turn that finds only a part of them is followed by another one, which adds a little.
+            // A turn that finds only a part of them needs another one, which adds a little.
             for attempt in 0.. {
                 assert!(attempt < 20, "{name}: turn {turn}: {} frames do not arrive", ring.out());
-                // The kernel hands over what is not full after a millisecond or two.
+                // The kernel hands over a block that is not full after a millisecond or two.
                 std::thread::sleep(Duration::from_millis(10));
                 let mut act = || act(&mut self.scratch);
                 if turn < WARM {

@@ -1,13 +1,14 @@
-//! A crowd of guests that do nothing, and what a process holds and does meanwhile.
+//! A crowd of idle guests, and the memory and wakes of the process that serves them.
 //!
-//! Each is connected in QEMU's order, has a memory of its own, and its receive buffers posted: a guest that has booted
-//! and whose network is quiet.
+//! Each guest is connected in QEMU's order, has a memory of its own, and has posted its receive
+//! buffers. It stands for a booted guest with a quiet network.
 //!
-//! Memory: what is the process's own is `RssAnon` and `RssFile` of `/proc/PID/status`; guests' memory is shared (a
-//! memfd) and so in `RssShmem`, which is left out: those pages are the guests'. Pages that the kernel shares with a
-//! packet socket's reader are in `RssFile`.
+//! Memory: the process's own is `RssAnon` and `RssFile` of `/proc/PID/status`. The guests' memory
+//! is shared (a memfd) and counts in `RssShmem`, which is left out. Pages that the kernel shares
+//! with a packet socket's reader are in `RssFile`.
 //!
-//! Wakes: voluntary context switches of all threads; a thread that never sleeps shows in its processor time.
+//! Wakes: these are the voluntary context switches of all threads. A thread that never sleeps shows
+//! in its processor time.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 use crate::Result;
 use crate::generator::{Guest, Shape};
 
-/// Guests at these sockets; small memories, of which only what is touched exists.
+/// Connects guests to these sockets. Their memories are small, and only touched pages exist.
 pub fn connect(sockets: &[PathBuf]) -> Vec<Guest> {
     let shape = Shape { memory: 2 << 20, ..Shape::default() };
     sockets.iter().map(|socket| Guest::connect(socket, &shape, None)).collect()

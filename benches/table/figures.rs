@@ -1,4 +1,5 @@
-//! The arithmetic of the table: medians, ratios of rounds, fairness. Pure; tests/bench_report.rs holds it.
+//! The arithmetic of the table: medians, ratios of rounds, fairness. It is pure;
+//! tests/bench_report.rs tests it.
 
 /// Median and range of some figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -12,7 +13,8 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of these figures, if there is one; what is no number is left out.
+    /// Median and range of these figures, if there is one; figures that are not numbers are left
+    /// out.
     pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut sorted: Vec<f64> = figures.into_iter().filter(|f| f.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);

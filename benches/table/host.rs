@@ -1,13 +1,15 @@
-//! The machine: whether it is quiet enough, who runs where, what a process has used, and how the machine is called.
+//! The machine: whether it is quiet, which processor runs what, and how much processor time a
+//! process uses.
 //!
-//! Rates of a machine that does something else are rates of something else. So nothing is measured unless the
-//! processors have been idle for a second, and whoever keeps them busy is named. Generator and back-end have a
-//! processor each: what one takes is not the other's.
+//! A machine that does other work gives wrong rates. So the program measures only after the
+//! processors have been idle for a second, and names the processes that keep them busy. Generator
+//! and back-end have a processor each, so neither takes time from the other.
 //!
-//! Processor time is the scheduler's (`/proc/PID/task/*/schedstat`), in nanoseconds. It counts spinning like work: a
-//! back-end that polls takes all of its processor however little it does.
+//! Processor time is the scheduler's (`/proc/PID/task/*/schedstat`), in nanoseconds. It counts
+//! spinning as work: a back-end that polls uses all of its processor.
 //!
-//! What can go wrong: a hypervisor that gives our processors to others is not seen (steal time is, and counts as busy).
+//! What can go wrong: the kernel does not see a hypervisor that gives our processors to other
+//! machines. It sees steal time, which counts as busy.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,13 +22,13 @@ use nix::unistd::Pid;
 
 use crate::Result;
 
-/// Where guests run.
+/// The processor of the guests.
 pub const GENERATOR: usize = 0;
-/// Where a back-end with one worker runs.
+/// The processor of a back-end with one worker.
 pub const BACKEND: usize = 1;
-/// Idle below this share, nothing is measured.
+/// The program measures only if the processors are idle for at least this share.
 const IDLE: f64 = 0.95;
-/// Seconds that a case waits for quiet.
+/// How many seconds a case waits for a quiet machine.
 const TRIES: usize = 5;
 
 /// Ties the calling thread, and what it starts, to a processor.
@@ -41,7 +43,8 @@ pub fn pin(processor: usize) -> Result<()> {
     })
 }
 
-/// As many descriptors as we may have: a thousand guests need some thousand, and so does the back-end that we start.
+/// Raises the limit of descriptors: a thousand guests need several thousand, and so does the
+/// back-end.
 ///
 /// # Errors
 /// The limit cannot be read or set.
@@ -57,13 +60,13 @@ pub fn more_files() -> Result<()> {
     if done { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
 }
 
-/// How many processors there are, whatever this thread is tied to.
+/// The number of processors, regardless of this thread's affinity.
 pub fn processors() -> usize {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
     text.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count()
 }
 
-/// Nanoseconds of processor time that all threads of a process have used; 0 when it has gone.
+/// Nanoseconds of processor time that all threads of a process have used; 0 after its end.
 pub fn used(pid: u32) -> u64 {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     tasks.filter_map(|task| first_number(&task.path().join("schedstat"))).sum()
@@ -78,7 +81,7 @@ fn first_number(path: &std::path::Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
 }
 
-/// Looks for a second; an error names what keeps the machine busy.
+/// Watches the machine for a second; an error names the processes that keep it busy.
 ///
 /// # Errors
 /// The processors were idle for less than 95 %.
@@ -104,8 +107,7 @@ pub fn quiet() -> Result<f64> {
         .take(5)
         .map(|(ticks, name)| format!("{name} {ticks} % of a processor"))
         .collect();
-    let who =
-        if names.is_empty() { "nobody that can be seen".to_owned() } else { names.join(", ") };
+    let who = if names.is_empty() { "no visible process".to_owned() } else { names.join(", ") };
     Err(format!(
         "the machine is busy: {:.0} % idle over a second, {:.0} % are needed; it is kept busy by {who}. \
          Wait, or end that; --even-if-busy measures all the same and says so in the report",
@@ -115,10 +117,10 @@ pub fn quiet() -> Result<f64> {
     .into())
 }
 
-/// Waits some seconds for a quiet second; between two cases.
+/// Waits a few seconds for a quiet second, between two cases.
 ///
 /// # Errors
-/// There was none; as [`quiet`] says it.
+/// There was none; the text is that of [`quiet`].
 pub fn wait_quiet() -> Result<f64> {
     let mut last = quiet();
     for _ in 0..TRIES {
@@ -130,7 +132,7 @@ pub fn wait_quiet() -> Result<f64> {
     last
 }
 
-/// From now on: the share of the processors' time that the hypervisor gave to others, in words.
+/// The share of processor time that the hypervisor gives to others from now on, in words.
 pub fn stolen() -> impl Fn() -> String {
     let ticks = || stat().map_or((0, 0), |stat| (stat.stolen, stat.all));
     let before = ticks();
@@ -172,7 +174,7 @@ fn tasks() -> HashMap<u32, (u64, String)> {
     entries.filter_map(task).collect()
 }
 
-/// What the report says about the machine, one line each.
+/// The facts about the machine in the report, one line each.
 pub fn description() -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = read("/proc/cpuinfo")
@@ -197,7 +199,7 @@ pub fn description() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What stands in quotes, or else all, of the first line that holds `word` among those that a program prints.
+/// The first line with `word` in a program's output: its quoted part, or all of it.
 fn said(program: &str, words: &[&str], word: &str) -> String {
     let Ok(output) = Command::new(program).args(words).output() else {
         return "not installed".to_owned();

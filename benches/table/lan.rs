@@ -1,4 +1,4 @@
-//! The far end of the parent's cable: what arrives there is counted, and what comes from there is sent there.
+//! The far end of the parent's cable: it counts what arrives, and sends what the LAN sends.
 //!
 //! ```text
 //!   host                      far
@@ -6,12 +6,13 @@
 //!   macvtaps, taps, br0       the LAN's machine: sender or receiver
 //! ```
 //!
-//! A veth pair ([`Wire`]), not a bridge with a switch behind it as in the tests: every device more would cost each
-//! contender the same time and so hide what differs. What leaves by the parent is counted by `w0`'s own counter,
-//! which the kernel raises only for frames that were taken, so nothing counts that did not arrive.
+//! The cable is a veth pair ([`Wire`]), not a bridge with a switch behind it as in the tests. Every
+//! further device would cost each contender the same time, and so hide the differences. `w0`'s own
+//! counter counts the frames that leave the parent. The kernel raises it only for frames that were
+//! delivered.
 //!
-//! What can go wrong: `/dev/tapN` is found by the index alone, and two namespaces may have devices of the same index:
-//! macvtaps get indices that nobody else has.
+//! What can go wrong: a program finds `/dev/tapN` by the index alone, and two namespaces may have
+//! devices with the same index. So macvtaps get indices that no other device has.
 
 use std::fs::File;
 use std::io;
@@ -29,13 +30,13 @@ use testkit::netns::Netns;
 pub const PARENT: &str = "eth0";
 /// The parent's far end.
 pub const FAR: &str = "w0";
-/// An address on the LAN that is nobody's.
+/// An address on the LAN that no machine has.
 pub const NOBODY: Mac = [0x02, 0, 0, 0xee, 0, 1];
 
 /// How many macvtaps this process has made.
 static MADE: AtomicU32 = AtomicU32::new(0);
 
-/// Makes a macvtap on the parent and sets it up; the path of its character device.
+/// Makes a macvtap on the parent, sets it up, and returns the path of its character device.
 pub fn macvtap(wire: &Wire, name: &str, mac: Mac) -> String {
     let made = MADE.fetch_add(1, Ordering::Relaxed);
     let index = 400_000 + std::process::id() % 60_000 * 16 + made % 16;
@@ -47,20 +48,20 @@ pub fn macvtap(wire: &Wire, name: &str, mac: Mac) -> String {
     format!("/dev/tap{index}")
 }
 
-/// Makes a bridge of the kernel that the parent is a port of.
+/// Makes a kernel bridge with the parent as a port.
 pub fn bridge(wire: &Wire) {
     wire.host.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
     wire.host.ip(&format!("link set {PARENT} master br0"));
     wire.host.ip("link set br0 up");
 }
 
-/// Moves the calling thread into a namespace, for good: for threads that are made for it.
+/// Moves the calling thread into a namespace; only for threads that stay there.
 pub fn enter(netns: &str) -> io::Result<()> {
     let file = File::open(Path::new("/run/netns").join(netns))?;
     setns(file, CloneFlags::CLONE_NEWNET).map_err(io::Error::from)
 }
 
-/// Does something in a namespace, in a thread of its own.
+/// Runs a closure in a namespace, in a thread of its own.
 pub fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let done =
         std::thread::scope(|scope| scope.spawn(|| enter(netns.name()).map(|()| work())).join());
@@ -79,7 +80,7 @@ pub struct Traffic {
 /// A device's own counter, which can be read from any namespace.
 #[derive(Debug)]
 pub struct Counter {
-    /// `/proc/net/dev` as the namespace sees it: what it tells is settled when it is opened.
+    /// `/proc/net/dev` of the namespace: the open decides which namespace it shows.
     table: File,
     row: String,
 }

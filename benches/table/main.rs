@@ -1,26 +1,29 @@
-//! The table: this program beside its peers and beside what the machine allows.
+//! The table: this program beside its peers and beside the limits of the machine.
 //!
 //! ```text
-//! cargo bench --bench table -- [CASE...] [--rounds N] [--seconds S] [--quick] [--out FILE] [--list] [--even-if-busy]
+//! cargo bench --bench table -- [CASE...] [--rounds N] [--seconds S] [--quick] [--out FILE]
+//!                              [--list] [--even-if-busy]
 //! ```
 //!
-//! Without a case it runs all. `--out` names the report (docs/performance.md without it); the chart stands beside it
-//! with the ending .svg. `PEER='command {socket0} {socket1}'` adds a back-end of yours to the cases between guests.
+//! Without a case the program runs all of them. `--out` names the report (default:
+//! docs/performance.md). The chart stands beside it and ends in .svg.
+//! `PEER='command {socket0} {socket1}'` adds another back-end to the cases between guests.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `host` | is the machine quiet; who runs where; processor time |
+//! | `host` | whether the machine is quiet, processors, processor time |
 //! | `measure`, `figures` | cases, contenders, rounds; medians and ratios |
-//! | `generator` | one guest for all |
-//! | `tcp` | guests that are real kernels in namespaces, and what runs on them |
+//! | `generator` | one guest for all contenders |
+//! | `tcp` | guests that are real kernels in namespaces, and their programs |
 //! | `lan`, `spinning` | the far end of the parent's cable; loops in threads of their own |
-//! | `crowd` | a thousand guests that do nothing |
-//! | `peers`, `limits` | who is measured, and what bounds them |
+//! | `crowd` | a thousand idle guests |
+//! | `peers`, `limits` | the contenders, and what bounds them |
 //! | `cases` | the questions |
 //! | `report` | the table and the chart |
 //!
-//! What can go wrong: not root (network namespaces), one processor only, a busy machine: each ends it with a sentence
-//! and status 1. A contender that cannot run is named in the report with the reason.
+//! What can go wrong: no root (network namespaces), only one processor, or a busy machine. Each
+//! ends the program with a sentence and status 1. The report names a contender that cannot run,
+//! with the reason.
 
 #![allow(missing_docs)]
 
@@ -44,7 +47,7 @@ mod tcp;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What was typed.
+/// The command line.
 struct Arguments {
     cases: Vec<String>,
     rounds: usize,
@@ -73,7 +76,7 @@ impl Arguments {
                 "--quick" => (arguments.rounds, arguments.seconds) = (1, 0.3),
                 "--list" => arguments.list = true,
                 "--even-if-busy" => arguments.even_if_busy = true,
-                // What cargo adds.
+                // cargo adds this word.
                 "--bench" => {}
                 flag if flag.starts_with('-') => {
                     return Err(format!(
@@ -145,7 +148,7 @@ fn work() -> Result<()> {
             let _ = write!(outcome.conditions, ". Not quiet: {noise}");
         }
         outcomes.push(outcome);
-        // After each case: whoever ends a long run has what was measured by then.
+        // The report is written after each case, so an interrupted run keeps its results.
         let mut machine = host::description();
         machine.push(("processor time taken by the hypervisor", stolen()));
         let (rounds, seconds, busy) = (arguments.rounds, arguments.seconds, busy.clone());

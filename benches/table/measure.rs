@@ -1,12 +1,12 @@
 //! A case, its contenders, and rounds.
 //!
-//! A *case* is a question with a goal: how many frames of 64 bytes go from guest to guest. Its *contenders* answer in
-//! turns: a round runs each of them once, and the next round begins with the first again. A machine that gets slower in
-//! between does so for all, and what is compared is always compared within a round: a *ratio* is the median of the
-//! ratios of the rounds, not the ratio of two medians.
+//! A *case* is a question with a goal: how many frames of 64 bytes pass from guest to guest. Its
+//! *contenders* answer in turns: a round runs each of them once. A machine that gets slower in
+//! between does so for all contenders, and figures are compared only within a round. A *ratio* is
+//! the median of the ratios of the rounds, not the ratio of two medians.
 //!
-//! A contender that cannot run, or that fails, says why; the case goes on with the others. Nothing here knows what is
-//! measured; the arithmetic is in `figures.rs`.
+//! A contender that cannot run, or that fails, reports the reason, and the case goes on with the
+//! others. This file does not know what is measured; `figures.rs` has the arithmetic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -22,12 +22,12 @@ pub enum Better {
     Lower,
 }
 
-/// Who a contender is.
+/// The role of a contender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// This program as users get it.
+    /// This program with its default settings.
     Ours,
-    /// This program with something switched on that is off by default: never what a goal is judged by.
+    /// This program with an opt-in setting. No goal is judged by it.
     OptIn,
     /// Another program for the same task.
     Peer,
@@ -42,7 +42,7 @@ pub struct Sample {
     pub value: f64,
     /// Processor time of the back-end for each frame, nanoseconds.
     pub cpu_each: Option<f64>,
-    /// Share of a processor that the back-end used, 0 to 1 (more with several threads).
+    /// The share of a processor that the back-end used: 0 to 1, more with several threads.
     pub cpu_share: Option<f64>,
     /// Frames lost, of those sent, 0 to 1.
     pub lost: Option<f64>,
@@ -54,7 +54,7 @@ pub struct Sample {
 pub struct Contender {
     /// Short, unique within the case.
     pub name: String,
-    /// Whose answer it is.
+    /// The role of the contender.
     pub role: Role,
     /// Takes one sample.
     pub run: Box<dyn FnMut() -> Result<Sample>>,
@@ -70,17 +70,17 @@ impl Contender {
         Contender { name: name.into(), role, run: Box::new(run) }
     }
 
-    /// One that is named and cannot run, with the reason.
+    /// A contender that cannot run, with the reason.
     pub fn absent(name: impl Into<String>, role: Role, why: impl Into<String>) -> Contender {
         let why = why.into();
         Contender::new(name, role, move || Err(why.clone().into()))
     }
 }
 
-/// Judges an outcome; none: it cannot be told, because somebody who is needed did not run.
+/// Judges an outcome; `None` if a contender that it needs did not run.
 pub type Check = Box<dyn Fn(&Outcome) -> Option<bool>>;
 
-/// What a case is to reach.
+/// The goal of a case.
 pub struct Goal {
     /// In words.
     pub text: String,
@@ -99,13 +99,13 @@ impl Goal {
         Goal { text: text.into(), check: Box::new(check), beyond: Box::new(|_| None) }
     }
 
-    /// When it is out of reach here, whoever tries: told beside "not met".
+    /// Says when this machine cannot reach the goal; the report adds that to "not met".
     pub fn beyond(mut self, limit: impl Fn(&Outcome) -> Option<bool> + 'static) -> Goal {
         self.beyond = Box::new(limit);
         self
     }
 
-    /// Nothing to reach: told for its own sake.
+    /// No goal: the figure itself is of interest.
     pub fn none() -> Goal {
         Goal::new("", |_| None)
     }
@@ -113,32 +113,32 @@ impl Goal {
 
 /// A question.
 pub struct Case {
-    /// What it is called on the command line and in perf tables, such as P1.
+    /// The name on the command line and in the report, such as P1.
     pub id: &'static str,
     /// In words.
     pub title: String,
     /// Of the values.
     pub unit: &'static str,
-    /// Which way is better.
+    /// Whether more or less is better.
     pub better: Better,
-    /// What is to be reached.
+    /// The goal.
     pub goal: Goal,
-    /// Who answers; ours first.
+    /// The contenders, this program first.
     pub contenders: Vec<Contender>,
-    /// What a reader must know to judge the figures: sizes, windows, what is not compared.
+    /// The conditions that a reader needs: sizes, windows, what is not compared.
     pub conditions: String,
 }
 
-/// What one contender answered.
+/// The answer of one contender.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Its name.
     pub name: String,
     /// Its role.
     pub role: Role,
-    /// One for each round; none where it failed.
+    /// One sample for each round; `None` where the contender failed.
     pub samples: Vec<Option<Sample>>,
-    /// Why it failed the last time.
+    /// The reason of its last failure.
     pub error: Option<String>,
 }
 
@@ -159,7 +159,7 @@ impl Row {
     }
 }
 
-/// What a case came to.
+/// The result of a case.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// See [`Case`].
@@ -219,7 +219,7 @@ impl Outcome {
     }
 }
 
-/// Runs the rounds of a case; `said` hears of every sample.
+/// Runs the rounds of a case; `said` receives a line for every sample.
 pub fn run(case: Case, rounds: usize, mut said: impl FnMut(&str)) -> Outcome {
     let Case { id, title, unit, better, goal, mut contenders, conditions } = case;
     let mut rows: Vec<Row> = contenders
@@ -228,7 +228,7 @@ pub fn run(case: Case, rounds: usize, mut said: impl FnMut(&str)) -> Outcome {
         .collect();
     for round in 1..=rounds {
         for (contender, row) in contenders.iter_mut().zip(&mut rows) {
-            // What failed twice will fail again.
+            // A contender that failed twice will fail again.
             let hopeless = row.error.is_some() && row.samples.iter().all(Option::is_none);
             if hopeless && round > 2 {
                 row.samples.push(None);
@@ -267,7 +267,7 @@ pub fn run(case: Case, rounds: usize, mut said: impl FnMut(&str)) -> Outcome {
     outcome
 }
 
-/// A panic of the tests' harness is a contender that failed, not the end.
+/// Takes one sample. A panic of the test kit counts as a failure of the contender.
 fn sample(contender: &mut Contender) -> Result<Sample> {
     let caught = catch_unwind(AssertUnwindSafe(|| (contender.run)()));
     caught.unwrap_or_else(|panic| {

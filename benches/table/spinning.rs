@@ -1,11 +1,11 @@
-//! A thread that does one thing over and over: sender, reader, guest.
+//! A thread that repeats one step: a sender, a reader or a guest.
 //!
-//! It has a processor and a network namespace, makes what it needs there, and then calls its step until it is told
-//! to stop. How many frames the steps moved is published with one relaxed store per step, so whoever measures may
-//! look at any time and the loop is not slowed.
+//! It has a processor and a network namespace, makes what it needs there, and then calls its step
+//! until it is told to stop. It publishes the number of moved frames with one relaxed store per
+//! step, so a reader may look at any time without slowing the loop.
 //!
-//! What can go wrong: a step that waits for ever keeps [`Spinning::stop`] waiting; steps wait for a tenth of a second at
-//! most.
+//! What can go wrong: a step that waits indefinitely blocks [`Spinning::stop`]. Steps wait for a
+//! tenth of a second at most.
 
 use std::fs;
 use std::io;
@@ -29,8 +29,8 @@ pub struct Spinning {
 }
 
 impl Spinning {
-    /// Starts a thread on a processor, in a namespace or where we are. `make` runs there and returns the step,
-    /// which returns how many frames it moved.
+    /// Starts a thread on a processor, in a namespace or where we are. `make` runs there and
+    /// returns the step, which returns how many frames it moved.
     ///
     /// Errors: those of `make`, and of going there.
     pub fn start<Step>(
@@ -83,7 +83,7 @@ impl Spinning {
             .unwrap_or(0)
     }
 
-    /// Ends it; how many frames it moved in all.
+    /// Ends it, and returns how many frames it has moved.
     pub fn stop(mut self) -> u64 {
         self.end();
         self.frames()
@@ -103,7 +103,7 @@ impl Drop for Spinning {
     }
 }
 
-/// Lets the calling thread run everywhere again, as programs do that nobody pins.
+/// Lets the calling thread run on every processor again.
 pub fn anywhere() -> io::Result<()> {
     let mut set = CpuSet::new();
     for processor in 0..host::processors().min(CpuSet::count()) {

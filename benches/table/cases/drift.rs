@@ -1,11 +1,13 @@
-//! P21: does it get slower or larger with time? One long run at four fifths of what it can carry.
+//! P21: whether the program gets slower or larger in a long run, at four fifths of what it can
+//! carry.
 //!
-//! A short run finds that rate; then two guests hold it, and the run is looked at in slices: processor time for each
-//! frame and memory of the process, at the beginning and at the end. It is a minute where the question is an hour: a
-//! leak of a byte for each frame shows in that time, one for each connection does not.
+//! A short run finds that rate. Then two guests hold it, and the run is divided into slices:
+//! processor time for each frame and memory of the process, at the beginning and at the end. A
+//! minute stands for an hour: it shows a leak of a byte for each frame, but not one for each
+//! connection.
 //!
-//! What can go wrong: the machine's own drift (a neighbour of this virtual machine) is in the figures; the drift of the
-//! slices' median is compared, not of two slices.
+//! What can go wrong: the figures include the machine's own drift (a neighbour of this virtual
+//! machine). So the case compares medians of slices, not two slices.
 
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use crate::{Result, host};
 
 /// Slices of the run.
 const SLICES: usize = 30;
-/// Of the rate that was found.
+/// The share of the rate that was found.
 const LOAD: f64 = 0.8;
 
 /// The cases of this file.
@@ -74,7 +76,8 @@ fn drift(slice: Duration) -> Result<Sample> {
     Ok(Sample {
         value: (last / first - 1.0) * 100.0,
         cpu_each: Some(last),
-        // The first slice is left out: what it touches for the first time is no leak.
+        // The first slice is left out, because memory that it touches for the first time is not a
+        // leak.
         extras: vec![
             ("KiB grown", memory[SLICES - 1] - memory[1]),
             ("Mpps", rate / 1e6),

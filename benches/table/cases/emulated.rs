@@ -1,12 +1,13 @@
-//! A real guest in QEMU with QEMU's own network devices, and with ours: bulk TCP to a machine on the LAN.
+//! A real guest in QEMU with QEMU's own network devices, and with ours: bulk TCP to a machine on
+//! the LAN.
 //!
-//! QEMU's `-netdev tap` moves frames in QEMU's own thread, with a system call for each, on a tap of a Linux bridge or
-//! on a macvtap. With `-netdev vhost-user` it hands over the rings, and we do the same work. Everything else is equal:
-//! guest, kernel, virtio-net device, offloads.
+//! QEMU's `-netdev tap` moves frames in QEMU's own thread, with a system call for each, on a tap of
+//! a Linux bridge or on a macvtap. With `-netdev vhost-user` QEMU hands over the rings, and this
+//! program does the same work. Guest, kernel, virtio-net device and offloads are the same.
 //!
-//! What can go wrong: without KVM (`VUM_ACCEL=kvm` uses it) the guest's processor is emulated, and is what all wait for.
-//! So this row shows that nothing is lost by the way out of QEMU's process; it cannot show how fast that way is.
-//! Booting takes seconds, so there are few rounds.
+//! What can go wrong: without KVM (`VUM_ACCEL=kvm` uses it) QEMU emulates the guest's processor,
+//! which limits all contenders. Then this row only shows that the way out of QEMU's process loses
+//! nothing; it cannot show the speed of that way. Booting takes seconds, so there are few rounds.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -36,7 +37,7 @@ const GUEST: &str = "198.18.7.1/24";
 /// Boots of each contender.
 const ROUNDS: usize = 2;
 
-/// What QEMU's device is connected to.
+/// The other end of QEMU's device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Via {
     Ours(&'static str),
@@ -84,7 +85,7 @@ fn measure(via: Via, time: Duration) -> Result<Sample> {
     wire.far.add_address(FAR, &format!("{LAN}/24"));
     let address = mac_text(mac(0));
     let mut config = GuestConfig { label: "bench".to_owned(), ..GuestConfig::default() };
-    // What has to live as long as the guest.
+    // These values live as long as the guest.
     let (mut ours, mut device): (_, Option<OwnedFd>) = (None, None);
     match via {
         Via::Ours(kind) => {
@@ -124,7 +125,7 @@ fn measure(via: Via, time: Duration) -> Result<Sample> {
     let used = |pid: Option<u32>| pid.map(host::used);
     let pid = ours.as_ref().map(|ours: &crate::peers::ours::Ours| ours.pid());
     let (start, before, emulator) = (Instant::now(), used(pid), host::used(guest.pid()));
-    // It ends with an error when the reader has had enough.
+    // The command ends with an error when the reader closes the connection.
     guest.run_for(
         &format!("bash -c 'cat /dev/zero >/dev/tcp/{LAN}/{port}'"),
         time * 2 + Duration::from_secs(10),

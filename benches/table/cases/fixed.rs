@@ -1,11 +1,13 @@
-//! P13: what a load that is no trouble costs: 100 000 frames a second of 64 bytes, and 1 Gbit/s of 1514 bytes.
+//! P13: the cost of a moderate load: 100 000 frames a second of 64 bytes, and 1 Gbit/s of 1514
+//! bytes.
 //!
-//! A back-end that sleeps between frames pays for waking, one that polls pays for everything. How frames come in time
-//! decides: a guest's kernel hands over what a burst of its programs has made, or single frames. Both are measured, the
-//! bursts under the program's plain name.
+//! A back-end that sleeps between frames pays for wake-ups; one that polls uses the whole
+//! processor. The cost depends on the spacing of frames: a guest's kernel hands over bursts of its
+//! programs, or single frames. The case measures both; the bursts stand under the program's plain
+//! name.
 //!
-//! What can go wrong: the guest itself polls here, and so never has to be woken for frames that have been sent; what it
-//! receives it is not called for.
+//! What can go wrong: this guest polls, so the back-end never has to wake it for sent frames, and
+//! does not call it for received ones.
 
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use crate::{Result, host};
 
 /// Frames at a time.
 const BURST: usize = 32;
-/// Of a processor.
+/// The goal in per cent of a processor.
 const GOAL: f64 = 15.0;
 
 /// The cases of this file.
@@ -96,7 +98,7 @@ pub fn exchange(backend: &dyn Backend, size: usize, plan: &Plan) -> Result<Sampl
     sample(&run(&mut guests, plan, &mut || host::used(pid))?)
 }
 
-/// The share of a processor is what was asked for, if the rate was held.
+/// The value is the share of a processor, if the rate was held.
 fn share(sample: Sample, rate: f64) -> Result<Sample> {
     let held = sample.value * 1e6 / rate;
     if !(0.95..1.05).contains(&held) {

@@ -1,13 +1,15 @@
-//! From guest to guest, as fast as it goes: 64, 1514 and 9014 bytes, and super-frames of 64 KiB (P1, P2, P3).
+//! From guest to guest at full rate: 64, 1514 and 9014 bytes, and super-frames of 64 KiB (P1, P2,
+//! P3).
 //!
-//! Two guests send to each other, both ways at once, no more than the other has buffers for. The rate is the sum of
-//! both. Both guests are one thread on one processor, the back-end is another one on the other. The generator is quick
-//! (see the limit of each case), so it is the back-end that is measured: at saturation, what a frame costs it is its
-//! processor time by the frame. DPDK's own guest (virtio-user) is the check by somebody else's hand; it takes more
-//! time for a frame than we do, and is often what bounds the rate.
+//! Two guests send to each other, both ways at once, no more than the other has buffers for. The
+//! rate is the sum of both ways. One thread on one processor runs both guests, and the back-end has
+//! the other processor. The generator is fast (see the limit of each case), so the case measures
+//! the back-end. At saturation the cost of a frame is the back-end's processor time per frame.
+//! DPDK's own guest (virtio-user) is an independent check. It takes more time for a frame than our
+//! generator, and often bounds the rate.
 //!
-//! What can go wrong: processor time counts spinning. At saturation there is little of it; at a fixed rate (`load`) the
-//! figure holds waking and looking for work too, and that is what it is there for.
+//! What can go wrong: processor time counts spinning. At saturation there is little of it. At a
+//! fixed rate (`load`) the figure also contains wake-ups and polling, and that is its purpose.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,7 +28,7 @@ use crate::peers::kernel;
 use crate::peers::ours::{Ours, Setup, Wire};
 use crate::peers::{Backend, testpmd};
 
-/// The name that our answer has in every case.
+/// This program's name in every case.
 pub const OURS: &str = "this program";
 /// DPDK's.
 pub const DPDK: &str = "DPDK net_vhost";
@@ -35,18 +37,18 @@ pub const LIMIT: &str = "plain copy";
 const MACVTAP: &str = "kernel macvtap, bare loop";
 const BRIDGE: &str = "kernel tap and bridge, bare loop";
 
-/// A wire that is laid when it is first needed, and is shared by the contenders of a case.
+/// A wire that is made at its first use, and shared by the contenders of a case.
 #[derive(Clone, Default)]
 pub struct LazyWire(Rc<RefCell<Option<Rc<Wire>>>>);
 
 impl LazyWire {
-    /// The wire, with this MTU if it must be laid.
+    /// The wire; it is made with this MTU at its first use.
     pub fn get(&self, mtu: u32) -> Rc<Wire> {
         self.0.borrow_mut().get_or_insert_with(|| Rc::new(Wire::new(mtu))).clone()
     }
 }
 
-/// In what a case counts.
+/// The unit of a case.
 #[derive(Clone, Copy)]
 enum Unit {
     Mpps,
@@ -176,7 +178,7 @@ fn foreign(terms: &Terms, id: &'static str, size: usize, times: f64) -> Case {
     }
 }
 
-/// What of a back-end's processor a rate costs that anybody can carry; `told` is what the case counts.
+/// The processor time of a rate that every back-end can carry; `told` is what the case counts.
 fn load(
     terms: &Terms,
     (id, title, unit): (&'static str, &str, &'static str),
@@ -246,7 +248,7 @@ fn limit(size: usize, plan: &Plan, unit: Unit) -> Result<Sample> {
     Ok(Sample { value: unit.of(&count), ..sample(&count)? })
 }
 
-/// What a count tells, in millions of frames per second.
+/// A count in millions of frames per second.
 pub fn sample(count: &Count) -> Result<Sample> {
     if count.received == 0 {
         return Err("no frame has arrived".into());

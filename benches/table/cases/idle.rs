@@ -1,7 +1,7 @@
-//! P12 and P20: what a thousand connected guests cost that do nothing: wakes, processor time, memory.
+//! P12 and P20: the cost of a thousand connected, idle guests: wakes, processor time, memory.
 //!
-//! What can go wrong: a process that has just been connected to has work to finish, and its wakes are not idleness: a
-//! second is waited before anything is counted.
+//! What can go wrong: a process still has work to do just after a connection, and its wakes then
+//! are not idleness. So the case waits a second before it counts.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};

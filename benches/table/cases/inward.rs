@@ -1,16 +1,16 @@
 //! P6, P7, P8: from the LAN through the parent to a guest.
 //!
-//! One thread on the guest's processor is the LAN's sender and the guest in turns: 64 frames by `sendmmsg` at the far
-//! end, then a look at what has come into the guest's ring. So both never wait for one another's time slice, as two
-//! threads on one processor would. A window bounds what is in flight, hence nothing need be lost; the limits are read
-//! under the same window.
+//! One thread on the guest's processor is the LAN's sender and the guest in turns: it sends 64
+//! frames by `sendmmsg` at the far end, then looks at the guest's ring. So neither waits for the
+//! other's time slice, as two threads on one processor would. A window bounds the frames in flight,
+//! so none need be lost. The limits are read under the same window.
 //!
-//! What a veth's sender pays: the kernel's receive path, up to and including the copy into the reader's ring, runs in
-//! the sender's time. So rates are bounded by the sender, and what a reader takes shows in its processor time for each
-//! frame.
+//! A veth's sender pays for the kernel's receive path up to the copy into the reader's ring: that
+//! path runs in the sender's time. So the sender bounds the rates, and a reader's cost shows in its
+//! processor time for each frame.
 //!
-//! What can go wrong: a lost frame would occupy the window for ever; when nothing has come for 20 ms, what is
-//! in flight counts as lost.
+//! What can go wrong: a lost frame would occupy the window indefinitely. If no frame has arrived
+//! for 20 ms, the frames in flight count as lost.
 
 use std::time::{Duration, Instant};
 
@@ -30,13 +30,13 @@ use crate::spinning::Spinning;
 use crate::{Result, host};
 use testkit::frames::Mac;
 
-/// Frames in flight: what the queue of a macvtap holds (500), with room to spare.
+/// Frames in flight: fewer than the queue of a macvtap holds (500).
 const FEW: usize = 400;
-/// Frames in flight where the reader has a ring: more than a block of it holds, fewer than the ring.
+/// Frames in flight if the reader has a ring: more than a block of it holds, fewer than the ring.
 const MANY: usize = 1000;
 /// Super-frames in flight.
 const LARGE: usize = 24;
-/// When nothing has come for so long, what is in flight is lost.
+/// Frames in flight are lost if no frame has arrived for this time.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The cases of this file.
@@ -218,7 +218,7 @@ fn message(size: usize, to: Mac) -> Vec<u8> {
     [&frame.header.bytes()[..], &bytes].concat()
 }
 
-/// Sends from where the calling thread is, and counts what is received.
+/// Sends from the calling thread's namespace, and counts received frames.
 fn flood(
     message: &[u8],
     receiver: &mut dyn Receiver,
@@ -271,7 +271,7 @@ fn flood(
     })
 }
 
-/// Single frames until one arrives; how many have arrived then.
+/// Sends single frames until one arrives, and returns how many have arrived.
 fn settle(sender: &mut Sender, receiver: &mut dyn Receiver) -> Result<u64> {
     let before = receiver.received().0;
     for _ in 0..500 {

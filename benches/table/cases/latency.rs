@@ -1,10 +1,10 @@
-//! How long a frame takes: round trips alone (P10, P11), and a probe among others that flood.
+//! How long a frame takes: round trips alone (P10, P11), and a probe among other ports that flood.
 //!
-//! P10 is what users have who start the program without a thought for latency: back-end and guests sleep, and a round
-//! trip is four wakes and little else. P11 is the same with everybody awake: guests that poll, and a back-end that was
-//! told to (an opt-in, for it costs a processor while it lasts).
+//! P10 is the default for users who do not tune for latency: back-end and guests sleep, and a round
+//! trip is little more than four wakes. P11 is the same with all threads awake: guests that poll,
+//! and a back-end that was configured to poll (an opt-in, because it occupies a processor).
 //!
-//! What can go wrong: a median hides what the tail tells; both are there.
+//! What can go wrong: a median hides the tail; the report has both.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::peers::dpdk::Dpdk;
 use crate::peers::ours::{Ours, Setup, has_flag};
 use crate::peers::{Backend, kernel};
 
-/// The flag of P11, and for how many microseconds the back-end looks before it sleeps.
+/// The flag of P11, and for how many microseconds the back-end polls before it sleeps.
 const BUSY_POLL: [&str; 2] = ["--busy-poll", "50"];
 const POLLED: &str = "this program, busy poll 50 us";
 const WAKES: &str = "four eventfd wakes";

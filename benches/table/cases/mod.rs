@@ -1,6 +1,6 @@
-//! The cases, by what they are about. Each file has a function that makes its cases; `all` puts them in order.
+//! The cases, by subject. Each file has a function that makes its cases; `all` puts them in order.
 //!
-//! Nothing is started before a contender runs, so that to list the cases costs nothing.
+//! No program starts before a contender runs, so listing the cases costs nothing.
 
 pub mod drift;
 pub mod emulated;
@@ -19,12 +19,12 @@ use std::time::Duration;
 
 use crate::measure::Case;
 
-/// What the user has asked for.
+/// The user's settings.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// Of a sample.
+    /// The duration of a sample.
     pub time: Duration,
-    /// A back-end of the user's choice: a command line with `{socket0}` and so on.
+    /// Another back-end of the user's choice: a command line with `{socket0}` and so on.
     pub peer: Option<String>,
 }
 

@@ -1,7 +1,7 @@
-//! What else costs: eventfd writes at saturation (P17), and the log of dirty pages (P22).
+//! Other costs: eventfd writes at saturation (P17), and the log of dirty pages (P22).
 //!
-//! Guests sleep here when they have nothing to do, so that kicks and calls are asked for as in a kernel: a batch that
-//! finds the other side awake needs neither.
+//! Guests sleep here when they are idle, so they ask for kicks and calls as a kernel does. A batch
+//! that finds the other side awake needs neither.
 
 use super::Terms;
 use super::guests::{DPDK, LazyWire, OURS, pair, sample};

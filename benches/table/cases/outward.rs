@@ -1,11 +1,12 @@
 //! P4, P5, P7, P8: out of a guest into the parent.
 //!
-//! The guest floods; what counts is what the parent's far end has received by its own counter. The limit is the
-//! system call that nobody on the same kind of uplink can do without, in a loop: `sendmmsg` of 64 frames on a packet
-//! socket (`type=macvlan`), `write` on a macvtap (`type=macvtap`).
+//! The guest floods, and the case counts what the parent's far end has received by its own counter.
+//! The limit is the system call that every program on the same kind of uplink needs, in a loop:
+//! `sendmmsg` of 64 frames on a packet socket (`type=macvlan`), `write` on a macvtap
+//! (`type=macvtap`).
 //!
-//! What can go wrong: the far end's kernel drops the frames in the sender's own time (a veth has no other processor),
-//! so the rates are those of both together, for each contender alike.
+//! What can go wrong: the far end's kernel drops the frames in the sender's own time, because a
+//! veth has no other processor. So each contender's rate includes that cost.
 
 use std::time::Duration;
 
@@ -111,7 +112,7 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
     cases
 }
 
-/// Whether ours is so many times this contender.
+/// Whether this program is so many times as fast as this contender.
 pub fn at_least(outcome: &Outcome, contender: &str, times: f64) -> Option<bool> {
     let ours = &outcome.first(Role::Ours)?.name;
     Some(outcome.ratio(ours, contender)?.median >= times)
@@ -130,7 +131,7 @@ pub fn start(wire: &Wire, kind: &'static str) -> Result<Ours> {
     Ours::start(wire, &Setup { ports: 1, kind, ..Setup::default() })
 }
 
-/// The same, on whatever processor the scheduler likes.
+/// The same, on a processor of the scheduler's choice.
 pub fn start_anywhere(wire: &Wire, kind: &'static str) -> Result<Ours> {
     let processors = format!("0-{}", host::processors() - 1);
     Ours::start(wire, &Setup { ports: 1, kind, processors, ..Setup::default() })
@@ -176,7 +177,7 @@ pub fn through(wire: &Wire, backend: &dyn Backend, size: usize, plan: &Plan) -> 
     })
 }
 
-/// Sends single frames until one arrives: a back-end begins some time after the handshake.
+/// Sends single frames until one arrives: a back-end begins a moment after the handshake.
 pub fn await_uplink(guest: &mut Guest, counter: &Counter) -> Result<()> {
     let before = counter.received()?.frames;
     for _ in 0..500 {
@@ -186,7 +187,7 @@ pub fn await_uplink(guest: &mut Guest, counter: &Counter) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(10));
         if counter.received()?.frames > before {
-            // What is still under way belongs to no measurement.
+            // Frames still in flight belong to no measurement.
             std::thread::sleep(Duration::from_millis(20));
             return Ok(());
         }
@@ -225,7 +226,7 @@ fn write(size: usize, time: Duration) -> Result<Sample> {
     alone(&wire, spinning, size, time)
 }
 
-/// What a loop gets to the far end.
+/// The rate of a loop at the far end.
 fn alone(wire: &Wire, spinning: Spinning, size: usize, time: Duration) -> Result<Sample> {
     let counter = Counter::new(&wire.far, FAR)?;
     std::thread::sleep(time / 10);
@@ -240,7 +241,8 @@ fn alone(wire: &Wire, spinning: Spinning, size: usize, time: Duration) -> Result
         value: figure(size, arrived, last.bytes - first.bytes, seconds),
         cpu_each: Some(used as f64 / arrived.max(1) as f64),
         cpu_share: Some(used as f64 / 1e9 / seconds),
-        // The two are not read at one moment: less than a batch in a thousand means nothing.
+        // The two counters are not read at one moment, so a difference below a batch in a thousand
+        // is noise.
         lost: Some(sent.saturating_sub(arrived + 64) as f64 / sent.max(1) as f64),
         extras: Vec::new(),
     })

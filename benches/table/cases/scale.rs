@@ -1,9 +1,11 @@
 //! Many ports, many queues, many receivers, many senders (P14, P15, P16, fairness).
 //!
-//! One thread drives all guests, so their number costs the generator too: the limit with as many rings beside each
-//! figure says how much. Working sets grow with the ports and leave the caches; that, too, is in the limit.
+//! One thread drives all guests, so their number also costs the generator. The limit with as many
+//! rings beside each figure shows how much. Working sets grow with the ports and leave the caches;
+//! the limit includes that, too.
 //!
-//! What can go wrong: a thousand guests need six thousand descriptors; the limit of this process is raised.
+//! What can go wrong: a thousand guests need six thousand descriptors, so the program raises its
+//! own limit.
 
 use super::Terms;
 use super::guests::{LIMIT, LazyWire, sample};
@@ -24,12 +26,12 @@ pub fn cases(terms: &Terms) -> Vec<Case> {
     vec![ports(terms), queues(terms), broadcast(terms), fairness(terms)]
 }
 
-/// Guests with few buffers: a thousand of them stay in memory that a machine has.
+/// Guests with few buffers, so the memory of a thousand fits into a machine.
 fn small() -> Shape {
     Shape { posted: 128, memory: 2 << 20, ..Shape::default() }
 }
 
-/// `count` guests of a process with as many ports; `to` tells to whom each sends, if at all.
+/// `count` guests of a process with as many ports; `to` says to which guest each sends, if at all.
 fn guests(
     ours: &Ours,
     shape: &Shape,

@@ -1,13 +1,15 @@
-//! P18 and P19: from the program's start to all sockets listening, and from a connection to the first frame.
+//! P18 and P19: from the program's start to all sockets listening, and from a connection to the
+//! first frame.
 //!
-//! The start is counted from the moment when the process has become the program: what set up its namespace and its
-//! processor before belongs to the measurement. Listening is what the kernel says in `/proc/net/unix`; that a path
-//! exists only says that somebody has bound it. Sockets are on a tmpfs.
+//! The start counts from the moment when the process has become the program. The set-up of its
+//! namespace and its processor before that belongs to the measurement. A socket listens when
+//! `/proc/net/unix` says so; the existence of its path only shows that it is bound. Sockets are on
+//! a tmpfs.
 //!
-//! A reconnect is counted twice: from `connect`, with a front-end that speaks QEMU's whole conversation, and from the
-//! end of that, which is SET_VRING_ENABLE.
+//! A reconnect is counted twice: from `connect`, with a front-end that sends QEMU's whole message
+//! sequence, and from the end of that sequence, which is SET_VRING_ENABLE.
 //!
-//! What can go wrong: who watches, on the other processor, does so by looking at `/proc` over and over; its look at a
+//! What can go wrong: the observer on the other processor reads `/proc` in a loop. A reading with a
 //! thousand sockets takes a millisecond, which is part of the figure.
 
 use std::fs;
@@ -29,7 +31,7 @@ use testkit::frames::mac_text;
 
 /// The program's name as the kernel cuts it.
 const COMM: &str = "vhost-user-macv";
-/// Between two frames that ask whether the way is open.
+/// The pause between two frames that test whether the way is open.
 const AGAIN: Duration = Duration::from_micros(200);
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,8 +73,9 @@ pub fn cases(_: &Terms) -> Vec<Case> {
                 }),
             ],
             conditions: format!(
-                "The guest was connected before and has gone. It sends a frame every {} us until one arrives. The \
-                 conversation before is QEMU's and takes what the front-end takes",
+                "The guest was connected before and has disconnected. It sends a frame every {} us \
+                 until one arrives. The message sequence before is QEMU's, and its time is the \
+                 front-end's",
                 AGAIN.as_micros()
             ),
         },
@@ -95,7 +98,7 @@ fn cold(ports: usize) -> Result<Sample> {
     let start = Instant::now();
     let last = sockets.last().ok_or("no port")?;
     until(|| last.exists() && sockets.iter().all(|socket| socket.exists()))?;
-    // The table is of the namespace that the reader is in; ours are in the program's.
+    // The table shows the reader's namespace, and these sockets are in the program's.
     let table = format!("/proc/{pid}/net/unix");
     let here = dir.path().display().to_string();
     until(|| fs::read_to_string(&table).is_ok_and(|table| listening(&table, &here) == ports))?;

@@ -1,10 +1,12 @@
 //! TCP through real kernels: one and a hundred connections, and the round trip of one byte.
 //!
-//! From guest to guest, and from a guest to a machine on the LAN. What a guest and its carrier are is in `tcp/`; the
-//! contenders differ in the back-end only: this program with either type of port, a macvtap of the kernel for each
-//! guest on the same parent, a tap for each guest on a Linux bridge that the parent is a port of as well.
+//! Traffic goes from guest to guest, and from a guest to a machine on the LAN. `tcp/` defines a
+//! guest and its carrier. The contenders differ in the back-end only: this program with either type
+//! of port; a macvtap of the kernel for each guest on the same parent; a tap for each guest on a
+//! Linux bridge that also has the parent as a port.
 //!
-//! What can go wrong: five programs share two processors, and the scheduler decides who runs; look at the range.
+//! What can go wrong: five programs share two processors, and the scheduler decides which one runs;
+//! look at the range.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,7 +34,7 @@ const LAN: &str = "198.18.7.100";
 const BRIDGE: &str = "tap and Linux bridge";
 const MACVTAP: &str = "kernel macvtap";
 
-/// What carries the frames.
+/// The back-end that carries the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Via {
     Ours(&'static str),
@@ -40,7 +42,7 @@ enum Via {
     Bridge,
 }
 
-/// What runs on the machines.
+/// The programs on the machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Load {
     Connections(usize),
@@ -104,7 +106,7 @@ fn contenders(lan: bool, load: Load, time: Duration) -> Vec<Contender> {
     list.into_iter().map(contender).collect()
 }
 
-/// Two ends and what is between them. The carrier goes first, the namespaces last.
+/// Two ends and the back-end between them. The carrier is dropped first, the namespaces last.
 struct Scene {
     carrier: Spinning,
     ours: Option<Rc<Ours>>,

@@ -1,10 +1,12 @@
-//! What is sent: a virtio_net_hdr and an Ethernet frame.
+//! The frames that are sent: a virtio_net_hdr and an Ethernet frame.
 //!
-//! Frames of up to 1514 bytes (9014 with a larger MTU) are UDP between addresses of RFC 2544 (198.18.0.0/15). Above,
-//! a frame is a TCP super-frame whose segments of 1448 bytes are still to be made, its checksum too: what a Linux
-//! guest with TSO hands over. The first 8 bytes of the payload are the sender's, for a number or a time.
+//! Frames of up to 1514 bytes (9014 with a larger MTU) are UDP between addresses of RFC 2544
+//! (198.18.0.0/15). A larger frame is a TCP super-frame whose segments of 1448 bytes and checksum
+//! are still to be made, as a Linux guest with TSO hands over. The first 8 bytes of the payload are
+//! the sender's, for a number or a time.
 //!
-//! What can go wrong: sizes are those of the frame without checksum (FCS), as DPDK and the kernel count them.
+//! What can go wrong: sizes are those of the frame without checksum (FCS), as DPDK and the kernel
+//! count them.
 
 use testkit::driver::VnetHdr;
 use testkit::frames::{self, End, Mac};
@@ -17,7 +19,7 @@ const SEGMENT: u16 = 1448;
 /// A frame to send.
 #[derive(Clone)]
 pub struct Frame {
-    /// What stands in front of it in the ring.
+    /// The header in front of it in the ring.
     pub header: VnetHdr,
     /// From the target address to the end of the payload.
     pub bytes: Vec<u8>,
@@ -42,7 +44,8 @@ impl Frame {
         Frame::between(end(from), end(to), size)
     }
 
-    /// The same frame of another flow: each queue pair sends one of its own, which receivers tell apart by its port.
+    /// The same frame of another flow: each queue pair sends its own, and receivers recognize it by
+    /// its port.
     pub fn flow(&self, number: u16) -> Frame {
         let from = End { port: self.from.port + number, ..self.from };
         Frame::between(from, self.to, self.bytes.len())

@@ -1,11 +1,11 @@
 //! A machine: memory of its own, a connection to a back-end (or none), queue pairs.
 //!
-//! [`Guest::connect`] goes through QEMU 7.2's whole conversation, so every peer sees what it would see from QEMU.
-//! [`Guest::local`] makes the same rings without anybody behind them: the limits of this machine are measured on
-//! those, by a plain loop in this process.
+//! [`Guest::connect`] goes through QEMU 7.2's whole message sequence, so every peer sees the same
+//! as from QEMU. [`Guest::local`] makes the same rings without a back-end. A plain loop in this
+//! process measures the limits of this machine on those.
 //!
-//! What can go wrong: the tests' VMM panics when a back-end does not answer; whoever measures turns that into "could
-//! not be measured" (measure.rs).
+//! What can go wrong: the tests' VMM panics if a back-end does not answer. measure.rs turns that
+//! into "could not be measured".
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use testkit::driver::{Driver, F_CTRL_VQ, F_IN_ORDER, F_INDIRECT};
 use testkit::memory::{Backing, Memory};
 use testkit::vmm::{Guest as Wishes, QemuOptions, Vmm};
 
-/// What a guest is like.
+/// The properties of a guest.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Queue pairs.
@@ -30,7 +30,7 @@ pub struct Shape {
     pub posted: u16,
     /// Bytes of guest memory.
     pub memory: u64,
-    /// Whether the memory is of 2 MiB pages, which somebody must have reserved.
+    /// Whether the memory consists of 2 MiB pages, which must have been reserved.
     pub huge: bool,
     /// Features to leave out, of those that a Linux guest takes.
     pub without: u64,
@@ -58,7 +58,7 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// What suits frames of this size: above 1514 bytes, buffers of a page.
+    /// Buffers for frames of this size: a page each above 1514 bytes.
     pub fn for_frames(size: usize) -> Shape {
         let buffer = if size > 1514 { 4096 } else { 2048 };
         Shape { buffer, ..Shape::default() }
@@ -73,9 +73,9 @@ impl Shape {
 
 /// A queue pair.
 pub struct Pair {
-    /// What comes.
+    /// The receive ring.
     pub rx: Receive,
-    /// What goes; without a frame to send there is none.
+    /// The transmit ring; there is none without a frame to send.
     pub tx: Option<Transmit>,
 }
 
@@ -135,7 +135,7 @@ impl Guest {
         Guest { pairs: pairs.collect(), memory, driver, _vmm: vmm }
     }
 
-    /// Where its rings are, in guest addresses, and what it and the back-end agreed on.
+    /// The guest addresses of its rings, and the negotiated features.
     pub fn driver(&self) -> &Driver {
         &self.driver
     }

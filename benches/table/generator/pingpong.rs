@@ -1,22 +1,24 @@
 //! One frame there and one back: round trips between two guests.
 //!
-//! The guests are one thread, which sleeps while a frame is on its way (or polls, if the case wants that). Sleeping, a
-//! round trip has four wakes: the back-end's, the second guest's, the back-end's again, the first guest's. Two guests
-//! never have anything to do at the same time here, so that one thread for both changes nothing.
+//! One thread runs both guests. It sleeps while a frame is on its way, or polls, if the case says
+//! so. With sleep, a round trip has four wakes: the back-end, the second guest, the back-end again,
+//! the first guest. The two guests never have work at the same time, so one thread for both changes
+//! nothing.
 //!
-//! What can go wrong: a call that never comes; after a second without a frame the round trip is given up.
+//! What can go wrong: a call that never arrives. After a second without a frame the case gives up
+//! the round trip.
 
 use std::time::{Duration, Instant};
 
 use super::guest::{Guest, Pair};
 use crate::Result;
 
-/// How long a frame may be on its way.
+/// The time limit of a frame.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// Frames before any is counted: neighbours are learned, caches warm.
+/// Frames before the first counted one, to learn neighbours and warm the caches.
 const WARM: usize = 100;
 
-/// Round trips in nanoseconds, one after the other for this time.
+/// Round trips in nanoseconds, repeated for this time.
 ///
 /// # Errors
 /// A frame did not arrive.

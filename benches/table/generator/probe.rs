@@ -1,20 +1,24 @@
-//! One frame now and then, alone or among others that flood: how long it takes to the other end.
+//! Single frames, alone or among other ports that flood, and the time that each takes to the other
+//! end.
 //!
-//! The first guest sends a stamped frame to the last one a thousand times a second; those in between flood, or are
-//! silent. The time is read before the frame is offered and when it is seen; the last guest is looked at after every
-//! burst of a flooding one, lest the generator's own round be measured.
+//! The first guest sends a stamped frame to the last one a thousand times a second. The guests in
+//! between flood or are silent. The probe reads the time before it offers a frame and when it sees
+//! the frame. It looks at the last guest after every burst of a flooding one, so it does not
+//! measure the generator's own round.
 //!
-//! What can go wrong: the thread that carries all of them loses its processor; that is in the figures, as latency.
+//! What can go wrong: the thread that runs all guests may lose its processor. The figures then
+//! contain that time as latency.
 
 use std::time::{Duration, Instant};
 
 use super::guest::Guest;
 use super::traffic::Plan;
 
-/// Between two probes.
+/// The pause between two probes.
 const PERIOD: Duration = Duration::from_millis(1);
 
-/// Times from the first guest to the last, in nanoseconds, while those in between flood by `plan`, if they are to.
+/// Times from the first guest to the last, in nanoseconds, while the guests in between flood by
+/// `plan`, if there is one.
 pub fn run(guests: &mut [Guest], plan: &Plan, flooding: bool) -> Vec<u32> {
     let start = Instant::now();
     let (warm, end) = (start + plan.time / 10, start + plan.time);

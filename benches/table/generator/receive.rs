@@ -1,10 +1,11 @@
-//! The receive ring with its buffers: what has come is looked at, counted and offered again at once.
+//! The receive ring with its buffers: it looks at each received frame, counts it, and offers the
+//! buffer again at once.
 //!
-//! Of each frame the header is read and, behind it, the first bytes, as a driver and a stack do. A frame that fills
-//! several buffers (MRG_RXBUF) counts once, by what its header says.
+//! It reads the header of each frame and the first bytes behind it, as a driver and a stack do. A
+//! frame that fills several buffers (MRG_RXBUF) counts once, as its header says.
 //!
-//! What can go wrong: a header that announces buffers which never come makes the next frames count as parts of this
-//! one; rates then fall, and the drops rise.
+//! What can go wrong: if a header announces buffers that never arrive, the next frames count as
+//! parts of this one. Rates then fall, and the drops rise.
 
 use super::ring::{Descriptor, Ring};
 use super::transmit::HEADER;
@@ -25,7 +26,7 @@ pub struct Receive {
     pub ring: Ring,
     base: *mut u8,
     stride: usize,
-    /// Buffers of the current frame that are still to come.
+    /// Buffers of the current frame that are still missing.
     more: u16,
     /// Whole frames received.
     pub frames: u64,
@@ -50,7 +51,8 @@ impl Receive {
         Receive { ring, base, stride: buffer as usize, more: 0, frames: 0, bytes: 0, posted }
     }
 
-    /// Takes what has come by now, and calls `each` with the first bytes of each frame; how many frames there were.
+    /// Takes what has come by now, and calls `each` with the first bytes of each frame; how many
+    /// frames there were.
     pub fn drain(&mut self, mut each: impl FnMut(&Eyes)) -> usize {
         let before = self.frames;
         let mut ready = self.ring.ready();
@@ -60,8 +62,9 @@ impl Receive {
                 if self.more > 0 {
                     self.more -= 1;
                 } else {
-                    // SAFETY: buffers that are posted come back, each larger than these 64 bytes; one that was never
-                    // posted would be outside, so the head is held below their number. Read once.
+                    // SAFETY: buffers that are posted come back, each larger than these 64 bytes;
+                    // one that was never posted would be outside, so the head is held below their
+                    // number. Read once.
                     let (header, eyes) = unsafe {
                         let number = usize::from(head.min(self.posted - 1));
                         let at = self.base.add(number * self.stride);

@@ -1,11 +1,11 @@
-//! A split virtqueue as its driver sees it: bare pointers into guest memory and two indices.
+//! A split virtqueue, driver side: bare pointers into guest memory and two indices.
 //!
-//! The rings lie where the tests' VMM has put them and has told the back-end. All that this file does is to read and
-//! write them in the order that the specification wants: heads before the index, the index before the question whether
-//! to kick, the question whether to be called before the last look.
+//! The tests' VMM has placed the rings and has reported their addresses to the back-end. This file
+//! only reads and writes them in the order of the specification: heads before the index, the index
+//! before the check whether to kick, and the request for a call before the last look.
 //!
-//! What can go wrong: the far side is another process; used elements are masked to the ring, so that a wrong one cannot
-//! lead out of it. Specification: virtio 1.2, section 2.7.
+//! What can go wrong: the far side is another process. Used elements are masked to the ring, so a
+//! wrong one cannot lead out of it. Specification: virtio 1.2, section 2.7.
 
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU16, Ordering, fence};
@@ -29,7 +29,7 @@ pub struct Descriptor {
 
 /// Bytes of the heads of the available and the used ring: flags and index.
 const HEAD: usize = 4;
-/// The flag that asks for no kicks or calls where the event index is not negotiated.
+/// The flag that asks for no kicks or calls if the event index is not negotiated.
 const QUIET: u16 = 1;
 
 /// One ring.
@@ -49,7 +49,7 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Takes over a ring that nobody has used yet. `memory` must outlive it, and so must `queue` (its eventfds).
+    /// Takes over an unused ring. `memory` must outlive it, and so must `queue` (its eventfds).
     pub fn new(memory: &Memory, queue: &Queue, features: u64) -> Ring {
         assert!(queue.size.is_power_of_two());
         Ring {
@@ -72,19 +72,20 @@ impl Ring {
         self.mask + 1
     }
 
-    /// Where the device calls.
+    /// The eventfd of the device's calls.
     pub fn call_fd(&self) -> RawFd {
         self.call
     }
 
-    /// Heads that are out: offered, and not taken back.
+    /// Heads that were offered and not taken back.
     pub fn out(&self) -> u16 {
         self.next_avail.wrapping_sub(self.last_used)
     }
 
     /// Writes the descriptor with this number.
     pub fn describe(&mut self, number: u16, descriptor: Descriptor) {
-        // SAFETY: the table has `mask + 1` entries inside the guest's memory, which the owner keeps mapped.
+        // SAFETY: the table has `mask + 1` entries inside the guest's memory, which the owner keeps
+        // mapped.
         unsafe { self.desc.add(usize::from(number & self.mask)).write_volatile(descriptor) }
     }
 
@@ -96,7 +97,7 @@ impl Ring {
         self.next_avail = self.next_avail.wrapping_add(1);
     }
 
-    /// Shows what was offered, and kicks if the device wants that.
+    /// Publishes the offered heads, and kicks if the device asks for it.
     pub fn publish(&mut self) {
         let (old, new) = (self.published, self.next_avail);
         if old == new {
@@ -115,17 +116,19 @@ impl Ring {
         if wanted {
             self.kicks += 1;
             let one = 1u64;
-            // SAFETY: eight live bytes. A full counter would be a back-end that never reads, and no harm.
+            // SAFETY: eight live bytes. A full counter would be a back-end that never reads, and no
+            // harm.
             unsafe { libc::write(self.kick, (&raw const one).cast(), 8) };
         }
     }
 
-    /// How many used elements can be taken now.
+    /// The number of used elements that can be taken now.
     pub fn ready(&self) -> u16 {
         self.used_word(2).load(Ordering::Acquire).wrapping_sub(self.last_used)
     }
 
-    /// Takes the next used element, of those that [`Ring::ready`] has told: head, and the bytes written.
+    /// Takes the next of the used elements that [`Ring::ready`] has counted: head, and the bytes
+    /// written.
     pub fn take(&mut self) -> (u16, u32) {
         let at = HEAD + 8 * usize::from(self.last_used & self.mask);
         // SAFETY: inside the used ring.
@@ -142,11 +145,12 @@ impl Ring {
         } else {
             self.avail_word(0).store(0, Ordering::Relaxed);
         }
-        // What was asked must be out before the last look.
+        // The request must be visible before the last look.
         fence(Ordering::SeqCst);
     }
 
-    /// Asks for none. With the event index that is an index left behind, which must not be met again.
+    /// Asks for no calls. With the event index that is an index in the past, which must not be
+    /// reached again.
     pub fn calls_off(&mut self) {
         if self.event_idx {
             let event = self.last_used.wrapping_sub(1 << 14);
@@ -156,7 +160,7 @@ impl Ring {
         }
     }
 
-    /// Calls since the last question.
+    /// Calls since the last reading.
     pub fn calls(&mut self) -> u64 {
         let mut count = 0u64;
         // SAFETY: eight bytes of our own; the eventfd does not block.

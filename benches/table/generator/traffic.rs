@@ -1,20 +1,21 @@
-//! A loop over guests: each receives what has come and sends what it may.
+//! A loop over guests: each receives the frames that have arrived, and sends as many as it may.
 //!
-//! What a guest may send is bounded by a *window* (frames that the back-end holds of it at a time) and, where a case
-//! wants that, by a rate. A window of half the receiver's ring means that none need be dropped: what is counted then is
-//! what the back-end can carry, not what it can throw away. Frames leave in bursts, as from a guest whose driver works
-//! in bursts; one that has room for less waits until a burst fits.
+//! A *window* bounds what a guest may send: the frames that the back-end holds of it at a time. A
+//! case may also set a rate. With a window of half the receiver's ring no frame need be dropped, so
+//! the case counts what the back-end can carry. Frames leave in bursts, as from a guest whose
+//! driver works in bursts. A guest with room for less waits until a burst fits.
 //!
-//! A *polling* guest never sleeps and asks for no calls. A *sleeping* one asks for calls when it has nothing to do, and
-//! waits for them, as a kernel does.
+//! A *polling* guest never sleeps and asks for no calls. A *sleeping* one asks for calls when it is
+//! idle, and waits for them, as a kernel does.
 //!
-//! A sample has four parts: a warm-up of a tenth or longer, until as many frames have arrived as there are buffers (a
-//! back-end that meets a page of a guest for the first time waits for the kernel to map it); the measured time; a quiet
-//! moment in which what is in flight arrives; and the sums. Frames that were sent and never arrived are drops, wherever
-//! they were lost.
+//! A sample has four parts. The warm-up takes a tenth or longer, until as many frames have arrived
+//! as there are buffers: a back-end that touches a guest's page for the first time waits for the
+//! kernel to map it. Then come the measured time, a quiet moment in which the frames in flight
+//! arrive, and the sums. Frames that were sent and never arrived are drops, wherever they were
+//! lost.
 //!
-//! What can go wrong: one processor carries all guests; where it is the bottleneck, the rate is its. The report says
-//! what the same loop reaches with a plain copy behind it (limits/).
+//! What can go wrong: one processor carries all guests. If it is the bottleneck, it bounds the
+//! rate. The report shows what the same loop reaches with a plain copy behind it (limits/).
 
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -25,32 +26,33 @@ use super::guest::{Guest, Shape};
 use super::transmit::HEADER;
 use crate::Result;
 
-/// How long what is in flight has to arrive.
+/// The time in which frames in flight must arrive.
 const QUIET: Duration = Duration::from_millis(30);
-/// How long guests have to use all of their buffers once.
+/// The time in which guests must use all their buffers once.
 const WARM: Duration = Duration::from_secs(5);
 
-/// Where the last byte of the sender's address stands in a frame.
+/// The offset of the last byte of the sender's address in a frame.
 const SENDER: usize = 11;
 
-/// How guests send.
+/// A plan for sending.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How long in all, without the quiet moment.
+    /// The whole time without the quiet moment.
     pub time: Duration,
     /// Frames of a queue pair that may be in flight.
     pub window: usize,
-    /// Frames at a time.
+    /// Frames of a burst.
     pub burst: usize,
-    /// Frames per second of all guests together; none: as many as they can.
+    /// Frames per second of all guests together; `None`: full rate.
     pub rate: Option<f64>,
-    /// Whether guests sleep when there is nothing to do.
+    /// Whether idle guests sleep.
     pub sleeping: bool,
 }
 
 impl Plan {
-    /// As fast as they can, polling. What is in flight of frames of this size fills half of a ring of 256 buffers,
-    /// and a quarter of that leaves at a time: 128 and 32 for frames that fit one buffer.
+    /// As fast as they can, polling. What is in flight of frames of this size fills half of a ring
+    /// of 256 buffers, and a quarter of that leaves at a time: 128 and 32 for frames that fit one
+    /// buffer.
     pub fn flood(time: Duration, size: usize) -> Plan {
         let buffers = (HEADER + size).div_ceil(Shape::for_frames(size).buffer as usize);
         let window = (128 / buffers).max(1);
@@ -69,7 +71,7 @@ impl Plan {
     }
 }
 
-/// What was counted in the measured time; drops over the whole.
+/// The counts of the measured time; drops count over the whole time.
 #[derive(Clone, Debug, Default)]
 pub struct Count {
     /// Seconds measured.
@@ -84,13 +86,13 @@ pub struct Count {
     pub kicks: u64,
     /// Eventfd writes by the back-end.
     pub calls: u64,
-    /// What the meter has counted: nanoseconds of somebody's processor time.
+    /// The meter's count: nanoseconds of the back-end's processor time.
     pub cpu: u64,
     /// Frames sent over the whole time.
     pub offered: u64,
     /// Frames received over the whole time, the quiet moment included.
     pub arrived: u64,
-    /// Sent and never received: of frames that have one receiver.
+    /// Frames that were sent and never received, for frames with one receiver.
     pub lost: u64,
     /// Frames received by each guest in the measured time.
     pub each: Vec<u64>,
@@ -115,7 +117,7 @@ impl Count {
         bytes as f64 * 8.0 / 1e9 / self.seconds
     }
 
-    /// What has arrived of each of the first guests, over the whole time.
+    /// The frames of each of the first guests that arrived over the whole time.
     pub fn senders(&self, guests: usize) -> Vec<u64> {
         self.from.iter().take(guests).copied().collect()
     }
@@ -136,10 +138,10 @@ struct Sums {
     cpu: u64,
 }
 
-/// Lets the guests run; `meter` tells processor time in nanoseconds.
+/// Runs the guests; `meter` returns processor time in nanoseconds.
 ///
 /// # Errors
-/// Only of waiting for calls.
+/// Waiting for calls failed.
 pub fn run(guests: &mut [Guest], plan: &Plan, meter: &mut dyn FnMut() -> u64) -> Result<Count> {
     let before = totals(guests);
     let bed = if plan.sleeping { Some(bed(guests)?) } else { None };
@@ -223,7 +225,7 @@ pub fn run(guests: &mut [Guest], plan: &Plan, meter: &mut dyn FnMut() -> u64) ->
     })
 }
 
-/// Buffers of the guests that wait for frames at all.
+/// Buffers of the guests that expect frames.
 fn posted(guests: &[Guest]) -> u64 {
     guests.iter().flat_map(|guest| &guest.pairs).map(|pair| u64::from(pair.rx.ring.out())).sum()
 }
@@ -246,13 +248,13 @@ fn sums(guests: &[Guest], calls: u64, meter: &mut dyn FnMut() -> u64) -> Sums {
     }
 }
 
-/// The calls of all rings; read only now and then, for it is a system call.
+/// The calls of all rings; read only rarely, because that is a system call.
 fn take_calls(guests: &mut [Guest]) -> u64 {
     let pairs = guests.iter_mut().flat_map(|guest| &mut guest.pairs);
     pairs.map(|pair| pair.rx.ring.calls() + pair.tx.as_mut().map_or(0, |tx| tx.ring.calls())).sum()
 }
 
-/// Where a sleeping guest waits: all call eventfds, edge-triggered, so that they need not be read.
+/// The wait of a sleeping guest: all call eventfds, edge-triggered, so they need not be read.
 fn bed(guests: &[Guest]) -> Result<Epoll> {
     let bed = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     for pair in guests.iter().flat_map(|guest| &guest.pairs) {
@@ -266,8 +268,8 @@ fn bed(guests: &[Guest]) -> Result<Epoll> {
     Ok(bed)
 }
 
-/// Asks for calls, looks once more, and waits for the first. A transmit ring calls when three quarters are back, as
-/// Linux has it.
+/// Asks for calls, looks once more, and waits for the first. A transmit ring calls when three
+/// quarters are back, as Linux has it.
 fn sleep(guests: &mut [Guest], bed: &Epoll) -> Result<()> {
     let mut ready = false;
     for pair in guests.iter_mut().flat_map(|guest| &mut guest.pairs) {

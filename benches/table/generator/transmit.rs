@@ -1,9 +1,12 @@
-//! The transmit ring with its frames: each slot holds one, written once; sending stamps it and offers it.
+//! The transmit ring with its frames: each slot holds one frame, written once; sending stamps it
+//! and offers it.
 //!
-//! Slots are used in turn, so the frames of a ring pass through the caches as those of a guest do which gets its
-//! buffers from a pool. A stamp writes what a driver writes for every frame: the virtio_net_hdr, and 8 bytes of payload.
+//! Slots are used in turn, so the frames of a ring pass through the caches like those of a guest
+//! that takes its buffers from a pool. A stamp writes what a driver writes for every frame: the
+//! virtio_net_hdr, and 8 bytes of payload.
 //!
-//! What can go wrong: a back-end may return heads in any order; they are taken into a list and used in that order.
+//! What can go wrong: a back-end may return heads in any order. They are taken into a list and used
+//! in that order.
 
 use super::frame::Frame;
 use super::ring::{Descriptor, Ring};
@@ -12,7 +15,8 @@ use testkit::memory::Memory;
 
 /// Bytes of a virtio_net_hdr.
 pub const HEADER: usize = 12;
-/// Slots begin at cache lines, and at no power of two, which would put all heads into the same sets of a cache.
+/// The distance of slots: whole cache lines, but not a power of two, which would put all heads into
+/// the same sets of a cache.
 const LINE: u64 = 64;
 
 /// A transmit ring.
@@ -22,7 +26,7 @@ pub struct Transmit {
     base: *mut u8,
     stride: usize,
     header: [u8; HEADER],
-    /// Where in a slot the stamp goes.
+    /// The offset of the stamp in a slot.
     stamp: usize,
     /// Slots that are free, oldest first: a queue in an array.
     free: Vec<u16>,
@@ -101,7 +105,7 @@ impl Transmit {
         }
     }
 
-    /// Sends up to `most` frames with this number or time in each; how many there was room for.
+    /// Sends up to `most` frames with this number or time in each, and returns how many fitted.
     pub fn send(&mut self, most: usize, stamp: u64) -> usize {
         let count = most.min(self.count_free);
         for _ in 0..count {
@@ -110,8 +114,9 @@ impl Transmit {
             if self.first_free == self.free.len() {
                 self.first_free = 0;
             }
-            // SAFETY: `slot` is below the number of slots that were allocated at `base`; header and stamp lie within
-            // one. The device may read at the same time, as it does in a real guest's memory.
+            // SAFETY: `slot` is below the number of slots that were allocated at `base`; header and
+            // stamp lie within one. The device may read at the same time, as it does in a real
+            // guest's memory.
             unsafe {
                 let at = self.base.add(usize::from(slot) * self.stride);
                 at.cast::<[u8; HEADER]>().write_volatile(self.header);

@@ -1,9 +1,11 @@
-//! Ring to ring: the device side of two split rings, as short as it can be written.
+//! Ring to ring: the device side of two split rings, as short as possible.
 //!
-//! A thread on the back-end's processor takes up to 64 frames at a time from one ring, copies each with its header into
-//! as many buffers of the other as it needs, and publishes both rings once. It trusts the guest, which is this process.
+//! A thread on the back-end's processor takes up to 64 frames at a time from one ring. It copies
+//! each with its header into as many buffers of the other ring as it needs, and publishes both
+//! rings once. It trusts the guest, which is this process.
 //!
-//! What can go wrong: it would run out of every bound if the guest were not ours. It is no model of a back-end.
+//! What can go wrong: with an untrusted guest it would exceed every bound. It is not a model of a
+//! back-end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
@@ -30,7 +32,8 @@ struct Side {
     next: u16,
 }
 
-// SAFETY: the pointers lead into guest memory that outlives the thread: `Copier` is dropped before the guests.
+// SAFETY: the pointers lead into guest memory that outlives the thread: `Copier` is dropped before
+// the guests.
 unsafe impl Send for Side {}
 
 impl Side {
@@ -121,7 +124,7 @@ impl Drop for Copier {
     }
 }
 
-/// Copies a batch; whether there was one.
+/// Copies a batch, and returns whether there was one.
 fn turn(from: &mut Side, to: &mut Side) -> bool {
     let ready = from.ready().min(BATCH);
     let mut room = to.ready();

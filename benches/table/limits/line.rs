@@ -1,7 +1,8 @@
-//! A cache line there and back between generator and back-end: what everything between two processors is made of.
+//! The round trip of a cache line between the processors of generator and back-end.
 //!
-//! On a virtual machine the two may be neighbours or on different sockets, and nothing inside tells which. So it is
-//! measured beside each case, and told there; where somebody shares a processor with us the figure tells that, too.
+//! All traffic between two processors consists of such round trips. On a virtual machine the two
+//! may be neighbours or on different sockets, and the guest cannot see which. So the table measures
+//! it beside each case. The figure also shows if another machine shares a processor with us.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::figures::percentile;
 use crate::{Result, host};
 
-/// How long it is measured.
+/// The time of the measurement.
 const TIME: Duration = Duration::from_millis(20);
 
 /// The median in nanoseconds.

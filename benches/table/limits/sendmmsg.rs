@@ -1,8 +1,8 @@
-//! The plainest way out: `sendmmsg` of 64 frames on a packet socket, over and over.
+//! The simplest way out: `sendmmsg` of 64 frames on a packet socket, in a loop.
 //!
-//! Nobody who sends by AF_PACKET can do without that system call, so its rate is what the kernel allows. The socket
-//! is as ours is, with a virtio-net header of 10 bytes before each frame, or without. The same loop is the LAN's
-//! sender where frames come in.
+//! Every program that sends by AF_PACKET needs that system call, so its rate is what the kernel
+//! allows. The socket is like ours, with or without a virtio-net header of 10 bytes before each
+//! frame. The same loop is the LAN's sender in the cases for received frames.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,12 +11,14 @@ use nix::errno::Errno;
 
 /// Frames in one system call.
 const BATCH: usize = 64;
-/// What may be under way before the kernel says EAGAIN, in bytes: frames count until their receiver has taken them.
+/// Bytes in flight before the kernel returns EAGAIN: a frame counts until its receiver has taken
+/// it.
 const ROOM: libc::c_int = 16 << 20;
 /// Bytes of a `virtio_net_hdr` without `num_buffers`.
 const HEADER: usize = 10;
 
-/// Different copies of the frame: as many as a guest has in its ring, so that the caches hold no more of them here.
+/// Copies of the frame: as many as a guest has in its ring, so the caches hold no more of them
+/// here.
 pub const COPIES: usize = 256;
 
 /// A packet socket that sends a frame in batches.
@@ -31,7 +33,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Opens it on a link of the calling thread's namespace. `message` has the 12-byte header in front.
+    /// Opens it on a link of the calling thread's namespace. `message` has the 12-byte header in
+    /// front.
     pub fn new(link: &str, message: &[u8], header: bool) -> io::Result<Sender> {
         let socket = open(link, 0)?;
         set(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &ROOM)?;
@@ -60,18 +63,18 @@ impl Sender {
         Ok(Sender { socket, _frames: frames, _pieces: pieces, messages, at: 0 })
     }
 
-    /// Sends a batch; how many frames the kernel took.
+    /// Sends a batch, and returns how many frames the kernel took.
     pub fn send(&mut self) -> usize {
         self.send_some(BATCH)
     }
 
-    /// Sends so many, at most a batch and no more than are left until the first copy comes again.
+    /// Sends `count` frames: at most a batch, and no more than are left before the first copy.
     pub fn send_some(&mut self, count: usize) -> usize {
         let messages = &mut self.messages[self.at..];
         let count = count.min(BATCH).min(messages.len()) as u32;
         let fd = self.socket.as_raw_fd();
-        // SAFETY: so many messages are there; each points at one piece and that at its frame, which live as long as
-        // we do and are not moved.
+        // SAFETY: so many messages are there; each points at one piece and that at its frame, which
+        // live as long as we do and are not moved.
         let sent = unsafe { libc::sendmmsg(fd, messages.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
         let sent = usize::try_from(sent).unwrap_or(0);
         self.at = (self.at + sent) % COPIES;
@@ -79,27 +82,27 @@ impl Sender {
     }
 }
 
-/// Copies of a message one behind the other as a guest's frames lie, and the distance between two.
+/// Copies of a message in a row, like a guest's frames, and the distance between two.
 pub fn copies(message: &[u8]) -> (Vec<u8>, usize) {
     let mut slot = message.to_vec();
-    // At cache lines, and at no power of two, which would put all into the same sets of a cache.
+    // Cache-line steps, but not a power of two, which would put all into the same sets of a cache.
     slot.resize(message.len().next_multiple_of(64) + 64, 0);
     (slot.repeat(COPIES), slot.len())
 }
 
-/// A packet socket bound to a link; protocol 0 hears nothing.
+/// A packet socket bound to a link; with protocol 0 it receives nothing.
 pub fn open(link: &str, protocol: u16) -> io::Result<OwnedFd> {
     let socket = unbound()?;
     bind(&socket, link, protocol)?;
     Ok(socket)
 }
 
-/// A packet socket that hears nothing yet.
+/// A packet socket that receives nothing yet.
 pub fn unbound() -> io::Result<OwnedFd> {
     // SAFETY: a system call on numbers; the result is checked before it is owned.
     let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     let fd = Errno::result(fd)?;
-    // SAFETY: new, and nobody else's.
+    // SAFETY: the descriptor is new, and this is its only owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

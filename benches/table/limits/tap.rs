@@ -1,7 +1,8 @@
-//! The plainest way through a macvtap: `write` or `read`, over and over.
+//! The simplest way through a macvtap: `write` or `read`, in a loop.
 //!
-//! A back-end moves a frame between a ring in shared memory and the device; this does the half that nobody can do
-//! without, the system call, and nothing else. Frames have the 12-byte virtio-net header, as a back-end's have.
+//! A back-end moves a frame between a ring in shared memory and the device. This loop does only the
+//! part that every back-end needs, the system call. Frames have the 12-byte virtio-net header, as a
+//! back-end's frames have.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use super::sendmmsg::copies;
 
-/// Frames between two looks at the clock.
+/// Frames between two readings of the clock.
 const BATCH: usize = 64;
 /// Bytes of the virtio-net header.
 pub const HEADER: usize = 12;
@@ -20,7 +21,7 @@ pub const OFFLOADS: i32 = 1 | 2 | 4 | 8;
 nix::ioctl_write_int_bad!(set_offload, nix::request_code_write!(b'T', 208, 4));
 nix::ioctl_write_ptr_bad!(set_header, nix::request_code_write!(b'T', 216, 4), libc::c_int);
 
-/// Opens a macvtap's character device, not waiting, with header and offloads.
+/// Opens a macvtap's character device without blocking, with header and offloads.
 pub fn open(path: &str) -> io::Result<File> {
     let tap =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
@@ -45,7 +46,7 @@ pub fn write(tap: File, message: &[u8]) -> impl FnMut() -> usize + use<> {
     move || {
         let mut done = 0;
         for _ in 0..BATCH {
-            // A tap takes or gives a frame whole, so the length tells nothing.
+            // A tap takes or gives a whole frame, so the length is not needed.
             match nix::unistd::write(&tap, &frames[at..at + size]) {
                 Ok(_) => done += 1,
                 Err(_) => wait_for(tap.as_raw_fd(), libc::POLLOUT),

@@ -1,8 +1,10 @@
-//! The plainest ways in: readers of a packet socket's ring, TPACKET_V3 (blocks) and TPACKET_V2 (slots).
+//! The simplest ways in: readers of a packet socket's ring, TPACKET_V3 (blocks) and TPACKET_V2
+//! (slots).
 //!
-//! Each frame is looked at, its destination is read, and that is all: no copy, no guest. What the kernel does for
-//! a frame it does in the sender's softirq, so these show how much of it the ring takes, and what the reader's own
-//! processor time comes to. Rings of 8 MiB with the virtio-net header, as a switch would have them.
+//! The loop reads the destination of each frame and does nothing else: it makes no copy and serves
+//! no guest. The kernel's work for a frame runs in the sender's softirq. So these loops show how
+//! much of it the ring takes, and the reader's own processor time. The rings have 8 MiB and the
+//! virtio-net header, as a switch would have them.
 //!
 //! Kernel: net/packet/af_packet.c; Documentation/networking/packet_mmap.rst.
 
@@ -20,7 +22,7 @@ const RING: usize = 8 << 20;
 const BLOCK: usize = 128 << 10;
 const SLOT: usize = 2048;
 
-/// Which of the two.
+/// The version of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// Slots of one frame.
@@ -36,7 +38,8 @@ struct Ring {
     at: usize,
 }
 
-/// A step that takes what the ring has, and waits when that is nothing. Super-frames need [`Version::V3`].
+/// A step that takes all frames of the ring, and waits if there are none. Super-frames need
+/// [`Version::V3`].
 pub fn read(link: &str, version: Version) -> io::Result<impl FnMut() -> usize> {
     let mut ring = Ring::new(link, version)?;
     Ok(move || {
@@ -86,7 +89,7 @@ impl Ring {
             }
         }
         let (fd, protection) = (socket.as_raw_fd(), libc::PROT_READ | libc::PROT_WRITE);
-        // SAFETY: a new mapping at an address of the kernel's choice disturbs nobody's memory.
+        // SAFETY: the kernel chooses the address, so the new mapping replaces no other.
         let start =
             unsafe { libc::mmap(ptr::null_mut(), RING, protection, libc::MAP_SHARED, fd, 0) };
         if start == libc::MAP_FAILED {
@@ -99,7 +102,8 @@ impl Ring {
 
     /// The status word at an offset.
     fn status(&self, at: usize) -> &AtomicU32 {
-        // SAFETY: callers name a word inside the mapping, a multiple of four; only ever used atomically.
+        // SAFETY: callers name a word inside the mapping, a multiple of four; only ever used
+        // atomically.
         unsafe { AtomicU32::from_ptr(self.start.add(at).as_ptr().cast()) }
     }
 

@@ -1,8 +1,9 @@
-//! Waking a thread on another processor, and being woken: what a round trip with sleeping guests is made of.
+//! The time to wake a thread on another processor and to be woken by it.
 //!
-//! A frame from guest to guest and back wakes four times: back-end, guest, back-end, guest. Here two threads on the two
-//! processors do that with eventfds and nothing else: one writes and sleeps, the other wakes, writes and sleeps. Two of
-//! those exchanges are a round trip.
+//! A round trip with sleeping guests consists of this. A frame from guest to guest and back wakes
+//! four times: back-end, guest, back-end, guest. Here two threads on the two processors do that
+//! with eventfds alone: one writes and sleeps; the other wakes, writes and sleeps. Two of those
+//! exchanges are a round trip.
 
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::{Result, host};
 
-/// Times of four wakes in nanoseconds, one after the other for this time.
+/// Times of four wakes in nanoseconds, repeated for this time.
 ///
 /// # Errors
 /// No eventfds, or only one processor.
@@ -49,7 +50,7 @@ pub fn four(time: Duration) -> Result<Vec<u32>> {
     Ok(times)
 }
 
-/// As a worker waits: in the kernel, for readiness, and then reads.
+/// Waits as a worker does: in the kernel until the descriptor is readable, then reads it.
 fn wait(event: &EventFd) {
     let mut fd = libc::pollfd { fd: event.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one live pollfd.

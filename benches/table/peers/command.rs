@@ -1,9 +1,10 @@
-//! Any back-end that somebody has: `PEER='passt --vhost-user --socket {socket0}'`.
+//! Any other back-end: `PEER='passt --vhost-user --socket {socket0}'`.
 //!
-//! The words are split at white space; `{socket0}` and `{socket1}` become paths where it is to listen. It runs on the
-//! back-end's processor, in the namespace of the wire (parent `eth0`). Its figures stand beside ours under its own name.
+//! The words are split at white space. `{socket0}` and `{socket1}` become the paths of its sockets.
+//! It runs on the back-end's processor, in the namespace of the wire (parent `eth0`). Its figures
+//! stand beside ours under its own name.
 //!
-//! What can go wrong: a program that wants quoted words needs a script around it.
+//! What can go wrong: a program that needs quoted words needs a script around it.
 
 use std::path::PathBuf;
 
@@ -57,7 +58,7 @@ impl Backend for Foreign {
     }
 }
 
-/// How the program is called in the report.
+/// The program's name in the report.
 pub fn name(line: &str) -> String {
     let program = line.split_whitespace().next().unwrap_or("PEER");
     program.rsplit('/').next().unwrap_or(program).to_owned()

@@ -1,7 +1,8 @@
-//! DPDK's testpmd as a back-end: vhost-user ports, and frames moved from one to the other (forward mode `io`).
+//! DPDK's testpmd as a back-end: vhost-user ports, with frames moved from one to the other (forward
+//! mode `io`).
 //!
-//! It polls, and takes a whole processor always. TSO is on; `legacy-ol-flags` lets it pass the header of a super-frame
-//! on as it is, without which it could not forward one.
+//! It polls, and always uses a whole processor. TSO is on. With `legacy-ol-flags` it passes the
+//! header of a super-frame on unchanged; it could not forward one otherwise.
 
 use std::path::PathBuf;
 
@@ -57,12 +58,12 @@ impl Backend for Dpdk {
     }
 }
 
-/// Where DPDK keeps a directory for each program, which it does not remove.
+/// DPDK's folder with a directory for each program, which DPDK does not remove.
 const RUNTIME: &str = "/run/dpdk";
-/// What ours are called, with our process id behind it.
+/// The prefix of our directories; the process id follows.
 const PREFIX: &str = "vum-bench-";
 
-/// Removes what DPDK has left of this run, and of earlier ones that nobody could tidy up after.
+/// Removes DPDK's directories of this run, and of earlier runs that were killed.
 pub fn sweep() {
     for entry in std::fs::read_dir(RUNTIME).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -75,7 +76,7 @@ pub fn sweep() {
     }
 }
 
-/// Words for the environment layer: no huge pages, no PCI, files of its own.
+/// Arguments for the environment layer: no huge pages, no PCI, files of its own.
 pub fn eal(role: &str, mebibytes: usize, lcores: &str) -> Vec<String> {
     let memory = mebibytes.to_string();
     let prefix = format!("{PREFIX}{}-{role}", std::process::id());

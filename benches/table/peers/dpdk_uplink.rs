@@ -1,12 +1,4 @@
-//! DPDK's testpmd between a guest and the parent: net_vhost, and one of the drivers that use a kernel's device.
-//!
-//! | driver | how it reaches the parent |
-//! | --- | --- |
-//! | net_af_packet | an AF_PACKET socket with both rings of TPACKET_V2 on the parent |
-//! | net_tap | a tap of its own; the kernel's bridge joins that and the parent |
-//! | net_af_xdp | an AF_XDP socket in copy mode with an XDP program on the parent |
-//!
-//! No driver passes a virtio-net header on: no TSO, no checksum left to do.
+//! -- /// A tap on a bridge. => /// A tap on a Linux bridge.
 
 use std::path::PathBuf;
 

@@ -1,14 +1,16 @@
-//! The kernel alone: frames written to one device and read from another, by a loop that does nothing else.
+//! The kernel alone: a loop writes frames to one device and reads them from another.
 //!
-//! Two macvtap devices in bridge mode on one parent, or two tap devices on a Linux bridge. What a guest's rings cost is
-//! not in these figures: it is what two guests on such devices cost the kernel at least, one thread for both ways.
+//! The devices are two macvtaps in bridge mode on one parent, or two taps on a Linux bridge. The
+//! figures do not contain the cost of a guest's rings. They show the least that two guests on such
+//! devices cost the kernel, with one thread for both ways.
 //!
 //! | device | how |
 //! | --- | --- |
-//! | macvtap | `/dev/tapN` of a device with an index of its own: /dev knows no namespaces |
+//! | macvtap | `/dev/tapN` of a device with an index of its own: /dev does not know namespaces |
 //! | tap | `/dev/net/tun`, opened inside the namespace; the bridge has no spanning tree and no snooping |
 //!
-//! What can go wrong: a queue of a device holds some hundred frames; a loop writes fewer before it reads.
+//! What can go wrong: a queue of a device holds a few hundred frames, so the loop writes fewer
+//! before it reads.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -26,7 +28,7 @@ use testkit::frames::mac_text;
 
 nix::ioctl_write_ptr_bad!(set_interface, nix::request_code_write!(b'T', 202, 4), libc::ifreq);
 
-/// Frames written before what has come is read.
+/// Frames written before the loop reads.
 const BATCH: usize = 64;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -35,7 +37,7 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Pair {
     /// Both ends, not blocking.
     pub ends: [File; 2],
-    /// What to remove when it goes: a namespace and links.
+    /// Removed at the drop: a namespace and links.
     links: Vec<(String, String)>,
 }
 
@@ -102,7 +104,8 @@ impl Pair {
         })
     }
 
-    /// Round trips in nanoseconds: a thread on each processor, which sleeps until its device can be read.
+    /// Round trips in nanoseconds: a thread on each processor, which sleeps until its device can be
+    /// read.
     ///
     /// # Errors
     /// A frame did not arrive within a second.
@@ -190,7 +193,7 @@ impl Drop for Pair {
     }
 }
 
-/// What the loop has counted.
+/// The counts of the loop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     /// Frames read.
@@ -199,12 +202,12 @@ pub struct Count {
     pub sent: u64,
     /// Seconds.
     pub seconds: f64,
-    /// Nanoseconds of the loop's processor time: system calls and all.
+    /// Nanoseconds of the loop's processor time, including system calls.
     pub cpu: u64,
 }
 
 impl Count {
-    /// With this value: a rate, in whatever unit.
+    /// With this value: a rate in any unit.
     pub fn sample(&self, value: f64) -> Sample {
         Sample {
             value,
@@ -216,7 +219,7 @@ impl Count {
     }
 }
 
-/// Whether the device can be read within so many milliseconds.
+/// Whether the device becomes readable within so many milliseconds.
 fn wait(end: &File, milliseconds: i32) -> bool {
     let mut fd = libc::pollfd { fd: end.as_raw_fd(), events: libc::POLLIN, revents: 0 };
     // SAFETY: one live pollfd.

@@ -1,16 +1,16 @@
-//! Back-ends that are started for a sample and ended after it: this program and those that it is compared with.
+//! Back-ends that are started for a sample and ended after it: this program and its peers.
 //!
-//! | file | who |
+//! | file | contender |
 //! | --- | --- |
 //! | `process` | how a program is started on its processor, and ended |
 //! | `ours` | this program |
 //! | `dpdk` | DPDK's testpmd as a back-end (net_vhost) |
 //! | `dpdk_uplink` | the same between a guest and the parent: net_af_packet, net_tap, net_af_xdp |
-//! | `testpmd` | DPDK's testpmd as a guest that is not ours (virtio-user) |
+//! | `testpmd` | DPDK's testpmd as another guest (virtio-user) |
 //! | `kernel` | the kernel alone: macvtap and tap devices with a loop of system calls |
 //! | `command` | any other, as the user names it in `PEER` |
 //!
-//! A fresh process for each sample, in the same places: nobody gains by having been there longer.
+//! Each sample has a fresh process in the same place, so no contender gains by a longer run.
 
 pub mod command;
 pub mod dpdk;
@@ -28,11 +28,11 @@ use crate::Result;
 pub trait Backend {
     /// Where the guests connect.
     fn sockets(&self) -> &[PathBuf];
-    /// Whose processor time counts.
+    /// The process whose processor time counts.
     fn pid(&self) -> u32;
 }
 
-/// Waits until all these are sockets, or says which is not.
+/// Waits until all these paths are sockets; the error names one that is not.
 ///
 /// # Errors
 /// One was not there in time.

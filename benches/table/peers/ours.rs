@@ -1,7 +1,7 @@
-//! This program, as users get it: no flag that they would not give.
+//! This program with its default settings.
 //!
-//! Ports of `type=macvlan` on one end of a veth pair, whose other end stands for the wire. The program that cargo has
-//! built for this run is used, or what `VUM_BINARY` names.
+//! It has ports of `type=macvlan` on one end of a veth pair, whose other end stands for the wire.
+//! The program is the one that cargo has built for this run, or the one that `VUM_BINARY` names.
 
 use std::path::PathBuf;
 
@@ -25,11 +25,11 @@ pub fn has_flag(flag: &str) -> bool {
     help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(flag))
 }
 
-/// A parent and the other end of its cable, without IPv6: nobody sends anything by himself.
+/// A parent and the other end of its cable, without IPv6, so neither end sends frames by itself.
 pub struct Wire {
     /// Where back-ends run; the parent is `eth0`.
     pub host: Netns,
-    /// The other end, `w0`; there even where nobody looks at it.
+    /// The other end, `w0`; it exists in every case.
     #[allow(dead_code)]
     pub far: Netns,
 }
@@ -52,20 +52,20 @@ impl Wire {
     }
 }
 
-/// How it is started.
+/// The settings of a start.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Ports, with the addresses `frame::mac(0)` and so on.
     pub ports: usize,
     /// Queue pairs of each port.
     pub pairs: usize,
-    /// Threads; the processors from number 1 on are theirs.
+    /// Threads; they use the processors from number 1 on.
     pub workers: usize,
     /// Other flags.
     pub extra: Vec<String>,
     /// The kind of port.
     pub kind: &'static str,
-    /// Its processors, as `taskset` wants them.
+    /// Its processors, in the form of `taskset`.
     pub processors: String,
 }
 

@@ -1,7 +1,8 @@
-//! A program on a processor of its own: started, waited for, ended.
+//! A program on a processor of its own: started, awaited, ended.
 //!
-//! What it says goes to a file, of which an error shows the end. It dies with us, and at the latest when its
-//! [`Process`] goes. The time of its exit is waited for: the next program gets a processor that nobody uses.
+//! Its output goes to a file, and an error shows the end of that file. The program dies with this
+//! process, and at the latest at the drop of its [`Process`]. The drop waits for its exit, so the
+//! next program gets an idle processor.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 use crate::Result;
 use testkit::netns::{Netns, die_with_us};
 
-/// How long a program may take to be ready.
+/// The time in which a program must be ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running program.
@@ -24,7 +25,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `program` with these words on these processors (as `taskset` wants them), in a namespace if one is given.
+    /// Starts `program` with these words on these processors (in the form of `taskset`), in a
+    /// namespace if one is given.
     ///
     /// # Errors
     /// It cannot be started.
@@ -60,26 +62,26 @@ impl Process {
         self.child.id()
     }
 
-    /// What it reads.
+    /// Its standard input.
     pub fn stdin(&mut self) -> Option<&mut ChildStdin> {
         self.child.stdin.as_mut()
     }
 
-    /// What it has said so far, on both outputs.
+    /// Its output so far, from both streams.
     pub fn log(&self) -> String {
         let bytes = fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Where that is written.
+    /// The file of its output.
     pub fn log_path(&self) -> PathBuf {
         self.dir.path().join("log")
     }
 
-    /// Waits until this holds.
+    /// Waits until this condition holds.
     ///
     /// # Errors
-    /// It did not in time, or the program ended before: `what`, with the end of its log.
+    /// It did not hold in time, or the program ended before: `what`, with the end of its log.
     pub fn wait_until(&mut self, mut holds: impl FnMut() -> bool, what: &str) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         while !holds() {

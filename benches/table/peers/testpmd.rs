@@ -1,11 +1,12 @@
-//! A guest that is not ours: DPDK's testpmd with two virtio-user ports, forward mode `mac`.
+//! Another guest: DPDK's testpmd with two virtio-user ports, forward mode `mac`.
 //!
-//! What it receives on one port it sends out of the other, so frames circulate both ways and none need be lost. The rate
-//! is the sum of what both ports receive, by testpmd's own counters. It polls, on the generator's processor, and takes
-//! no event index: the foreign check of what our own generator says.
+//! It sends out of one port what it receives on the other, so frames circulate both ways and none
+//! need be lost. The rate is the sum of what both ports receive, by testpmd's own counters. It
+//! polls on the generator's processor, and takes no event index. It is an independent check of our
+//! own generator.
 //!
-//! What can go wrong: virtio-user sends nothing above 1514 bytes; two answers to `show port stats` are told apart by
-//! counting the lines.
+//! What can go wrong: virtio-user sends no frames above 1514 bytes. The file tells two answers to
+//! `show port stats` apart by counting the lines.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::measure::Sample;
 use crate::{Result, host};
 use testkit::frames::mac_text;
 
-/// Bursts that are put into circulation at the start.
+/// Bursts that circulate from the start.
 const BURSTS: usize = 6;
 
 /// The rate between two sockets of `backend`, frames of `size` bytes.

@@ -1,10 +1,12 @@
-//! The chart: for each case that has a peer, how far everybody gets, longest bar first to the eye.
+//! The chart: a bar for each contender of each case that has a peer.
 //!
-//! A case is a heading and a bar for each: this program, what is opt-in, the best peers. Bars are scaled to the
-//! farthest of the case, the limit included, which is a mark across. Where less is better the bar is what is reached in
-//! the same time, so that longer is better everywhere and half as long is half as good.
+//! A case is a heading and these bars: this program, its opt-in, the best peers. Bars are scaled to
+//! the longest of the case, including the limit, which is a vertical mark. If less is better, a bar
+//! shows the work done in the same time. So longer is always better, and half as long is half as
+//! good.
 //!
-//! Written by hand as SVG with nothing but rectangles, lines and text; on white, for pages may be dark.
+//! The SVG is written by hand with rectangles, lines and text. It has a white background, because
+//! pages may be dark.
 
 use std::fmt::Write;
 
@@ -13,7 +15,7 @@ use crate::measure::{Better, Outcome, Role, Row};
 
 const WIDTH: f64 = 940.0;
 const LEFT: f64 = 24.0;
-/// Of the longest bar; the words stand to the right of it.
+/// The length of the longest bar; the words stand to its right.
 const BAR: f64 = 540.0;
 const THICK: f64 = 15.0;
 const STEP: f64 = 19.0;
@@ -22,7 +24,7 @@ const OURS: &str = "#1f6fb2";
 const OPT_IN: &str = "#86b8de";
 const PEER: &str = "#b4b9c0";
 const LIMIT: &str = "#c8442f";
-/// Peers of a case that are drawn: the best of them.
+/// The number of peers in the chart: the best of each case.
 const PEERS: usize = 3;
 
 /// The chart as SVG.
@@ -70,12 +72,12 @@ fn legend() -> String {
     text
 }
 
-/// Draws a case from `y` down, and tells where the next one begins.
+/// Draws a case from `y` down, and returns where the next one begins.
 fn case(body: &mut String, outcome: &Outcome, mut y: f64) -> f64 {
     let reach = |row: &Row| {
         let value = row.value()?.median;
         let far = if outcome.better == Better::Higher { value } else { 1.0 / value };
-        // Nothing at all, where less is better, reaches infinitely far.
+        // If less is better, zero is infinitely good.
         (!far.is_nan()).then_some(far)
     };
     let limit = outcome.best(Role::Limit).and_then(reach);
@@ -133,7 +135,7 @@ fn words_at(x: f64, y: f64, words: &str) -> String {
     format!("<text x=\"{x}\" y=\"{y}\" fill=\"#1b1f24\">{}</text>", escaped(words))
 }
 
-/// Text that XML shows as it is.
+/// Text with XML's special characters escaped.
 pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

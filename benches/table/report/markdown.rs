@@ -1,10 +1,10 @@
 //! The table as a page of Markdown.
 //!
-//! For each case: the question, the goal and whether it was met, a table of contenders, and the conditions. Of each
-//! figure the median, with the range of the rounds behind it.
+//! For each case the page has the question, the goal and whether it was met, a table of contenders,
+//! and the conditions. Each figure is the median, with the range of the rounds behind it.
 //!
-//! What can go wrong: names and errors come from programs and may hold what Markdown reads as its own; `escaped` takes
-//! that from them.
+//! What can go wrong: names and errors come from programs and may contain Markdown's special
+//! characters. `escaped` escapes them.
 
 use std::fmt::Write;
 
@@ -138,7 +138,7 @@ fn heading(outcome: &Outcome) -> String {
     format!("{}: {}", outcome.id, outcome.title)
 }
 
-/// How GitHub calls a heading: small letters, digits, hyphens for spaces.
+/// GitHub's anchor of a heading: small letters, digits, hyphens for spaces.
 fn anchor(outcome: &Outcome) -> String {
     let kept = heading(outcome).to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-' || *c == '_');
@@ -149,7 +149,7 @@ fn ranged(value: Spread) -> String {
     format!("{} ({} to {})", short(value.median), short(value.least), short(value.most))
 }
 
-/// Three digits that count.
+/// Three significant digits.
 pub fn short(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 {
@@ -162,7 +162,7 @@ pub fn short(value: f64) -> String {
     format!("{value:.places$}")
 }
 
-/// A share as per cent; what is not zero does not look like it.
+/// A share in per cent; a small share does not look like zero.
 pub fn percent(share: f64) -> String {
     if share == 0.0 {
         "0 %".to_owned()
@@ -173,7 +173,7 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// Text that Markdown shows as it is, in a cell of a table too.
+/// Text with Markdown's special characters escaped, also in a cell of a table.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {

@@ -1,6 +1,7 @@
 //! The report: a table in Markdown and a chart in SVG, from the same outcomes.
 //!
-//! Both are pure functions from figures to text (tests/bench_report.rs holds them); only `write` touches files.
+//! Both are pure functions from figures to text (tests/bench_report.rs tests them); only `write`
+//! touches files.
 
 pub mod chart;
 pub mod markdown;
@@ -11,12 +12,12 @@ use std::path::Path;
 use crate::Result;
 use crate::measure::Outcome;
 
-/// What is said about the run as a whole.
+/// The facts about the whole run.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// Names and values.
     pub machine: Vec<(&'static str, String)>,
-    /// How often each contender ran.
+    /// The number of samples of each contender.
     pub rounds: usize,
     /// How long a sample took.
     pub seconds: f64,

@@ -1,32 +1,34 @@
-//! The carrier: one thread that moves frames between taps and back-ends, and sleeps when there are none.
+//! The carrier: one thread that moves frames between taps and back-ends, and sleeps when there are
+//! none.
 //!
-//! Each guest has its turn: what its tap has goes out, what the back-end has brought goes in, a batch at most. When
-//! no guest had anything to do all far sides are asked to wake us, looked at once more, and `poll` waits.
+//! Each guest has its turn: frames of its tap go out, frames of the back-end go in, at most a batch
+//! each. If no guest had work, the carrier asks all far sides to wake it, looks at them once more,
+//! and waits in `poll`.
 //!
-//! What can go wrong: a far side without room is not the tap's fault: then the tap is not polled, lest the thread
-//! spin, and the far side's call is waited for.
+//! What can go wrong: if a far side has no room, the carrier does not poll its tap, because it
+//! would spin. It waits for the far side's call instead.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 
 /// Most frames of a guest's turn in one direction.
 pub const BATCH: usize = 64;
-/// Milliseconds that a sleep lasts at most, so that the end is noticed.
+/// The longest sleep in milliseconds, so the thread notices its end.
 const NAP: libc::c_int = 50;
 
 /// What a guest's tap is connected to.
 pub trait FarSide {
-    /// Moves frames from the tap to the back-end; how many.
+    /// Moves frames from the tap to the back-end, and returns how many.
     fn out(&mut self, tap: &File) -> usize;
-    /// Moves frames from the back-end to the tap; how many.
+    /// Moves frames from the back-end to the tap, and returns how many.
     fn inward(&mut self, tap: &File) -> usize;
     /// Whether a frame from the tap would find room.
     fn has_room(&self) -> bool;
-    /// Asks to be woken; false if there is something to do after all.
+    /// Asks to be woken; false if there is work already.
     fn rest(&mut self) -> bool;
     /// No longer asks to be woken.
     fn rise(&mut self);
-    /// What becomes readable when there is something to do.
+    /// The descriptor that becomes readable when there is work.
     fn alarms(&self) -> Vec<RawFd>;
 }
 
@@ -38,7 +40,8 @@ pub struct Guest {
     pub far: Box<dyn FarSide>,
 }
 
-/// The step of the carrier's thread: a turn of each guest, or a nap; how many frames were moved.
+/// The step of the carrier's thread: a turn of each guest, or a sleep; returns the number of moved
+/// frames.
 pub fn carry(mut guests: Vec<Guest>) -> impl FnMut() -> usize {
     let mut sources: Vec<libc::pollfd> = Vec::new();
     for guest in &guests {

@@ -1,6 +1,7 @@
-//! A far side that is a device of the kernel: a macvtap, or a tap that is a port of a bridge.
+//! A far side that is a device of the kernel: a macvtap, or a tap on a bridge.
 //!
-//! A frame is read whole, header included, and written whole. What the device does not take is lost, as on a wire.
+//! A frame is read and written as a whole, including its header. A frame that the device does not
+//! take is lost, as on a wire.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};

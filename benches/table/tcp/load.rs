@@ -1,10 +1,11 @@
-//! What runs on the machines: bulk connections, and a ping-pong of one byte.
+//! The programs on the machines: bulk connections, and a ping-pong of one byte.
 //!
-//! Small on purpose, in place of iperf and netperf: standard sockets, a thread for each end of each connection, blocks
-//! of 64 KiB. Bytes count when the receiving program has read them.
+//! They are small on purpose and replace iperf and netperf: standard sockets, a thread for each end
+//! of each connection, blocks of 64 KiB. Bytes count when the receiving program has read them.
 //!
-//! What can go wrong: a hundred connections through a back-end that loses frames stop one by one and go on after the
-//! kernel's timeouts; the sum falls, nothing hangs: sockets have time limits, and are shut down at the end.
+//! What can go wrong: if a back-end loses frames, a hundred connections stop one by one and go on
+//! after the kernel's timeouts. The sum then falls, but nothing hangs: sockets have time limits,
+//! and are shut down at the end.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,7 +20,7 @@ use testkit::netns::Netns;
 
 /// Bytes of one write.
 const BLOCK: usize = 64 << 10;
-/// How long anything may take.
+/// The time limit of every operation.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a program runs.
@@ -53,7 +54,8 @@ fn connect(
         .collect()
 }
 
-/// Bytes per second that the second machine has read, over all connections, after a fifth of the time.
+/// Bytes per second that the second machine has read, over all connections, after a fifth of the
+/// time.
 pub fn stream(from: Place<'_>, to: Place<'_>, count: usize, time: Duration) -> io::Result<f64> {
     let ends = connect(from, to, count)?;
     let sum = Arc::new(AtomicU64::new(0));
@@ -79,7 +81,7 @@ pub fn stream(from: Place<'_>, to: Place<'_>, count: usize, time: Duration) -> i
     thread::sleep(time * 4 / 5);
     let rate = (sum.load(Ordering::Relaxed) - before) as f64 / start.elapsed().as_secs_f64();
     for (here, there) in &ends {
-        // One that is closed already is fine.
+        // The socket may be closed already.
         let _ = here.shutdown(Shutdown::Both);
         let _ = there.shutdown(Shutdown::Both);
     }
@@ -89,7 +91,8 @@ pub fn stream(from: Place<'_>, to: Place<'_>, count: usize, time: Duration) -> i
     Ok(rate)
 }
 
-/// Round trips of one byte, one after the other, for so long, in nanoseconds; the first tenth is left out.
+/// Round trips of one byte, one after the other, for so long, in nanoseconds; the first tenth is
+/// left out.
 pub fn pingpong(from: Place<'_>, to: Place<'_>, time: Duration) -> io::Result<Vec<u32>> {
     let (mut here, mut there) =
         connect(from, to, 1)?.pop().ok_or_else(|| io::Error::other("no connection"))?;

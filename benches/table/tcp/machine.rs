@@ -1,7 +1,9 @@
-//! A machine for TCP: a namespace, a tap in it with offloads on, an address; or the LAN's, with a veth.
+//! A machine for TCP: a namespace with an address and either a tap with offloads, or the LAN's
+//! veth.
 //!
-//! The tap is as vhost-net's users have it: virtio-net header of 12 bytes, checksums and segmentation (TSO) left to
-//! the far side. So a connection hands over up to 64 KiB at a time, for every contender alike.
+//! The tap is configured as vhost-net's users have it: a virtio-net header of 12 bytes, with
+//! checksums and segmentation (TSO) left to the far side. So a connection hands over up to 64 KiB
+//! at a time, for every contender.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,7 +21,7 @@ const DEVICE: &str = "eth0";
 
 /// A namespace with one device.
 pub struct Machine {
-    /// Where its programs run.
+    /// The namespace of its programs.
     pub netns: Netns,
     /// Its IPv4 address.
     pub address: String,
@@ -39,13 +41,14 @@ impl Machine {
 }
 
 impl Machine {
-    /// For programs.
+    /// The place for programs.
     pub fn place(&self) -> Place<'_> {
         Place { netns: &self.netns, address: &self.address }
     }
 }
 
-/// Makes a tap device in the calling thread's namespace, or opens the one that is there. It does not wait.
+/// Makes a tap device in the calling thread's namespace, or opens the one that is there. It does
+/// not wait.
 pub fn open_tap(name: &str) -> io::Result<File> {
     let tap = OpenOptions::new()
         .read(true)

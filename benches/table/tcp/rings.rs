@@ -1,10 +1,12 @@
-//! A far side of virtio rings: the tap is read straight into the guest's memory, and written straight from it.
+//! A far side of virtio rings: the tap is read straight into the guest's memory, and written
+//! straight from it.
 //!
-//! Slots of the transmit ring are used last in, first out, as a kernel reuses the pages that are still in its caches.
-//! Receive buffers are a page each; a frame of several buffers (MRG_RXBUF) is written to the tap with one `writev`.
+//! Slots of the transmit ring are used last in, first out, as a kernel reuses pages that are still
+//! in its caches. Receive buffers are a page each. A frame of several buffers (MRG_RXBUF) is
+//! written to the tap with one `writev`.
 //!
-//! What can go wrong: a frame whose last buffers are not there yet (a back-end publishes a frame whole, so that does
-//! not happen with ours) waits for them.
+//! What can go wrong: a frame whose last buffers are missing waits for them. That does not happen
+//! with our back-end, which publishes a frame as a whole.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -18,11 +20,11 @@ use testkit::vmm::{Guest as Wishes, QemuOptions, Vmm};
 
 /// Bytes of a slot of the transmit ring: a super-frame and its header.
 const SLOT: usize = 68 << 10;
-/// Slots: as many super-frames may be under way.
+/// Slots: the number of super-frames in flight.
 const SLOTS: u16 = 64;
 /// Bytes of a receive buffer.
 const BUFFER: usize = 4096;
-/// Entries of each ring: what the printed QEMU flags give a guest. 1024 pages hold sixty super-frames.
+/// Entries of each ring, as in the printed QEMU arguments. 1024 pages hold sixty super-frames.
 const RING: u16 = 1024;
 /// Where num_buffers stands in the header.
 const NUM_BUFFERS: usize = 10;
@@ -46,7 +48,8 @@ pub struct Rings {
 }
 
 impl Rings {
-    /// Connects to a back-end as QEMU does. Panics, as the tests' VMM does, when that does not answer.
+    /// Connects to a back-end as QEMU does. Panics like the tests' VMM if the back-end does not
+    /// answer.
     pub fn connect(socket: &Path) -> Rings {
         let memory = Memory::single(&Backing::Memfd, 16 << 20);
         let mut vmm = Vmm::connect(socket).with_memory(&memory);
@@ -95,7 +98,8 @@ impl FarSide for Rings {
         while moved < BATCH {
             let Some(&slot) = self.free.last() else { break };
             let offset = usize::from(slot) * SLOT;
-            // SAFETY: the slot is inside the guest's memory, and not the back-end's until it is offered.
+            // SAFETY: the slot is inside the guest's memory, and not the back-end's until it is
+            // offered.
             let size = unsafe { libc::read(tap.as_raw_fd(), self.slots.add(offset).cast(), SLOT) };
             let Ok(len) = u32::try_from(size) else { break };
             self.free.pop();
@@ -149,7 +153,7 @@ impl FarSide for Rings {
     fn rest(&mut self) -> bool {
         self.rx.calls_on(0);
         if self.free.is_empty() {
-            // As Linux: when three quarters are back.
+            // Like Linux: when three quarters are back.
             self.tx.calls_on(SLOTS * 3 / 4);
         }
         self.rx.ready() == 0 && (self.has_room() || self.tx.ready() == 0)
