@@ -29,8 +29,9 @@ use vhost_user_macvtap::datapath::forwarding_view::{
 };
 use vhost_user_macvtap::datapath::port::PortData;
 use vhost_user_macvtap::datapath::port::mac_policy::MacPolicy;
-use vhost_user_macvtap::datapath::queue_pair::{QueuePair, Side};
+use vhost_user_macvtap::datapath::queue_pair::QueuePair;
 use vhost_user_macvtap::datapath::scratch::Scratch;
+use vhost_user_macvtap::datapath::side::Side;
 use vhost_user_macvtap::datapath::uplink_queue::UplinkQueue;
 use vhost_user_macvtap::host::closing::close_all;
 use vhost_user_macvtap::host::macvtap::Macvtap;
@@ -46,7 +47,8 @@ use vhost_user_macvtap::uplink::tap::TapQueue;
 use vhost_user_macvtap::virtqueue::guest_map::{GuestMap, SharedMemory};
 use vhost_user_macvtap::virtqueue::split_ring::RingSetup;
 use vhost_user_macvtap::virtqueue::vring::VringConfig;
-use vhost_user_macvtap::worker::pool::{Pool, WorkerSlot};
+use vhost_user_macvtap::worker::pool::Pool;
+use vhost_user_macvtap::worker::slot::WorkerSlot;
 use vhost_user_macvtap::worker::task::Budget;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
@@ -153,7 +155,7 @@ struct Guest {
 
 impl Guest {
     /// A guest that will send frames of `size` bytes to `to`.
-    fn new(mac: Mac, to: Mac, size: usize, backing: Backing, slot: WorkerSlot) -> Guest {
+    fn new(mac: Mac, to: Mac, size: usize, backing: Backing, slot: WorkerSlot<Scratch>) -> Guest {
         let notifier = Arc::new(EventFd::new().unwrap());
         let data = Arc::new(PortData::new("guest", MacPolicy::Deny, notifier));
         data.set_device(mac, 1500);
@@ -214,8 +216,9 @@ impl Turns {
                 into.receives.offer(BATCH);
             }
             guest.sends.offer(BATCH);
+            let budget = Budget::at(Instant::now());
             let mut act = || {
-                black_box(guest.pair.turn(Side::FromGuest, Budget::default(), &mut self.scratch));
+                black_box(guest.pair.turn(Side::FromGuest, budget, &mut self.scratch));
             };
             if turn < WARM {
                 act()
@@ -261,7 +264,12 @@ impl Turns {
 }
 
 /// Two guests on a switch, and the parent's wire.
-fn switch(turns: &mut Turns, parent: (u32, Mac), wire: &PacketQueue, slots: [WorkerSlot; 3]) {
+fn switch(
+    turns: &mut Turns,
+    parent: (u32, Mac),
+    wire: &PacketQueue,
+    slots: [WorkerSlot<Scratch>; 3],
+) {
     let [own, one, other] = slots;
     let switch = Arc::new(SwitchHandle::default());
     let uplink_queue = Arc::new(UplinkQueue::new("parent", Arc::clone(&switch), own));
@@ -293,14 +301,21 @@ fn switch(turns: &mut Turns, parent: (u32, Mac), wire: &PacketQueue, slots: [Wor
 }
 
 /// One guest on a kernel device.
-fn kernel(turns: &mut Turns, tap: &Arc<TapQueue>, mac: Mac, wire: &PacketQueue, slot: WorkerSlot) {
+fn kernel(
+    turns: &mut Turns,
+    tap: &Arc<TapQueue>,
+    mac: Mac,
+    wire: &PacketQueue,
+    slot: WorkerSlot<Scratch>,
+) {
     let mut guest = Guest::new(mac, LAN, turns.size, Backing::Tap(Arc::clone(tap)), slot);
     turns.sent("guest-to-macvtap", &mut guest, None);
     let arriving = frame(mac, LAN, turns.size);
     let send = || wire.send_one(&arriving).expect("room on the wire");
     let pair = Arc::clone(&guest.pair);
+    let budget = Budget::at(Instant::now());
     turns.received("macvtap-to-guest", &mut guest.receives, send, |scratch| {
-        black_box(pair.turn(Side::ToGuest, Budget::default(), scratch));
+        black_box(pair.turn(Side::ToGuest, budget, scratch));
     });
     pair.set_backing(Backing::Nothing);
 }
@@ -315,11 +330,11 @@ fn main() {
     };
     let (index, wire) = (find(parent), find(wire));
     let wire = PacketQueue::open(wire.0, SocketFilter::Everything).expect("a packet socket");
-    // Seats of a worker that has ended: all turns are ours.
+    // Slots of a worker that has ended: all turns are ours.
     let mut pool = Pool::start(1, Duration::ZERO).expect("a worker");
-    let mut slots: Vec<WorkerSlot> = (0..8).map(|_| pool.slot()).collect();
+    let mut slots: Vec<WorkerSlot<Scratch>> = (0..8).map(|_| pool.slot()).collect();
     drop(pool);
-    let mut slot = || slots.pop().expect("a seat");
+    let mut slot = || slots.pop().expect("a slot");
     for size in [64, 1514] {
         let mut turns = Turns { scratch: Scratch::default(), size };
         switch(&mut turns, index, &wire, [slot(), slot(), slot()]);

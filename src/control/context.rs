@@ -5,6 +5,7 @@ use std::sync::Arc;
 use nix::sys::eventfd::EventFd;
 
 use crate::control::parents::Parents;
+use crate::datapath::scratch::Scratch;
 use crate::host::neighbours::Neighbours;
 use crate::host::netlink::Netlink;
 use crate::worker::pool::Pool;
@@ -14,7 +15,7 @@ pub struct ControlContext {
     /// Changes and questions to the kernel about network devices.
     pub netlink: Netlink,
     /// The workers.
-    pub pool: Pool,
+    pub pool: Pool<Scratch>,
     /// Written by workers and front-end threads when a port has something for the control thread.
     pub notifier: Arc<EventFd>,
     /// The parents with ports in userspace.

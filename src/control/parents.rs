@@ -26,6 +26,7 @@ use crate::config::{Config, Kind, PortConfig};
 use crate::control::deadline::sooner;
 use crate::control::parents::manager::ParentManager;
 use crate::control::port_core::PortCore;
+use crate::datapath::scratch::Scratch;
 use crate::error::Result;
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
@@ -33,7 +34,8 @@ use crate::host::parent::Parent;
 use crate::host::watch::LinkEvent;
 use crate::net::mac::Mac;
 use crate::switch::PortId;
-use crate::worker::pool::{Pool, WorkerSlot};
+use crate::worker::pool::Pool;
+use crate::worker::slot::WorkerSlot;
 
 /// A port's place: which parent, which number. Given back with [`Parents::leave`].
 #[derive(Debug)]
@@ -71,8 +73,8 @@ impl Parents {
         &mut self,
         config: &PortConfig,
         netlink: &mut Netlink,
-        pool: &mut Pool,
-    ) -> Result<Vec<WorkerSlot>> {
+        pool: &mut Pool<Scratch>,
+    ) -> Result<Vec<WorkerSlot<Scratch>>> {
         let switch = match self.names.get(&config.parent) {
             Some(&switch) => switch,
             None => self.open(&config.parent, netlink, pool)?,
@@ -82,7 +84,12 @@ impl Parents {
     }
 
     /// Opens the parent with this name, or finds that it is open under another one.
-    fn open(&mut self, name: &str, netlink: &mut Netlink, pool: &mut Pool) -> Result<usize> {
+    fn open(
+        &mut self,
+        name: &str,
+        netlink: &mut Netlink,
+        pool: &mut Pool<Scratch>,
+    ) -> Result<usize> {
         let index = Parent::device(netlink, name)?.index;
         if let Some(switch) = self.parents.iter().position(|switch| switch.index() == Some(index)) {
             self.parents[switch].add_name(name);

@@ -9,8 +9,9 @@ use crate::config::PortConfig;
 use crate::datapath::port::PortData;
 use crate::datapath::port_backend::PortBackend;
 use crate::datapath::queue_pair::QueuePair;
+use crate::datapath::scratch::Scratch;
 use crate::vhost_user::served_port::ServedPort;
-use crate::worker::pool::{Task, WorkerSlot};
+use crate::worker::slot::WorkerSlot;
 
 /// What every part of a port's control side works on.
 pub struct PortCore {
@@ -22,17 +23,17 @@ pub struct PortCore {
     pub pairs: Vec<Arc<QueuePair>>,
     /// What is behind the queue pairs.
     pub attachment: Arc<PortBackend>,
-    slots: Vec<WorkerSlot>,
+    slots: Vec<WorkerSlot<Scratch>>,
 }
 
 impl PortCore {
     /// Makes one queue pair for each slot and puts it into the slot.
-    pub fn new(config: &PortConfig, data: PortData, slots: Vec<WorkerSlot>) -> PortCore {
+    pub fn new(config: &PortConfig, data: PortData, slots: Vec<WorkerSlot<Scratch>>) -> PortCore {
         let data = Arc::new(data);
         let mut pairs = Vec::new();
         for (index, slot) in (0..).zip(&slots) {
             let pair = Arc::new(QueuePair::new(index, Arc::clone(&data), slot.clone()));
-            slot.take(Task::Pair(Arc::clone(&pair)));
+            slot.take(pair.clone());
             pairs.push(pair);
         }
         PortCore { config: config.clone(), data, pairs, attachment: Arc::default(), slots }

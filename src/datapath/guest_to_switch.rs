@@ -14,6 +14,7 @@ use crate::datapath::forwarding_view::Attachment;
 use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
 use crate::datapath::scratch::Scratch;
+use crate::datapath::turn_end::TurnEnd;
 use crate::datapath::tx_batch::TxBatch;
 use crate::datapath::tx_frame::TxAction;
 use crate::datapath::work_limit::WorkLimit;
@@ -23,7 +24,6 @@ use crate::switch;
 use crate::switch::{Groups, Membership, Receivers};
 use crate::virtqueue::copy::get;
 use crate::virtqueue::vring::{End, RingLog, Vring};
-use crate::worker::task::Outcome;
 
 /// What is looked at of a membership report, in bytes: a frame of the usual MTU.
 const REPORT: usize = 1518;
@@ -74,17 +74,17 @@ fn note_groups(groups: &Groups, frame: &Frame<'_>, whole: &mut [u8]) {
     });
 }
 
-/// Runs one turn of queue pair `index`'s transmit ring. The line is enabled and has a ring. With `linger` the
-/// guest is not asked to kick at the end.
+/// Runs one turn of queue pair `index`'s transmit ring. The line is enabled and has a ring. With `busy_poll`
+/// the guest is not asked to kick at the end.
 pub fn turn(
     line: &mut Vring,
     attachment: &Attachment,
     port: &PortData,
     index: u16,
-    linger: bool,
+    busy_poll: bool,
     scratch: &mut Scratch,
     name: &dyn RingLog,
-) -> Outcome {
+) -> TurnEnd {
     let view = attachment.switch.view();
     let mut budget = WorkLimit::TURN;
     let mut moved = false;
@@ -94,10 +94,10 @@ pub fn turn(
     }
     loop {
         if budget.is_spent() {
-            return Outcome::More;
+            return TurnEnd::More;
         }
         let Vring { ring: Some(ring), counters, features, .. } = &mut *line else {
-            return Outcome::Idle;
+            return TurnEnd::Idle;
         };
         let Scratch { batch, spread, .. } = scratch;
         let end = batch.fill(ring, *features, &mut budget);
@@ -131,16 +131,16 @@ pub fn turn(
         ring.undo_pop((all - cut + late) as u16);
         line.publish();
         if cut < all {
-            return Outcome::Full;
+            return TurnEnd::Full;
         }
         if late > 0 {
-            return Outcome::More;
+            return TurnEnd::More;
         }
-        if end == End::Empty && linger {
-            return Outcome::Lingering { moved };
+        if end == End::Empty && busy_poll {
+            return TurnEnd::Polling { moved };
         }
         if line.rests(end, name) {
-            return Outcome::Idle;
+            return TurnEnd::Idle;
         }
     }
 }

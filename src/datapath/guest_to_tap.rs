@@ -17,13 +17,13 @@ use std::io;
 
 use crate::datapath::port::PortData;
 use crate::datapath::scratch::Scratch;
+use crate::datapath::turn_end::TurnEnd;
 use crate::datapath::tx_frame::TxAction;
 use crate::datapath::work_limit::WorkLimit;
 use crate::net::counters::DropReason;
 use crate::net::vnet_hdr::header_len;
 use crate::uplink::tap::TapQueue;
 use crate::virtqueue::vring::{RingLog, Vring};
-use crate::worker::task::Outcome;
 
 /// Runs one turn of the guest's transmit ring. With no `tap`, all its frames are dropped.
 pub fn turn(
@@ -32,17 +32,17 @@ pub fn turn(
     port: &PortData,
     Scratch { batch, .. }: &mut Scratch,
     name: &dyn RingLog,
-) -> Outcome {
+) -> TurnEnd {
     let mut budget = WorkLimit::TURN;
     if let Some(ring) = &mut line.ring {
         ring.disable_notification();
     }
     loop {
         if budget.is_spent() {
-            return Outcome::More;
+            return TurnEnd::More;
         }
         let Vring { ring: Some(ring), counters, features, enabled, .. } = &mut *line else {
-            return Outcome::Idle;
+            return TurnEnd::Idle;
         };
         let end = batch.fill(ring, *features, &mut budget);
         let device =
@@ -67,13 +67,13 @@ pub fn turn(
         ring.undo_pop((all - cut + late) as u16);
         line.publish();
         if cut < all {
-            return Outcome::Full;
+            return TurnEnd::Full;
         }
         if late > 0 {
-            return Outcome::More;
+            return TurnEnd::More;
         }
         if line.rests(end, name) {
-            return Outcome::Idle;
+            return TurnEnd::Idle;
         }
     }
 }

@@ -28,8 +28,10 @@
 //! | [`rx_backlog`] | Frames from the wire that wait for a guest's buffers |
 //! | [`rx_prefetch`] | Receive buffers taken ahead of need |
 //! | [`scratch`] | Working memory of a worker |
+//! | [`side`] | The two directions of a queue pair, named from the guest |
 //! | [`tap_to_guest`] | From a tap to the guest |
 //! | [`tap_watch`] | What a pair's tap queue is watched for |
+//! | [`turn_end`] | How a turn over a ring ended |
 //! | [`tx_batch`] | A batch of frames from one guest, taken apart before any of them is moved |
 //! | [`tx_frame`] | One frame of a batch |
 //! | [`tx_send`] | What of a batch is for the wire, as the kernel wants it |
@@ -52,8 +54,10 @@ pub mod queue_pair;
 pub mod rx_backlog;
 pub mod rx_prefetch;
 pub mod scratch;
+pub mod side;
 pub mod tap_to_guest;
 pub mod tap_watch;
+pub mod turn_end;
 pub mod tx_batch;
 pub mod tx_frame;
 pub mod tx_send;

@@ -10,6 +10,7 @@ pub mod turns;
 
 use std::fs::File;
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::warn;
 
@@ -18,30 +19,15 @@ use crate::datapath::guest_to_tap;
 use crate::datapath::port::PortData;
 use crate::datapath::rx_backlog::RxBacklog;
 use crate::datapath::scratch::Scratch;
+use crate::datapath::side::Side;
 use crate::datapath::tap_to_guest::Receive;
 use crate::datapath::tap_watch::TapWatch;
+use crate::datapath::turn_end::TurnEnd;
 use crate::net::counters::Counters;
 use crate::virtqueue::vring::{RingLog, Vring, VringConfig};
 use crate::worker::poller::Interest;
-use crate::worker::pool::WorkerSlot;
 use crate::worker::priority_mutex::PriorityMutex;
-use crate::worker::task::Outcome;
-
-/// One of the two directions, named from the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The guest's transmit ring.
-    FromGuest,
-    /// The guest's receive ring.
-    ToGuest,
-}
-
-impl Side {
-    /// The side of vring `index`: receive rings are even, transmit rings odd (virtio 1.2, 5.1.2).
-    pub fn of_vring(index: usize) -> Side {
-        if index.is_multiple_of(2) { Side::ToGuest } else { Side::FromGuest }
-    }
-}
+use crate::worker::slot::WorkerSlot;
 
 #[derive(Default)]
 pub(crate) struct FromGuest {
@@ -62,13 +48,15 @@ pub(crate) struct ToGuest {
     attached: bool,
     /// No ring of the present front-end has run yet.
     fresh: bool,
+    /// A frame waits for a guest that has too few buffers for it, and is dropped then.
+    gives_up: Option<Instant>,
 }
 
 /// A queue pair.
 pub struct QueuePair {
     index: u16,
     port: Arc<PortData>,
-    slot: WorkerSlot,
+    slot: WorkerSlot<Scratch>,
     from_guest: PriorityMutex<FromGuest>,
     to_guest: PriorityMutex<ToGuest>,
     watch: TapWatch,
@@ -79,26 +67,20 @@ struct RingName<'a>(&'a QueuePair, Side);
 
 impl std::fmt::Display for RingName<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "port {}: ring {}", self.0.port.name, self.vring())
-    }
-}
-
-impl RingName<'_> {
-    fn vring(&self) -> u16 {
-        2 * self.0.index + u16::from(self.1 == Side::FromGuest)
+        write!(f, "port {}: ring {}", self.0.port.name, self.1.vring(self.0.index))
     }
 }
 
 impl RingLog for RingName<'_> {
     #[cold]
     fn warn(&self, text: std::fmt::Arguments<'_>) {
-        self.0.port.log.warn(format_args!("ring {}: {text}", self.vring()));
+        self.0.port.log.warn(format_args!("ring {}: {text}", self.1.vring(self.0.index)));
     }
 }
 
 impl QueuePair {
     /// Makes pair `index` of a port, carried by the worker of `slot`.
-    pub fn new(index: u16, port: Arc<PortData>, slot: WorkerSlot) -> QueuePair {
+    pub fn new(index: u16, port: Arc<PortData>, slot: WorkerSlot<Scratch>) -> QueuePair {
         QueuePair {
             index,
             port,
@@ -128,7 +110,7 @@ impl QueuePair {
                     for _ in 0..4 {
                         let line = &mut state.line;
                         let turn = guest_to_tap::turn(line, None, &self.port, &mut scratch, &name);
-                        if turn != Outcome::More {
+                        if turn != TurnEnd::More {
                             break;
                         }
                     }
@@ -155,7 +137,7 @@ impl QueuePair {
             }
         };
         drop(remains);
-        self.slot.call(side);
+        self.slot.call(side.part());
         position
     }
 
@@ -165,10 +147,7 @@ impl QueuePair {
             return;
         };
         if let (None, Some(used)) = (stood, line.position()) {
-            groups.ring_starts(
-                2 * usize::from(self.index) + usize::from(side == Side::FromGuest),
-                used,
-            );
+            groups.ring_starts(usize::from(side.vring(self.index)), used);
         }
     }
 
@@ -235,7 +214,7 @@ impl QueuePair {
         let Some(new) = kick else { return [old, None] };
         // Edge-triggered: every write to an eventfd is an edge, and the counter need not be read.
         let events = Interest::EPOLLIN | Interest::EPOLLET;
-        match self.slot.poller().add(&new, events, self.slot.kick_token(side)) {
+        match self.slot.poller().add(&new, events, self.slot.turn_token(side.part())) {
             Ok(()) => {
                 *slot = Some(new);
                 [old, None]
@@ -280,7 +259,7 @@ impl QueuePair {
         let from_guest = self.from_guest.control().line.reset();
         let mut state = self.to_guest.control();
         let to_guest = state.line.reset();
-        state.receive = None;
+        (state.receive, state.gives_up) = (None, None);
         if let Some(backlog) = &mut state.backlog {
             backlog.clear();
         }
@@ -302,8 +281,8 @@ impl QueuePair {
         state.attached = true;
         self.settle(&mut state);
         drop(state);
-        self.slot.call(Side::FromGuest);
-        self.slot.call(Side::ToGuest);
+        self.slot.call(Side::FromGuest.part());
+        self.slot.call(Side::ToGuest.part());
     }
 
     /// What was moved and dropped: from the guest, to the guest.

@@ -18,6 +18,7 @@
 use std::io;
 
 use crate::datapath::rx_prefetch::{AHEAD_PIECES, RxPrefetch};
+use crate::datapath::turn_end::TurnEnd;
 use crate::datapath::work_limit::{BATCH, TURN_BYTES, TURN_DESCRIPTORS, TURN_FRAMES};
 use crate::net::counters::DropReason;
 use crate::net::vnet_hdr;
@@ -26,7 +27,6 @@ use crate::uplink::tap::TapQueue;
 use crate::virtqueue::copy::{get, put};
 use crate::virtqueue::split_ring::{Fault, Ring};
 use crate::virtqueue::vring::{RingLog, Vring};
-use crate::worker::task::Outcome;
 
 /// Guest buffer offered to an ordinary frame, in bytes.
 const SMALL: usize = 2048;
@@ -67,7 +67,7 @@ enum Step {
     /// A frame was delivered (its bytes with header), or dropped (0).
     Moved(usize),
     /// The turn ends.
-    End(Outcome),
+    End(TurnEnd),
 }
 
 impl Receive {
@@ -84,10 +84,10 @@ impl Receive {
         tap: Option<&TapQueue>,
         mut expired: bool,
         name: &dyn RingLog,
-    ) -> Outcome {
+    ) -> TurnEnd {
         if !line.active() {
             // Whatever is in the tap is not for this ring: it is not to be woken for it.
-            return Outcome::Starved { waiting: false };
+            return TurnEnd::Starved { waiting: false };
         }
         let (mut frames, mut bytes) = (0, 0);
         self.left = TURN_DESCRIPTORS;
@@ -96,7 +96,7 @@ impl Receive {
         }
         let end = loop {
             if frames >= TURN_FRAMES || bytes >= TURN_BYTES || self.left == 0 {
-                break Outcome::More;
+                break TurnEnd::More;
             }
             match self.step(line, tap, std::mem::take(&mut expired)) {
                 Ok(Step::Moved(len)) => {
@@ -111,7 +111,7 @@ impl Receive {
                     line.publish();
                     self.ahead.clear();
                     line.break_ring(fault, name);
-                    return Outcome::Starved { waiting: false };
+                    return TurnEnd::Starved { waiting: false };
                 }
             }
         };
@@ -127,7 +127,7 @@ impl Receive {
         expired: bool,
     ) -> Result<Step, Fault> {
         let Vring { ring: Some(ring), counters, features, .. } = line else {
-            return Ok(Step::End(Outcome::Idle));
+            return Ok(Step::End(TurnEnd::Idle));
         };
         let header = vnet_hdr::header_len(*features);
         let mergeable = has(*features, bit::MRG_RXBUF);
@@ -175,7 +175,7 @@ impl Receive {
             return self.starve(line);
         }
 
-        let Some(tap) = tap else { return Ok(Step::End(Outcome::Idle)) };
+        let Some(tap) = tap else { return Ok(Step::End(TurnEnd::Idle)) };
         let (pieces, room) = self.ahead.room(want, most);
         self.reads.clear();
         self.reads.extend_from_slice(pieces);
@@ -190,9 +190,9 @@ impl Receive {
         let len = match read {
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Ok(Step::End(Outcome::Idle));
+                return Ok(Step::End(TurnEnd::Idle));
             }
-            Err(_) => return Ok(Step::End(Outcome::Starved { waiting: false })),
+            Err(_) => return Ok(Step::End(TurnEnd::Starved { waiting: false })),
         };
         if len <= header {
             return Ok(Step::Moved(0));
@@ -220,7 +220,7 @@ impl Receive {
         if more {
             return Ok(Step::Moved(0));
         }
-        Ok(Step::End(Outcome::Starved { waiting: self.pending.is_some() }))
+        Ok(Step::End(TurnEnd::Starved { waiting: self.pending.is_some() }))
     }
 
     /// Reads and discards what has queued up in the tap while nobody was there to receive it.

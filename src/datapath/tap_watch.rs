@@ -7,9 +7,10 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::datapath::scratch::Scratch;
 use crate::uplink::tap::TapQueue;
 use crate::worker::poller::Interest;
-use crate::worker::pool::WorkerSlot;
+use crate::worker::slot::WorkerSlot;
 
 #[derive(Default)]
 struct WatchState {
@@ -28,41 +29,45 @@ impl TapWatch {
     }
 
     /// Watches another tap queue, or none; for nothing yet.
-    pub fn replace(&self, slot: &WorkerSlot, tap: Option<&Arc<TapQueue>>) -> io::Result<()> {
+    pub fn replace(
+        &self,
+        slot: &WorkerSlot<Scratch>,
+        tap: Option<&Arc<TapQueue>>,
+    ) -> io::Result<()> {
         let mut state = self.lock();
         if let Some(old) = state.tap.take() {
             slot.poller().remove(old.as_ref());
         }
         (state.input, state.output) = (false, false);
         let Some(new) = tap else { return Ok(()) };
-        slot.poller().add(new.as_ref(), Interest::empty(), slot.backing_token())?;
+        slot.poller().add(new.as_ref(), Interest::empty(), slot.ready_token())?;
         state.tap = Some(Arc::clone(new));
         Ok(())
     }
 
     /// Sets whether frames for the guest are waited for.
-    pub fn input(&self, slot: &WorkerSlot, wanted: bool) {
+    pub fn input(&self, slot: &WorkerSlot<Scratch>, wanted: bool) {
         self.change(slot, |state| state.input = wanted);
     }
 
     /// Sets whether room for frames from the guest is waited for.
-    pub fn output(&self, slot: &WorkerSlot, wanted: bool) {
+    pub fn output(&self, slot: &WorkerSlot<Scratch>, wanted: bool) {
         self.change(slot, |state| state.output = wanted);
     }
 
     /// Waits for nothing.
-    pub fn nothing(&self, slot: &WorkerSlot) {
+    pub fn nothing(&self, slot: &WorkerSlot<Scratch>) {
         self.change(slot, |state| (state.input, state.output) = (false, false));
     }
 
     /// The tap reports an error for ever: no more of it until it is replaced.
-    pub fn give_up(&self, slot: &WorkerSlot) {
+    pub fn give_up(&self, slot: &WorkerSlot<Scratch>) {
         if let Some(tap) = &self.lock().tap {
             slot.poller().remove(tap.as_ref());
         }
     }
 
-    fn change(&self, slot: &WorkerSlot, change: impl FnOnce(&mut WatchState)) {
+    fn change(&self, slot: &WorkerSlot<Scratch>, change: impl FnOnce(&mut WatchState)) {
         let mut state = self.lock();
         let before = (state.input, state.output);
         change(&mut state);
@@ -74,6 +79,6 @@ impl TapWatch {
         events.set(Interest::EPOLLIN, state.input);
         events.set(Interest::EPOLLOUT, state.output);
         // Fails only for one that was given up.
-        let _ = slot.poller().modify(tap.as_ref(), events, slot.backing_token());
+        let _ = slot.poller().modify(tap.as_ref(), events, slot.ready_token());
     }
 }

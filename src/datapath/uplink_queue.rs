@@ -14,7 +14,6 @@ use std::time::Instant;
 use log::{debug, warn};
 
 use crate::datapath::forwarding_view::SwitchHandle;
-use crate::datapath::queue_pair::Side;
 use crate::datapath::scratch::Scratch;
 use crate::datapath::tx_batch::TxBatch;
 use crate::datapath::uplink_to_switch;
@@ -23,28 +22,28 @@ use crate::uplink::packet::PacketQueue;
 use crate::uplink::packet::long_frames::LongFrames;
 use crate::uplink::packet::socket::SEND_HEADER;
 use crate::worker::poller::Interest;
-use crate::worker::pool::WorkerSlot;
 use crate::worker::priority_mutex::PriorityMutex;
-use crate::worker::task::Outcome;
+use crate::worker::slot::WorkerSlot;
+use crate::worker::task::{Budget, Outcome, Part, Readiness, Task, TurnId};
 
 #[derive(Default)]
 struct QueueState {
     queue: Option<PacketQueue>,
-    /// Seats of the queue pairs that wait for room.
-    waiting: Vec<usize>,
+    /// Turns of the queue pairs that wait for room.
+    waiting: Vec<TurnId>,
 }
 
 /// A way to and from a parent.
 pub struct UplinkQueue {
     name: String,
     switch: Arc<SwitchHandle>,
-    slot: WorkerSlot,
+    slot: WorkerSlot<Scratch>,
     state: PriorityMutex<QueueState>,
 }
 
 impl UplinkQueue {
     /// A uplink queue of `switch`, whose parent is called `name`, at the worker of `slot`; no socket yet.
-    pub fn new(name: &str, switch: Arc<SwitchHandle>, slot: WorkerSlot) -> UplinkQueue {
+    pub fn new(name: &str, switch: Arc<SwitchHandle>, slot: WorkerSlot<Scratch>) -> UplinkQueue {
         UplinkQueue { name: name.to_owned(), switch, slot, state: PriorityMutex::default() }
     }
 
@@ -59,16 +58,14 @@ impl UplinkQueue {
         }
         if let Some(new) = &queue
             && let Err(error) =
-                self.slot.poller().add(new, Interest::EPOLLIN, self.slot.backing_token())
+                self.slot.poller().add(new, Interest::EPOLLIN, self.slot.ready_token())
         {
             warn!("parent {}: its socket cannot be watched: {error}", self.name);
         }
         state.queue = queue;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        for slot in waiting {
-            self.slot.wake_neighbour(slot, Side::FromGuest);
-        }
+        waiting.into_iter().for_each(|turn| self.slot.wake_neighbour(turn));
         old
     }
 
@@ -81,9 +78,7 @@ impl UplinkQueue {
         let old = queue.set_long_frames(long);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        for slot in waiting {
-            self.slot.wake_neighbour(slot, Side::FromGuest);
-        }
+        waiting.into_iter().for_each(|turn| self.slot.wake_neighbour(turn));
         old
     }
 
@@ -110,21 +105,41 @@ impl UplinkQueue {
         }
     }
 
-    /// Whoever sits at `slot` is called when the socket has room.
-    pub(crate) fn wait(&self, slot: usize) {
+    /// Makes a turn due when the socket has room.
+    pub(crate) fn wait(&self, turn: TurnId) {
         let mut state = self.state.deliver();
-        if !state.waiting.contains(&slot) {
-            state.waiting.push(slot);
+        if !state.waiting.contains(&turn) {
+            state.waiting.push(turn);
         }
         if let Some(queue) = &state.queue {
             // Fails only if it is watched already, for somebody else.
-            let token = self.slot.backing_token();
+            let token = self.slot.ready_token();
             let _ = self.slot.poller().add(&queue.outlet(), Interest::EPOLLOUT, token);
         }
     }
 
-    /// Worker: something about the socket. Room is passed on to whoever waits for it.
-    pub(crate) fn ready(&self, writable: bool, failed: bool, call: impl FnMut(usize)) {
+    /// Worker: runs one turn over what has arrived, in a round that has begun at `now`.
+    pub fn turn(&self, now: Instant, scratch: &mut Scratch) -> Outcome {
+        let mut state = self.state.deliver();
+        let view = self.switch.view();
+        match &mut state.queue {
+            Some(queue) => uplink_to_switch::turn(queue, &self.switch, &view, now, scratch),
+            None => Outcome::Idle,
+        }
+    }
+}
+
+impl Task<Scratch> for UplinkQueue {
+    fn turn(&self, _: Part, budget: Budget, scratch: &mut Scratch) -> Outcome {
+        self.turn(budget.now, scratch)
+    }
+
+    /// Something about the socket. Room is passed on to the turns that wait for it.
+    fn ready(&self, readiness: Readiness, due: &mut dyn FnMut(TurnId)) {
+        let Readiness { readable, writable, failed } = readiness;
+        if readable {
+            due(self.slot.turn(Part::First));
+        }
         let mut state = self.state.deliver();
         if failed && let Some(queue) = &state.queue {
             // A parent that goes down says so once; reading the error clears it. One that has gone says
@@ -138,17 +153,7 @@ impl UplinkQueue {
             if let Some(queue) = &state.queue {
                 queue.outlets().for_each(|outlet| self.slot.poller().remove(&outlet));
             }
-            state.waiting.drain(..).for_each(call);
-        }
-    }
-
-    /// Worker: runs one turn over what has arrived, in a round that has begun at `now`.
-    pub fn turn(&self, now: Instant, scratch: &mut Scratch) -> Outcome {
-        let mut state = self.state.deliver();
-        let view = self.switch.view();
-        match &mut state.queue {
-            Some(queue) => uplink_to_switch::turn(queue, &self.switch, &view, now, scratch),
-            None => Outcome::Idle,
+            state.waiting.drain(..).for_each(due);
         }
     }
 }

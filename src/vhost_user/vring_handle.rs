@@ -17,7 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use vhost_user_backend::{VringMutex, VringStateGuard, VringStateMutGuard, VringT};
 use virtio_queue::{Error as VirtQueError, QueueT};
 
-use crate::datapath::queue_pair::{QueuePair, Side};
+use crate::datapath::queue_pair::QueuePair;
+use crate::datapath::side::Side;
 use crate::virtqueue::address_space::MappedAccount;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::RingSetup;

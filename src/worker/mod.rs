@@ -1,20 +1,27 @@
-//! Worker threads: who gets a turn, and when.
+//! Worker threads: which task gets a turn, and when.
 //!
-//! A worker is one thread with one epoll instance. It runs turns, each with a budget, so that no ring of a worker
-//! waits longer for another than one turn takes.
+//! A worker is one thread with one epoll instance. It runs tasks in turns, each with a budget, so that no task of a
+//! worker waits longer for another one than a turn takes. What a task is and what its turns move, the worker does not
+//! know: nothing here names a queue pair, a ring or a frame.
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | [`deadlines`] | Every timer of a worker, in one structure |
 //! | [`poller`] | One epoll instance, owned |
-//! | [`pool`] | The pool of workers and the worker slots of the queue pairs |
+//! | [`pool`] | The workers of a process |
 //! | [`priority_mutex`] | A lock between a worker and the control side |
 //! | [`run_list`] | Which turns of a worker are due |
-//! | [`task`] |  |
+//! | [`slot`] | A task's place at a worker |
+//! | [`task`] | What a worker runs |
 //! | [`thread`] | The loop of one worker thread |
+//! | [`token`] | What woke a worker |
 
+pub mod deadlines;
 pub mod poller;
 pub mod pool;
 pub mod priority_mutex;
 pub mod run_list;
+pub mod slot;
 pub mod task;
 pub mod thread;
+pub mod token;

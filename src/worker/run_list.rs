@@ -1,77 +1,63 @@
 //! Which turns of a worker are due.
 //!
-//! Turns are served in the order in which they became due, each at most once at a time: a ring that is kicked
-//! while its turn is due anyway has one turn. A transmit ring that lingers (`thread.rs`) has its turn after all
-//! that are due, and carries the time until which it may go on so; what is due for a reason of its own does not.
+//! Turns run in the order in which they became due, each at most once at a time: a ring that is kicked while its turn
+//! is due anyway has one turn. A busy-polled turn (`thread.rs`) runs after all others, and carries the time until which
+//! it may go on so. A turn that is due for a reason of its own carries none.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use crate::datapath::queue_pair::Side;
+use crate::worker::task::{PARTS, TurnId};
 
 /// A turn that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RunEntry {
-    /// Whose it is: the worker slot in the pool.
-    pub slot: usize,
-    /// Which ring of the pair.
-    pub side: Side,
-    /// For a ring that lingers, until when.
-    pub until: Option<Instant>,
+pub(super) struct RunEntry {
+    /// Which one.
+    pub(super) turn: TurnId,
+    /// For a busy-polled turn, until when.
+    pub(super) until: Option<Instant>,
 }
 
 /// Turns that are due, each at most once.
 #[derive(Debug, Default)]
-pub struct RunList {
+pub(super) struct RunList {
     due: VecDeque<RunEntry>,
-    queued: Vec<[bool; 2]>,
-    lingering: Vec<(usize, Instant)>,
+    queued: Vec<[bool; PARTS]>,
 }
 
 impl RunList {
-    /// A ring has something to do.
-    pub fn push(&mut self, slot: usize, side: Side) {
-        self.add(RunEntry { slot, side, until: None });
+    /// A turn has something to do.
+    pub(super) fn push(&mut self, turn: TurnId) {
+        self.add(RunEntry { turn, until: None });
     }
 
-    /// A transmit ring was not asked to kick, and is to be looked at again until then.
-    pub fn linger(&mut self, slot: usize, until: Instant) {
-        self.lingering.push((slot, until));
-    }
-
-    /// Those that linger have their turn, after those that are due.
-    pub fn requeue(&mut self) {
-        while let Some((slot, until)) = self.lingering.pop() {
-            self.add(RunEntry { slot, side: Side::FromGuest, until: Some(until) });
-        }
+    /// A turn is busy-polled until then.
+    pub(super) fn push_polled(&mut self, turn: TurnId, until: Instant) {
+        self.add(RunEntry { turn, until: Some(until) });
     }
 
     /// The next turn.
-    pub fn pop(&mut self) -> Option<RunEntry> {
-        let due = self.due.pop_front()?;
-        if let Some(queued) = self.queued.get_mut(due.slot) {
-            queued[due.side as usize] = false;
+    pub(super) fn pop(&mut self) -> Option<RunEntry> {
+        let entry = self.due.pop_front()?;
+        if let Some(queued) = self.queued.get_mut(entry.turn.slot) {
+            queued[entry.turn.part as usize] = false;
         }
-        Some(due)
+        Some(entry)
     }
 
     /// How many are due.
-    pub fn due(&self) -> usize {
+    pub(super) fn due(&self) -> usize {
         self.due.len()
     }
 
-    /// Whether a ring lingers.
-    pub fn lingers(&self) -> bool {
-        !self.lingering.is_empty()
-    }
-
-    fn add(&mut self, due: RunEntry) {
-        if self.queued.len() <= due.slot {
-            self.queued.resize(due.slot + 1, [false; 2]);
+    fn add(&mut self, entry: RunEntry) {
+        let TurnId { slot, part } = entry.turn;
+        if self.queued.len() <= slot {
+            self.queued.resize(slot + 1, [false; PARTS]);
         }
-        let queued = self.queued.get_mut(due.slot).map(|queued| &mut queued[due.side as usize]);
+        let queued = self.queued.get_mut(slot).map(|queued| &mut queued[part as usize]);
         if queued.is_some_and(|queued| !std::mem::replace(queued, true)) {
-            self.due.push_back(due);
+            self.due.push_back(entry);
         }
     }
 }
@@ -79,38 +65,39 @@ impl RunList {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::task::Part;
 
-    fn order(run: &mut RunList) -> Vec<(usize, Side, bool)> {
-        std::iter::from_fn(|| run.pop()).map(|d| (d.slot, d.side, d.until.is_some())).collect()
+    fn turn(slot: usize, part: Part) -> TurnId {
+        TurnId { slot, part }
+    }
+
+    fn order(run: &mut RunList) -> Vec<(usize, Part, bool)> {
+        let next = || run.pop();
+        std::iter::from_fn(next).map(|d| (d.turn.slot, d.turn.part, d.until.is_some())).collect()
     }
 
     #[test]
     fn a_turn_is_due_once_and_in_its_order() {
         let mut run = RunList::default();
-        run.push(7, Side::ToGuest);
-        run.push(2, Side::FromGuest);
-        run.push(7, Side::ToGuest);
-        run.push(7, Side::FromGuest);
+        run.push(turn(7, Part::Second));
+        run.push(turn(2, Part::First));
+        run.push(turn(7, Part::Second));
+        run.push(turn(7, Part::First));
         assert_eq!(run.due(), 3);
-        let all =
-            [(7, Side::ToGuest, false), (2, Side::FromGuest, false), (7, Side::FromGuest, false)];
+        let all = [(7, Part::Second, false), (2, Part::First, false), (7, Part::First, false)];
         assert_eq!(order(&mut run), all);
-        run.push(7, Side::ToGuest);
+        run.push(turn(7, Part::Second));
         assert_eq!(run.due(), 1, "served, it may become due again");
     }
 
     #[test]
-    fn who_lingers_comes_last_unless_it_is_due_anyway() {
+    fn a_polled_turn_comes_last_unless_it_is_due_anyway() {
         let mut run = RunList::default();
-        run.linger(1, Instant::now());
-        run.linger(2, Instant::now());
-        run.push(2, Side::FromGuest);
-        run.push(3, Side::FromGuest);
-        assert!(run.lingers());
-        run.requeue();
-        assert!(!run.lingers());
-        let all =
-            [(2, Side::FromGuest, false), (3, Side::FromGuest, false), (1, Side::FromGuest, true)];
+        run.push(turn(2, Part::First));
+        run.push(turn(3, Part::First));
+        run.push_polled(turn(2, Part::First), Instant::now());
+        run.push_polled(turn(1, Part::First), Instant::now());
+        let all = [(2, Part::First, false), (3, Part::First, false), (1, Part::First, true)];
         assert_eq!(order(&mut run), all);
     }
 }

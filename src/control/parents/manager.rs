@@ -21,6 +21,7 @@ use crate::control::parents::manager::other_users::OtherUsers;
 use crate::control::port_core::PortCore;
 use crate::control::port_mac;
 use crate::datapath::forwarding_view::{Attachment, ForwardingView, SwitchHandle};
+use crate::datapath::scratch::Scratch;
 use crate::datapath::uplink_queue::UplinkQueue;
 use crate::error::{Error, Result};
 use crate::host::link::LinkInfo;
@@ -32,7 +33,8 @@ use crate::process::port_log::PortLog;
 use crate::switch::PortId;
 use crate::uplink::packet::Losses;
 use crate::uplink::packet::long_frames::LongFrames;
-use crate::worker::pool::{Pool, Task, WorkerSlot};
+use crate::worker::pool::Pool;
+use crate::worker::slot::WorkerSlot;
 
 /// A parent with its ports.
 pub struct ParentManager {
@@ -42,7 +44,7 @@ pub struct ParentManager {
     names: Vec<String>,
     switch: Arc<SwitchHandle>,
     uplink_queues: Vec<Arc<UplinkQueue>>,
-    slots: Vec<WorkerSlot>,
+    slots: Vec<WorkerSlot<Scratch>>,
     /// The worker of the first uplink queue.
     home: usize,
     held: Option<ParentLease>,
@@ -71,7 +73,7 @@ impl ParentManager {
         name: &str,
         pairs: usize,
         netlink: &mut Netlink,
-        pool: &mut Pool,
+        pool: &mut Pool<Scratch>,
     ) -> Result<ParentManager> {
         let mut keeper = ParentManager {
             name: name.to_owned(),
@@ -95,7 +97,7 @@ impl ParentManager {
             let slot = pool.slot_at(keeper.home + index);
             let uplink_queue =
                 Arc::new(UplinkQueue::new(name, Arc::clone(&keeper.switch), slot.clone()));
-            slot.take(Task::UplinkQueue(Arc::clone(&uplink_queue)));
+            slot.take(uplink_queue.clone());
             keeper.uplink_queues.push(uplink_queue);
             keeper.slots.push(slot);
         }
@@ -124,7 +126,7 @@ impl ParentManager {
     }
 
     /// A worker slot for queue pair `index` of any port.
-    pub fn slot(&self, index: usize, pool: &Pool) -> WorkerSlot {
+    pub fn slot(&self, index: usize, pool: &Pool<Scratch>) -> WorkerSlot<Scratch> {
         pool.slot_at(self.home + index % self.uplink_queues.len())
     }
 

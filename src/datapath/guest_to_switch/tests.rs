@@ -2,6 +2,7 @@
 //! for the wire is lost and counted, unless a test says what the wire does.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -10,7 +11,8 @@ use super::*;
 use crate::datapath::backing::Backing;
 use crate::datapath::forwarding_view::{EgressPort, ForwardingView, SwitchHandle};
 use crate::datapath::port::mac_policy::MacPolicy;
-use crate::datapath::queue_pair::{QueuePair, Side};
+use crate::datapath::queue_pair::QueuePair;
+use crate::datapath::side::Side;
 use crate::datapath::uplink_queue::UplinkQueue;
 use crate::datapath::work_limit::TURN_FRAMES;
 use crate::net::mac::Mac;
@@ -21,7 +23,7 @@ use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::{Ring, RingSetup};
 use crate::virtqueue::vring::VringConfig;
 use crate::worker::pool::Pool;
-use crate::worker::task::Budget;
+use crate::worker::task::{Budget, Outcome};
 
 const SIZE: u16 = 256;
 const AVAIL: u64 = 0x1000;
@@ -96,7 +98,7 @@ impl Guest {
     }
 
     fn turn(&self, scratch: &mut Scratch) -> Outcome {
-        self.pair.turn(Side::FromGuest, Budget::default(), scratch)
+        self.pair.turn(Side::FromGuest, Budget::at(Instant::now()), scratch)
     }
 
     fn dropped(&self, reason: DropReason) -> (u64, u64) {
@@ -110,7 +112,7 @@ fn frame(to: Mac, from: usize, tag: u8) -> Vec<u8> {
 }
 
 /// So many guests in bridge mode, with all buffers offered, on a parent that is up.
-fn guests(count: usize) -> (Pool, Vec<Guest>) {
+fn guests(count: usize) -> (Pool<Scratch>, Vec<Guest>) {
     let mut pool = Pool::start(1, crate::config::DEFAULT_BUSY_POLL).unwrap();
     let switch = Arc::new(SwitchHandle::default());
     let uplink_queue = Arc::new(UplinkQueue::new("none", Arc::clone(&switch), pool.slot()));
@@ -218,20 +220,20 @@ fn a_turn_of_broadcasts_is_as_long_as_one_of_unicasts() {
     assert!(all[1..].iter_mut().all(|guest| guest.take() == expected), "none lost, in order");
 }
 
-/// A worker that lingers must not have asked for kicks, and one that goes to sleep must have.
+/// A worker that polls a ring must not have asked for kicks, and one that goes to sleep must have.
 #[test]
-fn a_guest_is_asked_to_kick_when_nobody_lingers() {
+fn a_guest_is_asked_to_kick_when_it_is_not_polled() {
     let (_pool, mut all) = guests(2);
     let mut scratch = Scratch::default();
     let flag = |guest: &Guest| guest.memory.read_obj::<u16>(GuestAddress(USED)).unwrap();
-    let linger = Budget { linger: true, ..Budget::default() };
+    let polled = Budget { busy_poll: true, ..Budget::at(Instant::now()) };
     all[0].send(&frame(mac(1), 0, 7));
-    let turn = all[0].pair.turn(Side::FromGuest, linger, &mut scratch);
-    assert_eq!(turn, Outcome::Lingering { moved: true });
+    let turn = all[0].pair.turn(Side::FromGuest, polled, &mut scratch);
+    assert_eq!(turn, Outcome::Polling { moved: true });
     assert_eq!(flag(&all[0]), 1, "no kicks wanted");
     assert_eq!(all[1].take(), [7], "what was moved is published all the same");
-    let turn = all[0].pair.turn(Side::FromGuest, linger, &mut scratch);
-    assert_eq!(turn, Outcome::Lingering { moved: false });
+    let turn = all[0].pair.turn(Side::FromGuest, polled, &mut scratch);
+    assert_eq!(turn, Outcome::Polling { moved: false });
     assert_eq!(all[0].turn(&mut scratch), Outcome::Idle);
     assert_eq!(flag(&all[0]), 0, "kicks wanted");
 }

@@ -71,7 +71,7 @@ impl Bench {
         self.memory.write_obj(self.avail, GuestAddress(AVAIL + 2)).unwrap();
     }
 
-    fn turn(&mut self) -> Outcome {
+    fn turn(&mut self) -> TurnEnd {
         turn(&mut self.line, Some(&self.tap), &self.port, &mut self.scratch, &"test")
     }
 
@@ -102,7 +102,7 @@ fn frames_leave_whole_and_in_order() {
     for (head, len) in [60usize, 1514, 14, 1518].into_iter().enumerate() {
         bench.offer(head as u16, DATA + 0x1000 * head as u64, &message(OWN, len));
     }
-    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.turn(), TurnEnd::Idle);
     assert_eq!(bench.used(), 4);
     for len in [60, 1514, 14, 1518] {
         assert_eq!(bench.wire(), Some(message(OWN, len)));
@@ -120,7 +120,7 @@ fn cve_2022_2132_a_header_in_single_bytes() {
         bench.desc(index, DATA + u64::from(index), len, u16::from(!last), index + 1);
     }
     bench.publish(0);
-    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.turn(), TurnEnd::Idle);
     assert_eq!(bench.wire(), Some(bytes));
 }
 
@@ -141,7 +141,7 @@ fn what_may_not_leave_is_dropped_for_its_reason() {
         bench.offer(head as u16, DATA + 0x1000 * head as u64, bytes);
     }
     bench.offer(40, DATA + 0x9000, &message(OWN, 60));
-    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.turn(), TurnEnd::Idle);
     assert_eq!(bench.wire(), Some(message(OWN, 60)), "the good one behind them");
     assert_eq!(bench.wire(), None);
     assert_eq!(bench.used(), 6, "all come back");
@@ -157,7 +157,7 @@ fn a_full_tap_keeps_the_chain_in_the_ring() {
     for head in 0..SIZE {
         bench.offer(head, DATA + 0x800 * u64::from(head), &message(OWN, 1514));
     }
-    assert_eq!(bench.turn(), Outcome::Full);
+    assert_eq!(bench.turn(), TurnEnd::Full);
     let sent = bench.used();
     assert!(sent > 0 && sent < SIZE, "{sent} of {SIZE}");
     let mut seen = 0;
@@ -176,7 +176,7 @@ fn a_disabled_ring_is_emptied() {
     let mut bench = Bench::new();
     bench.line.enabled = false;
     bench.offer(0, DATA, &message(OWN, 60));
-    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.turn(), TurnEnd::Idle);
     assert_eq!(bench.used(), 1);
     assert_eq!(bench.wire(), None);
     assert_eq!(bench.line.counters.dropped(DropReason::Disabled), 1);
@@ -188,7 +188,7 @@ fn the_kernel_gets_the_address_that_was_judged() {
     // staged here without a race; what can be shown is that the judged bytes come from our copy.
     let mut bench = Bench::new();
     bench.offer(0, DATA, &message(OWN, 60));
-    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.turn(), TurnEnd::Idle);
     let small = message(OWN, 60);
     assert_eq!(
         bench.scratch.batch.small[0][..small.len()],
@@ -198,7 +198,7 @@ fn the_kernel_gets_the_address_that_was_judged() {
 
     let mut bench = Bench::new();
     bench.offer(0, DATA, &message(OWN, SMALL));
-    assert_eq!(bench.turn(), Outcome::Idle);
+    assert_eq!(bench.turn(), TurnEnd::Idle);
     let first = bench.scratch.batch.pieces[0];
     assert_eq!(first.iov_len, HEADER + ETHERNET, "header and addresses leave as one piece");
     let guest = bench.memory.get_host_address(GuestAddress(DATA)).unwrap();
@@ -223,9 +223,9 @@ fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors() {
             bench.desc(head, table, 256 * 16, 4, 0);
             bench.publish(head);
         }
-        assert_eq!(bench.turn(), Outcome::More, "{len}");
+        assert_eq!(bench.turn(), TurnEnd::More, "{len}");
         assert!((1..=17).contains(&bench.used()), "{} chains", bench.used());
-        let turns = 1 + (0..).take_while(|_| bench.turn() == Outcome::More).count();
+        let turns = 1 + (0..).take_while(|_| bench.turn() == TurnEnd::More).count();
         assert!((12..=200).contains(&turns), "{turns} turns");
         assert_eq!(bench.used(), 200, "all are given back");
     }
@@ -241,7 +241,7 @@ fn bug_f15_a_turn_has_a_bounded_number_of_segments() {
         bytes[..HEADER].copy_from_slice(&[1, 1, 54, 0, 10, 0, 34, 0, 16, 0, 0, 0]);
         bench.offer(head, DATA + 0x1000 * u64::from(head), &bytes);
     }
-    assert_eq!(bench.turn(), Outcome::More);
+    assert_eq!(bench.turn(), TurnEnd::More);
     let sent = std::iter::from_fn(|| bench.wire()).count();
     assert!((1..=7).contains(&sent), "{sent} frames of 150 segments");
     for size in [1u16, 32] {

@@ -4,10 +4,11 @@ use crate::datapath::deliver::{Delivery, Drained, RxScratch};
 use crate::datapath::fanout::Origin;
 use crate::datapath::flood::Flood;
 use crate::datapath::frame::Frame;
-use crate::datapath::queue_pair::{QueuePair, RingName, Side, ToGuest};
+use crate::datapath::queue_pair::{QueuePair, RingName, ToGuest};
 use crate::datapath::scratch::Scratch;
+use crate::datapath::side::Side;
+use crate::datapath::turn_end::TurnEnd;
 use crate::virtqueue::vring::RingLog;
-use crate::worker::task::Outcome;
 
 impl QueuePair {
     /// Worker: places what waits for the guest's buffers, and asks for more where they did not do.
@@ -17,32 +18,32 @@ impl QueuePair {
         expired: bool,
         scratch: &mut Scratch,
         name: &dyn RingLog,
-    ) -> Outcome {
-        let ToGuest { line, backlog: Some(backlog), .. } = state else { return Outcome::Idle };
+    ) -> TurnEnd {
+        let ToGuest { line, backlog: Some(backlog), .. } = state else { return TurnEnd::Idle };
         if backlog.is_empty() {
-            return Outcome::Idle;
+            return TurnEnd::Idle;
         }
         let carry = scratch.spread.carry();
         carry.begin_turn();
         let drained = Delivery::new(line, carry, Some(backlog)).drain(expired);
         line.publish();
-        let Some(ring) = &mut line.ring else { return Outcome::Idle };
+        let Some(ring) = &mut line.ring else { return TurnEnd::Idle };
         let turn = match drained {
             Ok(Drained::Empty) => {
                 ring.disable_notification();
-                Ok(Outcome::Idle)
+                Ok(TurnEnd::Idle)
             }
-            Ok(Drained::Later) => Ok(Outcome::More),
+            Ok(Drained::Later) => Ok(TurnEnd::More),
             Ok(Drained::Waits) => ring.enable_notification_at().and_then(|more| match more {
-                true => Ok(Outcome::More),
+                true => Ok(TurnEnd::More),
                 // Some are there, but too few for the frame: it does not wait for ever.
-                false => Ok(Outcome::Starved { waiting: ring.waits()? > 0 }),
+                false => Ok(TurnEnd::Starved { waiting: ring.waits()? > 0 }),
             }),
             Err(fault) => Err(fault),
         };
         turn.unwrap_or_else(|fault| {
             line.break_ring(fault, name);
-            Outcome::Idle
+            TurnEnd::Idle
         })
     }
 
@@ -63,7 +64,7 @@ impl QueuePair {
         let outcome = delivery.frames(frames);
         if !waited && delivery.waits() {
             // From here on the pair's own worker looks after what waits.
-            self.slot.call(Side::ToGuest);
+            self.slot.call(Side::ToGuest.part());
         }
         line.publish();
         if let Err(fault) = outcome {

@@ -57,7 +57,7 @@ impl Bench {
         nix::unistd::write(&self.wire, &whole).unwrap();
     }
 
-    fn turn(&mut self, expired: bool) -> Outcome {
+    fn turn(&mut self, expired: bool) -> TurnEnd {
         self.receive.turn(&mut self.line, Some(&self.tap), expired, &"test")
     }
 }
@@ -160,7 +160,7 @@ fn without_mergeable_buffers_a_frame_takes_one_chain_or_is_dropped() {
     for _ in 0..8 {
         bench.guest.offer(1526);
     }
-    assert_eq!(bench.turn(false), Outcome::Idle);
+    assert_eq!(bench.turn(false), TurnEnd::Idle);
     for len in [60, 1514, 64] {
         assert_eq!(bench.guest.frame(), Some((frame(0, len), 1)), "{len}");
     }
@@ -174,10 +174,10 @@ fn cve_2020_16843_a_guest_with_too_few_buffers_does_not_freeze() {
     bench.put(&frame(0, 60_000));
     bench.put(&frame(1, 60));
     assert!(bench.guest.offer(1526));
-    assert_eq!(bench.turn(false), Outcome::Starved { waiting: true });
-    assert_eq!(bench.turn(false), Outcome::Starved { waiting: true }, "it waits for more buffers");
+    assert_eq!(bench.turn(false), TurnEnd::Starved { waiting: true });
+    assert_eq!(bench.turn(false), TurnEnd::Starved { waiting: true }, "it waits for more buffers");
     // No more come: the frame goes, the next one gets through.
-    assert_eq!(bench.turn(true), Outcome::Starved { waiting: false });
+    assert_eq!(bench.turn(true), TurnEnd::Starved { waiting: false });
     assert_eq!(bench.guest.frame(), Some((frame(1, 60), 1)));
     assert_eq!(bench.line.counters.dropped(DropReason::NoRoom), 1);
 }
@@ -186,10 +186,10 @@ fn cve_2020_16843_a_guest_with_too_few_buffers_does_not_freeze() {
 fn without_buffers_the_frames_stay_in_the_tap() {
     let mut bench = Bench::new(MERGEABLE);
     bench.put(&frame(0, 100));
-    assert_eq!(bench.turn(false), Outcome::Starved { waiting: false });
-    assert_eq!(bench.turn(true), Outcome::Starved { waiting: false }, "nothing to give up");
+    assert_eq!(bench.turn(false), TurnEnd::Starved { waiting: false });
+    assert_eq!(bench.turn(true), TurnEnd::Starved { waiting: false }, "nothing to give up");
     bench.guest.offer(2048);
-    assert_eq!(bench.turn(false), Outcome::Starved { waiting: false });
+    assert_eq!(bench.turn(false), TurnEnd::Starved { waiting: false });
     assert_eq!(bench.guest.frame(), Some((frame(0, 100), 1)));
 }
 
@@ -225,7 +225,7 @@ fn stale_frames_are_discarded_and_counted() {
     bench.receive.discard_stale(&mut bench.line, &bench.tap);
     assert_eq!(bench.line.counters.dropped(DropReason::Stale), 5);
     bench.guest.offer(2048);
-    assert_eq!(bench.turn(false), Outcome::Idle);
+    assert_eq!(bench.turn(false), TurnEnd::Idle);
     assert_eq!(bench.guest.frame(), None);
 }
 
