@@ -36,13 +36,14 @@ use vhost_user_macvtap::datapath::uplink_queue::UplinkQueue;
 use vhost_user_macvtap::host::closing::close_all;
 use vhost_user_macvtap::host::macvtap::Macvtap;
 use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::host::spec::MacvtapSpec;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::net::vnet_hdr::{HEADER, bit};
 use vhost_user_macvtap::switch::{Groups, ParentFacts, Rules, Table};
-use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
+use vhost_user_macvtap::uplink::packet::{PacketQueue, PacketSockets};
 use vhost_user_macvtap::uplink::tap::TapQueue;
 use vhost_user_macvtap::virtqueue::guest_map::{GuestMap, SharedMemory};
 use vhost_user_macvtap::virtqueue::split_ring::RingSetup;
@@ -273,8 +274,7 @@ fn switch(
     let [own, one, other] = slots;
     let switch = Arc::new(SwitchHandle::default());
     let uplink_queue = Arc::new(UplinkQueue::new("parent", Arc::clone(&switch), own));
-    uplink_queue
-        .replace(Some(PacketQueue::open(parent.0, SocketFilter::Guests).expect("a packet socket")));
+    uplink_queue.replace(Some(packet_queue(parent.0, SocketFilter::Guests)));
     let size = turns.size;
     let guest = |mac, to, port, slot| {
         let attachment = Attachment {
@@ -320,6 +320,13 @@ fn kernel(
     pair.set_backing(Backing::Nothing);
 }
 
+fn packet_queue(index: u32, admit: SocketFilter) -> PacketQueue {
+    let receive = packet_socket::receiving().expect("a packet socket");
+    let send = packet_socket::sending().expect("a packet socket");
+    let sockets = PacketSockets { receive, send };
+    PacketQueue::open(index, admit, sockets).expect("a packet socket on the device")
+}
+
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).collect();
     let [parent, wire] = &names[..] else { panic!("turns PARENT WIRE") };
@@ -329,7 +336,7 @@ fn main() {
         (link.index, link.mac)
     };
     let (index, wire) = (find(parent), find(wire));
-    let wire = PacketQueue::open(wire.0, SocketFilter::Everything).expect("a packet socket");
+    let wire = packet_queue(wire.0, SocketFilter::Everything);
     // Slots of a worker that has ended: all turns are ours.
     let mut pool = Pool::start(1, Duration::ZERO).expect("a worker");
     let mut slots: Vec<WorkerSlot<Scratch>> = (0..8).map(|_| pool.slot()).collect();
@@ -348,10 +355,12 @@ fn main() {
         queues: 1,
         sources: Vec::new(),
     };
-    let device = Macvtap::open(&mut netlink, &spec).expect("a macvtap device");
+    let mut device = Macvtap::open(&mut netlink, &spec).expect("a macvtap device");
+    let tap = device.take_queues().pop().expect("a queue");
+    let tap = Arc::new(TapQueue::new(tap));
     for size in [64, 1514] {
         let mut turns = Turns { scratch: Scratch::default(), size };
-        kernel(&mut turns, &device.queues()[0], device.mac(), &wire, slot());
+        kernel(&mut turns, &tap, device.mac(), &wire, slot());
     }
     assert!(close_all([device], &mut netlink).is_empty(), "the device stays");
 }

@@ -9,7 +9,7 @@
 use crate::config::Config;
 use crate::control::port_mac;
 use crate::error::{Error, Result};
-use crate::host::netlink::Netlink;
+use crate::host::local::LocalHost;
 use crate::print::{Printer, ShownPort};
 
 /// The arguments for all ports, with the MAC addresses that the ports will have.
@@ -17,10 +17,10 @@ use crate::print::{Printer, ShownPort};
 /// # Errors
 /// An address cannot be found, or the VMM's syntax cannot hold a value.
 pub fn text(printer: &Printer, config: &Config) -> Result<String> {
-    let mut netlink = Netlink::open()?;
+    let mut host = LocalHost::open()?;
     let (mut shown, mut errors) = (Vec::new(), Vec::new());
     for port in &config.ports {
-        match port_mac::of(port, &mut netlink) {
+        match port_mac::of(port, &mut host) {
             Ok(mac) => shown.push(ShownPort { port, mac: Some(mac), mtu: port.mtu }),
             Err(error) => errors.push(error),
         }

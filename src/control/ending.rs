@@ -8,7 +8,7 @@
 //! 3. Ports, parents and devices are taken back. This waits for the kernel only.
 //!
 //! A thread that does not end hangs in the kernel (on a disk behind the guest's memory, say) and may have any
-//! lock of the data plane. Then no such lock is taken: devices are deleted by netlink, which needs none,
+//! lock of the data plane. Then no such lock is taken: devices are deleted by host, which needs none,
 //! and the rest is the kernel's at exit. A parent's address comes back by the guardian (`host/mac_guard.rs`).
 
 use std::mem;
@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 use log::warn;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::control::kernel_port::give_back;
 use crate::control::port::Port;
 use crate::control::server::Server;
-use crate::host::closing::close_all;
 use crate::vhost_user::last_holder;
 
 /// How long the process waits for its threads.
@@ -38,15 +38,15 @@ impl Server {
             let ground = &mut self.ground;
             let ports = self.ports.drain(..);
             let devices: Vec<_> = ports.filter_map(|port| port.close(ground)).collect();
-            ground.parents.close(&mut ground.netlink);
-            for error in close_all(devices, &mut ground.netlink) {
+            ground.parents.close(ground.host.as_mut());
+            for error in give_back(devices, ground.host.as_mut()) {
                 warn!("{error}");
             }
             drop(self);
         } else {
             warn!("a thread hangs in the kernel; the process ends without it");
             let devices: Vec<_> = self.ports.drain(..).filter_map(Port::abandon).collect();
-            for error in close_all(devices, &mut self.ground.netlink) {
+            for error in give_back(devices, self.ground.host.as_mut()) {
                 warn!("{error}");
             }
             // Dropping would wait for the locks and the threads.

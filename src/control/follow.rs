@@ -181,7 +181,7 @@ impl Port {
             && let Some(parent) = self.parent(ground)
         {
             let object = || format!("MAC address {wanted}");
-            let holder = ground.neighbours.holder(&mut ground.netlink, &parent, wanted);
+            let holder = ground.host.address_holder(&parent, wanted);
             let holder = holder.map_err(|error| Error::system(object(), error, "give mac="))?;
             if let Some(holder) = holder {
                 return Err(Error::mac_taken(

@@ -5,15 +5,15 @@
 //! the parent by an alternative name, which only the kernel can tell. So the kernel is asked once for each
 //! name, by `--check` and at the start alike, and the two give the same answer on the same host.
 //!
-//! What can go wrong: a parent is not there (yet), or there is no netlink, as in a build root. Such a name
+//! What can go wrong: a parent is not there (yet), or there is no host, as in a build root. Such a name
 //! stands for itself; a missing parent is reported when its port is opened.
 
 use std::collections::HashMap;
 
 use crate::config::{Config, MacChoice, PortConfig};
 use crate::error::{Error, ErrorCode, Problem, Result};
-use crate::host::netlink::Netlink;
-use crate::host::parent::Parent;
+use crate::host::local::LocalHost;
+use crate::host::verbs::Host;
 use crate::net::mode::Mode;
 
 /// Refuses ports that cannot share the device which both call their parent by different names.
@@ -24,12 +24,12 @@ pub fn check(config: &Config) -> Result<()> {
     if config.ports.iter().all(|port| port.parent == config.ports[0].parent) {
         return Ok(());
     }
-    let Ok(mut netlink) = Netlink::open() else { return Ok(()) };
+    let Ok(mut host) = LocalHost::open() else { return Ok(()) };
     let mut indices: HashMap<&str, Option<u32>> = HashMap::new();
     for port in &config.ports {
-        indices.entry(&port.parent).or_insert_with_key(|name| {
-            Parent::device(&mut netlink, name).ok().map(|link| link.index)
-        });
+        indices
+            .entry(&port.parent)
+            .or_insert_with_key(|name| host.parent_device(name).ok().map(|link| link.index));
     }
     Error::of_problems(clashes(&config.ports, |name| indices.get(name).copied().flatten()))
 }

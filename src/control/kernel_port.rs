@@ -13,6 +13,7 @@
 
 pub mod upkeep;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::info;
@@ -25,10 +26,12 @@ use crate::control::port_mac;
 use crate::error::{Error, Result};
 use crate::host::link::LinkInfo;
 use crate::host::macvtap::Macvtap;
-use crate::host::netlink::Netlink;
 use crate::host::spec::MacvtapSpec;
+use crate::host::verbs::Host;
 use crate::host::watch::LinkEvent;
 use crate::net::mac::Mac;
+use crate::process::threads;
+use crate::uplink::tap::TapQueue;
 
 /// Pause between two attempts to make a lost device again.
 const DEVICE_RETRY: Duration = Duration::from_secs(1);
@@ -36,6 +39,8 @@ const DEVICE_RETRY: Duration = Duration::from_secs(1);
 /// The kernel device of a port.
 pub struct KernelPort {
     device: Option<Macvtap>,
+    /// Its queues, one per queue pair.
+    queues: Vec<Arc<TapQueue>>,
     own_mac: Mac,
     retry: Option<Instant>,
     /// Why a lost device could not be made again, as it was told last.
@@ -54,6 +59,7 @@ impl KernelPort {
         let own_mac = device.mac();
         let mut port = KernelPort {
             device: None,
+            queues: Vec::new(),
             own_mac,
             retry: None,
             complaint: None,
@@ -66,10 +72,12 @@ impl KernelPort {
         port
     }
 
-    fn use_device(&mut self, core: &PortCore, device: Macvtap) {
+    fn use_device(&mut self, core: &PortCore, mut device: Macvtap) {
         self.own_mac = device.mac();
         core.data.set_device(device.mac(), device.mtu());
-        core.attachment.set_taps(device.queues(), &core.pairs, core.name());
+        let queues = device.take_queues().into_iter().map(TapQueue::new).map(Arc::new);
+        self.queues = queues.collect();
+        core.attachment.set_taps(&self.queues, &core.pairs, core.name());
         info!(
             "port {}: {} macvtap {} on {}, {} mode, MAC {}, MTU {}",
             core.name(),
@@ -98,7 +106,7 @@ impl KernelPort {
     }
 
     /// Gives the device another address.
-    pub fn set_mac(&mut self, core: &PortCore, netlink: &mut Netlink, mac: Mac) -> Result<()> {
+    pub fn set_mac(&mut self, core: &PortCore, host: &mut dyn Host, mac: Mac) -> Result<()> {
         let Some(device) = &mut self.device else {
             return Err(Error::device_missing(
                 format!("port {}", core.name()),
@@ -106,58 +114,58 @@ impl KernelPort {
                 "see the log for what it waits for",
             ));
         };
-        device.set_mac(netlink, mac)?;
+        host.set_port_mac(device, mac)?;
         core.data.set_device(mac, core.data.mtu());
         Ok(())
     }
 
     /// Takes note of a change among the kernel's devices.
-    pub fn note(&mut self, core: &PortCore, event: &LinkEvent, netlink: &mut Netlink) {
+    pub fn note(&mut self, core: &PortCore, event: &LinkEvent, host: &mut dyn Host) {
         let log = &core.data.log;
         let own = self.device.as_ref().map(Macvtap::ifindex);
         let parent = self.parent.as_ref().map(|(index, _)| *index);
         match event {
-            LinkEvent::Gone { index, .. } if Some(*index) == own => self.lose(core, netlink),
+            LinkEvent::Gone { index, .. } if Some(*index) == own => self.lose(core, host),
             LinkEvent::Gone { index, name } if Some(*index) == parent => {
                 log.warn(format_args!("its parent {name} has vanished"));
                 self.parent = None;
             }
             LinkEvent::Changed(link) if Some(link.index) == own => {
-                self.look_after(core, link, netlink);
+                self.look_after(core, link, host);
             }
             LinkEvent::Changed(link) if Some(link.index) == parent => {
-                self.parent_changed(core, link, netlink);
+                self.parent_changed(core, link, host);
             }
             LinkEvent::Changed(link) if parent.is_none() && link.is_called(&core.config.parent) => {
                 self.retry = self.retry.map(|_| Instant::now());
             }
-            LinkEvent::Addressed(address) if Some(address.header.index) == own => {
-                self.take_away(core, address, netlink);
+            LinkEvent::Addressed(address) if Some(address.index) == own => {
+                self.take_away(core, address, host);
             }
             // Some news was lost: look for ourselves.
-            LinkEvent::Overrun => self.look(core, netlink),
+            LinkEvent::Overrun => self.look(core, host),
             _ => {}
         }
     }
 
     /// Asks the kernel how the device and its parent are.
-    fn look(&mut self, core: &PortCore, netlink: &mut Netlink) {
+    fn look(&mut self, core: &PortCore, host: &mut dyn Host) {
         if let Some((index, name)) = self.parent.clone() {
-            match netlink.link_by_index(index) {
-                Ok(Some(link)) => self.parent_changed(core, &link, netlink),
-                Ok(None) => self.note(core, &LinkEvent::Gone { index, name }, netlink),
+            match host.link_by_index(index) {
+                Ok(Some(link)) => self.parent_changed(core, &link, host),
+                Ok(None) => self.note(core, &LinkEvent::Gone { index, name }, host),
                 Err(error) => core.data.log.warn(format_args!("{name}: {error}")),
             }
         }
         let Some(index) = self.device.as_ref().map(Macvtap::ifindex) else { return };
-        match netlink.link_by_index(index) {
-            Ok(Some(link)) => self.look_after(core, &link, netlink),
-            Ok(None) => self.lose(core, netlink),
+        match host.link_by_index(index) {
+            Ok(Some(link)) => self.look_after(core, &link, host),
+            Ok(None) => self.lose(core, host),
             Err(error) => core.data.log.warn(format_args!("its device: {error}")),
         }
     }
 
-    fn parent_changed(&mut self, core: &PortCore, link: &LinkInfo, netlink: &mut Netlink) {
+    fn parent_changed(&mut self, core: &PortCore, link: &LinkInfo, host: &mut dyn Host) {
         let log = &core.data.log;
         if let Some((_, name)) = &mut self.parent
             && *name != link.name
@@ -178,7 +186,7 @@ impl KernelPort {
         }
         device.shall_have_mtu(wanted);
         // The device's own news, which follow, tell everybody else.
-        if let Err(error) = netlink.set_mtu(device.ifindex(), wanted) {
+        if let Err(error) = host.set_mtu(device.ifindex(), wanted) {
             log.warn(format_args!("cannot follow its parent to MTU {wanted}: {error}"));
         }
     }
@@ -193,12 +201,12 @@ impl KernelPort {
         }
         if self.carries != is.up {
             self.carries = is.up;
-            let queues = if is.up { device.queues() } else { &[] };
+            let queues = if is.up { self.queues.as_slice() } else { &[] };
             core.attachment.set_taps(queues, &core.pairs, core.name());
         }
     }
 
-    fn lose(&mut self, core: &PortCore, netlink: &mut Netlink) {
+    fn lose(&mut self, core: &PortCore, host: &mut dyn Host) {
         let Some(device) = self.device.take() else { return };
         core.data.log.warn(format_args!(
             "its device {} has vanished; it is made again when {} is there",
@@ -207,7 +215,8 @@ impl KernelPort {
         ));
         core.attachment.set_taps(&[], &core.pairs, core.name());
         self.carries = false;
-        if let Err(error) = device.close(netlink) {
+        let queues = std::mem::take(&mut self.queues);
+        for error in give_back([UsedDevice { device, queues }], host) {
             core.data.log.warn(format_args!("{error}"));
         }
         self.parent_up = None;
@@ -219,11 +228,11 @@ impl KernelPort {
     pub fn restore(
         &mut self,
         core: &PortCore,
-        netlink: &mut Netlink,
+        host: &mut dyn Host,
         now: Instant,
     ) -> Option<Instant> {
         if self.patience.due().is_some_and(|due| due <= now) && self.device.is_some() {
-            self.look(core, netlink);
+            self.look(core, host);
         }
         let rest = self.patience.due().filter(|due| *due > now && self.device.is_some());
         let Some(due) = self.retry else { return rest };
@@ -232,9 +241,9 @@ impl KernelPort {
         }
         self.retry = Some(now + DEVICE_RETRY);
         // Without its parent there is no point in trying: the kernel tells when it comes.
-        if let Some(parent) = self.find_parent(core, netlink) {
-            let spec = spec(&core.config, netlink).map(|spec| MacvtapSpec { parent, ..spec });
-            match spec.and_then(|spec| Macvtap::open(netlink, &spec)) {
+        if let Some(parent) = self.find_parent(core, host) {
+            let spec = spec(&core.config, host).map(|spec| MacvtapSpec { parent, ..spec });
+            match spec.and_then(|spec| host.open_port(&spec)) {
                 Ok(device) => self.use_device(core, device),
                 // Tried once a second for as long as it stays so: not worth a line each time.
                 Err(error) => {
@@ -250,29 +259,44 @@ impl KernelPort {
     }
 
     /// The parent's present name: of the device that it was, as long as that is there.
-    fn find_parent(&mut self, core: &PortCore, netlink: &mut Netlink) -> Option<String> {
+    fn find_parent(&mut self, core: &PortCore, host: &mut dyn Host) -> Option<String> {
         if let Some((index, _)) = &self.parent {
-            match netlink.link_by_index(*index) {
+            match host.link_by_index(*index) {
                 Ok(Some(link)) => return Some(link.name),
                 Ok(None) => self.parent = None,
                 Err(_) => return None,
             }
         }
-        let found = netlink.link_given_as(&core.config.parent).ok()??;
+        let found = host.link_given_as(&core.config.parent).ok()??;
         Some(found.name)
     }
 
     /// Ends the port's use of its device, which is returned: all ports' are given back together,
-    /// because that is quicker (`uplink::close_all`).
-    pub fn end(self, core: &PortCore) -> Option<Macvtap> {
+    /// because that is quicker ([`give_back`]).
+    pub fn end(self, core: &PortCore) -> Option<UsedDevice> {
         core.attachment.set_taps(&[], &core.pairs, core.name());
-        self.device
+        self.abandon()
     }
 
     /// The device alone; its tap queues stay behind the queue pairs.
-    pub fn abandon(self) -> Option<Macvtap> {
-        self.device
+    pub fn abandon(self) -> Option<UsedDevice> {
+        self.device.map(|device| UsedDevice { device, queues: self.queues })
     }
+}
+
+/// A device whose port has ended, with its queues.
+pub struct UsedDevice {
+    device: Macvtap,
+    queues: Vec<Arc<TapQueue>>,
+}
+
+/// Gives devices back to the host, and closes their queues. Goes on after a failure; returns all of them.
+pub fn give_back(ended: impl IntoIterator<Item = UsedDevice>, host: &mut dyn Host) -> Vec<Error> {
+    let (devices, queues): (Vec<_>, Vec<_>) =
+        ended.into_iter().map(|ended| (ended.device, ended.queues)).unzip();
+    let errors = host.close_ports(devices);
+    threads::drop_together(queues.into_iter().flatten().collect());
+    errors
 }
 
 /// The MTU that the device shall have on a parent with this one, in bytes.
@@ -285,18 +309,18 @@ fn wanted_mtu(core: &PortCore, device: &Macvtap, parent: u32) -> u32 {
 }
 
 /// Creates or adopts the device that the configuration asks for.
-pub fn open(config: &PortConfig, netlink: &mut Netlink) -> Result<Macvtap> {
-    let spec = spec(config, netlink)?;
-    Macvtap::open(netlink, &spec)
+pub fn open(config: &PortConfig, host: &mut dyn Host) -> Result<Macvtap> {
+    let spec = spec(config, host)?;
+    host.open_port(&spec)
 }
 
 /// The device that the configuration asks for.
-pub fn spec(config: &PortConfig, netlink: &mut Netlink) -> Result<MacvtapSpec> {
+pub fn spec(config: &PortConfig, host: &mut dyn Host) -> Result<MacvtapSpec> {
     Ok(MacvtapSpec {
         name: config.name.clone(),
         parent: config.parent.clone(),
         mode: config.mode,
-        mac: port_mac::to_set(config, netlink)?,
+        mac: port_mac::to_set(config, host)?,
         mtu: config.mtu,
         queues: usize::from(config.queue_pairs),
         sources: config.sources.clone(),

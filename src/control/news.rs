@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
+use crate::control::context::ControlContext;
 use crate::control::deadline::sooner;
 use crate::control::server::{Next, Server};
 use crate::control::share::{Share, used};
@@ -85,7 +86,7 @@ impl Server {
         }
         for event in &news.events {
             debug!("netlink: {event:?}");
-            self.ground.parents.note(event, &mut self.ground.netlink);
+            self.ground.parents.note(event, self.ground.host.as_mut());
             for port in &mut self.ports {
                 port.note(event, &mut self.ground);
             }
@@ -116,10 +117,11 @@ impl Server {
     /// Makes tables and filters follow the ports.
     fn refresh_tables(&mut self) {
         // Once for a parent, and no work that a guest could cause again.
-        self.ground.parents.prepare();
+        let ControlContext { parents, host, .. } = &mut self.ground;
+        parents.prepare(host.as_mut());
         let before = used();
         self.shares.behind = false;
-        if let Err(error) = self.ground.parents.refresh() {
+        if let Err(error) = parents.refresh(host.as_mut()) {
             warn!("{error}");
         }
         self.shares.tables.rest(used().saturating_sub(before), Instant::now());

@@ -29,8 +29,7 @@ use crate::control::port_core::PortCore;
 use crate::datapath::scratch::Scratch;
 use crate::error::Result;
 use crate::host::link::LinkInfo;
-use crate::host::netlink::Netlink;
-use crate::host::parent::Parent;
+use crate::host::verbs::Host;
 use crate::host::watch::LinkEvent;
 use crate::net::mac::Mac;
 use crate::switch::PortId;
@@ -72,25 +71,20 @@ impl Parents {
     pub fn slots(
         &mut self,
         config: &PortConfig,
-        netlink: &mut Netlink,
+        host: &mut dyn Host,
         pool: &mut Pool<Scratch>,
     ) -> Result<Vec<WorkerSlot<Scratch>>> {
         let switch = match self.names.get(&config.parent) {
             Some(&switch) => switch,
-            None => self.open(&config.parent, netlink, pool)?,
+            None => self.open(&config.parent, host, pool)?,
         };
         let Some(switch) = self.parents.get(switch) else { return Ok(Vec::new()) };
         Ok((0..usize::from(config.queue_pairs)).map(|index| switch.slot(index, pool)).collect())
     }
 
     /// Opens the parent with this name, or finds that it is open under another one.
-    fn open(
-        &mut self,
-        name: &str,
-        netlink: &mut Netlink,
-        pool: &mut Pool<Scratch>,
-    ) -> Result<usize> {
-        let index = Parent::device(netlink, name)?.index;
+    fn open(&mut self, name: &str, host: &mut dyn Host, pool: &mut Pool<Scratch>) -> Result<usize> {
+        let index = host.parent_device(name)?.index;
         if let Some(switch) = self.parents.iter().position(|switch| switch.index() == Some(index)) {
             self.parents[switch].add_name(name);
             self.names.insert(name.to_owned(), switch);
@@ -99,11 +93,11 @@ impl Parents {
         // Its uplink queues are made once, also for the ports that give another of its names.
         let mut pairs = 1;
         for (other, most) in &self.widest {
-            if other == name || Parent::device(netlink, other).is_ok_and(|o| o.index == index) {
+            if other == name || host.parent_device(other).is_ok_and(|o| o.index == index) {
                 pairs = pairs.max(*most);
             }
         }
-        self.parents.push(ParentManager::open(name, usize::from(pairs), netlink, pool)?);
+        self.parents.push(ParentManager::open(name, usize::from(pairs), host, pool)?);
         self.names.insert(name.to_owned(), self.parents.len() - 1);
         Ok(self.parents.len() - 1)
     }
@@ -112,10 +106,10 @@ impl Parents {
     ///
     /// # Errors
     /// Its address, mode or MTU cannot be had on this parent; the message says why.
-    pub fn join(&mut self, core: &PortCore, netlink: &mut Netlink) -> Result<UserspacePort> {
+    pub fn join(&mut self, core: &PortCore, host: &mut dyn Host) -> Result<UserspacePort> {
         let switch = self.names.get(&core.config.parent).copied().unwrap_or(usize::MAX);
         let id = match self.parents.get_mut(switch) {
-            Some(switch) => switch.join(core, netlink)?,
+            Some(switch) => switch.join(core, host)?,
             None => PortId::MAX,
         };
         Ok(UserspacePort { switch, id })
@@ -135,9 +129,9 @@ impl Parents {
     ///
     /// # Errors
     /// The address is another's.
-    pub fn set_mac(&mut self, port: &UserspacePort, netlink: &mut Netlink, mac: Mac) -> Result<()> {
+    pub fn set_mac(&mut self, port: &UserspacePort, host: &mut dyn Host, mac: Mac) -> Result<()> {
         match self.parents.get_mut(port.switch) {
-            Some(switch) => switch.set_mac(port.id, netlink, mac),
+            Some(switch) => switch.set_mac(port.id, host, mac),
             None => Ok(()),
         }
     }
@@ -160,13 +154,13 @@ impl Parents {
     ///
     /// # Errors
     /// The kernel cannot do what a port's mode promises.
-    pub fn refresh(&mut self) -> Result<()> {
-        self.parents.iter_mut().try_for_each(ParentManager::refresh)
+    pub fn refresh(&mut self, host: &mut dyn Host) -> Result<()> {
+        self.parents.iter_mut().try_for_each(|parent| parent.refresh(host))
     }
 
     /// Makes what takes long and is made once, before the tables of the first guests.
-    pub fn prepare(&mut self) {
-        self.parents.iter_mut().for_each(ParentManager::make_long_frames);
+    pub fn prepare(&mut self, host: &mut dyn Host) {
+        self.parents.iter_mut().for_each(|parent| parent.make_long_frames(host));
     }
 
     /// Logs what was lost on the way from each wire.
@@ -175,23 +169,21 @@ impl Parents {
     }
 
     /// Takes note of a change among the kernel's devices.
-    pub fn note(&mut self, event: &LinkEvent, netlink: &mut Netlink) {
+    pub fn note(&mut self, event: &LinkEvent, host: &mut dyn Host) {
         for switch in &mut self.parents {
-            switch.note(event, netlink);
+            switch.note(event, host);
         }
     }
 
     /// Finds lost parents again, where that is due. Returns when to ask again.
-    pub fn restore(&mut self, netlink: &mut Netlink, now: Instant) -> Option<Instant> {
-        self.parents
-            .iter_mut()
-            .fold(None, |next, switch| sooner(next, switch.restore(netlink, now)))
+    pub fn restore(&mut self, host: &mut dyn Host, now: Instant) -> Option<Instant> {
+        self.parents.iter_mut().fold(None, |next, switch| sooner(next, switch.restore(host, now)))
     }
 
     /// Gives everything back. After the ports.
-    pub fn close(&mut self, netlink: &mut Netlink) {
+    pub fn close(&mut self, host: &mut dyn Host) {
         for switch in std::mem::take(&mut self.parents) {
-            switch.close(netlink);
+            switch.close(host);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::control::context::ControlContext;
 use crate::control::endpoint::SocketFile;
 use crate::control::follow::Follow;
 use crate::control::kernel_port;
-use crate::control::kernel_port::KernelPort;
+use crate::control::kernel_port::{KernelPort, UsedDevice};
 use crate::control::pace::Pace;
 use crate::control::parents::UserspacePort;
 use crate::control::port_core::PortCore;
@@ -27,7 +27,6 @@ use crate::control::port_mac;
 use crate::datapath::port::PortData;
 use crate::error::Result;
 use crate::host::link::LinkInfo;
-use crate::host::macvtap::Macvtap;
 use crate::host::watch::LinkEvent;
 use crate::net::counters::Counters;
 use crate::net::mac::Mac;
@@ -82,16 +81,16 @@ impl Port {
                 .guarded(config.guard == Guard::Stp);
         let (core, carrier) = match config.kind {
             Kind::Macvtap => {
-                let device = kernel_port::open(config, &mut ground.netlink)?;
+                let device = kernel_port::open(config, ground.host.as_mut())?;
                 let slots = (0..config.queue_pairs).map(|_| ground.pool.slot()).collect();
                 let core = PortCore::new(config, data, slots);
                 let carrier = Carrier::Kernel(Box::new(KernelPort::start(&core, device)));
                 (core, carrier)
             }
             Kind::Macvlan => {
-                let slots = ground.parents.slots(config, &mut ground.netlink, &mut ground.pool)?;
+                let slots = ground.parents.slots(config, ground.host.as_mut(), &mut ground.pool)?;
                 let core = PortCore::new(config, data, slots);
-                match ground.parents.join(&core, &mut ground.netlink) {
+                match ground.parents.join(&core, ground.host.as_mut()) {
                     Ok(port) => (core, Carrier::Switch(port)),
                     Err(error) => {
                         core.leave();
@@ -227,8 +226,8 @@ impl Port {
 
     pub(crate) fn set_mac(&mut self, mac: Mac, ground: &mut ControlContext) -> Result<()> {
         match &mut self.carrier {
-            Carrier::Kernel(port) => port.set_mac(&self.core, &mut ground.netlink, mac),
-            Carrier::Switch(port) => ground.parents.set_mac(port, &mut ground.netlink, mac),
+            Carrier::Kernel(port) => port.set_mac(&self.core, ground.host.as_mut(), mac),
+            Carrier::Switch(port) => ground.parents.set_mac(port, ground.host.as_mut(), mac),
         }
     }
 
@@ -274,18 +273,18 @@ impl Port {
     /// Takes note of a change among the kernel's devices.
     pub fn note(&mut self, event: &LinkEvent, ground: &mut ControlContext) {
         if let Carrier::Kernel(port) = &mut self.carrier {
-            port.note(&self.core, event, &mut ground.netlink);
+            port.note(&self.core, event, ground.host.as_mut());
         }
     }
 
     /// Makes a lost device again, if that is due and possible. Returns when to ask again.
     pub fn restore(&mut self, ground: &mut ControlContext, now: Instant) -> Option<Instant> {
         let Carrier::Kernel(port) = &mut self.carrier else { return None };
-        port.restore(&self.core, &mut ground.netlink, now)
+        port.restore(&self.core, ground.host.as_mut(), now)
     }
 
     /// Ends everything but a kernel device, which is returned. After [`Port::stop`].
-    pub fn close(mut self, ground: &mut ControlContext) -> Option<Macvtap> {
+    pub fn close(mut self, ground: &mut ControlContext) -> Option<UsedDevice> {
         if let Some(ended) = self.ended() {
             self.detach_frontend(ended, ground);
         }
@@ -302,7 +301,7 @@ impl Port {
 
     /// What is left to do where a thread of the process hangs, which may have any lock of the port: nothing
     /// but to give the kernel device back.
-    pub fn abandon(self) -> Option<Macvtap> {
+    pub fn abandon(self) -> Option<UsedDevice> {
         let Port { carrier, core, frontend, .. } = self;
         // Not dropped: that would take the locks.
         std::mem::forget((core, frontend));

@@ -20,8 +20,7 @@ use crate::datapath::port::mac_policy::MacPolicy;
 use crate::error::{Error, Result};
 use crate::host::adopt::is_leftover;
 use crate::host::link::LinkInfo;
-use crate::host::netlink::Netlink;
-use crate::host::parent::Parent;
+use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
@@ -65,9 +64,9 @@ fn origin(config: &PortConfig, device: Option<&LinkInfo>) -> MacOrigin {
 }
 
 /// Looks at the device of the port's name, where that matters.
-fn look(config: &PortConfig, netlink: &mut Netlink) -> Result<MacOrigin> {
+fn look(config: &PortConfig, host: &mut dyn Host) -> Result<MacOrigin> {
     let asks = config.kind == Kind::Macvtap && config.mac == MacChoice::Auto;
-    let device = match asks.then(|| netlink.link_by_name(&config.name)) {
+    let device = match asks.then(|| host.link_by_name(&config.name)) {
         Some(Ok(device)) => device,
         Some(Err(error)) => {
             let object = format!("macvtap {}", config.name);
@@ -84,11 +83,11 @@ fn look(config: &PortConfig, netlink: &mut Netlink) -> Result<MacOrigin> {
 ///
 /// # Errors
 /// The parent is needed and is not there, or its address is none that a guest could have.
-pub fn of(config: &PortConfig, netlink: &mut Netlink) -> Result<Mac> {
-    match look(config, netlink)? {
+pub fn of(config: &PortConfig, host: &mut dyn Host) -> Result<Mac> {
+    match look(config, host)? {
         MacOrigin::Given(mac) | MacOrigin::Adopted(mac) => Ok(mac),
-        MacOrigin::Parent => parents(config, netlink),
-        MacOrigin::Derived => derived(config, netlink),
+        MacOrigin::Parent => parents(config, host),
+        MacOrigin::Derived => derived(config, host),
     }
 }
 
@@ -96,25 +95,25 @@ pub fn of(config: &PortConfig, netlink: &mut Netlink) -> Result<Mac> {
 ///
 /// # Errors
 /// Those of [`of`].
-pub(crate) fn to_set(config: &PortConfig, netlink: &mut Netlink) -> Result<Option<Mac>> {
-    match look(config, netlink)? {
+pub(crate) fn to_set(config: &PortConfig, host: &mut dyn Host) -> Result<Option<Mac>> {
+    match look(config, host)? {
         MacOrigin::Given(mac) => Ok(Some(mac)),
         MacOrigin::Adopted(_) | MacOrigin::Parent => Ok(None),
-        MacOrigin::Derived => derived(config, netlink).map(Some),
+        MacOrigin::Derived => derived(config, host).map(Some),
     }
 }
 
-fn derived(config: &PortConfig, netlink: &mut Netlink) -> Result<Mac> {
+fn derived(config: &PortConfig, host: &mut dyn Host) -> Result<Mac> {
     let machine = match config::machine_id() {
         Some(id) => id,
-        None => parents(config, netlink)?.to_string(),
+        None => parents(config, host)?.to_string(),
     };
     Ok(config::auto_mac(&machine, &config.name))
 }
 
 /// The parent's address: the real parent's where a port of one is named, as the kernel takes it.
-fn parents(config: &PortConfig, netlink: &mut Netlink) -> Result<Mac> {
-    let parent = Parent::device(netlink, &config.parent)?;
+fn parents(config: &PortConfig, host: &mut dyn Host) -> Result<Mac> {
+    let parent = host.parent_device(&config.parent)?;
     if parent.mac.is_station() {
         return Ok(parent.mac);
     }

@@ -18,9 +18,10 @@ use crate::control::endpoint::Reserved;
 use crate::control::endpoint::location::Locations;
 use crate::control::{kernel_port, port_mac};
 use crate::error::{Error, Result};
-use crate::host::foresight::{Foresight, try_host_filter, try_packet_socket};
-use crate::host::netlink::Netlink;
+use crate::host::foresight::Foresight;
+use crate::host::host_filter::HostFilterRule;
 use crate::host::spec::Wanted;
+use crate::host::verbs::Host;
 use crate::net::mode::Mode;
 
 /// What front-ends will come in by: connections that were inherited, sockets that wait to be published.
@@ -39,7 +40,7 @@ pub(crate) struct Entrances {
 pub(crate) fn judge(
     config: &Config,
     inherited: Result<BTreeMap<usize, UnixStream>>,
-    netlink: &mut Netlink,
+    host: &mut dyn Host,
 ) -> Result<Entrances> {
     let mut errors = Vec::new();
     let mut entrances = Entrances::default();
@@ -58,7 +59,7 @@ pub(crate) fn judge(
                 Err(error) => errors.push(error),
             }
         }
-        errors.extend(judge.port(port, netlink).err());
+        errors.extend(judge.port(port, host).err());
     }
     Error::all(errors).map(|()| entrances)
 }
@@ -74,30 +75,33 @@ struct Judge {
 }
 
 impl Judge {
-    fn port(&mut self, port: &PortConfig, netlink: &mut Netlink) -> Result<()> {
+    fn port(&mut self, port: &PortConfig, host: &mut dyn Host) -> Result<()> {
         match port.kind {
             Kind::Macvtap => {
-                let spec = kernel_port::spec(port, netlink)?;
-                self.foresight.kernel_port(netlink, &spec)
+                let spec = kernel_port::spec(port, host)?;
+                host.foresee_kernel_port(&mut self.foresight, &spec)
             }
-            Kind::Macvlan => self.userspace(port, netlink),
+            Kind::Macvlan => self.userspace(port, host),
         }
     }
 
-    fn userspace(&mut self, port: &PortConfig, netlink: &mut Netlink) -> Result<()> {
+    fn userspace(&mut self, port: &PortConfig, host: &mut dyn Host) -> Result<()> {
         let object = format!("port {}", port.name);
-        let mac = port_mac::of(port, netlink)?;
+        let mac = port_mac::of(port, host)?;
         let wanted = Wanted { object: &object, mode: port.mode, mac: Some(mac), mtu: port.mtu };
-        let parent = self.foresight.userspace_port(netlink, &port.name, &port.parent, &wanted)?;
+        let parent =
+            host.foresee_userspace_port(&mut self.foresight, &port.name, &port.parent, &wanted)?;
         let packets = self.packets.get_or_insert_with(|| {
-            try_packet_socket().map_err(|error| {
+            host.sending_socket().map(drop).map_err(|error| {
                 crate::control::parents::manager::socket_failed(&parent.name, &error)
             })
         });
         packets.clone()?;
         let starves = port.mode == Mode::Passthru || port.nodst;
         if starves && self.filtered.insert(parent.index) {
-            try_host_filter(parent.index).map_err(|error| {
+            // One that drops nothing: whether the kernel takes it is the question.
+            let trial = host.filter_host(parent.index, HostFilterRule::Sources(&[])).map(drop);
+            trial.map_err(|error| {
                 crate::control::parents::host_filters::not_deaf(&parent.name, &error)
             })?;
         }

@@ -16,8 +16,8 @@ use crate::control::port::Port;
 use crate::control::signals::{Order, Signals};
 use crate::control::wake::{Token, borrowed};
 use crate::error::{Error, Result};
-use crate::host::neighbours::Neighbours;
-use crate::host::netlink::Netlink;
+use crate::host::local::LocalHost;
+use crate::host::verbs::Host;
 use crate::host::watch::LinkWatch;
 use crate::virtqueue::{address_space, fault};
 use crate::worker::poller::{Interest, Poller, Ready};
@@ -61,9 +61,9 @@ impl Server {
         let signals = Signals::catch().map_err(os("signals"))?;
         fault::install().map_err(os("signals"))?;
         address_space::share_among(config.ports.len());
-        let mut netlink = Netlink::open()?;
-        let entrances = crate::control::precheck::judge(&config, inherited, &mut netlink)?;
-        let watch = LinkWatch::open()?;
+        let mut host: Box<dyn Host> = Box::new(LocalHost::open()?);
+        let entrances = crate::control::precheck::judge(&config, inherited, host.as_mut())?;
+        let watch = host.watch()?;
         let poller = Poller::new().map_err(os("epoll"))?;
         let notifier = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map_err(|errno| os("eventfd")(errno.into()))?;
@@ -81,13 +81,7 @@ impl Server {
             signals,
             watch,
             ports: Vec::new(),
-            ground: ControlContext {
-                netlink,
-                pool,
-                notifier: Arc::new(notifier),
-                parents,
-                neighbours: Neighbours::default(),
-            },
+            ground: ControlContext { host, pool, notifier: Arc::new(notifier), parents },
             shares: crate::control::news::Shares::default(),
             resting: Vec::new(),
         };
@@ -105,7 +99,8 @@ impl Server {
             let port = Port::open(config, &mut self.ground)?;
             self.ports.push(port);
         }
-        self.ground.parents.refresh()
+        let ControlContext { parents, host, .. } = &mut self.ground;
+        parents.refresh(host.as_mut())
     }
 
     /// Serves until a signal, or with `--one-off` a front-end's leaving, ends it; then takes
@@ -163,8 +158,8 @@ impl Server {
             next = sooner(next, port.give_up_waiting(now));
             next = sooner(next, port.report(now));
         }
-        let ControlContext { parents, netlink, .. } = &mut self.ground;
-        next = sooner(next, parents.restore(netlink, now));
+        let ControlContext { parents, host, .. } = &mut self.ground;
+        next = sooner(next, parents.restore(host.as_mut(), now));
         next = sooner(next, self.dial(now));
         next = sooner(next, self.rested(now));
         next = sooner(next, self.signals.flush(now));

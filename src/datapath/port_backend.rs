@@ -112,7 +112,7 @@ mod tests {
         let none = SockFlag::empty();
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, none).unwrap();
         let taps = PortBackend::default();
-        taps.set_taps(&[Arc::new(TapQueue::stand_in(tap))], &[], "test");
+        taps.set_taps(&[Arc::new(TapQueue::new(tap))], &[], "test");
         let injected = |features| {
             taps.negotiate(features, "test");
             taps.inject(&[7; 60]).unwrap();

@@ -12,25 +12,19 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem;
-use std::sync::Arc;
-use std::thread;
 
 use crate::error::{Error, Result};
 use crate::host::create::is_still_there;
 use crate::host::macvtap::Macvtap;
 use crate::host::netlink::Netlink;
 use crate::process::threads;
-use crate::uplink::tap::TapQueue;
-
-/// More threads than this gain nothing: the grace period is shared already.
-const THREADS: usize = 64;
 
 impl Macvtap {
     /// Ends the use: a created device is deleted, an adopted one put back as it was found. A device
     /// that has gone already is no error. Takes some 50 ms; for many ports see [`close_all`].
     pub fn close(mut self, netlink: &mut Netlink) -> Result<()> {
         let result = self.give_back(netlink);
-        close_together(mem::take(&mut self.queues));
+        threads::drop_together(mem::take(&mut self.queues));
         result
     }
 
@@ -82,7 +76,7 @@ pub fn close_all(ports: impl IntoIterator<Item = Macvtap>, netlink: &mut Netlink
         errors.extend(port.give_back(netlink).err());
         queues.append(&mut port.queues);
     }
-    close_together(queues);
+    threads::drop_together(queues);
     errors
 }
 
@@ -105,19 +99,4 @@ fn delete_together(ports: &[Macvtap], netlink: &mut Netlink) -> io::Result<()> {
         }
     }
     if any { netlink.delete_group(group) } else { Ok(()) }
-}
-
-/// Drops all queues in parallel. One that somebody else still holds is closed by whoever is last.
-fn close_together(mut queues: Vec<Arc<TapQueue>>) {
-    let share = queues.len().div_ceil(THREADS).max(1);
-    thread::scope(|scope| {
-        while queues.len() > share {
-            let mine = queues.split_off(queues.len() - share);
-            // Without a thread for it, the share is dropped here: slower, but closed.
-            if let Err(error) = threads::start_scoped(scope, "closer", move || drop(mine)) {
-                log::debug!("closing queues one by one: {error}");
-            }
-        }
-        drop(queues);
-    });
 }

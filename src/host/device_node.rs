@@ -27,8 +27,7 @@ use nix::unistd::mkdtemp;
 
 use crate::error::{Error, Result};
 use crate::host::link::LinkInfo;
-use crate::host::{rootless, sysfs};
-use crate::uplink::tap::TapQueue;
+use crate::host::{rootless, sysfs, tap_setup};
 
 /// Where a private node may be made: /dev first, since /run and /tmp are often mounted nodev.
 const PLACES: [&str; 3] = ["/dev", "/run", "/tmp"];
@@ -47,16 +46,16 @@ impl<'a> Node<'a> {
     }
 
     /// Opens one more queue and proves that it is this device's.
-    pub(crate) fn open(&self) -> Result<TapQueue> {
+    pub(crate) fn open(&self) -> Result<OwnedFd> {
         let public = open_public(&self.public_path(), self.number);
         let opened = match public {
             Ok(fd) => Ok(fd),
             Err(public) => open_private(self.number).map_err(|private| (public, private)),
         };
         let fd = opened.map_err(|(public, private)| self.explain(&public, &private))?;
-        let queue = TapQueue::new(fd).map_err(|error| self.failed(&error))?;
-        let name = queue.device_name().map_err(|error| self.failed(&error))?;
-        let mac = queue.device_mac().map_err(|error| self.failed(&error))?;
+        tap_setup::set_up(&fd).map_err(|error| self.failed(&error))?;
+        let name = tap_setup::device_name(&fd).map_err(|error| self.failed(&error))?;
+        let mac = tap_setup::device_mac(&fd).map_err(|error| self.failed(&error))?;
         if name != self.link.name || mac != self.link.mac {
             return Err(Error::system(
                 self.object(),
@@ -64,7 +63,7 @@ impl<'a> Node<'a> {
                 "devices are being renamed or moved between namespaces: retry",
             ));
         }
-        Ok(queue)
+        Ok(fd)
     }
 
     fn public_path(&self) -> String {

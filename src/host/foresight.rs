@@ -16,7 +16,6 @@ use std::io;
 
 use crate::error::Result;
 use crate::host::device_lock::{DeviceLock, LockName};
-use crate::host::host_filter::{HostFilter, HostFilterRule};
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
 use crate::host::parent::Parent;
@@ -25,7 +24,6 @@ use crate::host::spec::Wanted;
 use crate::host::{adopt, create, refusal};
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
-use crate::uplink::packet::PacketQueue;
 
 /// No device has this index: the kernel looks at the sender's rights first and finds nothing then.
 const NO_DEVICE: u32 = i32::MAX as u32;
@@ -129,20 +127,4 @@ fn may_create(netlink: &mut Netlink) -> io::Result<()> {
         // ENODEV, as a rule.
         _ => Ok(()),
     }
-}
-
-/// Tries whether this process may open packet sockets here.
-///
-/// # Errors
-/// EPERM without CAP_NET_RAW, EAFNOSUPPORT without CONFIG_PACKET.
-pub fn try_packet_socket() -> io::Result<()> {
-    PacketQueue::try_open()
-}
-
-/// Tries whether the host can be kept from frames of the device with that index.
-///
-/// # Errors
-/// Those of [`HostFilter::attach`].
-pub fn try_host_filter(ifindex: u32) -> io::Result<()> {
-    HostFilter::attach(ifindex, HostFilterRule::Sources(&[])).map(drop)
 }

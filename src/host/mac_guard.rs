@@ -20,11 +20,12 @@
 //! that. The program is run from /proc/self/exe, which works after its file was replaced, but not
 //! where /proc is not mounted.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -51,8 +52,10 @@ const SETTLING: Duration = Duration::from_secs(5);
 /// [`MacGuard::release`].
 #[derive(Debug)]
 pub struct MacGuard {
-    child: Child,
-    pipe: ChildStdin,
+    /// Writes to the guardian; at its end the guardian acts.
+    pipe: File,
+    /// The guardian, to be reaped.
+    child: Option<Child>,
 }
 
 impl MacGuard {
@@ -106,7 +109,7 @@ impl MacGuard {
             return Err(io::Error::other("no pipe"));
         };
         // From here on a failure drops the guard, which reaps the child.
-        let guard = MacGuard { child, pipe };
+        let guard = MacGuard { pipe: File::from(OwnedFd::from(pipe)), child: Some(child) };
         let mut fds = [PollFd::new(answer.as_fd(), PollFlags::POLLIN)];
         if poll(&mut fds, PollTimeout::from(START))? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
@@ -133,12 +136,13 @@ impl Drop for MacGuard {
     fn drop(&mut self) {
         // A guardian that is dead already needs no telling.
         let _ = self.pipe.write_all(&[LEAVE]);
+        let Some(child) = &mut self.child else { return };
         let end = Instant::now() + LEAVING;
-        while let Ok(None) = self.child.try_wait() {
+        while let Ok(None) = child.try_wait() {
             if Instant::now() > end {
-                log::warn!("guardian of a MAC address (pid {}): does not leave", self.child.id());
-                let _ = self.child.kill();
-                let _ = self.child.wait();
+                log::warn!("guardian of a MAC address (pid {}): does not leave", child.id());
+                let _ = child.kill();
+                let _ = child.wait();
                 return;
             }
             sleep(Duration::from_millis(1));

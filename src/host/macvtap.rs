@@ -17,7 +17,8 @@
 //! not by the queues. `close` then succeeds, and a new `open` starts over.
 
 use std::io;
-use std::sync::Arc;
+use std::mem;
+use std::os::fd::OwnedFd;
 
 use crate::error::{Error, Result};
 use crate::host::adopt::Before;
@@ -29,10 +30,8 @@ use crate::host::netlink::Netlink;
 use crate::host::parent::Parent;
 use crate::host::quiesce::HostQuiesce;
 use crate::host::spec::{MacvtapSpec, Wanted};
-use crate::host::{adopt, refusal};
+use crate::host::{adopt, refusal, tap_setup};
 use crate::net::mac::Mac;
-use crate::uplink::tap::TapQueue;
-use crate::uplink::tap_offload::TapOffload;
 
 /// A macvtap device in use, to be ended with [`Macvtap::close`].
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub struct Macvtap {
     pub(crate) link: LinkInfo,
     parent: LinkInfo,
     pub(crate) before: Option<Before>,
-    pub(crate) queues: Vec<Arc<TapQueue>>,
+    pub(crate) queues: Vec<OwnedFd>,
     pub(crate) closed: bool,
     _owner: DeviceLock,
     /// The right to an adopted device under the kernel's name, where it was given by an alternative one.
@@ -125,9 +124,13 @@ impl Macvtap {
         self.read_back(netlink)?;
         let node = Node::find(&self.link)?;
         for _ in 0..spec.queues.max(1) {
-            self.queues.push(Arc::new(node.open()?));
+            self.queues.push(node.open()?);
         }
-        self.set_offload(TapOffload::NONE)?;
+        // The setting is the device's: any of its queues will do.
+        if let Some(queue) = self.queues.first() {
+            tap_setup::no_offloads(queue)
+                .map_err(|error| self.failed("setting its offloads", &error))?;
+        }
         if !self.link.up
             && let Err(error) = netlink.set_up(index, true)
         {
@@ -148,9 +151,14 @@ impl Macvtap {
         }
     }
 
-    /// The queues, one per queue pair, all attached after `open`.
-    pub fn queues(&self) -> &[Arc<TapQueue>] {
+    /// The queues, one per queue pair, all attached after `open`; none once they were taken.
+    pub fn queues(&self) -> &[OwnedFd] {
         &self.queues
+    }
+
+    /// Hands the queues over, for `uplink/tap.rs` to read and write. Their holder closes them.
+    pub fn take_queues(&mut self) -> Vec<OwnedFd> {
+        mem::take(&mut self.queues)
     }
 
     /// The device's name.
@@ -197,14 +205,6 @@ impl Macvtap {
         }
         self.link.mac = mac;
         Ok(())
-    }
-
-    /// Says what the guest can take, for all queues; returns what the kernel took of it.
-    /// Errors: the device has gone.
-    pub fn set_offload(&self, features: TapOffload) -> Result<TapOffload> {
-        // The setting is the device's: any of its queues will do.
-        let queue = self.queues.first().ok_or_else(|| self.gone())?;
-        queue.set_offload(features).map_err(|error| self.failed("setting its offloads", &error))
     }
 
     /// The error for EADDRINUSE, naming who has the address; other errors in their own words.

@@ -40,6 +40,7 @@
 //! | [`upkeep`] | What another program has changed about a port's device, and how it is put right |
 //! | [`watch`] | The kernel's news about network devices, as they come |
 
+pub mod address;
 pub mod adopt;
 pub mod bpf;
 pub mod closing;
@@ -50,15 +51,19 @@ pub mod foresight;
 pub mod guardian;
 pub mod host_filter;
 pub mod link;
+pub mod local;
 pub mod mac_guard;
 pub mod macvtap;
 pub mod neighbours;
 pub mod netlink;
+pub mod packet_socket;
 pub mod parent;
 pub mod quiesce;
 pub mod refusal;
 pub mod rootless;
 pub mod spec;
 pub mod sysfs;
+pub mod tap_setup;
 pub mod upkeep;
+pub mod verbs;
 pub mod watch;

@@ -17,12 +17,13 @@
 
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::stream::StreamExt;
 use rtnetlink::packet_core::DefaultNla;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::address::AddressMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoKind, InfoMacVtap, LinkAttribute,
     LinkExtentMask, LinkFlags, LinkInfo as Info, LinkMessage, MacVtapMacAddressMode,
@@ -32,6 +33,7 @@ use rtnetlink::{Handle, LinkMacVtap, LinkMessageBuilder, LinkUnspec};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
+use crate::host::address::HostAddress;
 use crate::host::link::{LinkInfo, PORT_KINDS, from_mode};
 use crate::host::spec::NewMacvtap;
 use crate::net::mac::Mac;
@@ -234,8 +236,16 @@ impl Netlink {
     }
 
     /// Takes an address of the host's off its device. EADDRNOTAVAIL: it has gone already.
-    pub fn delete_address(&mut self, address: &AddressMessage) -> io::Result<()> {
-        self.wait(self.handle.address().del(address.clone()).execute())
+    pub fn delete_address(&mut self, address: &HostAddress) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = match address.ip {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        };
+        message.header.index = address.index;
+        message.header.prefix_len = address.prefix;
+        message.attributes = vec![AddressAttribute::Local(address.ip)];
+        self.wait(self.handle.address().del(message).execute())
     }
 
     /// Sets the device up or down. EADDRINUSE: another port that is up has its MAC address.

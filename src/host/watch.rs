@@ -22,11 +22,11 @@ use nix::sys::socket::{
     socket,
 };
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
 use rtnetlink::packet_route::{AddressFamily as Family, RouteNetlinkMessage};
 
 use crate::error::{Error, Result};
+use crate::host::address::HostAddress;
 use crate::host::link::LinkInfo;
 
 /// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR: news about devices and addresses, as bits for bind.
@@ -54,7 +54,7 @@ pub enum LinkEvent {
         name: String,
     },
     /// The host has been given an address on a device, or has it still.
-    Addressed(AddressMessage),
+    Addressed(HostAddress),
     /// News were lost: the state of every device has to be asked for.
     Overrun,
 }
@@ -137,7 +137,9 @@ fn parse(mut datagram: &[u8], tell: &mut impl FnMut(LinkEvent)) {
                 }
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
-                tell(LinkEvent::Addressed(address));
+                if let Some(address) = HostAddress::parse(&address) {
+                    tell(LinkEvent::Addressed(address));
+                }
             }
             _ => {}
         }

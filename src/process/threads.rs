@@ -15,6 +15,8 @@ use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 /// More than a signal stack, its guard page and what the C library maps for a new thread's heap header.
 const ROOM: usize = 512 << 10;
+/// Most threads that close descriptors: more gain nothing, since they wait for the same grace period.
+const CLOSERS: usize = 64;
 /// An ordinary page, in bytes.
 const PAGE: usize = 4096;
 
@@ -47,6 +49,21 @@ pub fn start_scoped<'scope, T: Send + 'scope>(
 /// The name of a thread that works for `port`: the kernel shows 15 bytes.
 pub fn name(kind: &str, port: &str) -> String {
     format!("{kind}-{port}").chars().take(15).collect()
+}
+
+/// Drops all of them in parallel: where closing a descriptor waits for the kernel's RCU, they share that time.
+pub fn drop_together<T: Send>(mut items: Vec<T>) {
+    let share = items.len().div_ceil(CLOSERS).max(1);
+    std::thread::scope(|scope| {
+        while items.len() > share {
+            let mine = items.split_off(items.len() - share);
+            // Without a thread for it, the share is dropped here: slower, but closed.
+            if let Err(error) = start_scoped(scope, "closer", move || drop(mine)) {
+                log::debug!("closing one by one: {error}");
+            }
+        }
+        drop(items);
+    });
 }
 
 /// Whether a new thread finds room for its signal stack.

@@ -43,7 +43,7 @@ pub mod socket;
 use std::fmt;
 use std::io;
 use std::ops::AddAssign;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
@@ -81,6 +81,15 @@ pub struct PacketQueue {
     long_is_full: AtomicBool,
 }
 
+/// Two packet sockets, opened by somebody who may, and bound to nothing yet.
+#[derive(Debug)]
+pub struct PacketSockets {
+    /// Frames are received by this one.
+    pub receive: OwnedFd,
+    /// Frames are sent by this one.
+    pub send: OwnedFd,
+}
+
 /// Frames from the wire that did not arrive, since the queue was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -109,39 +118,35 @@ impl fmt::Display for Losses {
 }
 
 impl PacketQueue {
-    /// Opens a queue on the device with that index, in the calling thread's network namespace.
+    /// Makes a queue of two sockets, on the device with that index.
     ///
-    /// Errors: EPERM without CAP_NET_RAW, ENODEV without such a device. A parent that is down is no
-    /// error.
-    pub fn open(ifindex: u32, admit: SocketFilter) -> io::Result<PacketQueue> {
-        Self::prepare(ifindex, |socket| {
+    /// Errors: ENODEV without such a device. A parent that is down is no error.
+    pub fn open(
+        ifindex: u32,
+        admit: SocketFilter,
+        sockets: PacketSockets,
+    ) -> io::Result<PacketQueue> {
+        Self::prepare(ifindex, sockets, |socket| {
             socket.filter(admit.program())?;
             socket.listen(ifindex)
         })
     }
 
-    /// Opens a packet socket without a device, and closes it.
-    ///
-    /// Errors: EPERM without CAP_NET_RAW; EAFNOSUPPORT.
-    pub fn try_open() -> io::Result<()> {
-        crate::uplink::packet::socket::Socket::open().map(drop)
-    }
-
-    /// Opens several queues, which share the flows of the parent among them by flow hash. A single one
+    /// Makes several queues, which share the flows of the parent among them by flow hash. A single one
     /// hears everything.
     ///
     /// Errors: those of [`PacketQueue::open`]; before Linux 6.13 EINVAL for a parent that is down.
     pub fn open_all(
         ifindex: u32,
         admit: SocketFilter,
-        count: usize,
+        mut sockets: Vec<PacketSockets>,
     ) -> io::Result<Vec<PacketQueue>> {
-        if count < 2 {
-            return Ok(vec![Self::open(ifindex, admit)?]);
+        if sockets.len() < 2 {
+            return sockets.pop().map(|one| Self::open(ifindex, admit, one)).into_iter().collect();
         }
         let mut group = None;
-        let one = |_| {
-            Self::prepare(ifindex, |socket| {
+        let one = |sockets| {
+            Self::prepare(ifindex, sockets, |socket| {
                 // Between bind and join the socket is on its own, and would hear all flows.
                 socket.filter(crate::uplink::packet::filter::NOTHING)?;
                 socket.listen(ifindex)?;
@@ -149,15 +154,16 @@ impl PacketQueue {
                 socket.filter(admit.program())
             })
         };
-        (0..count).map(one).collect()
+        sockets.into_iter().map(one).collect()
     }
 
     fn prepare(
         ifindex: u32,
+        sockets: PacketSockets,
         bind: impl FnOnce(&Socket) -> io::Result<()>,
     ) -> io::Result<PacketQueue> {
-        let outlet = Socket::sending(ifindex)?;
-        let socket = Socket::receiving()?;
+        let outlet = Socket::sending(sockets.send, ifindex)?;
+        let socket = Socket::receiving(sockets.receive)?;
         bind(&socket)?;
         Ok(PacketQueue {
             inbox: Mutex::new(ReceiveBatch::new()),

@@ -4,19 +4,17 @@
 //! kernel spreads received frames over the attached queues by flow hash. One `readv` takes one
 //! frame, one `writev` gives one; both start with a virtio-net header of 12 bytes.
 //!
+//! The descriptor comes set up from whoever opened the node (`host/tap_setup.rs`).
+//!
 //! Kernel facts that shape the code (drivers/net/tap.c):
-//! - TUNSETIFF ignores the name: the node already says which device it is. It demands exactly
-//!   IFF_TAP|IFF_NO_PI and allows IFF_VNET_HDR and IFF_MULTI_QUEUE; anything else is EINVAL.
-//! - The header is 10 bytes until TUNSETVNETHDRSZ says otherwise. Its bytes 10 and 11 are zero on a
-//!   read: `num_buffers` is the reader's to fill in.
-//! - All offloads are on right after open, and TUNSETOFFLOAD counts for the device, not the queue.
+//! - Bytes 10 and 11 of the header are zero on a read: `num_buffers` is the reader's to fill in.
+//! - TUNSETOFFLOAD counts for the device, not the queue.
 //! - A short buffer truncates without a word: offer room for 65,535 + 18 bytes and the header.
 //! - After the device is gone, reads say EAGAIN for ever and writes still succeed; only the ioctls
 //!   say ENOLINK. Nobody learns of it here: that is what `watch.rs` is for.
 //!
 //! All `unsafe` of reading, writing and ioctl lives in this file.
 
-use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -24,32 +22,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use libc::{c_int, c_short};
 use nix::errno::Errno;
 
-use crate::net::mac::Mac;
 use crate::uplink::tap_offload::TapOffload;
-
-/// Size of the virtio-net header before every frame, in bytes: virtio 1 with `num_buffers`.
-pub(crate) const HEADER: c_int = 12;
-
-/// What may wait in the device's transmit path before a write says EAGAIN, in bytes.
-///
-/// The kernel's default (208 KiB) holds barely two frames of 64 KiB with their bookkeeping;
-/// unlimited (INT_MAX) would never say EAGAIN, so that a guest could fill the parent's queue until
-/// frames are dropped silently. 1 MiB is some sixteen large frames: enough to keep a 40 Gbit/s
-/// parent busy between two turns of a worker, and the guest feels the wire's back-pressure.
-const SEND_BUFFER: c_int = 1 << 20;
 
 const INT: usize = mem::size_of::<c_int>();
 mod ioctl {
     use super::{INT, c_int};
-    nix::ioctl_write_ptr_bad!(tun_set_iff, nix::request_code_write!(b'T', 202, INT), libc::ifreq);
-    nix::ioctl_read_bad!(tun_get_iff, nix::request_code_read!(b'T', 210, INT), libc::ifreq);
     nix::ioctl_write_int_bad!(tun_set_offload, nix::request_code_write!(b'T', 208, INT));
-    nix::ioctl_write_ptr_bad!(tun_set_sndbuf, nix::request_code_write!(b'T', 212, INT), c_int);
     nix::ioctl_write_ptr_bad!(tun_set_header, nix::request_code_write!(b'T', 216, INT), c_int);
     nix::ioctl_write_ptr_bad!(tun_set_queue, nix::request_code_write!(b'T', 217, INT), libc::ifreq);
-    nix::ioctl_read_bad!(get_hardware_address, libc::SIOCGIFHWADDR, libc::ifreq);
-    #[cfg(target_endian = "big")]
-    nix::ioctl_write_ptr_bad!(tun_set_le, nix::request_code_write!(b'T', 220, INT), c_int);
 }
 use ioctl::*;
 
@@ -60,31 +40,9 @@ pub struct TapQueue {
 }
 
 impl TapQueue {
-    /// Takes a freshly opened tap node (non-blocking) and sets it up: virtio-net header of 12 bytes
-    /// in little-endian order, send buffer of 1 MiB. Offloads are not touched.
-    ///
-    /// Errors are the ioctls' own: EINVAL for a descriptor that is not a macvtap's, ENOLINK when
-    /// the device has gone meanwhile.
-    pub fn new(fd: OwnedFd) -> io::Result<TapQueue> {
-        let queue = TapQueue { fd };
-        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc::IFF_MULTI_QUEUE;
-        let request = flags_request(flags);
-        // SAFETY: the descriptor is open and `request` is a whole ifreq that outlives the call.
-        unsafe { tun_set_iff(queue.raw(), &request) }?;
-        // SAFETY: as above, with an int.
-        unsafe { tun_set_header(queue.raw(), &HEADER) }?;
-        // virtio 1 headers are little endian; the tap's are the host's unless told otherwise.
-        #[cfg(target_endian = "big")]
-        // SAFETY: as above, with an int.
-        unsafe { tun_set_le(queue.raw(), &1) }?;
-        // SAFETY: as above, with an int.
-        unsafe { tun_set_sndbuf(queue.raw(), &SEND_BUFFER) }?;
-        Ok(queue)
-    }
-
-    /// Anything that keeps frames apart, such as a datagram socket, in the place of a tap.
-    #[cfg(test)]
-    pub(crate) fn stand_in(fd: OwnedFd) -> TapQueue {
+    /// A tap's descriptor, non-blocking and set up; in tests also anything else that keeps frames apart,
+    /// such as a datagram socket.
+    pub fn new(fd: OwnedFd) -> TapQueue {
         TapQueue { fd }
     }
 
@@ -98,31 +56,6 @@ impl TapQueue {
 
     fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
-    }
-
-    /// The name of the device behind this queue; ENOLINK when it has gone.
-    pub fn device_name(&self) -> io::Result<String> {
-        let mut request = empty_request();
-        // SAFETY: the kernel writes one ifreq, which `request` is.
-        unsafe { tun_get_iff(self.raw(), &mut request) }?;
-        // SAFETY: c_char and u8 have the same layout, and the array is IFNAMSIZ bytes long.
-        let name: &[u8; libc::IFNAMSIZ] = unsafe { &*request.ifr_name.as_ptr().cast() };
-        let name = CStr::from_bytes_until_nul(name).map_err(io::Error::other)?;
-        Ok(name.to_string_lossy().into_owned())
-    }
-
-    /// The hardware address of the device behind this queue; ENOLINK when it has gone.
-    pub fn device_mac(&self) -> io::Result<Mac> {
-        let mut request = empty_request();
-        // SAFETY: the kernel writes one ifreq, which `request` is.
-        unsafe { get_hardware_address(self.raw(), &mut request) }?;
-        // SAFETY: SIOCGIFHWADDR fills the hardware address member; any bytes are a valid one.
-        let data = unsafe { request.ifr_ifru.ifru_hwaddr }.sa_data;
-        let mut mac = [0u8; 6];
-        for (to, from) in mac.iter_mut().zip(data) {
-            *to = from as u8;
-        }
-        Ok(Mac(mac))
     }
 
     /// Says what the guest can take, for the whole device. Returns what the kernel took: a kernel
@@ -156,7 +89,9 @@ impl TapQueue {
     }
 
     fn set_queue(&self, flag: c_int) -> io::Result<()> {
-        let request = flags_request(flag);
+        // SAFETY: an ifreq is plain numbers in every variant of its union: all zero is a valid one.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        request.ifr_ifru.ifru_flags = flag as c_short;
         // SAFETY: the descriptor is open and `request` is a whole ifreq that outlives the call.
         match unsafe { tun_set_queue(self.raw(), &request) } {
             // EINVAL has no other meaning with one valid flag: the queue is in that state already.
@@ -210,15 +145,4 @@ impl AsRawFd for TapQueue {
     fn as_raw_fd(&self) -> RawFd {
         self.raw()
     }
-}
-
-fn empty_request() -> libc::ifreq {
-    // SAFETY: an ifreq is plain numbers in every variant of its union: all zero is a valid one.
-    unsafe { mem::zeroed() }
-}
-
-fn flags_request(flags: c_int) -> libc::ifreq {
-    let mut request = empty_request();
-    request.ifr_ifru.ifru_flags = flags as c_short;
-    request
 }

@@ -15,9 +15,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
+use vhost_user_macvtap::uplink::packet::{PacketQueue, PacketSockets};
 
 use testkit::backend::Backend;
 use testkit::driver::{Driver, VnetHdr};
@@ -81,7 +82,10 @@ impl Pair {
         lan.wait_carries("w0");
         let far = in_netns(&lan, || {
             let index = nix::net::if_::if_nametoindex("w0").unwrap();
-            let queue = PacketQueue::open(index, SocketFilter::Everything).unwrap();
+            let (receive, send) =
+                (packet_socket::receiving().unwrap(), packet_socket::sending().unwrap());
+            let sockets = PacketSockets { receive, send };
+            let queue = PacketQueue::open(index, SocketFilter::Everything, sockets).unwrap();
             queue.set_promiscuous(true).unwrap();
             queue
         });

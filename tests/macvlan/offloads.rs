@@ -8,9 +8,10 @@ use std::os::fd::AsFd;
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use vhost_user_macvtap::uplink::packet::PacketQueue;
+use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
+use vhost_user_macvtap::uplink::packet::{PacketQueue, PacketSockets};
 
 use testkit::driver::*;
 use testkit::exchange::{in_netns, noise};
@@ -36,7 +37,10 @@ impl Far {
     fn open(world: &World) -> Far {
         Far(in_netns(&world.lan, || {
             let index = nix::net::if_::if_nametoindex("eth0").unwrap();
-            PacketQueue::open(index, SocketFilter::Everything).unwrap()
+            let (receive, send) =
+                (packet_socket::receiving().unwrap(), packet_socket::sending().unwrap());
+            let sockets = PacketSockets { receive, send };
+            PacketQueue::open(index, SocketFilter::Everything, sockets).unwrap()
         }))
     }
 

@@ -5,9 +5,11 @@
 //! and opened through a node of our own: `/dev/tapN` may be another namespace's.
 
 use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 
 use nix::sys::stat::{Mode as Bits, SFlag, makedev, mknod};
+use vhost_user_macvtap::host::tap_setup;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::uplink::tap::TapQueue;
 
@@ -56,15 +58,16 @@ fn make(netns: &Netns, id: usize, port: &Port) -> TapQueue {
     mknod(&node, SFlag::S_IFCHR, Bits::S_IRUSR | Bits::S_IWUSR, number).unwrap();
     let mut options = OpenOptions::new();
     let tap = options.read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&node).unwrap();
-    let tap = TapQueue::new(tap.into()).unwrap();
-    assert_eq!(tap.device_name().unwrap(), format!("t{id}"));
+    let tap = OwnedFd::from(tap);
+    tap_setup::set_up(&tap).unwrap();
+    assert_eq!(tap_setup::device_name(&tap).unwrap(), format!("t{id}"));
     if port.up {
         netns.ip(&format!("link set t{id} up"));
     }
     for group in JOINED.iter().filter(|_| port.joined) {
         netns.ip(&format!("maddr add {group} dev t{id}"));
     }
-    tap
+    TapQueue::new(tap)
 }
 
 impl Topology for Kernel {

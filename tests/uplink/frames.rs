@@ -1,16 +1,17 @@
 //! What passes the tap, and what the host's side says: nothing.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::stat::fstat;
 use vhost_user_macvtap::host::macvtap::Macvtap;
 use vhost_user_macvtap::host::netlink::Netlink;
+use vhost_user_macvtap::host::tap_setup;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::uplink::tap_offload::TapOffload;
 
-use crate::world::{MAC, World, frame, poll_until, read_until, spec};
+use crate::world::{MAC, World, frame, poll_until, read_until, spec, taps};
 
 const OTHER: Mac = Mac([2, 0, 0, 0, 0, 0x42]);
 /// An Ethernet type for experiments (IEEE 802, local).
@@ -63,14 +64,15 @@ fn groups_that_only_the_guest_joined_arrive() {
     let world = World::new();
     world.enter(|| {
         let mut netlink = Netlink::open().unwrap();
-        let port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        let mut port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        let taps = taps(&mut port);
         let wire = Wire::open(&mut netlink);
         for last in 0..16 {
             // Solicited-node groups; sixteen, since the kernel's hash passes a few by accident.
             let group = Mac([0x33, 0x33, 0xff, 0x12, 0x34, last]);
             let solicitation = frame(group, OTHER, TYPE, b"who has it?");
             wire.send(&solicitation);
-            assert!(read_until(&port.queues()[0], |found| found == solicitation).is_some());
+            assert!(read_until(&taps[0], |found| found == solicitation).is_some());
         }
         port.close(&mut netlink).unwrap();
     });
@@ -81,9 +83,10 @@ fn frames_pass_both_ways_and_through_any_piece() {
     let world = World::new();
     world.enter(|| {
         let mut netlink = Netlink::open().unwrap();
-        let port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        let mut port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        let taps = taps(&mut port);
         let wire = Wire::open(&mut netlink);
-        let queue = &port.queues()[0];
+        let queue = &taps[0];
         let out = frame(OTHER, MAC, TYPE, b"out");
         let whole = to_tap(&out);
         let (head, tail) = whole.split_at(20);
@@ -117,7 +120,8 @@ fn the_host_side_is_mute() {
     world.ip("addr add 192.0.2.1/24 dev p0");
     world.enter(|| {
         let mut netlink = Netlink::open().unwrap();
-        let port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        let mut port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        let taps = taps(&mut port);
         let wire = Wire::open(&mut netlink);
         assert_eq!(world.ip("-6 addr show dev vm0"), "");
         let path = "/proc/sys/net/ipv6/conf/vm0/disable_ipv6";
@@ -129,10 +133,10 @@ fn the_host_side_is_mute() {
         let said_by_port = |found: &[u8]| found[6..12] == MAC.0;
         let wait = Duration::from_millis(300);
         wire.send(&question);
-        assert!(read_until(&port.queues()[0], |found| found == question).is_some());
+        assert!(read_until(&taps[0], |found| found == question).is_some());
         assert!(wire.receive(wait, said_by_port).is_none());
         // Even with no queue attached, when frames do reach the host's stack.
-        port.queues()[0].detach().unwrap();
+        taps[0].detach().unwrap();
         wire.send(&question);
         assert!(wire.receive(wait, said_by_port).is_none());
         // The proof that this would have been heard: with ARP on, the host answers.
@@ -153,7 +157,8 @@ fn offloads_and_queues_change_in_use() {
         let mut netlink = Netlink::open().unwrap();
         let mut wanted = spec("vm0", Mode::Bridge);
         wanted.queues = 2;
-        let port = Macvtap::open(&mut netlink, &wanted).unwrap();
+        let mut port = Macvtap::open(&mut netlink, &wanted).unwrap();
+        let taps = taps(&mut port);
         let all = TapOffload::CSUM
             | TapOffload::TSO4
             | TapOffload::TSO6
@@ -161,11 +166,11 @@ fn offloads_and_queues_change_in_use() {
             | TapOffload::UFO
             | TapOffload::USO4
             | TapOffload::USO6;
-        let taken = port.set_offload(all).unwrap();
+        let taken = taps[0].set_offload(all).unwrap();
         assert!(taken.contains(TapOffload::CSUM | TapOffload::TSO4 | TapOffload::TSO6));
-        assert_eq!(port.set_offload(TapOffload::NONE).unwrap(), TapOffload::NONE);
+        assert_eq!(taps[0].set_offload(TapOffload::NONE).unwrap(), TapOffload::NONE);
         let wire = Wire::open(&mut netlink);
-        let [first, second] = port.queues() else { panic!("two queues") };
+        let [first, second] = &taps[..] else { panic!("two queues") };
         // Frames that are not IP all go to one queue: the first that is attached.
         let hello = frame(MAC, OTHER, TYPE, b"hello");
         for _ in 0..2 {
@@ -186,8 +191,9 @@ fn offloads_and_queues_change_in_use() {
         let out = frame(OTHER, MAC, TYPE, b"out");
         second.write(&to_tap(&out)).unwrap();
         assert!(wire.receive(Duration::from_secs(1), |found| found == out).is_some());
-        assert_eq!(first.device_name().unwrap(), "vm0");
-        assert_eq!(first.device_mac().unwrap(), MAC);
+        let first = first.as_fd().try_clone_to_owned().unwrap();
+        assert_eq!(tap_setup::device_name(&first).unwrap(), "vm0");
+        assert_eq!(tap_setup::device_mac(&first).unwrap(), MAC);
         port.close(&mut netlink).unwrap();
     });
 }
@@ -211,17 +217,18 @@ fn equal_indices_in_two_namespaces_never_open_the_wrong_tap() {
             (port, wire, netlink)
         })
     };
-    let (first, first_wire, mut first_netlink) = open(&one);
-    let (second, second_wire, mut second_netlink) = open(&two);
+    let (mut first, first_wire, mut first_netlink) = open(&one);
+    let (mut second, second_wire, mut second_netlink) = open(&two);
     let device = |port: &Macvtap| fstat(&port.queues()[0]).unwrap().st_rdev;
     assert_ne!(device(&first), device(&second));
+    let (first_taps, second_taps) = (taps(&mut first), taps(&mut second));
     let hello = frame(MAC, OTHER, TYPE, b"one");
     first_wire.send(&hello);
-    assert!(read_until(&first.queues()[0], |found| found == hello).is_some());
+    assert!(read_until(&first_taps[0], |found| found == hello).is_some());
     let hello = frame(MAC, OTHER, TYPE, b"two");
     second_wire.send(&hello);
-    assert!(read_until(&second.queues()[0], |found| found == hello).is_some());
-    assert!(first.queues()[0].as_raw_fd() != second.queues()[0].as_raw_fd());
+    assert!(read_until(&second_taps[0], |found| found == hello).is_some());
+    assert!(first_taps[0].as_raw_fd() != second_taps[0].as_raw_fd());
     one.enter(|| first.close(&mut first_netlink).unwrap());
     two.enter(|| second.close(&mut second_netlink).unwrap());
 }

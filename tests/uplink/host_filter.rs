@@ -6,7 +6,9 @@ use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
 
 use vhost_user_macvtap::host::host_filter::{HostFilter, HostFilterRule, MAX_SOURCES};
+use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::net::mac::Mac;
+
 use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 
@@ -160,7 +162,7 @@ fn a_filter_that_cannot_be_says_what_is_missing() {
         assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
         let error = HostFilter::attach(1, HostFilterRule::Unicast).unwrap_err();
         assert!(error.to_string().contains("CAP_BPF"), "{error}");
-        let error = PacketQueue::open(1, SocketFilter::Guests).unwrap_err();
+        let error = packet_socket::receiving().unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EPERM));
     });
 }

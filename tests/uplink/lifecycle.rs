@@ -9,7 +9,6 @@ use vhost_user_macvtap::host::spec::MacvtapSpec;
 use vhost_user_macvtap::host::watch::{LinkEvent, LinkWatch};
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
-use vhost_user_macvtap::uplink::tap_offload::TapOffload;
 
 use crate::world::{MAC, World, poll_until, spec};
 
@@ -192,7 +191,7 @@ fn a_vanished_device_is_noticed_and_made_again() {
     world.enter(|| {
         let mut netlink = Netlink::open().unwrap();
         let mut watch = LinkWatch::open().unwrap();
-        let port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
+        let mut port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
         let index = port.ifindex();
         // News of several devices come in an order that is the kernel's affair: what was not waited
         // for is kept for the next wait.
@@ -222,7 +221,7 @@ fn a_vanished_device_is_noticed_and_made_again() {
 
         world.ip("link del w0");
         wait_for(&|e| *e == LinkEvent::Gone { index, name: "vm0".into() });
-        let error = port.set_offload(TapOffload::CSUM).unwrap_err().to_string();
+        let error = port.set_mac(&mut netlink, MAC).unwrap_err().to_string();
         assert!(error.contains("vanished"), "{error}");
         port.close(&mut netlink).unwrap();
 

@@ -14,7 +14,7 @@ use vhost_user_macvtap::uplink::packet::inbox::Progress;
 use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
 
 use crate::frames::{TYPE, Wire};
-use crate::world::{MAC, World, frame, poll_until};
+use crate::world::{MAC, World, frame, poll_until, sockets};
 use testkit::driver::VnetHdr;
 use testkit::frames::{self as craft, End};
 
@@ -35,7 +35,7 @@ pub struct Got {
 
 /// A queue on a device of the calling thread's namespace.
 pub fn open(device: &str, admit: SocketFilter) -> PacketQueue {
-    PacketQueue::open(index(device), admit).unwrap()
+    PacketQueue::open(index(device), admit, sockets()).unwrap()
 }
 
 pub fn index(device: &str) -> u32 {

@@ -11,7 +11,7 @@ use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 
 use crate::frames::TYPE;
 use crate::packet::{FAR, index, open, wait_for};
-use crate::world::{MAC, World, frame, poll_until};
+use crate::world::{MAC, World, frame, poll_until, sockets};
 
 /// For what must come, however late.
 const ARRIVAL: Duration = Duration::from_secs(10);
@@ -92,8 +92,10 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
         assert_eq!(queue.take_error(), None);
         // Opened while it is down, alone or in a group: heard once it is up.
         world.ip("link set p0 down");
-        let late = [1, 2]
-            .map(|count| PacketQueue::open_all(index("p0"), SocketFilter::Guests, count).unwrap());
+        let late = [1, 2].map(|count| {
+            let sockets = (0..count).map(|_| sockets()).collect();
+            PacketQueue::open_all(index("p0"), SocketFilter::Guests, sockets).unwrap()
+        });
         for queue in late.iter().flatten() {
             assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
         }
@@ -134,7 +136,7 @@ fn there_is_no_queue_without_a_device() {
     let world = World::new();
     world.enter(|| {
         for index in [0, 1 << 20, u32::MAX] {
-            let error = PacketQueue::open(index, SocketFilter::Guests).unwrap_err();
+            let error = PacketQueue::open(index, SocketFilter::Guests, sockets()).unwrap_err();
             assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{index}");
         }
         let queue = open("p0", SocketFilter::Guests);

@@ -10,7 +10,7 @@ use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 
 use crate::frames::TYPE;
 use crate::packet::{FAR, GUEST, index, open, take, wait_for};
-use crate::world::{MAC, World, frame, poll_until};
+use crate::world::{MAC, World, frame, poll_until, sockets};
 use testkit::frames::{self as craft, End};
 
 /// For what must come, however late.
@@ -101,7 +101,9 @@ fn two_queues_share_the_flows() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queues = PacketQueue::open_all(index("p0"), SocketFilter::Guests, 2).unwrap();
+        let queues =
+            PacketQueue::open_all(index("p0"), SocketFilter::Guests, vec![sockets(), sockets()])
+                .unwrap();
         let far = open("w0", SocketFilter::Everything);
         for round in 0..2u8 {
             for port in 0..60 {

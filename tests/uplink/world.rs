@@ -7,13 +7,27 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use vhost_user_macvtap::host::macvtap::Macvtap;
+use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::host::spec::MacvtapSpec;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
+use vhost_user_macvtap::uplink::packet::PacketSockets;
 use vhost_user_macvtap::uplink::tap::TapQueue;
 
 /// The address that most tests give their port.
 pub const MAC: Mac = Mac([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+/// The queues of a port's device, to read and write.
+pub fn taps(port: &mut Macvtap) -> Vec<TapQueue> {
+    port.take_queues().into_iter().map(TapQueue::new).collect()
+}
+
+/// The sockets of one packet queue.
+pub fn sockets() -> PacketSockets {
+    let (receive, send) = (packet_socket::receiving().unwrap(), packet_socket::sending().unwrap());
+    PacketSockets { receive, send }
+}
 
 pub struct World {
     pub name: String,

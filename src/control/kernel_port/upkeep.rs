@@ -11,33 +11,32 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-
 use crate::config::MacChoice;
 use crate::control::kernel_port::{KernelPort, wanted_mtu};
 use crate::control::patience::RepairVerdict;
 use crate::control::port_core::PortCore;
+use crate::host::address::HostAddress;
 use crate::host::link::LinkInfo;
 use crate::host::macvtap::Macvtap;
-use crate::host::netlink::Netlink;
 use crate::host::upkeep::{Difference, differences};
+use crate::host::verbs::Host;
 use crate::net::mode::Mode;
 
 impl KernelPort {
     /// The device has changed, or this is news of what we have done ourselves.
-    pub(crate) fn look_after(&mut self, core: &PortCore, news: &LinkInfo, netlink: &mut Netlink) {
+    pub(crate) fn look_after(&mut self, core: &PortCore, news: &LinkInfo, host: &mut dyn Host) {
         let Some(device) = &mut self.device else { return };
         if differences(device.shall(), news).is_empty() {
             return self.show(core, news);
         }
         // News may be older than what we have done since, and the parent's MTU may have changed first.
-        if let Ok(Some(parent)) = netlink.link_by_index(device.parent_index()) {
+        if let Ok(Some(parent)) = host.link_by_index(device.parent_index()) {
             let wanted = wanted_mtu(core, device, parent.mtu);
             device.shall_have_mtu(wanted);
         }
-        let is = match netlink.link_by_index(device.ifindex()) {
+        let is = match host.link_by_index(device.ifindex()) {
             Ok(Some(is)) => is,
-            Ok(None) => return self.lose(core, netlink),
+            Ok(None) => return self.lose(core, host),
             Err(error) => return core.data.log.warn(format_args!("its device: {error}")),
         };
         let found = differences(device.shall(), &is);
@@ -56,19 +55,19 @@ impl KernelPort {
         if ours.is_empty() {
             return self.show(core, &is);
         }
-        self.put_right(core, &ours, netlink);
-        match self.device.as_ref().map(|device| netlink.link_by_index(device.ifindex())) {
+        self.put_right(core, &ours, host);
+        match self.device.as_ref().map(|device| host.link_by_index(device.ifindex())) {
             Some(Ok(Some(is))) => self.show(core, &is),
             _ => self.show(core, &is),
         }
     }
 
-    fn put_right(&mut self, core: &PortCore, found: &[Difference], netlink: &mut Netlink) {
+    fn put_right(&mut self, core: &PortCore, found: &[Difference], host: &mut dyn Host) {
         let Some(device) = &mut self.device else { return };
         let name = device.name().to_owned();
         let words: Vec<String> = found.iter().map(Difference::to_string).collect();
         let result = match self.patience.judge(Instant::now()) {
-            RepairVerdict::PutRight => device.put_right(netlink, found),
+            RepairVerdict::PutRight => host.repair_port(device, found),
             RepairVerdict::LeaveAlone => return,
             RepairVerdict::GiveUp => {
                 return core.data.log.warn(format_args!(
@@ -96,23 +95,19 @@ impl KernelPort {
     pub(crate) fn take_away(
         &mut self,
         core: &PortCore,
-        address: &AddressMessage,
-        netlink: &mut Netlink,
+        address: &HostAddress,
+        host: &mut dyn Host,
     ) {
         let Some(device) = &self.device else { return };
-        let ip = address.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(ip) => Some(*ip),
-            _ => None,
-        });
-        let Some(ip) = ip else { return };
+        let ip = address.ip;
         // On an adopted device an IPv4 address is the user's own business: the host cannot use it there.
-        let spared = if ip.is_ipv4() { !device.created() } else { !device.has_ipv6() };
+        let spared = if ip.is_ipv4() { !device.created() } else { !host.may_have_ipv6(device) };
         if spared || self.patience.judge(Instant::now()) != RepairVerdict::PutRight {
             return;
         }
         let done = match ip {
-            IpAddr::V4(_) => netlink.delete_address(address).map_err(|error| error.to_string()),
-            IpAddr::V6(_) => device.silence_again().map_err(|error| error.to_string()),
+            IpAddr::V4(_) => host.delete_address(address).map_err(|error| error.to_string()),
+            IpAddr::V6(_) => host.forbid_ipv6(device).map_err(|error| error.to_string()),
         };
         let name = device.name();
         match done {

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::host::host_filter::{HostFilter, HostFilterRule};
 use crate::host::link::LinkInfo;
 use crate::host::rootless::is_rootless;
+use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
@@ -34,13 +35,13 @@ impl Rule {
         !matches!(self, Rule::Echoes(_))
     }
 
-    fn impose(&self, parent: &LinkInfo) -> Result<HostFilter> {
+    fn impose(&self, host: &mut dyn Host, parent: &LinkInfo) -> Result<HostFilter> {
         let starve = match self {
             Rule::Unicast => HostFilterRule::Unicast,
             Rule::Senders(sources) => HostFilterRule::Sources(sources),
             Rule::Echoes(ports) => HostFilterRule::Reflected(ports),
         };
-        HostFilter::attach(parent.index, starve).map_err(|error| not_deaf(&parent.name, &error))
+        host.filter_host(parent.index, starve).map_err(|error| not_deaf(&parent.name, &error))
     }
 }
 
@@ -71,6 +72,7 @@ impl HostFilters {
     /// The kernel cannot do what a mode promises.
     pub fn follow<'a>(
         &mut self,
+        host: &mut dyn Host,
         parent: &LinkInfo,
         members: impl Iterator<Item = &'a BridgePort> + Clone,
     ) -> Result<()> {
@@ -79,7 +81,7 @@ impl HostFilters {
             if self.0.iter().any(|(imposed, _)| imposed == rule) {
                 continue;
             }
-            match rule.impose(parent) {
+            match rule.impose(host, parent) {
                 Ok(filter) => self.0.push((rule.clone(), filter)),
                 Err(error) if rule.is_needed() => return Err(error),
                 Err(error) => debug!("{error}"),

@@ -10,12 +10,12 @@ use std::io;
 use crate::control::parents::bridge_port::BridgePort;
 use crate::control::parents::host_filters::HostFilters;
 use crate::error::{Error, Result};
-use crate::host::device_lock::{DeviceLock, LockName};
+use crate::host::device_lock::DeviceLock;
 use crate::host::link::LinkInfo;
 use crate::host::mac_guard::MacGuard;
-use crate::host::netlink::Netlink;
 use crate::host::parent::Parent;
 use crate::host::spec::Wanted;
+use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 
 /// The address of a guest on its parent.
@@ -42,15 +42,8 @@ impl ParentLease {
     ///
     /// # Errors
     /// It is not there, another process has it, or it cannot have such ports.
-    pub fn take(name: &str, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<ParentLease> {
-        let found = Parent::device(netlink, name)?;
-        let owner = DeviceLock::take(&LockName::parent(&found.name, found.index))?;
-        // A predecessor that was killed may have left the parent with its guest's address: its guardian
-        // puts that right, and only then is the address the parent's own.
-        MacGuard::settle(found.index)?;
-        let parent = Parent::find(netlink, name, "")?;
-        parent.check(wanted)?;
-        parent.warn();
+    pub fn take(name: &str, wanted: &Wanted<'_>, host: &mut dyn Host) -> Result<ParentLease> {
+        let (parent, owner) = host.open_parent(name, wanted)?;
         let (link, seen) = (parent.link.clone(), Some(parent));
         Ok(ParentLease {
             link,
@@ -64,10 +57,10 @@ impl ParentLease {
     /// Refuses what cannot be had beside the parent and the kernel's own ports. The kernel is asked for
     /// those once, until [`ParentLease::look_again`]: a thousand ports that come together ask three questions,
     /// not three thousand.
-    pub fn check(&mut self, wanted: &Wanted<'_>, netlink: &mut Netlink) -> Result<()> {
+    pub fn check(&mut self, wanted: &Wanted<'_>, host: &mut dyn Host) -> Result<()> {
         let seen = match &mut self.seen {
             Some(seen) => seen,
-            seen => seen.insert(Parent::find(netlink, &self.link.name, "")?),
+            seen => seen.insert(host.parent(&self.link.name)?),
         };
         seen.check(wanted)
     }
@@ -104,17 +97,17 @@ impl ParentLease {
     ///
     /// # Errors
     /// The guardian cannot be started, or the device does not take the address.
-    pub fn set_mac(&mut self, netlink: &mut Netlink, mac: Mac) -> Result<()> {
+    pub fn set_mac(&mut self, host: &mut dyn Host, mac: Mac) -> Result<()> {
         let own = self.borrowed.as_ref().map_or(self.link.mac, |borrowed| borrowed.own);
         if let Some(borrowed) = &mut self.borrowed {
             borrowed.guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
         } else if mac != own {
             // Before the change: whatever happens to us then, it is undone.
-            let mut guard = MacGuard::start(self.link.index, own)?;
+            let mut guard = host.guard_mac(self.link.index, own)?;
             guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
             self.borrowed = Some(Borrowed { own, given: own, guard });
         }
-        netlink.set_mac(self.link.index, mac).map_err(|error| self.refused(mac, &error))?;
+        host.set_mac(self.link.index, mac).map_err(|error| self.refused(mac, &error))?;
         self.link.mac = mac;
         match &mut self.borrowed {
             Some(borrowed) if mac != own => borrowed.given = mac,
@@ -127,9 +120,9 @@ impl ParentLease {
     ///
     /// # Errors
     /// Those of [`ParentLease::set_mac`].
-    pub fn give(&mut self, member: &BridgePort, netlink: &mut Netlink) -> Result<()> {
+    pub fn give(&mut self, member: &BridgePort, host: &mut dyn Host) -> Result<()> {
         match member.chosen_mac() {
-            Some(mac) if mac != self.link.mac => self.set_mac(netlink, mac),
+            Some(mac) if mac != self.link.mac => self.set_mac(host, mac),
             _ => Ok(()),
         }
     }
@@ -138,11 +131,11 @@ impl ParentLease {
     ///
     /// # Errors
     /// The device does not take it.
-    pub fn give_back_mac(&mut self, netlink: &mut Netlink) -> Result<()> {
+    pub fn give_back_mac(&mut self, host: &mut dyn Host) -> Result<()> {
         match &self.borrowed {
             Some(borrowed) => {
                 let own = borrowed.own;
-                self.set_mac(netlink, own)
+                self.set_mac(host, own)
             }
             None => Ok(()),
         }

@@ -25,8 +25,8 @@ use crate::datapath::scratch::Scratch;
 use crate::datapath::uplink_queue::UplinkQueue;
 use crate::error::{Error, Result};
 use crate::host::link::LinkInfo;
-use crate::host::netlink::Netlink;
 use crate::host::spec::Wanted;
+use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::process::port_log::PortLog;
@@ -72,7 +72,7 @@ impl ParentManager {
     pub fn open(
         name: &str,
         pairs: usize,
-        netlink: &mut Netlink,
+        host: &mut dyn Host,
         pool: &mut Pool<Scratch>,
     ) -> Result<ParentManager> {
         let mut keeper = ParentManager {
@@ -101,7 +101,7 @@ impl ParentManager {
             keeper.uplink_queues.push(uplink_queue);
             keeper.slots.push(slot);
         }
-        match keeper.take_parent(netlink) {
+        match keeper.take_parent(host) {
             Ok(()) => Ok(keeper),
             Err(error) => {
                 keeper.slots.iter().for_each(WorkerSlot::leave);
@@ -143,7 +143,7 @@ impl ParentManager {
     ///
     /// # Errors
     /// Its address, mode or MTU cannot be had here.
-    pub fn join(&mut self, core: &PortCore, netlink: &mut Netlink) -> Result<PortId> {
+    pub fn join(&mut self, core: &PortCore, host: &mut dyn Host) -> Result<PortId> {
         let Some(link) = self.held.as_ref().map(|held| held.link.clone()) else {
             return Err(self.gone());
         };
@@ -151,15 +151,15 @@ impl ParentManager {
         let mode = core.config.mode;
         let mac = match (mode, core.config.mac) {
             (Mode::Passthru, MacChoice::Auto) => link.mac,
-            _ => port_mac::of(&core.config, netlink)?,
+            _ => port_mac::of(&core.config, host)?,
         };
         self.check_mac(&object, mac)?;
         self.check_passthru(&object, mode)?;
         let member = BridgePort::new(core, mac);
         core.data.set_stations(self.switch.stations());
         if let Some(held) = &mut self.held {
-            held.check(&member.wants(&object), netlink)?;
-            held.give(&member, netlink)?;
+            held.check(&member.wants(&object), host)?;
+            held.give(&member, host)?;
         }
         let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
         let id = PortId::try_from(index).ok().filter(|&id| id < PortId::MAX).ok_or_else(|| {
@@ -233,22 +233,22 @@ impl ParentManager {
     ///
     /// # Errors
     /// The address is another's.
-    pub fn set_mac(&mut self, id: PortId, netlink: &mut Netlink, mac: Mac) -> Result<()> {
+    pub fn set_mac(&mut self, id: PortId, host: &mut dyn Host, mac: Mac) -> Result<()> {
         let Some(member) = self.member(id) else { return Ok(()) };
         let object = member.object();
         let wanted = Wanted { mac: Some(mac), mtu: None, ..member.wants(&object) };
         self.check_mac(&object, mac)?;
         if let Some(held) = &mut self.held {
             match wanted.mode {
-                Mode::Passthru => held.set_mac(netlink, mac)?,
-                _ => held.check(&wanted, netlink)?,
+                Mode::Passthru => held.set_mac(host, mac)?,
+                _ => held.check(&wanted, host)?,
             }
         }
         if let Some(member) = self.member(id) {
             member.set_mac(mac);
         }
         self.stale = true;
-        self.follow();
+        self.follow(host);
         Ok(())
     }
 
@@ -270,9 +270,9 @@ impl ParentManager {
     }
 
     /// Gives the parent back as it was.
-    pub fn close(mut self, netlink: &mut Netlink) {
+    pub fn close(mut self, host: &mut dyn Host) {
         if let Some(held) = &mut self.held
-            && let Err(error) = held.give_back_mac(netlink)
+            && let Err(error) = held.give_back_mac(host)
         {
             warn!("{error}");
         }

@@ -42,7 +42,7 @@ impl Bench {
         let flags = SockFlag::SOCK_NONBLOCK;
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         let mut line = Vring::default();
-        let tap = TapQueue::stand_in(tap);
+        let tap = TapQueue::new(tap);
         line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let notifier = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
         let port = PortData::new("test", MacPolicy::Deny, notifier);

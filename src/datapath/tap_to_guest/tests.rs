@@ -46,7 +46,7 @@ impl Bench {
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         setsockopt(&wire, sockopt::SndBuf, &(4 << 20)).unwrap();
         let mut line = Vring::default();
-        let tap = TapQueue::stand_in(tap);
+        let tap = TapQueue::new(tap);
         line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let guest = Guest { memory, avail: 0, used: 0, free: (0..SIZE).rev().collect() };
         Bench { guest, line, tap, receive: Receive::default(), wire }

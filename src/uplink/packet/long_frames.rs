@@ -24,7 +24,7 @@
 //! Reference: Documentation/networking/packet_mmap.rst; net/packet/af_packet.c.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -73,16 +73,16 @@ struct TransmitRing {
 }
 
 impl LongFrames {
-    /// A ring on the device with that index, for frames as long as this MTU allows.
+    /// A ring on the device with that index, for frames as long as this MTU allows. `socket` is bound to nothing yet.
     ///
     /// Errors: those of a packet socket; ENOMEM.
-    pub fn open(ifindex: u32, mtu: u32) -> io::Result<LongFrames> {
+    pub fn open(ifindex: u32, mtu: u32, socket: OwnedFd) -> io::Result<LongFrames> {
         let mtu = mtu as usize;
         let stride = SLOT_HEADER + SHORT_HEADER + ETHERNET + TAG * MAX_TAGS + mtu;
         let stride = stride.next_multiple_of(ALIGNMENT);
         let memory = (SLOTS * stride).min(MEMORY).max(2 * stride).next_multiple_of(PAGE);
         let slots = memory / stride;
-        let socket = Socket::sending(ifindex)?;
+        let socket = Socket::sending(socket, ifindex)?;
         // A frame counts for more than its bytes, so fewer than `slots` are under way.
         socket.set_send_buffer((slots - 1) * mtu)?;
         let memory = socket.make_ring(memory, stride, slots)?;

@@ -25,7 +25,7 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 use libc::{c_int, c_uint, socklen_t};
@@ -34,14 +34,6 @@ use nix::errno::Errno;
 /// Size of the virtio-net header before a frame that is sent, in bytes: without `num_buffers`.
 pub const SEND_HEADER: usize = 10;
 
-/// What may wait in the parent's transmit path before a send says EAGAIN, in bytes. All guests of the
-/// parent share it: some forty frames of 64 KiB with their bookkeeping.
-const SEND_BUFFER: c_int = 4 << 20;
-
-/// What may wait for us before the kernel drops, in bytes with the kernel's bookkeeping, which it counts
-/// twice: at least 1800 frames of 1514 bytes, 10000 of the smallest. It holds memory only while they wait.
-const RECEIVE_BUFFER: c_int = 4 << 20;
-
 /// An AF_PACKET socket, which hears nothing until it is bound.
 #[derive(Debug)]
 pub(crate) struct Socket {
@@ -49,10 +41,9 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// A socket that sends, on the device with that index.
-    pub(crate) fn sending(ifindex: u32) -> io::Result<Socket> {
-        let socket = Self::open()?;
-        socket.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, SEND_BUFFER)?;
+    /// A socket that sends, on the device with that index. `fd` is bound to nothing yet.
+    pub(crate) fn sending(fd: OwnedFd, ifindex: u32) -> io::Result<Socket> {
+        let socket = Self::new(fd)?;
         socket.bind(ifindex, 0)?;
         Ok(socket)
     }
@@ -99,25 +90,20 @@ impl Socket {
         Ok(())
     }
 
-    /// A socket that is to receive: steps 1 and 2, but for the filter.
-    pub(crate) fn receiving() -> io::Result<Socket> {
-        let socket = Self::open()?;
+    /// A socket that is to receive: steps 1 and 2, but for the filter. `fd` is bound to nothing yet.
+    pub(crate) fn receiving(fd: OwnedFd) -> io::Result<Socket> {
+        let socket = Self::new(fd)?;
         socket.packet(libc::PACKET_AUXDATA, &(1 as c_int))?;
         match socket.packet(libc::PACKET_IGNORE_OUTGOING, &(1 as c_int)) {
             // Before Linux 4.20. The filter keeps them out too.
             Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
             other => other?,
         }
-        socket.buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, RECEIVE_BUFFER)?;
         Ok(socket)
     }
 
-    pub(crate) fn open() -> io::Result<Socket> {
-        let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: a system call on numbers.
-        let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
-        // SAFETY: the descriptor is new and nobody else's.
-        let socket = Socket { fd: unsafe { OwnedFd::from_raw_fd(fd) } };
+    fn new(fd: OwnedFd) -> io::Result<Socket> {
+        let socket = Socket { fd };
         socket.packet(libc::PACKET_VNET_HDR, &(1 as c_int))?;
         Ok(socket)
     }

@@ -15,8 +15,8 @@
 //! and deletes devices is bounded by the parent's log, and by [`KNOWN`].
 
 use crate::host::link::LinkInfo;
-use crate::host::netlink::Netlink;
 use crate::host::parent::{Parent, taker};
+use crate::host::verbs::Host;
 use crate::host::watch::LinkEvent;
 use crate::process::port_log::PortLog;
 
@@ -44,13 +44,13 @@ impl OtherUsers {
     }
 
     /// Takes note of a change among the kernel's devices. `parent` is the parent's index.
-    pub fn note(&mut self, parent: u32, event: &LinkEvent, netlink: &mut Netlink, log: &PortLog) {
+    pub fn note(&mut self, parent: u32, event: &LinkEvent, host: &mut dyn Host, log: &PortLog) {
         match event {
             LinkEvent::Changed(link) if link.index == parent => {
                 if link.master == self.master.as_ref().map(|(index, _)| *index) {
                     return;
                 }
-                let master = link.master.and_then(|index| netlink.link_by_index(index).ok()?);
+                let master = link.master.and_then(|index| host.link_by_index(index).ok()?);
                 self.set_master(master.as_ref(), log);
             }
             LinkEvent::Changed(link)
@@ -60,8 +60,8 @@ impl OtherUsers {
             }
             LinkEvent::Gone { index, .. } => self.ports.retain(|known| known != index),
             LinkEvent::Overrun => {
-                if let Ok(Some(link)) = netlink.link_by_index(parent)
-                    && let Ok(parent) = Parent::find(netlink, &link.name, "")
+                if let Ok(Some(link)) = host.link_by_index(parent)
+                    && let Ok(parent) = host.parent(&link.name)
                 {
                     self.meet(&parent, log);
                 }

@@ -15,6 +15,7 @@ use crate::control::parents::bridge_port::{Behind, BridgePort};
 use crate::control::parents::manager::{ParentManager, socket_failed};
 use crate::datapath::forwarding_view::ForwardingView;
 use crate::error::Result;
+use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::switch::{ParentFacts, Table};
@@ -30,9 +31,9 @@ impl ParentManager {
     }
 
     /// Makes table and filters follow the members, where something has changed; a failure is told.
-    pub(crate) fn follow(&mut self) {
-        self.make_long_frames();
-        if let Err(error) = self.refresh() {
+    pub(crate) fn follow(&mut self, host: &mut dyn Host) {
+        self.make_long_frames(host);
+        if let Err(error) = self.refresh(host) {
             warn!("{error}");
         }
     }
@@ -41,7 +42,7 @@ impl ParentManager {
     ///
     /// # Errors
     /// The kernel cannot do what a port's mode promises.
-    pub fn refresh(&mut self) -> Result<()> {
+    pub fn refresh(&mut self, host: &mut dyn Host) -> Result<()> {
         if let Some(held) = &mut self.held {
             held.look_again();
         }
@@ -72,7 +73,7 @@ impl ParentManager {
         let table = Table::new(rules.collect(), facts);
         let view = ForwardingView { table, egress_ports: egress_ports.collect() };
         // A port that can be heard to work has all that belongs to it: what it hears, and what the host does not.
-        let filtered = self.set_filters();
+        let filtered = self.set_filters(host);
         self.switch.show(view);
         filtered
     }
@@ -81,14 +82,15 @@ impl ParentManager {
     /// the parent's MTU. Without it such frames are refused and counted, and the rest goes on. It takes some 15 ms, so
     /// it is no part of a refresh: tables rest many times as long as they took (`control/share.rs`), and the next guest
     /// would wait for its place in one.
-    pub fn make_long_frames(&mut self) {
+    pub fn make_long_frames(&mut self, host: &mut dyn Host) {
         let Some(held) = &self.held else { return };
         let (index, mtu) = (held.link.index, held.link.mtu);
         if self.long_mtu == Some(mtu) || !self.members().any(BridgePort::is_up) {
             return;
         }
         self.long_mtu = Some(mtu);
-        self.long = match LongFrames::open(index, mtu) {
+        let opened = host.sending_socket();
+        self.long = match opened.and_then(|socket| LongFrames::open(index, mtu, socket)) {
             Ok(long) => Some(Arc::new(long)),
             Err(error) => {
                 debug!("parent {}: frames longer than its MTU are refused: {error}", self.name);
@@ -102,7 +104,7 @@ impl ParentManager {
 
     /// The NIC and the kernel let through what the ports are to hear, and keep from the host what it is
     /// not to hear.
-    pub(crate) fn set_filters(&mut self) -> Result<()> {
+    pub(crate) fn set_filters(&mut self, host: &mut dyn Host) -> Result<()> {
         let admit = self.admit();
         let any = self.members().any(BridgePort::is_up);
         let passthru = self.members().any(|member| member.mode() == Mode::Passthru);
@@ -123,6 +125,6 @@ impl ParentManager {
             };
             uplink_queue.with(set).unwrap_or(Ok(())).map_err(failed)?;
         }
-        held.deafness.follow(&held.link, self.members.iter().flatten())
+        held.deafness.follow(host, &held.link, self.members.iter().flatten())
     }
 }
