@@ -326,3 +326,6 @@ pub fn spec(config: &PortConfig, host: &mut dyn Host) -> Result<MacvtapSpec> {
         sources: config.sources.clone(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,14 @@ impl HostFilter {
     }
 }
 
+#[cfg(test)]
+impl HostFilter {
+    /// A filter that hangs on this descriptor, for tests.
+    pub(crate) fn over(link: OwnedFd) -> HostFilter {
+        HostFilter { _link: link }
+    }
+}
+
 fn explained(error: io::Error) -> io::Error {
     let (kind, hint) = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {

@@ -96,6 +96,12 @@ impl MacGuard {
         })
     }
 
+    /// A guardian that reads the other end of this file, for tests.
+    #[cfg(test)]
+    pub(crate) fn over(pipe: File) -> MacGuard {
+        MacGuard { pipe, child: None }
+    }
+
     fn spawn(program: &Path, ifindex: u32, original: Mac) -> io::Result<MacGuard> {
         let mut child = Command::new(program)
             .arg0(env!("CARGO_PKG_NAME"))

@@ -98,6 +98,18 @@ impl Macvtap {
         }
     }
 
+    /// A device that was created, for tests of what uses one.
+    #[cfg(test)]
+    pub(crate) fn created_as(
+        link: LinkInfo,
+        parent: LinkInfo,
+        queues: Vec<OwnedFd>,
+        lock: DeviceLock,
+    ) -> Macvtap {
+        let (before, closed) = (None, false);
+        Macvtap { link, parent, before, queues, closed, _owner: lock, _by_name: None }
+    }
+
     /// Steps 4 to 6.
     fn bring_up(&mut self, netlink: &mut Netlink, spec: &MacvtapSpec) -> Result<()> {
         let index = self.link.index;

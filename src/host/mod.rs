@@ -47,6 +47,8 @@ pub mod closing;
 pub mod create;
 pub mod device_lock;
 pub mod device_node;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod foresight;
 pub mod guardian;
 pub mod host_filter;

@@ -149,3 +149,61 @@ impl ParentLease {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+    use crate::host::link::ETHERNET;
+    use crate::net::mode::Mode;
+
+    const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+    const GUEST: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+    fn host() -> FakeHost {
+        let link = LinkInfo {
+            index: 7,
+            name: "eth0".into(),
+            mac: OWN,
+            mtu: 1500,
+            hardware: ETHERNET,
+            ..LinkInfo::default()
+        };
+        FakeHost { links: vec![link], ..FakeHost::default() }
+    }
+
+    fn wanted() -> Wanted<'static> {
+        Wanted { object: "port vm1", mode: Mode::Passthru, mac: None, mtu: None }
+    }
+
+    #[test]
+    fn a_guardian_watches_before_the_address_changes_and_leaves_when_it_is_back() {
+        let mut host = host();
+        let mut lease = ParentLease::take("eth0", &wanted(), &mut host).unwrap();
+        lease.set_mac(&mut host, GUEST).unwrap();
+        assert!(!lease.has_own_mac());
+        // A second change needs no second guardian.
+        lease.set_mac(&mut host, Mac([2, 0, 0, 0, 0, 3])).unwrap();
+        lease.give_back_mac(&mut host).unwrap();
+        assert!(lease.has_own_mac());
+        let expected = [
+            "open parent eth0",
+            "guard MAC 02:00:00:00:00:01 of 7",
+            "set MAC of 7 to 02:00:00:00:00:02",
+            "set MAC of 7 to 02:00:00:00:00:03",
+            "set MAC of 7 to 02:00:00:00:00:01",
+        ];
+        assert_eq!(host.asked, expected);
+    }
+
+    #[test]
+    fn an_address_that_another_program_has_set_stays() {
+        let mut host = host();
+        let mut lease = ParentLease::take("eth0", &wanted(), &mut host).unwrap();
+        lease.set_mac(&mut host, GUEST).unwrap();
+        let other = LinkInfo { mac: Mac([2, 0, 0, 0, 0, 9]), ..lease.link.clone() };
+        lease.update(&other);
+        lease.give_back_mac(&mut host).unwrap();
+        assert_eq!(host.asked.len(), 3, "{:?}", host.asked);
+    }
+}
