@@ -38,9 +38,10 @@ use vhost_user_macvtap::host::macvtap::Macvtap;
 use vhost_user_macvtap::host::netlink::Netlink;
 use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::host::spec::MacvtapSpec;
+use vhost_user_macvtap::net::feature;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
-use vhost_user_macvtap::net::vnet_hdr::{HEADER, bit};
+use vhost_user_macvtap::net::vnet_hdr::HEADER;
 use vhost_user_macvtap::switch::{Groups, ParentFacts, Rules, Table};
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::packet::{PacketQueue, PacketSockets};
@@ -64,8 +65,10 @@ const RING: u16 = 256;
 /// Bytes of a guest's buffer.
 const BUFFER: u32 = 2048;
 /// A Linux guest's features, as far as they change the code path.
-const FEATURES: u64 =
-    1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF | 1 << bit::INDIRECT_DESC | 1 << bit::EVENT_IDX;
+const FEATURES: u64 = 1 << feature::VIRTIO_F_VERSION_1
+    | 1 << feature::VIRTIO_NET_F_MRG_RXBUF
+    | 1 << feature::VIRTIO_RING_F_INDIRECT_DESC
+    | 1 << feature::VIRTIO_RING_F_EVENT_IDX;
 
 const A: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 1]);
 const B: Mac = Mac([0x52, 0x54, 0, 0xaa, 0, 2]);

@@ -22,17 +22,17 @@ mod lies;
 use judge::{finished, legal, masked, ours};
 use kernel::Kernel;
 use testkit::offload_frames::{self, ECN, Shape, TSO4, TSO6, UFO, USO};
-use vhost_user_macvtap::net::vnet_hdr::bit;
+use vhost_user_macvtap::net::feature;
 
 /// All sets of {checksum, TSO4, TSO6, ECN, UFO, USO}, as features.
 fn sets() -> impl Iterator<Item = u64> {
     let bits = [
-        1 << bit::GUEST_CSUM,
-        1 << bit::GUEST_TSO4,
-        1 << bit::GUEST_TSO6,
-        1 << bit::GUEST_ECN,
-        1 << bit::GUEST_UFO,
-        1 << bit::GUEST_USO4 | 1 << bit::GUEST_USO6,
+        1 << feature::VIRTIO_NET_F_GUEST_CSUM,
+        1 << feature::VIRTIO_NET_F_GUEST_TSO4,
+        1 << feature::VIRTIO_NET_F_GUEST_TSO6,
+        1 << feature::VIRTIO_NET_F_GUEST_ECN,
+        1 << feature::VIRTIO_NET_F_GUEST_UFO,
+        1 << feature::VIRTIO_NET_F_GUEST_USO4 | 1 << feature::VIRTIO_NET_F_GUEST_USO6,
     ];
     (0..64).map(move |set| {
         (0..6).filter(|at| set >> at & 1 == 1).fold(0, |features, at| features | bits[at])
@@ -103,7 +103,7 @@ fn so_do_frames_of_any_size() {
         let size = if kind == UFO { size & !7 } else { size };
         let (tags, flags) = (tags[below(3)], below(256) as u8);
         let shape = Shape { tags, flags, ..Shape::new(v6, tcp, data) }.cut(kind, size as u16);
-        for features in [0, 1 << bit::GUEST_CSUM] {
+        for features in [0, 1 << feature::VIRTIO_NET_F_GUEST_CSUM] {
             compare(&mut kernel, &shape, features);
         }
     }

@@ -5,7 +5,6 @@
 //! before it by the caller.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use crate::config::access::Account;
 use crate::config::port_config::{
@@ -60,7 +59,7 @@ impl Layer {
             socket: read.key("socket", socket),
             parent: read.key("parent", parent),
             kind: read.key("type", kind),
-            mode: read.key("mode", Mode::from_str),
+            mode: read.key("mode", mode),
             mac: read.key("mac", mac),
             mtu: read.key("mtu", mtu),
             queue_pairs: read.key("queue-pairs", queue_pairs),
@@ -204,6 +203,18 @@ fn kind(text: &str) -> Result<Kind, String> {
     }
 }
 
+fn mode(text: &str) -> Result<Mode, String> {
+    // QEMU's, VFIO's and libvirt's spelling.
+    let word = match plain(text) {
+        word if word == "passthrough" => Mode::Passthru.name().to_owned(),
+        word => word,
+    };
+    word.parse().map_err(|_| {
+        let question = question(text, &Mode::ALL.map(Mode::name), FOREIGN_VALUES);
+        format!("'{text}' is not a mode: bridge, vepa, private, passthru or source{question}")
+    })
+}
+
 fn station(text: &str) -> Result<Mac, String> {
     let mac: Mac = text.parse()?;
     if mac.is_zero() {
@@ -303,5 +314,18 @@ fn on_off(text: &str) -> Result<bool, String> {
         "on" | "true" | "yes" => Ok(true),
         "off" | "false" | "no" => Ok(false),
         _ => Err(format!("'{text}' is neither on nor off")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_may_be_spelled_in_several_ways() {
+        assert_eq!(mode("Bridge").unwrap(), Mode::Bridge);
+        assert_eq!(mode("PassThrough").unwrap(), Mode::Passthru);
+        let fault = mode("brigde").unwrap_err();
+        assert!(fault.ends_with("passthru or source; did you mean bridge?"), "{fault}");
     }
 }

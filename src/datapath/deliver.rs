@@ -20,10 +20,13 @@ use crate::datapath::fast_path::Slots;
 use crate::datapath::flood::Flood;
 use crate::datapath::frame::Frame;
 use crate::datapath::rx_backlog::RxBacklog;
-use crate::datapath::work_limit::{Excess, SEGMENTS, TURN_FRAMES};
+use crate::datapath::work_limit::{Excess, TURN_FRAMES};
 use crate::net::counters::{Counters, DropReason};
+use crate::net::ethernet::ETHERNET;
+use crate::net::feature;
+use crate::net::feature::has;
 use crate::net::vnet_hdr;
-use crate::net::vnet_hdr::{ETHERNET, HEADER, MAX_FRAME, NUM_BUFFERS, bit, has};
+use crate::net::vnet_hdr::{HEADER, MAX_FRAME, MAX_SEGMENTS, NUM_BUFFERS};
 use crate::offload;
 use crate::offload::{Accepts, Need};
 use crate::virtqueue::chain::{Access, Chain};
@@ -191,7 +194,8 @@ impl<'a> Delivery<'a> {
                     let iov_base = payload.as_ptr().cast_mut().cast();
                     put(header, head, libc::iovec { iov_base, iov_len: payload.len() });
                 };
-                crate::offload::repair(frame.header, whole, self.accepts, SEGMENTS, emit).is_ok()
+                crate::offload::repair(frame.header, whole, self.accepts, MAX_SEGMENTS, emit)
+                    .is_ok()
             }),
         };
         if !repaired {
@@ -302,7 +306,7 @@ impl RxWriter<'_> {
     fn take(&mut self, whole: usize, header: usize) -> Result<Placed, Fault> {
         self.pieces.clear();
         self.chains.clear();
-        let most = if has(self.features, bit::MRG_RXBUF) { usize::MAX } else { 1 };
+        let most = if has(self.features, feature::VIRTIO_NET_F_MRG_RXBUF) { usize::MAX } else { 1 };
         let (before, allowed) = (self.ring.read_since(0), self.excess.allowed(whole));
         let mut room = 0;
         while room < whole {

@@ -129,9 +129,9 @@ impl Fanout {
             body = [*piece];
             frame.body = &body;
         }
-        self.flood.begin(view.table.select(selection, &head).count());
+        self.flood.begin(selection.receivers(&view.table, &head).count());
         let mut copies = 0;
-        for port in view.table.select(selection, &head) {
+        for port in selection.receivers(&view.table, &head) {
             let Some(egress_port) = view.egress_ports.get(usize::from(port)) else { continue };
             let Some(pair) = egress_port.pairs.get(egress_port.pair(parcels.flow(index))) else {
                 continue;

@@ -13,7 +13,8 @@
 use crate::datapath::frame::Frame;
 use crate::datapath::work_limit::BATCH;
 use crate::net::counters::Counters;
-use crate::net::vnet_hdr::{ETHERNET, HEADER};
+use crate::net::ethernet::ETHERNET;
+use crate::net::vnet_hdr::HEADER;
 use crate::offload;
 use crate::offload::{Accepts, Need};
 use crate::virtqueue::chain::Access;

@@ -148,7 +148,7 @@ impl ReceiverKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::vnet_hdr::bit;
+    use crate::net::feature;
 
     /// A TCP super-frame of `len` bytes to be cut to `size`.
     fn tcp(len: usize, size: u16) -> ([u8; HEADER], Vec<u8>) {
@@ -207,9 +207,13 @@ mod tests {
         let kinds = [
             guest(&[]),
             Accepts::NONE,
-            guest(&[bit::GUEST_CSUM]),
-            guest(&[bit::GUEST_CSUM, bit::GUEST_TSO6, bit::GUEST_UFO]),
-            guest(&[bit::GUEST_CSUM, bit::GUEST_USO4]),
+            guest(&[feature::VIRTIO_NET_F_GUEST_CSUM]),
+            guest(&[
+                feature::VIRTIO_NET_F_GUEST_CSUM,
+                feature::VIRTIO_NET_F_GUEST_TSO6,
+                feature::VIRTIO_NET_F_GUEST_UFO,
+            ]),
+            guest(&[feature::VIRTIO_NET_F_GUEST_CSUM, feature::VIRTIO_NET_F_GUEST_USO4]),
         ];
         for round in 0..3 {
             for accepts in kinds {

@@ -13,13 +13,10 @@ use std::sync::{Arc, OnceLock};
 use nix::sys::eventfd::EventFd;
 
 use crate::datapath::port::mac_policy::MacPolicy;
+use crate::net::ethernet::OVERHEAD;
 use crate::net::mac::Mac;
 use crate::process::port_log::PortLog;
 use crate::switch::Stations;
-
-/// Ethernet header and one VLAN tag: what the kernel allows on top of an MTU (`is_skb_forwardable`). Each further tag
-/// adds its own length.
-const FRAME_OVERHEAD: u32 = 14 + 4;
 
 /// The facts that the workers need of a port.
 #[derive(Debug)]
@@ -96,7 +93,7 @@ impl PortData {
     /// The device behind the port has this address and this MTU (bytes).
     pub fn set_device(&self, mac: Mac, mtu: u32) {
         self.mac.store(mac.to_u64(), Ordering::Relaxed);
-        self.longest.store(mtu.saturating_add(FRAME_OVERHEAD), Ordering::Relaxed);
+        self.longest.store(mtu.saturating_add(OVERHEAD), Ordering::Relaxed);
     }
 
     /// The port's address.
@@ -106,7 +103,7 @@ impl PortData {
 
     /// The device's MTU, in bytes.
     pub fn mtu(&self) -> u32 {
-        self.longest.load(Ordering::Relaxed).saturating_sub(FRAME_OVERHEAD)
+        self.longest.load(Ordering::Relaxed).saturating_sub(OVERHEAD)
     }
 
     /// Length of the longest frame with one VLAN tag or none, and without segmentation offload, in bytes.

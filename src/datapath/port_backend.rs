@@ -102,7 +102,7 @@ impl BackendState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::vnet_hdr::bit;
+    use crate::net::feature;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     /// SEND_RARP may come before SET_FEATURES. The frame used to get a header of 10 bytes then, while
@@ -121,7 +121,7 @@ mod tests {
             (len, message[..len].iter().take_while(|&&byte| byte == 0).count())
         };
         assert_eq!(injected(0), (72, 12));
-        assert_eq!(injected(1 << bit::VERSION_1), (72, 12));
-        assert_eq!(injected(1 << bit::CSUM), (70, 10));
+        assert_eq!(injected(1 << feature::VIRTIO_F_VERSION_1), (72, 12));
+        assert_eq!(injected(1 << feature::VIRTIO_NET_F_CSUM), (70, 10));
     }
 }

@@ -21,8 +21,10 @@ use crate::datapath::rx_prefetch::{AHEAD_PIECES, RxPrefetch};
 use crate::datapath::turn_end::TurnEnd;
 use crate::datapath::work_limit::{BATCH, TURN_BYTES, TURN_DESCRIPTORS, TURN_FRAMES};
 use crate::net::counters::DropReason;
+use crate::net::feature;
+use crate::net::feature::has;
 use crate::net::vnet_hdr;
-use crate::net::vnet_hdr::{LEGACY_HEADER, MAX_FRAME, bit, has};
+use crate::net::vnet_hdr::{LEGACY_HEADER, MAX_FRAME};
 use crate::uplink::tap::TapQueue;
 use crate::virtqueue::copy::{get, put};
 use crate::virtqueue::split_ring::{Fault, Ring};
@@ -130,7 +132,7 @@ impl Receive {
             return Ok(Step::End(TurnEnd::Idle));
         };
         let header = vnet_hdr::header_len(*features);
-        let mergeable = has(*features, bit::MRG_RXBUF);
+        let mergeable = has(*features, feature::VIRTIO_NET_F_MRG_RXBUF);
         let most = if mergeable { usize::MAX } else { 1 };
         let want = match self.pending {
             Some(len) => len,

@@ -13,10 +13,11 @@ use std::ops::Range;
 use crate::datapath::port::PortData;
 use crate::datapath::port::mac_policy::MacJudgement;
 use crate::net::counters::DropReason;
+use crate::net::ethernet::ETHERNET;
 use crate::net::ethernet::EthernetHeader;
 use crate::net::vlan::{MAX_TAGS, TAG};
 use crate::net::vnet_hdr::HeaderVerdict as Checked;
-use crate::net::vnet_hdr::{ETHERNET, GSO_NONE, HEADER, MAX_FRAME};
+use crate::net::vnet_hdr::{HEADER, MAX_FRAME, VnetHeader};
 use crate::net::{vlan, vnet_hdr};
 use crate::switch::{LOOK, PortId, Receivers, Table, Verdict};
 use crate::virtqueue::copy::{get, get_at, split_off_front, take_both};
@@ -95,14 +96,14 @@ impl TxFrame {
     #[inline]
     pub(crate) fn is_special(&self) -> bool {
         let many = matches!(self.fate, TxAction::Go(Verdict { to: Receivers::Many(_), .. }));
-        many | (self.header[1] != GSO_NONE)
+        many | VnetHeader::from_le(&self.header).is_gso()
     }
 
     /// How many segments the kernel or we cut it into, about. Its header was checked.
     pub(crate) fn segments(&self) -> usize {
-        let [_, gso, _, _, size0, size1, ..] = self.header;
-        let size = usize::from(u16::from_le_bytes([size0, size1]));
-        if gso == GSO_NONE { 0 } else { self.len.checked_div(size).unwrap_or(0) }
+        let header = VnetHeader::from_le(&self.header);
+        let size = usize::from(header.gso_size);
+        if header.is_gso() { self.len.checked_div(size).unwrap_or(0) } else { 0 }
     }
 
     /// Whether the switch sends it out.

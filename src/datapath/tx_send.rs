@@ -12,7 +12,8 @@ use std::io;
 use crate::datapath::tx_batch::TxBatch;
 use crate::datapath::tx_frame::TxFrame;
 use crate::net::counters::DropReason;
-use crate::net::vnet_hdr::{ETHERNET, HEADER, LEGACY_HEADER};
+use crate::net::ethernet::ETHERNET;
+use crate::net::vnet_hdr::{HEADER, LEGACY_HEADER};
 use crate::virtqueue::copy::get;
 
 impl TxBatch {

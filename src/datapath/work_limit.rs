@@ -13,7 +13,7 @@
 //!
 //! What can go wrong: a turn ends after what empties an account, not before: it is longer by at most one frame and
 //! one chain. So every single step has a bound of its own: a chain has at most as many descriptors as its ring
-//! (`chain.rs`), a frame at most [`SEGMENTS`] segments, and a frame for many the number of `flood.rs`.
+//! (`chain.rs`), a frame at most [`MAX_SEGMENTS`](crate::net::vnet_hdr::MAX_SEGMENTS) segments, and a frame for many the number of `flood.rs`.
 
 /// Most frames of one turn: what vhost-net allows itself (`VHOST_NET_PKT_WEIGHT`).
 pub(crate) const TURN_FRAMES: usize = 256;
@@ -24,9 +24,6 @@ pub(crate) const TURN_DESCRIPTORS: u32 = 4096;
 /// Frames between two publications of the used index within a turn: the guest may go on while we do.
 pub(crate) const BATCH: usize = 64;
 
-/// Most segments of one frame. Of 64 KiB, segments of 32 bytes; Linux sends none below 48
-/// (`net.ipv4.tcp_min_snd_mss`).
-pub const SEGMENTS: usize = crate::offload::MOST;
 /// Most segments of one turn: those of 512 KiB at 512 bytes each.
 const TURN_SEGMENTS: usize = 1024;
 

@@ -1,22 +1,25 @@
 //! The fourteen bytes of a frame by which it is forwarded.
 //!
-//! Destination, source and type, as they stand on the wire: the type is the *outermost* one, so it is
+//! They are destination, source and type, as the wire has them. The type is the *outermost* one: it is
 //! 0x8100 for a tagged frame, and nothing here looks behind a tag. macvlan forwards without regard to
-//! VLANs, and so do we. The bytes come from a guest or from the LAN and may say anything; every value
-//! of every field is legal here.
+//! VLANs, and so does this program. The bytes come from a guest or from the LAN and may say anything;
+//! every value of every field is legal here.
 
 use crate::net::mac::Mac;
-use crate::net::vlan;
+use crate::net::{ethertype, vlan};
 
-/// MAC control, of which PAUSE is the one kind in use (IEEE 802.3, annex 31B; `ETH_P_PAUSE`).
-const MAC_CONTROL: u16 = 0x8808;
+/// Length of an Ethernet header, in bytes: no frame is shorter.
+pub const ETHERNET: usize = 14;
+/// What a frame may have beyond the MTU, in bytes: Ethernet header and one VLAN tag
+/// (`is_skb_forwardable`).
+pub const OVERHEAD: u32 = (ETHERNET + vlan::TAG) as u32;
 
 /// A frame's Ethernet header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EthernetHeader {
-    /// To whom.
+    /// The destination.
     pub dst: Mac,
-    /// From whom, as it says.
+    /// The source, as the sender names it.
     pub src: Mac,
     /// The outermost type, in host order: 0x8100 for a tagged frame, below 0x600 a length.
     pub ethertype: u16,
@@ -24,7 +27,8 @@ pub struct EthernetHeader {
 
 impl EthernetHeader {
     /// The header in a frame's first fourteen bytes.
-    pub fn of(bytes: &[u8; 14]) -> EthernetHeader {
+    #[inline]
+    pub fn of(bytes: &[u8; ETHERNET]) -> EthernetHeader {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n] = *bytes;
         EthernetHeader {
             dst: Mac([a, b, c, d, e, f]),
@@ -35,7 +39,7 @@ impl EthernetHeader {
 
     /// True for flow control, which concerns the two ends of one cable only and is never flooded.
     pub fn is_pause(&self) -> bool {
-        self.ethertype == MAC_CONTROL
+        self.ethertype == ethertype::MAC_CONTROL
     }
 
     /// True when a VLAN tag of any kind follows.

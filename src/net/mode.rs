@@ -1,26 +1,24 @@
 //! The five ways in which a port shares its parent with its siblings.
 //!
-//! The names and meanings are the kernel's (`ip link add ... type macvtap mode NAME`): what differs
-//! is who hears whom. `docs/modes.md` has the tables.
+//! The names and meanings are the kernel's (`ip link add ... type macvtap mode NAME`). The modes differ
+//! in which ports receive which frames. `docs/modes.md` has the tables.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::suggest;
-
 /// How a port shares its parent with its siblings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Siblings talk directly, without the wire.
+    /// Siblings exchange frames directly, without the wire.
     #[default]
     Bridge,
-    /// Everything goes to the wire; a hairpin switch brings back what is for a sibling.
+    /// Every frame goes to the wire; a hairpin switch sends back those for a sibling.
     Vepa,
-    /// Siblings never hear each other's broadcasts, even through a hairpin switch.
+    /// Siblings never receive each other's broadcasts, not even through a hairpin switch.
     Private,
     /// The only port of its parent, with the parent's MAC address.
     Passthru,
-    /// Frames are taken by their source address, from a list.
+    /// The port receives the frames of the senders that it lists.
     Source,
 }
 
@@ -50,16 +48,10 @@ impl fmt::Display for Mode {
 impl FromStr for Mode {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Mode, String> {
-        // QEMU's, VFIO's and libvirt's spelling.
-        let word = match suggest::plain(text) {
-            word if word == "passthrough" => Mode::Passthru.name().to_owned(),
-            word => word,
-        };
-        Mode::ALL.into_iter().find(|mode| mode.name() == word).ok_or_else(|| {
-            let names = Mode::ALL.map(Mode::name);
-            let question = suggest::question(text, &names, suggest::FOREIGN_VALUES);
-            format!("'{text}' is not a mode: bridge, vepa, private, passthru or source{question}")
+    fn from_str(name: &str) -> Result<Mode, String> {
+        let named = Mode::ALL.into_iter().find(|mode| mode.name() == name);
+        named.ok_or_else(|| {
+            format!("'{name}' is not a mode: bridge, vepa, private, passthru or source")
         })
     }
 }
@@ -73,9 +65,7 @@ mod tests {
         for mode in Mode::ALL {
             assert_eq!(mode.name().parse::<Mode>().unwrap(), mode);
         }
-        assert_eq!("Bridge".parse::<Mode>().unwrap(), Mode::Bridge);
-        assert_eq!("PassThrough".parse::<Mode>().unwrap(), Mode::Passthru);
-        let fault = "brigde".parse::<Mode>().unwrap_err();
-        assert!(fault.ends_with("passthru or source; did you mean bridge?"), "{fault}");
+        let error = "brigde".parse::<Mode>().unwrap_err();
+        assert!(error.ends_with("passthru or source"), "{error}");
     }
 }

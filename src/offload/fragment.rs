@@ -1,8 +1,8 @@
 //! One large UDP datagram cut into IP fragments: UFO.
 //!
-//! Not to be mixed up with USO, where every piece is a datagram: here the receiver puts the pieces
-//! together again and sees one. So the checksum is completed first, over the whole, in place; then IP
-//! alone is cut (net/ipv4/udp_offload.c, `udp4_ufo_fragment`; net/ipv6/udp_offload.c,
+//! This is not USO, where every piece is a datagram: here the receiver reassembles the pieces and sees
+//! one datagram. So the checksum is completed first, over the whole, in place; then IP alone is cut
+//! (net/ipv4/udp_offload.c, `udp4_ufo_fragment`; net/ipv6/udp_offload.c,
 //! `udp6_ufo_fragment`). Offsets count in eight bytes, so a size is rounded down to that; Linux has
 //! never sent another. IPv4 keeps the identification and loses DF, as in `inet_gso_segment`.
 //!
@@ -10,15 +10,18 @@
 //! kept: it is made of the datagram's checksum, ports and length. Two datagrams that agree in all of
 //! these and are under way at once may be mixed, but only if one loses a fragment.
 //!
-//! Where the kernel is wrong we differ: `ipv6_gso_segment` counts extension headers as payload, so
+//! Where the kernel is wrong this file differs: `ipv6_gso_segment` counts extension headers as payload, so
 //! every offset is too large by their length for each fragment before it; and destination options
 //! behind a routing header are copied into all fragments.
 
+use crate::net::bytes::be16;
 use crate::net::checksum;
-use crate::offload::head::HeaderBuf;
-use crate::offload::packet::{FRAGMENT, Packet, Version, be16};
-use crate::offload::repair::Emit;
-use crate::offload::segment::Cut;
+use crate::net::ip::Version;
+use crate::net::ip::protocol::FRAGMENT;
+use crate::net::vnet_hdr::HEADER;
+use crate::offload::cut::{Cut, Emit};
+use crate::offload::header_buf::HeaderBuf;
+use crate::offload::packet::Packet;
 
 /// The payload of every fragment but the last, in bytes: the largest multiple of 8 that `size` allows.
 pub(crate) fn piece(size: usize) -> usize {
@@ -66,7 +69,7 @@ pub(crate) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
             },
         );
         head.fit(packet, piece.len());
-        emit(&[0; 12], head.bytes(), piece);
+        emit(&[0; HEADER], head.bytes(), piece);
         // The last sum is not used; the others are below the packet's length.
         offset = offset.wrapping_add(u16::try_from(piece.len()).unwrap_or(0));
     }

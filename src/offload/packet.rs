@@ -1,12 +1,13 @@
 //! Where things stand in a frame that is to be cut: Ethernet, VLAN tags, IPv4 or IPv6, TCP or UDP.
 //!
-//! The header in front of the frame says what the sender believes; here the frame itself is read. The headers
-//! must be inside the frame; what is accepted can be cut without another look.
+//! The virtio-net header says what the sender believes; this file reads the frame itself. The headers
+//! must be inside the frame. A frame that is accepted can be cut without another look.
 //!
-//! The lengths of the whole that stand in the frame are not believed, as the kernel does not: each piece gets
-//! its own. Senders leave them out (Windows writes no UDP length), write a piece's, or have no room for the
-//! true one. A frame that is to be cut ends where it ends: Ethernet pads to 60 bytes, and such a frame has more.
-//! For the same reason a fragment is cut like any other packet.
+//! The lengths of the whole that stand in the frame are not believed, as in the kernel: each piece gets
+//! its own. Senders leave them out (Windows writes no UDP length), write a piece's, or have no room for
+//! the true one. A frame that is to be cut has no padding either: Ethernet pads to 60 bytes, and such a
+//! frame has more. So the frame ends with its last byte. For the same reason a fragment is cut like any
+//! other packet.
 //!
 //! IPv6 extension headers are walked as the kernel does before it segments (net/ipv6/ip6_offload.c,
 //! `ipv6_gso_pull_exthdrs`): hop-by-hop, routing and destination options, in any order. A fragment,
@@ -15,28 +16,16 @@
 //! destination options that follow a routing header, else in front of UDP (RFC 8200, section 4.5).
 //!
 //! What can go wrong: a chain of many tiny extension headers makes the walk long. It ends with the
-//! room for headers, [`crate::offload::HEAD`].
+//! room for headers, [`HEAD`].
 
-use crate::net::vnet_hdr::ETHERNET;
-use crate::net::{checksum, vlan};
+use crate::net::bytes::be16;
+use crate::net::ethernet::ETHERNET;
+use crate::net::ip::protocol::{DESTINATION, HOP_BY_HOP, ROUTING, TCP, UDP};
+use crate::net::ip::{IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, Version, extension};
+use crate::net::{checksum, ethertype, vlan};
 
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
-/// Next header: fragment (RFC 8200, section 4.5).
-pub(crate) const FRAGMENT: u8 = 44;
-/// Length of an IPv6 header, in bytes.
-pub(crate) const IPV6: usize = 40;
-
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const DESTINATION: u8 = 60;
-
-/// The version of IP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Version {
-    V4,
-    V6,
-}
+/// Most bytes of headers in a frame that is repaired (`header_buf.rs` has room for as many).
+pub const HEAD: usize = 512;
 
 /// Offsets into a frame, in bytes; each is at most the frame's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +37,7 @@ pub(crate) struct Packet {
     pub protocol: u8,
     /// Where the TCP or UDP header begins.
     pub l4: usize,
-    /// Where what TCP or UDP carries begins.
+    /// Where the payload of TCP or UDP begins.
     pub data: usize,
     /// Where the frame ends.
     pub end: usize,
@@ -60,10 +49,10 @@ pub(crate) struct Packet {
 impl Packet {
     /// Reads the headers of `frame`; None when a length does not fit or the packet is of another kind.
     pub fn parse(frame: &[u8]) -> Option<Packet> {
-        let (ip, ethertype) = ethertype(frame)?;
-        let mut packet = match ethertype {
-            0x0800 => ipv4(frame, ip)?,
-            0x86dd => ipv6(frame, ip)?,
+        let (ip, kind) = network(frame)?;
+        let mut packet = match kind {
+            ethertype::IPV4 => ipv4(frame, ip)?,
+            ethertype::IPV6 => ipv6(frame, ip)?,
             _ => return None,
         };
         let l4 = frame.get(packet.l4..packet.end)?;
@@ -90,39 +79,35 @@ impl Packet {
     /// The sum of the pseudo-header from the addresses in the IP header (RFC 9293, section 3.1; RFC
     /// 8200, section 8.1). With a routing header under way the true one has the last hop's address.
     pub fn pseudo(&self, frame: &[u8]) -> u16 {
-        let (from, length) = match self.version {
-            Version::V4 => (12, 8),
-            Version::V6 => (8, 32),
+        let packet = frame.get(self.ip..).unwrap_or_default();
+        let addresses = match self.version {
+            Version::V4 => Ipv4Header::of(packet).map(Ipv4Header::addresses),
+            Version::V6 => Ipv6Header::of(packet).map(Ipv6Header::addresses),
         };
-        let addresses = frame.get(self.ip..).and_then(|ip| ip.get(from..)?.get(..length));
         let rest = checksum::add(u16::from(self.protocol), self.length());
         checksum::add(checksum::sum(addresses.unwrap_or_default()), rest)
     }
 }
 
-/// The big-endian word at `at`.
-pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|word| u16::from_be_bytes(*word))
-}
-
-/// Where the network header begins, and its kind. The kernel cuts behind two kinds of tags and seven of them;
-/// what it refuses beyond does no harm.
-fn ethertype(frame: &[u8]) -> Option<(usize, u16)> {
+/// Where the network header begins, and its kind. The kernel cuts behind two kinds of tags and seven of
+/// them; a frame that is accepted here and refused by the kernel does no harm.
+fn network(frame: &[u8]) -> Option<(usize, u16)> {
     let (inner, rest) = vlan::inner(be16(frame, ETHERNET - 2)?, frame.get(ETHERNET..)?);
     Some((frame.len() - rest.len(), inner))
 }
 
 fn ipv4(frame: &[u8], ip: usize) -> Option<Packet> {
     let packet = frame.get(ip..)?;
-    let header = usize::from(*packet.first()? & 15) * 4;
-    if header < 20 || header > packet.len() {
+    let header = Ipv4Header::of(packet)?;
+    let length = header.header_len();
+    if length < IPV4_HEADER || length > packet.len() {
         return None;
     }
-    let l4 = ip + header;
+    let l4 = ip + length;
     Some(Packet {
         version: Version::V4,
         ip,
-        protocol: *packet.get(9)?,
+        protocol: header.protocol(),
         l4,
         data: l4,
         end: frame.len(),
@@ -132,23 +117,19 @@ fn ipv4(frame: &[u8], ip: usize) -> Option<Packet> {
 }
 
 fn ipv6(frame: &[u8], ip: usize) -> Option<Packet> {
-    let packet = frame.get(ip..)?;
     let end = frame.len();
-    if packet.len() < IPV6 {
-        return None;
-    }
-    let (mut at, mut next, mut protocol) = (ip + IPV6, ip + 6, *packet.get(6)?);
+    let mut protocol = Ipv6Header::of(frame.get(ip..)?)?.next_header();
+    let (mut at, mut next) = (ip + IPV6_HEADER, ip + 6);
     let (mut routed, mut fragment) = (false, None);
     while matches!(protocol, HOP_BY_HOP | ROUTING | DESTINATION) {
         if protocol == DESTINATION && routed {
             fragment = fragment.or(Some((at, next)));
         }
         routed |= protocol == ROUTING;
-        let header = frame.get(at..end)?;
-        let length = (usize::from(*header.get(1)?) + 1) * 8;
-        (protocol, next) = (*header.first()?, at);
+        let (then, length) = extension(frame.get(at..end)?)?;
+        (protocol, next) = (then, at);
         at += length;
-        if at > end || at > crate::offload::HEAD {
+        if at > end || at > HEAD {
             return None;
         }
     }

@@ -4,25 +4,22 @@
 //! itself (`packet.rs`), one against the other, and the number of pieces. The kernel is less strict
 //! where it cuts and more so where it reads; tests/offload/apart.rs lists the differences.
 //!
-//! What can go wrong: the checksum that is completed without cutting is not looked into at all, as
-//! the kernel does not: `csum_start` may lie anywhere in the frame, and the result is the sender's.
+//! What can go wrong: a checksum that is completed without cutting is the sender's responsibility. Like
+//! the kernel, this file does not look at what it covers: `csum_start` may lie anywhere in the frame.
 
+use crate::net::bytes::be16;
 use crate::net::checksum;
+use crate::net::ethernet::ETHERNET;
+use crate::net::ip::Version;
+use crate::net::ip::protocol::{TCP, UDP};
 use crate::net::vnet_hdr::{
-    ETHERNET, F_NEEDS_CSUM, GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, HEADER,
+    HEADER, MAX_SEGMENTS, VIRTIO_NET_HDR_GSO_ECN, VIRTIO_NET_HDR_GSO_TCPV4,
+    VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP, VnetHeader,
 };
-use crate::offload::need::{Accepts, Fields, Need, need, pass};
-use crate::offload::packet::{Packet, TCP, UDP, Version, be16};
-use crate::offload::segment::Cut;
+use crate::offload::cut::{Cut, Emit};
+use crate::offload::need::{Accepts, Need, need, pass, wanted};
+use crate::offload::packet::Packet;
 use crate::offload::{fragment, segment};
-
-/// Most frames that one is cut into. 64 KiB in pieces of 32 bytes, below any sender's least segment
-/// (Linux: 48 bytes, `net.ipv4.tcp_min_snd_mss`). The kernel's own bound for USO is 128.
-pub const MOST: usize = 2048;
-
-/// What [`repair`] calls for each frame: the header that the receiver sees, then the frame in two
-/// parts, of which the first has at most [`HEAD`](crate::offload::HEAD) bytes.
-pub type Emit<'a> = dyn FnMut(&[u8; HEADER], &[u8], &[u8]) + 'a;
 
 /// Why a frame cannot be repaired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +51,8 @@ pub fn repair(
 ) -> Result<usize, Unrepairable> {
     match need(header, accepts) {
         Need::Nothing => Ok(whole(&pass(header, accepts), frame, emit)),
-        Need::Checksum => plain(Fields::of(header), frame, accepts, emit),
-        Need::Segments => pieces(header, frame, accepts, most.min(MOST), emit),
+        Need::Checksum => plain(VnetHeader::from_le(header), frame, accepts, emit),
+        Need::Segments => pieces(header, frame, accepts, most.min(MAX_SEGMENTS), emit),
     }
 }
 
@@ -70,26 +67,28 @@ fn whole(header: &[u8; HEADER], frame: &[u8], emit: &mut Emit<'_>) -> usize {
 /// (net/core/dev.c, `skb_checksum_help`). As there, the sum goes to the end of the frame, whatever is
 /// in it: a checksum needs no protocol.
 fn plain(
-    fields: Fields,
+    fields: VnetHeader,
     frame: &mut [u8],
     accepts: Accepts,
     emit: &mut Emit<'_>,
 ) -> Result<usize, Unrepairable> {
-    let asked = Fields::checksum(fields.start, fields.offset);
-    if !fields.partial() || accepts.all_of(Accepts::CSUM) {
-        let flags = [fields.flags, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let header = if fields.partial() { asked } else { pass(&flags, accepts) };
+    let VnetHeader { flags, csum_start, csum_offset, .. } = fields;
+    if !fields.needs_csum() || accepts.all_of(Accepts::CSUM) {
+        let header = match fields.needs_csum() {
+            true => VnetHeader::checksum(csum_start, csum_offset).to_le(),
+            false => pass(&VnetHeader { flags, ..VnetHeader::default() }.to_le(), accepts),
+        };
         return Ok(whole(&header, frame, emit));
     }
-    if usize::from(fields.start) < ETHERNET {
+    if usize::from(csum_start) < ETHERNET {
         return Err(Unrepairable::Header);
     }
-    let covered = frame.get_mut(usize::from(fields.start)..).ok_or(Unrepairable::Packet)?;
+    let covered = frame.get_mut(usize::from(csum_start)..).ok_or(Unrepairable::Packet)?;
     let checksum = match !checksum::sum(covered) {
         0 => 0xffff,
         checksum => checksum,
     };
-    let field = covered.get_mut(usize::from(fields.offset)..).and_then(|c| c.first_chunk_mut());
+    let field = covered.get_mut(usize::from(csum_offset)..).and_then(|c| c.first_chunk_mut());
     *field.ok_or(Unrepairable::Packet)? = checksum.to_be_bytes();
     Ok(whole(&[0; HEADER], frame, emit))
 }
@@ -102,35 +101,34 @@ fn pieces(
     most: usize,
     emit: &mut Emit<'_>,
 ) -> Result<usize, Unrepairable> {
-    let mut header = *header;
-    if header[1] == GSO_UDP | GSO_ECN {
+    let mut fields = VnetHeader::from_le(header);
+    if fields.gso_type == VIRTIO_NET_HDR_GSO_UDP | VIRTIO_NET_HDR_GSO_ECN {
         // Without meaning, and the kernel does not mind.
-        header[1] = GSO_UDP;
+        fields.gso_type = VIRTIO_NET_HDR_GSO_UDP;
     }
-    let fields = Fields::of(&header);
-    fields.wanted(None).ok_or(Unrepairable::Header)?;
+    wanted(&fields, None).ok_or(Unrepairable::Header)?;
     let packet = Packet::parse(frame).ok_or(Unrepairable::Packet)?;
-    let kind = fields.gso & !GSO_ECN;
+    let kind = fields.gso_type & !VIRTIO_NET_HDR_GSO_ECN;
     let right = match kind {
-        GSO_TCPV4 => packet.protocol == TCP && packet.version == Version::V4,
-        GSO_TCPV6 => packet.protocol == TCP && packet.version == Version::V6,
+        VIRTIO_NET_HDR_GSO_TCPV4 => packet.protocol == TCP && packet.version == Version::V4,
+        VIRTIO_NET_HDR_GSO_TCPV6 => packet.protocol == TCP && packet.version == Version::V6,
         _ => packet.protocol == UDP,
     };
-    let placed =
-        usize::from(fields.start) == packet.l4 && usize::from(fields.offset) == packet.checksum();
-    let ufo = kind == GSO_UDP;
+    let placed = usize::from(fields.csum_start) == packet.l4
+        && usize::from(fields.csum_offset) == packet.checksum();
+    let ufo = kind == VIRTIO_NET_HDR_GSO_UDP;
     // For UFO the kernel sums up anew and does not look where the sender has begun.
-    if !right || fields.partial() && !placed && !ufo {
+    if !right || fields.needs_csum() && !placed && !ufo {
         return Err(Unrepairable::Packet);
     }
-    let wanted = fields.wanted(Some(packet.version)).ok_or(Unrepairable::Header)?;
+    let wanted = wanted(&fields, Some(packet.version)).ok_or(Unrepairable::Header)?;
     let taken = accepts.all_of(wanted);
-    if taken && fields.partial() {
-        return Ok(whole(&pass(&header, accepts), frame, emit));
+    if taken && fields.needs_csum() {
+        return Ok(whole(&pass(&fields.to_le(), accepts), frame, emit));
     }
-    let size = usize::from(fields.size);
+    let size = usize::from(fields.gso_size);
     let begins = match ufo {
-        true if fields.partial() => usize::from(fields.start),
+        true if fields.needs_csum() => usize::from(fields.csum_start),
         true => packet.l4,
         false => packet.data,
     };
@@ -141,10 +139,10 @@ fn pieces(
         return Err(Unrepairable::Packet);
     }
     let field = be16(frame, packet.l4 + packet.checksum()).ok_or(Unrepairable::Packet)?;
-    let pseudo = if fields.partial() && !ufo { field } else { packet.pseudo(frame) };
+    let pseudo = if fields.needs_csum() && !ufo { field } else { packet.pseudo(frame) };
     if taken {
         // The sender began no checksum: begun for it, the frame is one like any other.
-        return begun(&header, &packet, pseudo, frame, accepts, emit);
+        return begun(fields, &packet, pseudo, frame, accepts, emit);
     }
     let (from, size) =
         if ufo { (packet.fragment, fragment::piece(size)) } else { (packet.data, size) };
@@ -167,18 +165,18 @@ fn pieces(
 
 /// Emits a frame uncut, with the pseudo-header's sum in its checksum field and a header that says so.
 fn begun(
-    header: &[u8; HEADER],
+    fields: VnetHeader,
     packet: &Packet,
     pseudo: u16,
     frame: &mut [u8],
     accepts: Accepts,
     emit: &mut Emit<'_>,
 ) -> Result<usize, Unrepairable> {
-    let word = |at| u16::try_from(at).map(u16::to_le_bytes).map_err(|_| Unrepairable::Packet);
-    let ([a, b], [c, d]) = (word(packet.l4)?, word(packet.checksum())?);
+    let word = |at| u16::try_from(at).map_err(|_| Unrepairable::Packet);
+    let checksum = VnetHeader::checksum(word(packet.l4)?, word(packet.checksum())?);
     let field = frame.get_mut(packet.l4 + packet.checksum()..).and_then(|l4| l4.first_chunk_mut());
     *field.ok_or(Unrepairable::Packet)? = pseudo.to_be_bytes();
-    let [_, gso, e, f, g, h, ..] = *header;
-    let header = [F_NEEDS_CSUM, gso, e, f, g, h, a, b, c, d, 0, 0];
-    Ok(whole(&pass(&header, accepts), frame, emit))
+    let VnetHeader { gso_type, hdr_len, gso_size, .. } = fields;
+    let header = VnetHeader { gso_type, hdr_len, gso_size, ..checksum };
+    Ok(whole(&pass(&header.to_le(), accepts), frame, emit))
 }

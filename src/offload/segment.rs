@@ -6,36 +6,25 @@
 //! datagram with a length of its own. IPv4's identification counts up, with DF too, as the kernel does.
 //!
 //! The checksum starts from the pseudo-header's sum that the sender left in the field, with the length
-//! exchanged: it alone knows the last address of a routing header. What length the sum holds is the true one for TCP; for
-//! UDP it is the one in the UDP header, which may be 0 or a piece's. A TCP sender that left none gets the
-//! one of the addresses in the IP header. A receiver that completes checksums itself gets the new sum in
-//! the same way; for others the piece is summed up here.
+//! exchanged: the sender alone knows the last address of a routing header. For TCP the sum holds the
+//! true length; for UDP it holds the one in the UDP header, which may be 0 or a piece's. For a TCP
+//! sender that left no sum it is made of the addresses in the IP header. A receiver that completes
+//! checksums itself gets the new sum in the same way; for others the piece is summed up here.
 //!
 //! What can go wrong: a TCP sum of 0 stays 0, as in the kernel's segments (both zeros are right), while
 //! UDP's must become 0xffff: 0 would mean "none" (RFC 768).
 
 use crate::net::checksum;
-use crate::offload::head::HeaderBuf;
-use crate::offload::need::Fields;
-use crate::offload::packet::{Packet, TCP, Version};
-use crate::offload::repair::Emit;
+use crate::net::ip::Version;
+use crate::net::ip::protocol::TCP;
+use crate::net::vnet_hdr::{HEADER, VnetHeader};
+use crate::offload::cut::{Cut, Emit};
+use crate::offload::header_buf::HeaderBuf;
+use crate::offload::packet::Packet;
 
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
-
-/// A frame that has been checked, and how it is to be cut.
-pub(crate) struct Cut<'a> {
-    pub frame: &'a [u8],
-    pub packet: Packet,
-    /// The pseudo-header's sum for the whole, and the length that it holds.
-    pub pseudo: u16,
-    pub length: u16,
-    /// Most payload bytes of a piece, not 0.
-    pub size: usize,
-    /// Whether the receiver completes checksums.
-    pub partial: bool,
-}
 
 /// Hands over the pieces; their number, or None (before the first of them) when the headers are too
 /// long.
@@ -45,11 +34,12 @@ pub(crate) fn cut(cut: &Cut<'_>, emit: &mut Emit<'_>) -> Option<usize> {
     let payload = cut.frame.get(data..end)?;
     let field = l4 + cut.packet.checksum();
     let header = if cut.partial {
-        Fields::checksum(u16::try_from(l4).ok()?, u16::try_from(cut.packet.checksum()).ok()?)
+        let (start, offset) = (u16::try_from(l4).ok()?, u16::try_from(cut.packet.checksum()).ok()?);
+        VnetHeader::checksum(start, offset).to_le()
     } else {
-        [0; 12]
+        [0; HEADER]
     };
-    let mut sequence = u32::from_be_bytes(*head.from(l4 + 4).first_chunk()?);
+    let mut sequence = head.sequence(&cut.packet)?;
     let mut id = head.id(&cut.packet);
     let last_flags = *head.from(l4 + 13).first().unwrap_or(&0) & (FIN | PSH);
     let count = payload.len().div_ceil(cut.size);

@@ -2,9 +2,13 @@
 //! That the bytes are right is shown by tests/offload.rs.
 
 use super::*;
-use crate::net::vnet_hdr::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP, GSO_UDP_L4, HEADER, bit};
-use crate::offload::need::Fields;
-use crate::offload::packet::{Packet, TCP, UDP};
+use crate::net::feature;
+use crate::net::ip::protocol::{TCP, UDP};
+use crate::net::vnet_hdr::{
+    HEADER, MAX_SEGMENTS, VIRTIO_NET_HDR_GSO_ECN, VIRTIO_NET_HDR_GSO_TCPV4,
+    VIRTIO_NET_HDR_GSO_TCPV6, VIRTIO_NET_HDR_GSO_UDP, VIRTIO_NET_HDR_GSO_UDP_L4, VnetHeader,
+};
+use crate::offload::packet::Packet;
 use proptest::prelude::*;
 
 fn bits(numbers: &[u32]) -> u64 {
@@ -12,11 +16,11 @@ fn bits(numbers: &[u32]) -> u64 {
 }
 
 fn guest(numbers: &[u32]) -> Accepts {
-    Accepts::of_guest(bits(numbers) | 1 << bit::GUEST_CSUM)
+    Accepts::of_guest(bits(numbers) | 1 << feature::VIRTIO_NET_F_GUEST_CSUM)
 }
 
 fn header(flags: u8, gso: u8, size: u16, start: u16, offset: u16) -> [u8; HEADER] {
-    let mut bytes = Fields::checksum(start, offset);
+    let mut bytes = VnetHeader::checksum(start, offset).to_le();
     [bytes[0], bytes[1]] = [flags, gso];
     bytes[4..6].copy_from_slice(&size.to_le_bytes());
     bytes
@@ -51,7 +55,7 @@ fn repaired(
 ) -> Result<Emitted, Unrepairable> {
     let mut out = Emitted::new();
     let result =
-        repair(header, &mut frame.to_vec(), accepts, MOST, &mut |header, head, payload| {
+        repair(header, &mut frame.to_vec(), accepts, MAX_SEGMENTS, &mut |header, head, payload| {
             out.push((*header, head.to_vec(), payload.to_vec()));
         });
     match result {
@@ -63,32 +67,38 @@ fn repaired(
 
 #[test]
 fn nothing_is_taken_without_checksums() {
-    assert_eq!(Accepts::of_guest(!(1 << bit::GUEST_CSUM)), Accepts::NONE);
+    assert_eq!(Accepts::of_guest(!(1 << feature::VIRTIO_NET_F_GUEST_CSUM)), Accepts::NONE);
     assert_eq!(Accepts::of_guest(u64::MAX), Accepts::ALL);
     assert_eq!(guest(&[]), Accepts::CSUM);
 }
 
 #[test]
 fn needs_are_read_from_the_header() {
-    let tso = header(1, GSO_TCPV4, 1448, 34, 16);
-    assert_eq!(need(&tso, guest(&[bit::GUEST_TSO4])), Need::Nothing);
-    assert_eq!(need(&tso, guest(&[bit::GUEST_TSO6])), Need::Segments);
-    let ecn = header(1, GSO_TCPV4 | GSO_ECN, 1448, 34, 16);
-    assert_eq!(need(&ecn, guest(&[bit::GUEST_TSO4])), Need::Segments);
-    assert_eq!(need(&ecn, guest(&[bit::GUEST_TSO4, bit::GUEST_ECN])), Need::Nothing);
-    let uso = header(1, GSO_UDP_L4, 1448, 34, 6);
-    assert_eq!(need(&uso, guest(&[bit::GUEST_USO4])), Need::Segments);
-    assert_eq!(need(&uso, guest(&[bit::GUEST_USO4, bit::GUEST_USO6])), Need::Nothing);
-    assert_eq!(need(&uso, guest(&[bit::GUEST_UFO])), Need::Segments);
+    let tso = header(1, VIRTIO_NET_HDR_GSO_TCPV4, 1448, 34, 16);
+    assert_eq!(need(&tso, guest(&[feature::VIRTIO_NET_F_GUEST_TSO4])), Need::Nothing);
+    assert_eq!(need(&tso, guest(&[feature::VIRTIO_NET_F_GUEST_TSO6])), Need::Segments);
+    let ecn = header(1, VIRTIO_NET_HDR_GSO_TCPV4 | VIRTIO_NET_HDR_GSO_ECN, 1448, 34, 16);
+    assert_eq!(need(&ecn, guest(&[feature::VIRTIO_NET_F_GUEST_TSO4])), Need::Segments);
+    assert_eq!(
+        need(&ecn, guest(&[feature::VIRTIO_NET_F_GUEST_TSO4, feature::VIRTIO_NET_F_GUEST_ECN])),
+        Need::Nothing
+    );
+    let uso = header(1, VIRTIO_NET_HDR_GSO_UDP_L4, 1448, 34, 6);
+    assert_eq!(need(&uso, guest(&[feature::VIRTIO_NET_F_GUEST_USO4])), Need::Segments);
+    assert_eq!(
+        need(&uso, guest(&[feature::VIRTIO_NET_F_GUEST_USO4, feature::VIRTIO_NET_F_GUEST_USO6])),
+        Need::Nothing
+    );
+    assert_eq!(need(&uso, guest(&[feature::VIRTIO_NET_F_GUEST_UFO])), Need::Segments);
     assert_eq!(need(&header(1, 0, 0, 34, 6), Accepts::NONE), Need::Checksum);
     assert_eq!(need(&header(1, 0, 0, 34, 6), Accepts::CSUM), Need::Nothing);
     assert_eq!(need(&header(2, 0, 0, 0, 0), Accepts::NONE), Need::Nothing);
     for nonsense in [
-        header(1, GSO_TCPV4, 0, 34, 16),
-        header(1, GSO_TCPV4, 0xffff, 34, 16),
+        header(1, VIRTIO_NET_HDR_GSO_TCPV4, 0, 34, 16),
+        header(1, VIRTIO_NET_HDR_GSO_TCPV4, 0xffff, 34, 16),
         header(1, 2, 1448, 34, 16),
-        header(0, GSO_UDP_L4, 1448, 34, 6),
-        header(1, GSO_ECN, 1448, 34, 16),
+        header(0, VIRTIO_NET_HDR_GSO_UDP_L4, 1448, 34, 6),
+        header(1, VIRTIO_NET_HDR_GSO_ECN, 1448, 34, 16),
     ] {
         assert_eq!(need(&nonsense, Accepts::ALL), Need::Segments);
         let refused = repaired(&nonsense, &udp(false, 4000), Accepts::ALL);
@@ -108,8 +118,11 @@ fn a_header_passes_without_what_has_no_meaning() {
 
 #[test]
 fn uso_for_one_version_is_decided_by_the_frame() {
-    let only4 = guest(&[bit::GUEST_USO4]);
-    let (head4, head6) = (header(1, GSO_UDP_L4, 1000, 34, 6), header(1, GSO_UDP_L4, 1000, 54, 6));
+    let only4 = guest(&[feature::VIRTIO_NET_F_GUEST_USO4]);
+    let (head4, head6) = (
+        header(1, VIRTIO_NET_HDR_GSO_UDP_L4, 1000, 34, 6),
+        header(1, VIRTIO_NET_HDR_GSO_UDP_L4, 1000, 54, 6),
+    );
     let frames = repaired(&head4, &udp(false, 3500), only4).unwrap();
     assert_eq!((frames.len(), frames[0].0), (1, head4));
     assert_eq!(repaired(&head6, &udp(true, 3500), only4).unwrap().len(), 4);
@@ -118,18 +131,18 @@ fn uso_for_one_version_is_decided_by_the_frame() {
 #[test]
 fn segmentation_without_a_checksum_gets_one() {
     let frame = udp(false, 3500);
-    let ufo = header(0, GSO_UDP, 1000, 0, 0);
+    let ufo = header(0, VIRTIO_NET_HDR_GSO_UDP, 1000, 0, 0);
     assert_eq!(need(&ufo, Accepts::ALL), Need::Segments);
     let mut summed = frame.clone();
     summed[40..42].fill(0x55);
     let frames = repaired(&ufo, &summed, Accepts::ALL).unwrap();
-    assert_eq!((frames.len(), frames[0].0), (1, header(1, GSO_UDP, 1000, 34, 6)));
+    assert_eq!((frames.len(), frames[0].0), (1, header(1, VIRTIO_NET_HDR_GSO_UDP, 1000, 34, 6)));
     assert_eq!([&frames[0].1[..], &frames[0].2].concat(), frame);
 }
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let uso = header(1, GSO_UDP_L4, 1000, 34, 6);
+    let uso = header(1, VIRTIO_NET_HDR_GSO_UDP_L4, 1000, 34, 6);
     let good = udp(false, 3500);
     assert_eq!(repaired(&uso, &good, Accepts::NONE).unwrap().len(), 4);
     // A byte of the frame made wrong: header length, protocol.
@@ -143,10 +156,14 @@ fn what_does_not_fit_is_refused() {
         assert!(repaired(&uso, &good[..len], Accepts::NONE).is_err());
     }
     for (start, offset) in [(33, 6), (35, 6), (34, 16), (0, 6), (65535, 6), (34, 65535)] {
-        let refused = repaired(&header(1, GSO_UDP_L4, 1000, start, offset), &good, Accepts::NONE);
+        let refused = repaired(
+            &header(1, VIRTIO_NET_HDR_GSO_UDP_L4, 1000, start, offset),
+            &good,
+            Accepts::NONE,
+        );
         assert_eq!(refused.unwrap_err(), Unrepairable::Packet);
     }
-    for kind in [GSO_TCPV4, GSO_TCPV6] {
+    for kind in [VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6] {
         assert!(repaired(&header(1, kind, 1000, 34, 6), &good, Accepts::NONE).is_err());
     }
     // One byte beyond the frame.
@@ -162,7 +179,7 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn bug_b2_a_wrong_udp_length_is_put_right_for_every_receiver() {
     let good = udp(false, 3500);
-    let uso = header(1, GSO_UDP_L4, 1000, 34, 6);
+    let uso = header(1, VIRTIO_NET_HDR_GSO_UDP_L4, 1000, 34, 6);
     let right = repaired(&uso, &good, Accepts::NONE).unwrap();
     for told in [0u16, 1008, 8, 3, 0xffff] {
         let mut frame = good.clone();
@@ -185,12 +202,13 @@ fn bug_b2_a_wrong_udp_length_is_put_right_for_every_receiver() {
 #[test]
 fn tiny_pieces_are_refused() {
     let frame = udp(false, 65_000);
-    for kind in [GSO_UDP, GSO_UDP_L4] {
+    for kind in [VIRTIO_NET_HDR_GSO_UDP, VIRTIO_NET_HDR_GSO_UDP_L4] {
         let refused = repaired(&header(1, kind, 31, 34, 6), &frame, Accepts::NONE);
         assert_eq!(refused.unwrap_err(), Unrepairable::Pieces);
         assert!(repaired(&header(1, kind, 32, 34, 6), &frame, Accepts::NONE).is_ok());
     }
-    let refused = repaired(&header(1, GSO_UDP, 7, 34, 6), &udp(false, 100), Accepts::NONE);
+    let refused =
+        repaired(&header(1, VIRTIO_NET_HDR_GSO_UDP, 7, 34, 6), &udp(false, 100), Accepts::NONE);
     assert_eq!(refused.unwrap_err(), Unrepairable::Pieces);
 }
 
@@ -203,7 +221,8 @@ fn long_chains_are_refused() {
     frame.splice(54..54, options);
     let length = (2048 + 3008u16).to_be_bytes();
     frame[18..20].copy_from_slice(&length);
-    let refused = repaired(&header(1, GSO_UDP_L4, 1000, 2102, 6), &frame, Accepts::NONE);
+    let refused =
+        repaired(&header(1, VIRTIO_NET_HDR_GSO_UDP_L4, 1000, 2102, 6), &frame, Accepts::NONE);
     assert!(refused.is_err());
 }
 
@@ -240,7 +259,7 @@ fn bounded(header: &[u8; HEADER], frame: &[u8], features: u64) -> Result<(), Tes
     let accepts = Accepts::of_guest(features);
     let Ok(frames) = repaired(header, frame, accepts) else { return Ok(()) };
     let size = usize::from(u16::from_le_bytes([header[4], header[5]])).max(1);
-    prop_assert!(!frames.is_empty() && frames.len() <= MOST);
+    prop_assert!(!frames.is_empty() && frames.len() <= MAX_SEGMENTS);
     if frames.len() > 1 {
         prop_assert!(
             frames.len() <= frame.len().div_ceil((size & !7).max(1)).max(frame.len() / size + 1)
@@ -274,6 +293,6 @@ proptest! {
     fn small_lies_do_no_harm((header, frame) in almost_a_frame(), features: u64) {
         bounded(&header, &frame, features)?;
         bounded(&header, &frame, 0)?;
-        bounded(&header, &frame, 1 << bit::GUEST_CSUM)?;
+        bounded(&header, &frame, 1 << feature::VIRTIO_NET_F_GUEST_CSUM)?;
     }
 }

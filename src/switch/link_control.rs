@@ -1,9 +1,9 @@
-//! What belongs to the cable: frames that a guest may not send.
+//! Link control: frames between the two ends of one cable, which a guest may not send.
 //!
-//! PAUSE and spanning tree are said between the two ends of one cable. A guest sits behind the host's cable, not
-//! at its end: its PAUSE stops the host's switch port, and its BPDU makes a switch port with BPDU guard shut
-//! down, for the host and all its guests. So they are dropped, unless the port is the only one (`passthru`) or
-//! behaves as the kernel's (`compat`); `guard=off` lets them pass.
+//! PAUSE and spanning tree concern one cable. A guest sits behind the host's cable, not at its end. Its
+//! PAUSE stops the host's switch port, and its BPDU makes a switch port with BPDU guard shut down, for
+//! the host and all its guests. So such frames are dropped, unless the port is the only one (`passthru`)
+//! or behaves as the kernel's (`compat`); `guard=off` lets them pass.
 //!
 //! | frame | known by |
 //! | --- | --- |
@@ -12,27 +12,23 @@
 //! | the same, to any address | LLC with both service access points 0x42 (IEEE 802.1D-2004, section 9.2) |
 //! | PVST+ | 01:00:0c:cc:cc:cd, or SNAP with 00:00:0c and 0x010b |
 //!
-//! LLDP may use the bridge group's address, too (IEEE 802.1AB-2016, section 7.1); no switch takes it for a BPDU, and
-//! it passes. So do EAPOL and the slow protocols (LACP). All of it holds behind VLAN tags as well, because a switch
-//! with a trunk runs a tree for each VLAN.
+//! LLDP may use the bridge group's address, too (IEEE 802.1AB-2016, section 7.1). No switch mistakes it
+//! for a BPDU, so it passes. So do EAPOL and the slow protocols (LACP). All of this holds behind VLAN
+//! tags as well, because a switch with a trunk runs a tree for each VLAN.
 //!
-//! What can go wrong: addresses and outermost type are our copy, and cannot change after they were judged. What
-//! stands behind them is looked at where it lies, in the guest's memory, and the guest may change it meanwhile.
-//! It gains a frame to an address by which no switch would know a BPDU.
+//! What can go wrong: addresses and outermost type are a private copy, and cannot change after they were
+//! judged. What follows them is read from the guest's memory, and the guest may change it afterwards. It
+//! gains a frame to an address by which no switch would recognise a BPDU.
 
 use crate::net::ethernet::EthernetHeader;
 use crate::net::mac::Mac;
-use crate::net::vlan;
 use crate::net::vlan::MAX_TAGS;
+use crate::net::{ethertype, vlan};
 
-/// Bytes that [`is_link_control`] looks at behind a frame's first fourteen: the tags, a length or type, LLC and SNAP.
+/// Bytes that [`is_link_control`] looks at behind a frame's first fourteen: the tags, a length or type,
+/// LLC and SNAP.
 pub const LOOK: usize = vlan::TAG * MAX_TAGS + 8;
 
-const MAC_CONTROL: u16 = 0x8808;
-const IPV4: u16 = 0x0800;
-const LLDP: u16 = 0x88cc;
-/// What is below this is a length, and LLC follows (IEEE 802.3-2022, section 3.2.6).
-const FIRST_TYPE: u16 = 0x0600;
 const SPANNING_TREE: u8 = 0x42;
 const PVST: [u8; 8] = [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x0c, 0x01, 0x0b];
 
@@ -40,26 +36,27 @@ const BRIDGES: [Mac; 2] = [Mac([0x01, 0x80, 0xc2, 0, 0, 0]), Mac([0x01, 0x80, 0x
 const PAUSE: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 1]);
 const PVST_BRIDGES: Mac = Mac([0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcd]);
 
-/// Whether a frame with this header may be one of them: cheap, and false for nearly every frame to a station.
+/// Whether a frame with this header may be link control: cheap, and false for nearly every frame to a
+/// station.
 #[inline]
 pub fn may_be_link_control(head: &EthernetHeader) -> bool {
     // Every type of a tag, and MAC control, ends in 0x00, 0x08 or 0xa8. Of the usual types only IPv4's does.
     let kind = head.ethertype;
-    head.dst.is_group() || kind < FIRST_TYPE || (kind & 0x57 == 0 && kind != IPV4)
+    head.dst.is_group() || kind < ethertype::FIRST || (kind & 0x57 == 0 && kind != ethertype::IPV4)
 }
 
-/// Whether a frame concerns the cable only. `behind` is what follows its first fourteen bytes; at most [`LOOK`] of
-/// it is looked at, and it may be cut off.
+/// Whether a frame is link control. `behind` is what follows its first fourteen bytes. At most [`LOOK`]
+/// bytes of it are looked at, and it may be cut off.
 pub fn is_link_control(head: &EthernetHeader, behind: &[u8]) -> bool {
     if head.dst == PAUSE || head.dst == PVST_BRIDGES {
         return true;
     }
     let (inner, rest) = vlan::inner(head.ethertype, behind);
     match inner {
-        MAC_CONTROL => true,
-        LLDP => false,
+        ethertype::MAC_CONTROL => true,
+        ethertype::LLDP => false,
         _ if BRIDGES.contains(&head.dst) => true,
-        0..FIRST_TYPE => {
+        0..ethertype::FIRST => {
             rest.starts_with(&[SPANNING_TREE, SPANNING_TREE]) || rest.starts_with(&PVST)
         }
         _ => false,
@@ -95,7 +92,10 @@ mod tests {
                 assert!(caught(dst.0, tags, 38, LLC) && caught(dst.0, tags, 0x88b5, &[0; 46]));
             }
             for dst in [STATION, BRIDGE, PAUSE.0, Mac::BROADCAST.0] {
-                assert!(caught(dst, tags, MAC_CONTROL, &[0, 1]), "PAUSE to {dst:?} {tags:?}");
+                assert!(
+                    caught(dst, tags, ethertype::MAC_CONTROL, &[0, 1]),
+                    "PAUSE to {dst:?} {tags:?}"
+                );
                 assert!(caught(dst, tags, 38, LLC), "a BPDU to {dst:?} {tags:?}");
                 assert!(caught(dst, tags, 50, &PVST), "PVST+ to {dst:?} {tags:?}");
             }
@@ -105,8 +105,9 @@ mod tests {
     #[test]
     fn every_type_that_matters_is_looked_at() {
         for ethertype in 0..=u16::MAX {
-            let matters =
-                ethertype < FIRST_TYPE || ethertype == MAC_CONTROL || vlan::is_tag(ethertype);
+            let matters = ethertype < ethertype::FIRST
+                || ethertype == ethertype::MAC_CONTROL
+                || vlan::is_tag(ethertype);
             let head = EthernetHeader { ethertype, dst: Mac(STATION), ..EthernetHeader::default() };
             assert!(!matters || may_be_link_control(&head), "{ethertype:#x}");
         }
@@ -117,9 +118,9 @@ mod tests {
         let nearest = [0x01, 0x80, 0xc2, 0, 0, 0x0e];
         for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100]] {
             for (dst, kind) in [
-                (nearest, LLDP),
-                ([0x01, 0x80, 0xc2, 0, 0, 3], LLDP),
-                (BRIDGE, LLDP),
+                (nearest, ethertype::LLDP),
+                ([0x01, 0x80, 0xc2, 0, 0, 3], ethertype::LLDP),
+                (BRIDGE, ethertype::LLDP),
                 ([0x01, 0x80, 0xc2, 0, 0, 3], 0x888e),
                 ([0x01, 0x80, 0xc2, 0, 0, 2], 0x8809),
                 (nearest, 0x88f7),

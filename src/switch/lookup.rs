@@ -16,7 +16,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
 use crate::net::mac::Mac;
-use crate::switch::PortId;
+use crate::switch::port_id::PortId;
 
 /// Slots of the smallest table: eight cache lines.
 const LEAST: usize = 64;

@@ -14,17 +14,16 @@
 //! Groups are told with the VLAN of the report (`group.rs`). Sources are beyond a MAC filter: a group with any
 //! wanted source is joined.
 
-use crate::net::ethernet::EthernetHeader;
+use crate::net::bytes::be16;
+use crate::net::ethernet::{ETHERNET, EthernetHeader};
 use crate::net::group::Group;
-use crate::net::vlan;
+use crate::net::ip::{IPV4_HEADER, IPV6_HEADER, Ipv4Header, Ipv6Header, extension, protocol};
+use crate::net::{ethertype, vlan};
 
 /// Most records read of one report. A report of 1500 bytes has room for 183.
 const RECORDS: usize = 256;
 /// Most IPv6 extension headers before MLD; there is one, hop-by-hop with the router alert.
 const EXTENSIONS: usize = 4;
-const IPV4: u16 = 0x0800;
-const IPV6: u16 = 0x86dd;
-const SERVICE_VLAN: u16 = 0x88a8;
 /// Stands before the VLAN where the tag is a service provider's: another network of the same number.
 const SERVICE: u16 = 0x1000;
 
@@ -43,7 +42,7 @@ pub enum Membership {
 pub fn worth_a_look(head: &EthernetHeader) -> bool {
     let [a, b, c, ..] = head.dst.0;
     let multicast = (a, b) == (0x33, 0x33) || (a, b, c) == (0x01, 0x00, 0x5e);
-    multicast && (matches!(head.ethertype, IPV4 | IPV6) || head.is_tagged())
+    multicast && (matches!(head.ethertype, ethertype::IPV4 | ethertype::IPV6) || head.is_tagged())
 }
 
 /// Tells `each` every membership that a frame reports, in order; nothing for any other frame.
@@ -55,34 +54,31 @@ pub fn memberships(frame: &[u8], mut each: impl FnMut(Membership)) {
 
 /// `None` means only that the bytes ended or were no report; what was found before stands.
 fn ethernet(frame: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
-    let (_, mut rest) = frame.split_at_checked(12)?;
-    let outermost = number(&mut rest)?;
-    let (ethertype, packet) = vlan::inner(outermost, rest);
-    let vid = rest.first_chunk().map(|tag| u16::from_be_bytes(*tag) & 0xfff);
-    // A tag without a VLAN (0) has only a priority. Behind two tags the networks are more than are told apart.
-    let vlan = match (outermost, vlan::depth(outermost, rest), vid) {
+    let outermost = be16(frame, ETHERNET - 2)?;
+    let rest = frame.get(ETHERNET..)?;
+    let (inner, packet) = vlan::inner(outermost, rest);
+    // A tag without a VLAN (0) has only a priority. Behind two tags there are more networks than are
+    // told apart here.
+    let vlan = match (outermost, vlan::depth(outermost, rest), vlan::vid(rest)) {
         (_, 0, _) | (_, 1, Some(0)) => Some(0),
-        (0x8100, 1, vid) => vid,
-        (SERVICE_VLAN, 1, Some(vid)) => Some(SERVICE | vid),
+        (ethertype::C_TAG, 1, vid) => vid,
+        (ethertype::S_TAG, 1, Some(vid)) => Some(SERVICE | vid),
         _ => None,
     };
-    match ethertype {
-        IPV4 => ipv4(packet, vlan, each),
-        IPV6 => ipv6(packet, vlan, each),
+    match inner {
+        ethertype::IPV4 => ipv4(packet, vlan, each),
+        ethertype::IPV6 => ipv6(packet, vlan, each),
         _ => None,
     }
 }
 
 fn ipv4(packet: &[u8], vlan: Option<u16>, each: &mut dyn FnMut(Membership)) -> Option<()> {
-    let header = packet.first_chunk::<20>()?;
-    let &[version, _, total_high, total_low, _, _, fragment, offset, _, protocol, ..] = header;
-    let fragmented = fragment & 0x3f != 0 || offset != 0;
-    if version >> 4 != 4 || protocol != 2 || fragmented {
+    let header = Ipv4Header::of(packet)?;
+    if header.version() != 4 || header.protocol() != protocol::IGMP || header.is_fragment() {
         return None;
     }
-    let total = usize::from(u16::from_be_bytes([total_high, total_low]));
-    let packet = packet.get(..total).unwrap_or(packet);
-    let igmp = packet.get(usize::from(version & 0xf).max(5) * 4..)?;
+    let packet = packet.get(..header.total_len()).unwrap_or(packet);
+    let igmp = packet.get(header.header_len().max(IPV4_HEADER)..)?;
     let &[kind, _, _, _, a, b, c, d] = igmp.first_chunk::<8>()?;
     let group = [a, b, c, d];
     match kind {
@@ -98,22 +94,20 @@ fn ipv4(packet: &[u8], vlan: Option<u16>, each: &mut dyn FnMut(Membership)) -> O
 }
 
 fn ipv6(packet: &[u8], vlan: Option<u16>, each: &mut dyn FnMut(Membership)) -> Option<()> {
-    let (header, rest) = packet.split_first_chunk::<40>()?;
-    let &[version, _, _, _, length_high, length_low, mut next, ..] = header;
-    if version >> 4 != 6 {
+    let header = Ipv6Header::of(packet)?;
+    if header.version() != 6 {
         return None;
     }
-    let length = usize::from(u16::from_be_bytes([length_high, length_low]));
-    let mut rest = rest.get(..length).unwrap_or(rest);
+    let rest = packet.get(IPV6_HEADER..)?;
+    let mut rest = rest.get(..header.payload_len()).unwrap_or(rest);
+    let mut next = header.next_header();
     for _ in 0..EXTENSIONS {
-        // Hop-by-hop and destination options: next header, length in eights beyond the first.
-        if matches!(next, 0 | 60) {
-            let &[then, eights] = rest.first_chunk::<2>()?;
-            rest = rest.get((usize::from(eights) + 1) * 8..)?;
-            next = then;
+        if matches!(next, protocol::HOP_BY_HOP | protocol::DESTINATION) {
+            let (then, length) = extension(rest)?;
+            (next, rest) = (then, rest.get(length..)?);
         }
     }
-    if next != 58 {
+    if next != protocol::ICMPV6 {
         return None;
     }
     let (icmp, body) = rest.split_first_chunk::<8>()?;

@@ -18,11 +18,9 @@ use std::sync::Arc;
 
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
+use crate::switch::groups::Groups;
 use crate::switch::lookup::Lookup;
-use crate::switch::{Groups, PortId};
-
-/// What stands for "no port" where an option would need more room. A table holds no port of this number.
-pub(crate) const NOBODY: PortId = PortId::MAX;
+use crate::switch::port_id::{NO_PORT, PortId};
 
 /// What the switch must know of one port.
 #[derive(Clone, Debug)]
@@ -84,12 +82,12 @@ pub struct Table {
 impl Table {
     /// A table of these ports; their places are their [`PortId`]s. More than 65535 are ignored.
     pub fn new(mut ports: Vec<Rules>, parent: ParentFacts) -> Table {
-        ports.truncate(usize::from(NOBODY));
-        let up = || (0..NOBODY).zip(&ports).filter(|(_, rules)| rules.up);
+        ports.truncate(usize::from(NO_PORT));
+        let up = || (0..NO_PORT).zip(&ports).filter(|(_, rules)| rules.up);
         let addresses: Vec<_> = up().map(|(id, rules)| (rules.mac, id)).collect();
         let of_mode = |mode| up().filter(move |(_, rules)| rules.mode == mode).map(|(id, _)| id);
         let by_mode = Mode::ALL.map(|mode| of_mode(mode).collect());
-        let passthru = (0..NOBODY).zip(&ports).find(|(_, rules)| rules.mode == Mode::Passthru);
+        let passthru = (0..NO_PORT).zip(&ports).find(|(_, rules)| rules.mode == Mode::Passthru);
         let passthru = passthru.map(|(id, _)| id);
         let lookup = Lookup::new(&addresses);
         let (senders, listing) = senders(&ports);
@@ -160,7 +158,7 @@ impl Table {
 
 /// Who lists whom: the senders in order of their addresses, and for each of them its ports, in `listing`.
 fn senders(ports: &[Rules]) -> (Vec<Sender>, Vec<PortId>) {
-    let source_ports = (0..NOBODY).zip(ports).filter(|(_, rules)| rules.mode == Mode::Source);
+    let source_ports = (0..NO_PORT).zip(ports).filter(|(_, rules)| rules.mode == Mode::Source);
     let mut pairs: Vec<(Mac, PortId, &Rules)> = source_ports
         .flat_map(|(id, rules)| rules.sources.iter().map(move |&mac| (mac, id, rules)))
         .collect();

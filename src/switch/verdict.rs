@@ -1,11 +1,7 @@
 //! What becomes of a frame: the words in which the switch decides.
 
-use super::decide::Selection;
-#[allow(unused_imports)]
-use super::table::Table;
-
-/// A port's place in its [`Table`].
-pub type PortId = u16;
+use crate::switch::port_id::{NO_PORT, PortId};
+use crate::switch::selection::{Modes, Selection};
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +10,7 @@ pub struct Verdict {
     pub wire: bool,
     /// The ports that get it.
     pub to: Receivers,
-    /// When it goes nowhere: why. A flood may turn out to reach nobody without this being set.
+    /// When it goes nowhere: why. A flood may turn out to reach no port without this being set.
     pub why: Option<Why>,
 }
 
@@ -25,11 +21,11 @@ pub enum Receivers {
     None,
     /// This one. It may be the sender itself.
     One(PortId),
-    /// Those that [`Table::select`] lists; perhaps none.
+    /// Those that [`Selection::receivers`] lists; perhaps none.
     Many(Selection),
 }
 
-/// Why nobody gets a frame.
+/// Why a frame goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// The sender is not in this table.
@@ -51,11 +47,24 @@ pub enum Why {
 }
 
 impl Verdict {
-    pub(crate) fn nobody(why: Why) -> Verdict {
+    /// The frame goes nowhere, for this reason.
+    pub(crate) fn nowhere(why: Why) -> Verdict {
         Verdict { wire: false, to: Receivers::None, why: Some(why) }
     }
 
+    /// The frame goes out, and to these ports.
     pub(crate) fn wire(to: Receivers) -> Verdict {
         Verdict { wire: true, to, why: None }
+    }
+
+    /// The frame goes to these ports and not to the wire. The reason holds if there are none.
+    pub(crate) fn ports(to: Selection, why: Why) -> Verdict {
+        if to.modes != Modes::NONE || to.listed.0 != to.listed.1 {
+            Verdict { wire: false, to: Receivers::Many(to), why: None }
+        } else if to.plus != NO_PORT {
+            Verdict { wire: false, to: Receivers::One(to.plus), why: None }
+        } else {
+            Verdict::nowhere(why)
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::ops::BitOr;
 
-use crate::net::vnet_hdr::{bit, has};
+use crate::net::feature;
+use crate::net::feature::has;
 
 /// What the reader of a tap (the guest) can take: the bits of TUNSETOFFLOAD.
 ///
@@ -56,14 +57,14 @@ impl BitOr for TapOffload {
 /// What the tap may hand to the guest, under the features it took.
 pub fn tap_offload(acked: u64) -> TapOffload {
     let table = [
-        (bit::GUEST_CSUM, TapOffload::CSUM),
-        (bit::GUEST_TSO4, TapOffload::TSO4),
-        (bit::GUEST_TSO6, TapOffload::TSO6),
-        (bit::GUEST_ECN, TapOffload::ECN),
-        (bit::GUEST_USO4, TapOffload::USO4),
-        (bit::GUEST_USO6, TapOffload::USO6),
+        (feature::VIRTIO_NET_F_GUEST_CSUM, TapOffload::CSUM),
+        (feature::VIRTIO_NET_F_GUEST_TSO4, TapOffload::TSO4),
+        (feature::VIRTIO_NET_F_GUEST_TSO6, TapOffload::TSO6),
+        (feature::VIRTIO_NET_F_GUEST_ECN, TapOffload::ECN),
+        (feature::VIRTIO_NET_F_GUEST_USO4, TapOffload::USO4),
+        (feature::VIRTIO_NET_F_GUEST_USO6, TapOffload::USO6),
     ];
-    if !has(acked, bit::GUEST_CSUM) {
+    if !has(acked, feature::VIRTIO_NET_F_GUEST_CSUM) {
         return TapOffload::NONE;
     }
     table
@@ -79,9 +80,9 @@ mod tests {
     #[test]
     fn the_tap_segments_what_the_guest_did_not_take() {
         assert_eq!(tap_offload(0), TapOffload::NONE);
-        let tso = 1 << bit::GUEST_TSO4 | 1 << bit::GUEST_TSO6;
+        let tso = 1 << feature::VIRTIO_NET_F_GUEST_TSO4 | 1 << feature::VIRTIO_NET_F_GUEST_TSO6;
         assert_eq!(tap_offload(tso), TapOffload::NONE, "needs the checksum feature");
-        let all = tap_offload(tso | 1 << bit::GUEST_CSUM);
+        let all = tap_offload(tso | 1 << feature::VIRTIO_NET_F_GUEST_CSUM);
         assert_eq!(all, TapOffload::CSUM | TapOffload::TSO4 | TapOffload::TSO6);
     }
 }

@@ -13,44 +13,44 @@
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 
 use crate::config::{Kind, MacChoice, PortConfig};
-use crate::net::vnet_hdr::bit;
+use crate::net::feature;
 
 /// Always offered.
-const BASE: u64 = 1 << bit::VERSION_1
-    | 1 << bit::MRG_RXBUF
-    | 1 << bit::INDIRECT_DESC
-    | 1 << bit::EVENT_IDX
-    | 1 << bit::IN_ORDER
-    | 1 << bit::PROTOCOL_FEATURES
-    | 1 << bit::CSUM
-    | 1 << bit::HOST_TSO4
-    | 1 << bit::HOST_TSO6
-    | 1 << bit::HOST_ECN
-    | 1 << bit::HOST_UFO
-    | 1 << bit::HOST_USO
-    | 1 << bit::GUEST_CSUM
-    | 1 << bit::GUEST_TSO4
-    | 1 << bit::GUEST_TSO6
-    | 1 << bit::GUEST_ECN
-    | 1 << bit::GUEST_USO4
-    | 1 << bit::GUEST_USO6
-    | 1 << bit::GUEST_ANNOUNCE
-    | 1 << bit::CTRL_VQ;
+const BASE: u64 = 1 << feature::VIRTIO_F_VERSION_1
+    | 1 << feature::VIRTIO_NET_F_MRG_RXBUF
+    | 1 << feature::VIRTIO_RING_F_INDIRECT_DESC
+    | 1 << feature::VIRTIO_RING_F_EVENT_IDX
+    | 1 << feature::VIRTIO_F_IN_ORDER
+    | 1 << feature::VHOST_USER_F_PROTOCOL_FEATURES
+    | 1 << feature::VIRTIO_NET_F_CSUM
+    | 1 << feature::VIRTIO_NET_F_HOST_TSO4
+    | 1 << feature::VIRTIO_NET_F_HOST_TSO6
+    | 1 << feature::VIRTIO_NET_F_HOST_ECN
+    | 1 << feature::VIRTIO_NET_F_HOST_UFO
+    | 1 << feature::VIRTIO_NET_F_HOST_USO
+    | 1 << feature::VIRTIO_NET_F_GUEST_CSUM
+    | 1 << feature::VIRTIO_NET_F_GUEST_TSO4
+    | 1 << feature::VIRTIO_NET_F_GUEST_TSO6
+    | 1 << feature::VIRTIO_NET_F_GUEST_ECN
+    | 1 << feature::VIRTIO_NET_F_GUEST_USO4
+    | 1 << feature::VIRTIO_NET_F_GUEST_USO6
+    | 1 << feature::VIRTIO_NET_F_GUEST_ANNOUNCE
+    | 1 << feature::VIRTIO_NET_F_CTRL_VQ;
 
 /// The virtio features offered for a port.
 pub fn offered(config: &PortConfig) -> u64 {
     let mut features = BASE;
     if config.queue_pairs > 1 {
-        features |= 1 << bit::MQ;
+        features |= 1 << feature::VIRTIO_NET_F_MQ;
     }
     if given_mac(config) {
-        features |= 1 << bit::MAC;
+        features |= 1 << feature::VIRTIO_NET_F_MAC;
     }
     if config.mtu.is_some() {
-        features |= 1 << bit::MTU;
+        features |= 1 << feature::VIRTIO_NET_F_MTU;
     }
     if config.kind == Kind::Macvlan {
-        features |= 1 << bit::GUEST_UFO;
+        features |= 1 << feature::VIRTIO_NET_F_GUEST_UFO;
     }
     features
 }
@@ -86,10 +86,15 @@ mod tests {
         full.queue_pairs = 4;
         full.mtu = Some(9000);
         full.mac = MacChoice::Given(Mac([2, 0, 0, 0, 0, 1]));
-        let more = 1 << bit::MQ | 1 << bit::MTU | 1 << bit::MAC;
+        let more = 1 << feature::VIRTIO_NET_F_MQ
+            | 1 << feature::VIRTIO_NET_F_MTU
+            | 1 << feature::VIRTIO_NET_F_MAC;
         assert_eq!(offered(&full), 0x01c0_0009_7022_fb83 | more);
         let switched = PortConfig { kind: Kind::Macvlan, ..PortConfig::sample() };
-        assert_eq!(offered(&switched), 0x01c0_0009_7022_fb83 | 1 << bit::GUEST_UFO);
+        assert_eq!(
+            offered(&switched),
+            0x01c0_0009_7022_fb83 | 1 << feature::VIRTIO_NET_F_GUEST_UFO
+        );
         assert_eq!(protocol(&PortConfig::sample()).bits(), 1 | 1 << 3 | 1 << 15);
         assert_eq!(protocol(&full).bits(), 1 | 1 << 3 | 1 << 9 | 1 << 15);
     }

@@ -6,8 +6,9 @@
 //! because both sides take a short one for an error.
 
 use crate::config::{MacChoice, PortConfig};
+use crate::net::feature;
+use crate::net::feature::has;
 use crate::net::mac::Mac;
-use crate::net::vnet_hdr::{bit, has};
 use crate::vhost_user::features;
 
 /// Largest configuration space of the protocol, in bytes.
@@ -24,7 +25,7 @@ impl NetConfig {
         let mut bytes = [0; SPACE];
         let offered = features::offered(config);
         let mac = match config.mac {
-            MacChoice::Given(mac) if has(offered, bit::MAC) => mac,
+            MacChoice::Given(mac) if has(offered, feature::VIRTIO_NET_F_MAC) => mac,
             _ => Mac::default(),
         };
         let mtu = config.mtu.unwrap_or(0).min(u32::from(u16::MAX)) as u16;

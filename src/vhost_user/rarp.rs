@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::net::ethertype;
 use crate::net::mac::Mac;
 
 /// Announcements that may leave at once.
@@ -43,7 +44,6 @@ impl Announcements {
     }
 }
 
-const ETHERTYPE_RARP: u16 = 0x8035;
 /// Shortest Ethernet frame without its checksum, in bytes.
 const MIN_FRAME: usize = 60;
 
@@ -52,7 +52,7 @@ pub fn frame(mac: Mac) -> Vec<u8> {
     let mut frame = Vec::with_capacity(MIN_FRAME);
     frame.extend_from_slice(&Mac::BROADCAST.0);
     frame.extend_from_slice(&mac.0);
-    frame.extend_from_slice(&ETHERTYPE_RARP.to_be_bytes());
+    frame.extend_from_slice(&ethertype::RARP.to_be_bytes());
     // Ethernet and IPv4, 6 and 4 bytes of address, operation 3: request reverse.
     frame.extend_from_slice(&[0, 1, 8, 0, 6, 4, 0, 3]);
     for _sender_then_target in 0..2 {

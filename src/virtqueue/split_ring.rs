@@ -20,6 +20,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
+use crate::net::feature;
+use crate::net::feature::has;
 use crate::virtqueue::chain::{Access, Chain, Refused, Table};
 use crate::virtqueue::guest_map::GuestMap;
 
@@ -170,7 +172,7 @@ impl Ring {
             avail: avail.cast(),
             used: used.cast(),
             size,
-            event_idx: setup.features & (1 << 29) != 0,
+            event_idx: has(setup.features, feature::VIRTIO_RING_F_EVENT_IDX),
             next_avail: 0,
             seen_avail: 0,
             next_used: 0,

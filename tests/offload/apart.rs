@@ -5,7 +5,7 @@
 //! header, and with ENOMEM when cutting fails (net/core/dev.c, `__dev_queue_xmit`: the error of a frame
 //! that did not become any).
 
-use vhost_user_macvtap::net::vnet_hdr::bit;
+use vhost_user_macvtap::net::feature;
 use vhost_user_macvtap::offload::Unrepairable;
 
 use super::judge::{Emitted, finished, legal, masked, ours, transport};
@@ -132,7 +132,7 @@ fn a_checksum_is_made_where_none_was_begun() {
             let plain = frames(ours(&header, &frame, 0));
             let theirs = kernel.ask(&header, &frame).unwrap();
             assert!(theirs.into_iter().map(masked).eq(plain.clone()));
-            for features in [1 << bit::GUEST_CSUM, u64::MAX] {
+            for features in [1 << feature::VIRTIO_NET_F_GUEST_CSUM, u64::MAX] {
                 let mine = ours(&header, &frame, features).unwrap();
                 let whole = |header: &[u8; 12]| header[1] == 0 || header[0] == 1;
                 assert!(mine.iter().all(|(h, _)| legal(h, features) && whole(h)));

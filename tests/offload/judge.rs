@@ -4,8 +4,9 @@
 //! checksum of 0 is the same number as 0xffff: the kernel writes 0 when it cuts and 0xffff when it only
 //! completes, so it depends on who cuts.
 
-use vhost_user_macvtap::net::vnet_hdr::bit;
-use vhost_user_macvtap::offload::{Accepts, HEAD, MOST, Need, Unrepairable, need, repair};
+use vhost_user_macvtap::net::feature;
+use vhost_user_macvtap::net::vnet_hdr::MAX_SEGMENTS;
+use vhost_user_macvtap::offload::{Accepts, HEAD, Need, Unrepairable, need, repair};
 
 use super::kernel::Kernel;
 use testkit::offload_frames::{ECN, TSO4, TSO6, UFO, USO};
@@ -17,13 +18,18 @@ pub type Emitted = Vec<([u8; 12], Vec<u8>)>;
 pub fn ours(header: &[u8; 12], frame: &[u8], features: u64) -> Result<Emitted, Unrepairable> {
     let mut out = Emitted::new();
     let accepts = Accepts::of_guest(features);
-    let count =
-        repair(header, &mut frame.to_vec(), accepts, MOST, &mut |header, head, payload| {
+    let count = repair(
+        header,
+        &mut frame.to_vec(),
+        accepts,
+        MAX_SEGMENTS,
+        &mut |header, head, payload| {
             assert!(head.len() <= HEAD);
             out.push((*header, [head, payload].concat()));
-        })?;
+        },
+    )?;
     assert_eq!(count, out.len());
-    assert!(count <= MOST);
+    assert!(count <= MAX_SEGMENTS);
     if need(header, accepts) == Need::Nothing {
         assert_eq!(out[0].1, frame);
     }
@@ -34,17 +40,17 @@ pub fn ours(header: &[u8; 12], frame: &[u8], features: u64) -> Result<Emitted, U
 /// section 5.1.6.4, and independent of the code under test.
 pub fn legal(header: &[u8; 12], features: u64) -> bool {
     let has = |number: u32| features >> number & 1 == 1;
-    let checksum = has(bit::GUEST_CSUM);
+    let checksum = has(feature::VIRTIO_NET_F_GUEST_CSUM);
     let flags = matches!(header[0], 0) || matches!(header[0], 1 | 2) && checksum;
     let kind = checksum
         && match header[1] & 0x7f {
-            TSO4 => has(bit::GUEST_TSO4),
-            TSO6 => has(bit::GUEST_TSO6),
-            UFO => has(bit::GUEST_UFO),
-            USO => has(bit::GUEST_USO4) && has(bit::GUEST_USO6),
+            TSO4 => has(feature::VIRTIO_NET_F_GUEST_TSO4),
+            TSO6 => has(feature::VIRTIO_NET_F_GUEST_TSO6),
+            UFO => has(feature::VIRTIO_NET_F_GUEST_UFO),
+            USO => has(feature::VIRTIO_NET_F_GUEST_USO4) && has(feature::VIRTIO_NET_F_GUEST_USO6),
             _ => false,
         };
-    let ecn = header[1] & ECN == 0 || has(bit::GUEST_ECN);
+    let ecn = header[1] & ECN == 0 || has(feature::VIRTIO_NET_F_GUEST_ECN);
     flags && (header[1] == 0 || kind && ecn) && header[10..] == [0, 0]
 }
 

@@ -1,6 +1,6 @@
 //! Frames whose lengths lie: whatever the kernel makes of them, we make of them.
 
-use vhost_user_macvtap::net::vnet_hdr::bit;
+use vhost_user_macvtap::net::feature;
 
 use super::judge::{finished, masked, ours};
 use super::kernel::Kernel;
@@ -53,8 +53,13 @@ const OF_BOTH: &[Lie] = &[
 #[test]
 fn bug_b2_every_lie_about_a_length_ends_in_what_the_kernel_makes() {
     let mut kernel = Kernel::new();
-    let csum = 1 << bit::GUEST_CSUM;
-    let sets = [0, csum, csum | 1 << bit::GUEST_TSO4 | 1 << bit::GUEST_TSO6, u64::MAX];
+    let csum = 1 << feature::VIRTIO_NET_F_GUEST_CSUM;
+    let sets = [
+        0,
+        csum,
+        csum | 1 << feature::VIRTIO_NET_F_GUEST_TSO4 | 1 << feature::VIRTIO_NET_F_GUEST_TSO6,
+        u64::MAX,
+    ];
     let (mut compared, mut refused) = (0, 0);
     for (v6, tcp, gso) in [
         (false, true, TSO4),

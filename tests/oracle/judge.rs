@@ -94,7 +94,9 @@ impl Judge {
         let mut ports: Vec<usize> = match verdict.to {
             Receivers::None => vec![],
             Receivers::One(id) => vec![id.into()],
-            Receivers::Many(selection) => table.select(selection, &head).map(Into::into).collect(),
+            Receivers::Many(selection) => {
+                selection.receivers(&table, &head).map(Into::into).collect()
+            }
         };
         ports.sort_unstable();
         let said = (verdict.wire, ports);

@@ -1,7 +1,7 @@
 //! Deliveries into a ring with any buffers: what fits arrives whole, what does not costs one frame.
 
 use super::*;
-use crate::net::vnet_hdr::bit;
+use crate::net::feature;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::RingSetup;
 use crate::virtqueue::vring::VringConfig;
@@ -16,7 +16,7 @@ const AVAIL: u64 = 0x1000;
 const USED: u64 = 0x2000;
 const DATA: u64 = 0x1_0000;
 const SLOT: u64 = 0x1_2000;
-const MERGEABLE: u64 = 1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF;
+const MERGEABLE: u64 = 1 << feature::VIRTIO_F_VERSION_1 | 1 << feature::VIRTIO_NET_F_MRG_RXBUF;
 const NO_HEADER: [u8; HEADER] = [0; HEADER];
 
 struct Bench {
@@ -172,7 +172,7 @@ fn a_frame_that_no_ring_can_hold_is_told_apart() {
     (0..SIZE).for_each(|_| bench.offer(100, 2));
     bench.deliver(&NO_HEADER, &bytes(9000));
     assert_eq!(bench.dropped(DropReason::NoRoom), 1);
-    let mut bench = Bench::new(1 << bit::VERSION_1);
+    let mut bench = Bench::new(1 << feature::VIRTIO_F_VERSION_1);
     bench.offer(100, 2);
     bench.offer(2000, 2);
     bench.deliver(&NO_HEADER, &bytes(200));
@@ -219,7 +219,7 @@ fn a_missing_checksum_is_filled_in_for_a_guest_that_did_not_take_that() {
     header[6..8].copy_from_slice(&34u16.to_le_bytes());
     header[8..10].copy_from_slice(&6u16.to_le_bytes());
 
-    let mut bench = Bench::new(MERGEABLE | 1 << bit::GUEST_CSUM);
+    let mut bench = Bench::new(MERGEABLE | 1 << feature::VIRTIO_NET_F_GUEST_CSUM);
     bench.offer(2000, 2);
     bench.deliver(&header, &datagram);
     let passed = bench.take().unwrap();
@@ -250,7 +250,7 @@ proptest! {
         merge: bool,
         steps in prop::collection::vec((14usize..9000, prop::collection::vec(1u32..5000, 0..6)), 1..40),
     ) {
-        let features = if merge { MERGEABLE } else { 1 << bit::VERSION_1 };
+        let features = if merge { MERGEABLE } else { 1 << feature::VIRTIO_F_VERSION_1 };
         let mut bench = Bench::new(features);
         let mut delivered = 0;
         for (len, buffers) in steps {

@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::*;
 use crate::datapath::deliver::{Delivery, RxScratch};
 use crate::datapath::rx_backlog::RxBacklog;
-use crate::net::vnet_hdr::bit;
+use crate::net::feature;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::RingSetup;
 use crate::virtqueue::vring::{Vring, VringConfig};
@@ -17,7 +17,7 @@ const USED: u64 = 0x2000;
 const DATA: u64 = 0x1_0000;
 const SLOT: u64 = 0x1000;
 const MEMORY: usize = DATA as usize + SIZE as usize * SLOT as usize;
-const FEATURES: u64 = 1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF;
+const FEATURES: u64 = 1 << feature::VIRTIO_F_VERSION_1 | 1 << feature::VIRTIO_NET_F_MRG_RXBUF;
 
 /// A receive ring with these buffers, each of a length and with flags; 2 is a good one.
 struct Receiver {
@@ -110,7 +110,7 @@ proptest! {
         ),
         csum: bool,
     ) {
-        let features = FEATURES | u64::from(csum) << bit::GUEST_CSUM;
+        let features = FEATURES | u64::from(csum) << feature::VIRTIO_NET_F_GUEST_CSUM;
         let bodies: Vec<_> = sent.iter().map(Sent::body).collect();
         let (mut together, mut apart) = (Receiver::new(&buffers, features), Receiver::new(&buffers, features));
         let (mut carry, mut backlogs) = (RxScratch::default(), [RxBacklog::default(), RxBacklog::default()]);

@@ -15,9 +15,10 @@ use crate::datapath::queue_pair::QueuePair;
 use crate::datapath::side::Side;
 use crate::datapath::uplink_queue::UplinkQueue;
 use crate::datapath::work_limit::TURN_FRAMES;
+use crate::net::feature;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
-use crate::net::vnet_hdr::{HEADER, bit};
+use crate::net::vnet_hdr::HEADER;
 use crate::switch::{ParentFacts, Rules, Table};
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::{Ring, RingSetup};
@@ -32,7 +33,7 @@ const USED: u64 = 0x2000;
 const RING: u64 = 0x4000;
 const DATA: u64 = 0x1_0000;
 const SLOT: u64 = 0x800;
-const FEATURES: u64 = 1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF;
+const FEATURES: u64 = 1 << feature::VIRTIO_F_VERSION_1 | 1 << feature::VIRTIO_NET_F_MRG_RXBUF;
 
 fn mac(port: usize) -> Mac {
     Mac([2, 0, 0, 0, (port >> 8) as u8, port as u8])

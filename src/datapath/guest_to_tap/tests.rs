@@ -3,8 +3,10 @@
 use super::*;
 use crate::datapath::port::mac_policy::MacPolicy;
 use crate::datapath::tx_batch::SMALL;
+use crate::net::ethernet::ETHERNET;
+use crate::net::feature;
 use crate::net::mac::Mac;
-use crate::net::vnet_hdr::{ETHERNET, HEADER, bit};
+use crate::net::vnet_hdr::HEADER;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::RingSetup;
 use crate::virtqueue::vring::VringConfig;
@@ -32,7 +34,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        Bench::with_features(1 << bit::VERSION_1)
+        Bench::with_features(1 << feature::VIRTIO_F_VERSION_1)
     }
 
     fn with_features(features: u64) -> Bench {
@@ -234,8 +236,11 @@ fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors() {
 /// A guest could have the kernel cut 244 frames into 2,000 segments each in one turn.
 #[test]
 fn bug_f15_a_turn_has_a_bounded_number_of_segments() {
-    let mut bench =
-        Bench::with_features(1 << bit::VERSION_1 | 1 << bit::CSUM | 1 << bit::HOST_TSO4);
+    let mut bench = Bench::with_features(
+        1 << feature::VIRTIO_F_VERSION_1
+            | 1 << feature::VIRTIO_NET_F_CSUM
+            | 1 << feature::VIRTIO_NET_F_HOST_TSO4,
+    );
     for head in 0..200 {
         let mut bytes = message(OWN, 1500);
         bytes[..HEADER].copy_from_slice(&[1, 1, 54, 0, 10, 0, 34, 0, 16, 0, 0, 0]);
@@ -245,13 +250,16 @@ fn bug_f15_a_turn_has_a_bounded_number_of_segments() {
     let sent = std::iter::from_fn(|| bench.wire()).count();
     assert!((1..=7).contains(&sent), "{sent} frames of 150 segments");
     for size in [1u16, 32] {
-        let mut bench =
-            Bench::with_features(1 << bit::VERSION_1 | 1 << bit::CSUM | 1 << bit::HOST_TSO4);
+        let mut bench = Bench::with_features(
+            1 << feature::VIRTIO_F_VERSION_1
+                | 1 << feature::VIRTIO_NET_F_CSUM
+                | 1 << feature::VIRTIO_NET_F_HOST_TSO4,
+        );
         let mut bytes = message(OWN, 65_549);
         bytes[..HEADER].copy_from_slice(&[1, 1, 54, 0, size as u8, 0, 34, 0, 16, 0, 0, 0]);
         bench.offer(0, DATA, &bytes);
         bench.turn();
         let refused = bench.line.counters.dropped(DropReason::BadHeader) == 1;
-        assert_eq!(refused, 65_549 > usize::from(size) * crate::datapath::work_limit::SEGMENTS);
+        assert_eq!(refused, 65_549 > usize::from(size) * crate::net::vnet_hdr::MAX_SEGMENTS);
     }
 }

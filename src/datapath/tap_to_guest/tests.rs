@@ -104,7 +104,7 @@ impl Guest {
     }
 }
 
-const MERGEABLE: u64 = 1 << bit::VERSION_1 | 1 << bit::MRG_RXBUF;
+const MERGEABLE: u64 = 1 << feature::VIRTIO_F_VERSION_1 | 1 << feature::VIRTIO_NET_F_MRG_RXBUF;
 
 fn frame(number: usize, len: usize) -> Vec<u8> {
     (0..len).map(|at| (number * 31 + at) as u8).collect()
@@ -153,7 +153,7 @@ proptest! {
 
 #[test]
 fn without_mergeable_buffers_a_frame_takes_one_chain_or_is_dropped() {
-    let mut bench = Bench::new(1 << bit::VERSION_1);
+    let mut bench = Bench::new(1 << feature::VIRTIO_F_VERSION_1);
     for len in [2000, 60, 1514, 64] {
         bench.put(&frame(0, len));
     }

@@ -96,7 +96,7 @@ fn receivers(table: &Table, verdict: Verdict, head: &EthernetHeader) -> Vec<usiz
     let mut ids: Vec<usize> = match verdict.to {
         Receivers::None => vec![],
         Receivers::One(id) => vec![usize::from(id)],
-        Receivers::Many(selection) => table.select(selection, head).map(usize::from).collect(),
+        Receivers::Many(selection) => selection.receivers(table, head).map(usize::from).collect(),
     };
     ids.sort_unstable();
     assert!(ids.windows(2).all(|pair| pair[0] != pair[1]), "twice to one port: {ids:?}");

@@ -71,12 +71,12 @@ fn v6_group(last: u8) -> [u8; 16] {
 fn igmp_1_and_2() {
     // 239.129.2.3: the top bit of the second byte does not go into the MAC address.
     for (kind, want) in [(0x12, Join(v4(3))), (0x16, Join(v4(3))), (0x17, Leave(v4(3)))] {
-        let frame = ethernet(&[], IPV4, &igmp(&[kind, 0, 0, 0, 239, 0x81, 2, 3]));
+        let frame = ethernet(&[], ethertype::IPV4, &igmp(&[kind, 0, 0, 0, 239, 0x81, 2, 3]));
         assert_eq!(told(&frame), [want]);
     }
-    let query = ethernet(&[], IPV4, &igmp(&[0x11, 0, 0, 0, 239, 1, 2, 3]));
+    let query = ethernet(&[], ethertype::IPV4, &igmp(&[0x11, 0, 0, 0, 239, 1, 2, 3]));
     assert_eq!(told(&query), []);
-    let no_group = ethernet(&[], IPV4, &igmp(&[0x16, 0, 0, 0, 10, 1, 2, 3]));
+    let no_group = ethernet(&[], ethertype::IPV4, &igmp(&[0x16, 0, 0, 0, 10, 1, 2, 3]));
     assert_eq!(told(&no_group), []);
 }
 
@@ -93,36 +93,36 @@ fn igmp_3_every_record_type() {
         report.extend([0xaa; 4]);
     }
     let want = [Join(v4(0)), Join(v4(2)), Join(v4(3)), Leave(v4(4)), Join(v4(5)), Join(v4(6))];
-    assert_eq!(told(&ethernet(&[], IPV4, &igmp(&report))), want);
-    assert_eq!(told(&ethernet(&[VLAN], IPV4, &igmp(&report))), want);
+    assert_eq!(told(&ethernet(&[], ethertype::IPV4, &igmp(&report))), want);
+    assert_eq!(told(&ethernet(&[VLAN], ethertype::IPV4, &igmp(&report))), want);
     // Behind several tags it is not sure what is left.
     let joins: Vec<_> = want.into_iter().filter(|told| matches!(told, Join(_))).collect();
-    assert_eq!(told(&ethernet(&[SERVICE_VLAN, VLAN], IPV4, &igmp(&report))), joins);
-    assert_eq!(told(&ethernet(&[VLAN; 3], IPV4, &igmp(&report))), joins);
+    assert_eq!(told(&ethernet(&[ethertype::S_TAG, VLAN], ethertype::IPV4, &igmp(&report))), joins);
+    assert_eq!(told(&ethernet(&[VLAN; 3], ethertype::IPV4, &igmp(&report))), joins);
 }
 
 #[test]
 fn mld_1_and_2() {
     for (kind, want) in [(131, Join(v6(9))), (132, Leave(v6(9)))] {
         let message = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &v6_group(9)].concat();
-        assert_eq!(told(&ethernet(&[], IPV6, &mld(&message))), [want]);
+        assert_eq!(told(&ethernet(&[], ethertype::IPV6, &mld(&message))), [want]);
     }
     let mut report = vec![143, 0, 0, 0, 0, 0, 0, 3];
     report.extend([&[4, 0, 0, 0][..], &v6_group(1)].concat());
     report.extend([&[3, 0, 0, 1][..], &v6_group(2), &[0xfd; 16]].concat());
     report.extend([&[3, 0, 0, 0][..], &v6_group(3)].concat());
-    let frame = ethernet(&[VLAN], IPV6, &mld(&report));
+    let frame = ethernet(&[VLAN], ethertype::IPV6, &mld(&report));
     assert_eq!(told(&frame), [Join(v6(1)), Join(v6(2)), Leave(v6(3))]);
 }
 
 #[test]
 fn a_report_cut_off_tells_what_is_there() {
     let report = [0x22, 0, 0, 0, 0, 0, 0, 9, 4, 0, 0, 0, 239, 1, 2, 1, 4, 0, 0, 0, 239, 1];
-    assert_eq!(told(&ethernet(&[], IPV4, &igmp(&report))), [Join(v4(1))]);
+    assert_eq!(told(&ethernet(&[], ethertype::IPV4, &igmp(&report))), [Join(v4(1))]);
     // What stands behind the packet's end is padding.
     let mut packet = igmp(&report[..16]);
     packet.extend([4, 0, 0, 0, 239, 1, 2, 2]);
-    assert_eq!(told(&ethernet(&[], IPV4, &packet)), [Join(v4(1))]);
+    assert_eq!(told(&ethernet(&[], ethertype::IPV4, &packet)), [Join(v4(1))]);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn fragments_are_not_read() {
     for (high, low) in [(0x20, 0), (0, 1), (0x3f, 0xff)] {
         let mut packet = igmp(&[0x16, 0, 0, 0, 239, 1, 2, 3]);
         (packet[6], packet[7]) = (high, low);
-        assert_eq!(told(&ethernet(&[], IPV4, &packet)), []);
+        assert_eq!(told(&ethernet(&[], ethertype::IPV4, &packet)), []);
     }
 }
 
@@ -141,12 +141,16 @@ fn no_more_records_than_the_limit() {
     let mut packet = igmp(&[]);
     packet[2..4].copy_from_slice(&[0xff, 0xff]);
     packet.extend(report);
-    assert_eq!(told(&ethernet(&[], IPV4, &packet)).len(), RECORDS);
+    assert_eq!(told(&ethernet(&[], ethertype::IPV4, &packet)).len(), RECORDS);
 }
 
 #[test]
 fn a_look_is_worth_for_multicast_of_ip_only() {
-    let head = EthernetHeader { dst: Mac(ALL_ROUTERS_MAC), src: Mac::default(), ethertype: IPV4 };
+    let head = EthernetHeader {
+        dst: Mac(ALL_ROUTERS_MAC),
+        src: Mac::default(),
+        ethertype: ethertype::IPV4,
+    };
     assert!(worth_a_look(&head));
     assert!(worth_a_look(&EthernetHeader { dst: v6(1), ethertype: VLAN, ..head }));
     assert!(!worth_a_look(&EthernetHeader { ethertype: 0x0806, ..head }));
@@ -158,7 +162,7 @@ proptest! {
     /// Whatever the bytes: no panic, bounded, and only group addresses are told.
     #[test]
     fn any_bytes_are_survived(
-        tags in prop::collection::vec(prop::sample::select(vec![VLAN, SERVICE_VLAN]), 0..3),
+        tags in prop::collection::vec(prop::sample::select(vec![VLAN, ethertype::S_TAG]), 0..3),
         six in any::<bool>(),
         message in prop::collection::vec(any::<u8>(), 0..200),
         (changes, cut) in (prop::collection::vec((0usize..300, any::<u8>()), 0..6), 0usize..300),
@@ -166,8 +170,8 @@ proptest! {
     ) {
         let message = [&[kind][..], &message].concat();
         let mut frame = match six {
-            true => ethernet(&tags, IPV6, &mld(&message)),
-            false => ethernet(&tags, IPV4, &igmp(&message)),
+            true => ethernet(&tags, ethertype::IPV6, &mld(&message)),
+            false => ethernet(&tags, ethertype::IPV4, &igmp(&message)),
         };
         for (at, byte) in changes {
             if let Some(place) = frame.get_mut(at) {

@@ -9,36 +9,33 @@
 //!
 //! What can go wrong: a stranger who chooses ports so that all go to one queue. He slows himself down.
 
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+use crate::net::bytes::be16;
+use crate::net::ethernet::ETHERNET;
+use crate::net::ethertype;
+use crate::net::ip::protocol::{TCP, UDP};
+use crate::net::ip::{IPV6_HEADER, Ipv4Header, Ipv6Header};
 
 /// The hash of a frame by addresses and ports; 0 for what is neither IPv4 nor IPv6.
-pub(crate) fn hash(ethernet: &[u8; 14], body: &[u8]) -> u32 {
-    let found = match ethernet.last_chunk() {
-        Some(&IPV4) => ipv4(body),
-        Some(&IPV6) => ipv6(body),
+pub(crate) fn hash(ethernet: &[u8; ETHERNET], body: &[u8]) -> u32 {
+    let found = match be16(ethernet, ETHERNET - 2) {
+        Some(ethertype::IPV4) => ipv4(body),
+        Some(ethertype::IPV6) => ipv6(body),
         _ => None,
     };
     found.unwrap_or(0)
 }
 
-/// RFC 791, section 3.1.
 fn ipv4(packet: &[u8]) -> Option<u32> {
-    let first = packet.first()?;
-    let addresses = number(packet.get(12..20)?)?;
-    // More fragments, or not the first one.
-    let fragment = packet.get(6)? & 0x3f != 0 || *packet.get(7)? != 0;
-    let behind = (!fragment).then(|| packet.get(4 * usize::from(first & 15)..)).flatten();
-    Some(mix(addresses, ports(*packet.get(9)?, behind)))
+    let header = Ipv4Header::of(packet)?;
+    let behind = (!header.is_fragment()).then(|| packet.get(header.header_len()..)).flatten();
+    Some(mix(number(header.addresses())?, ports(header.protocol(), behind)))
 }
 
-/// RFC 8200, section 3.
 fn ipv6(packet: &[u8]) -> Option<u32> {
-    let addresses = packet.get(8..40)?.chunks_exact(8).filter_map(number);
+    let header = Ipv6Header::of(packet)?;
+    let addresses = header.addresses().chunks_exact(8).filter_map(number);
     let addresses = addresses.fold(0u64, |all, part| all.rotate_left(17) ^ part);
-    Some(mix(addresses, ports(*packet.get(6)?, packet.get(40..))))
+    Some(mix(addresses, ports(header.next_header(), packet.get(IPV6_HEADER..))))
 }
 
 /// The ports of TCP and UDP: the first four bytes of both. Others have none.
@@ -73,9 +70,9 @@ mod tests {
         packet
     }
 
-    fn of(kind: [u8; 2], body: &[u8]) -> u32 {
+    fn of(kind: u16, body: &[u8]) -> u32 {
         let mut ethernet = [0; 14];
-        ethernet[12..].copy_from_slice(&kind);
+        ethernet[12..].copy_from_slice(&kind.to_be_bytes());
         hash(&ethernet, body)
     }
 
@@ -84,41 +81,44 @@ mod tests {
         for queues in [2, 3, 4, 8] {
             let mut counts = vec![0; queues as usize];
             for port in 1000..1800 {
-                counts[(of(IPV4, &udp4(1, port, 0)) % queues) as usize] += 1;
+                counts[(of(ethertype::IPV4, &udp4(1, port, 0)) % queues) as usize] += 1;
             }
             let fair = 800 / queues;
             assert!(counts.iter().all(|&n| n > fair * 3 / 4 && n < fair * 5 / 4), "{counts:?}");
         }
-        assert_ne!(of(IPV4, &udp4(1, 1000, 0)), of(IPV4, &udp4(2, 1000, 0)));
+        assert_ne!(of(ethertype::IPV4, &udp4(1, 1000, 0)), of(ethertype::IPV4, &udp4(2, 1000, 0)));
         let mut six = [7; 60];
         six[6] = TCP;
-        let one = of(IPV6, &six);
+        let one = of(ethertype::IPV6, &six);
         for at in [8, 15, 16, 24, 39, 40, 43] {
             six[at] ^= 1;
-            assert_ne!(of(IPV6, &six), one, "{at}");
+            assert_ne!(of(ethertype::IPV6, &six), one, "{at}");
             six[at] ^= 1;
         }
     }
 
     #[test]
     fn fragments_of_a_datagram_stay_together() {
-        let first = of(IPV4, &udp4(1, 1000, 0x2000));
-        assert_eq!(of(IPV4, &udp4(1, 7777, 0x0100)), first);
-        assert_eq!(of(IPV4, &udp4(1, 7777, 0x4000)), of(IPV4, &udp4(1, 7777, 0)));
+        let first = of(ethertype::IPV4, &udp4(1, 1000, 0x2000));
+        assert_eq!(of(ethertype::IPV4, &udp4(1, 7777, 0x0100)), first);
+        assert_eq!(
+            of(ethertype::IPV4, &udp4(1, 7777, 0x4000)),
+            of(ethertype::IPV4, &udp4(1, 7777, 0))
+        );
     }
 
     #[test]
     fn other_protocols_and_stumps_have_a_number_too() {
         let mut icmp = udp4(1, 1000, 0);
         icmp[9] = 1;
-        let one = of(IPV4, &icmp);
+        let one = of(ethertype::IPV4, &icmp);
         icmp[20] ^= 1;
-        assert_eq!(of(IPV4, &icmp), one);
-        assert_eq!(of([0x08, 0x06], &icmp), 0);
+        assert_eq!(of(ethertype::IPV4, &icmp), one);
+        assert_eq!(of(0x0806, &icmp), 0);
         for len in 0..60 {
             let (four, six) = (udp4(1, 1000, 0), [6; 60]);
-            assert_eq!(of(IPV4, &four[..len]) == 0, len < 20, "{len}");
-            assert_eq!(of(IPV6, &six[..len]) == 0, len < 40, "{len}");
+            assert_eq!(of(ethertype::IPV4, &four[..len]) == 0, len < 20, "{len}");
+            assert_eq!(of(ethertype::IPV6, &six[..len]) == 0, len < 40, "{len}");
         }
     }
 }

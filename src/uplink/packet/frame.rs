@@ -21,24 +21,22 @@
 
 use std::ops::Deref;
 
-use crate::net::vlan::{MAX_TAGS, TAG};
+use crate::net::ethernet::ETHERNET;
+use crate::net::vlan::{TAG, Tag};
+use crate::net::vnet_hdr::{HEADER, MAX_FRAME, VIRTIO_NET_HDR_F_NEEDS_CSUM, VnetHeader};
 use crate::offload;
 use crate::uplink::packet::{flow, sctp};
 
-const F_NEEDS_CSUM: u8 = 1;
-pub(crate) const ETHERNET: usize = 14;
 const ADDRESSES: usize = 12;
-/// The virtio-net header that the kernel puts in front: without `num_buffers`.
-pub(crate) const SHORT_HEADER: usize = 10;
-/// The longest frame, in bytes: IPv6 with 64 KiB behind its header, Ethernet and VLAN tags.
-pub(crate) const LONGEST: usize = ETHERNET + MAX_TAGS * TAG + 40 + 65535;
+/// The longest frame, in bytes.
+pub(crate) const LONGEST: usize = MAX_FRAME - HEADER;
 
 /// A frame from the wire, as a guest should see it: `header`, then `head`, then `body`.
 #[derive(Debug)]
 pub struct Received<'a> {
     /// `virtio_net_hdr` of virtio 1, little endian; `num_buffers` is to be filled in, and may hold a note of
     /// [`offload::mark_length`].
-    pub header: [u8; 12],
+    pub header: [u8; HEADER],
     /// The Ethernet header, with the outermost VLAN tag if there was one.
     pub head: FrameHead,
     /// What follows, where the kernel has put it.
@@ -86,17 +84,6 @@ impl Deref for FrameHead {
     }
 }
 
-/// A VLAN tag as it stands in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Tag([u8; TAG]);
-
-impl Tag {
-    pub(crate) fn new(kind: u16, tci: u16) -> Tag {
-        let ([a, b], [c, d]) = (kind.to_be_bytes(), tci.to_be_bytes());
-        Tag([a, b, c, d])
-    }
-}
-
 /// What a place holds.
 #[derive(Debug)]
 pub(crate) enum Entry<'a> {
@@ -117,26 +104,26 @@ pub(crate) fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> Entry<'_>
 
 fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {
     let (short, frame) = place.split_first_chunk_mut()?;
-    let mut header = Header::read(short)?;
-    if header.flags & F_NEEDS_CSUM != 0 {
-        let end = usize::from(header.csum_start) + usize::from(header.csum_offset) + 2;
-        if end > frame.len() {
+    let mut header = VnetHeader::from_ne(short);
+    if header.needs_csum() {
+        if header.csum_end() > frame.len() {
             return None;
         }
         if header.csum_offset == sctp::CHECKSUM {
             sctp::complete(frame.get_mut(header.csum_start.into()..)?)?;
-            header.flags &= !F_NEEDS_CSUM;
+            header.flags &= !VIRTIO_NET_HDR_F_NEEDS_CSUM;
             (header.csum_start, header.csum_offset) = (0, 0);
         }
     }
     if tag.is_some() {
-        header.shift(TAG as u16)?;
+        shift(&mut header, TAG as u16)?;
     }
     let (ethernet, body) = frame.split_first_chunk()?;
     let hash = flow::hash(ethernet, body);
     let head = FrameHead::new(ethernet, tag);
-    let mut header = header.write();
-    if header[1] != 0 {
+    let is_gso = header.is_gso();
+    let mut header = header.to_le();
+    if is_gso {
         mark_length(&mut header, &head, body);
     }
     Some(Received { header, head, body, hash })
@@ -144,7 +131,7 @@ fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {
 
 /// Notes a wrong UDP length in the header ([`offload::mark_length`]). Apart from the frames that are not segmented.
 #[inline(never)]
-fn mark_length(header: &mut [u8; 12], head: &FrameHead, body: &[u8]) {
+fn mark_length(header: &mut [u8; HEADER], head: &FrameHead, body: &[u8]) {
     let len = head.len() + body.len();
     offload::mark_length(header, len, |at| {
         // UDP is behind the Ethernet header and the tag.
@@ -153,48 +140,16 @@ fn mark_length(header: &mut [u8; 12], head: &FrameHead, body: &[u8]) {
     });
 }
 
-/// A `virtio_net_hdr` in numbers.
-#[derive(Debug)]
-struct Header {
-    flags: u8,
-    gso_type: u8,
-    hdr_len: u16,
-    gso_size: u16,
-    csum_start: u16,
-    csum_offset: u16,
-}
-
-impl Header {
-    fn read(bytes: &[u8; SHORT_HEADER]) -> Option<Header> {
-        Some(Header {
-            flags: bytes[0],
-            gso_type: bytes[1],
-            hdr_len: u16_at(bytes, 2)?,
-            gso_size: u16_at(bytes, 4)?,
-            csum_start: u16_at(bytes, 6)?,
-            csum_offset: u16_at(bytes, 8)?,
-        })
+/// Adapts a header to a frame that has become longer in front by so many bytes.
+fn shift(header: &mut VnetHeader, by: u16) -> Option<()> {
+    if header.needs_csum() {
+        header.csum_start = header.csum_start.checked_add(by)?;
     }
-
-    /// The frame has become longer in front by so many bytes.
-    fn shift(&mut self, by: u16) -> Option<()> {
-        if self.flags & F_NEEDS_CSUM != 0 {
-            self.csum_start = self.csum_start.checked_add(by)?;
-        }
-        if self.hdr_len != 0 {
-            // A hint (how much the kernel had in one piece): its largest value is as good.
-            self.hdr_len = self.hdr_len.saturating_add(by);
-        }
-        Some(())
+    if header.hdr_len != 0 {
+        // A hint (how much the kernel had in one piece): its largest value is as good.
+        header.hdr_len = header.hdr_len.saturating_add(by);
     }
-
-    fn write(&self) -> [u8; 12] {
-        let [a, b] = self.hdr_len.to_le_bytes();
-        let [c, d] = self.gso_size.to_le_bytes();
-        let [e, f] = self.csum_start.to_le_bytes();
-        let [g, h] = self.csum_offset.to_le_bytes();
-        [self.flags, self.gso_type, a, b, c, d, e, f, g, h, 0, 0]
-    }
+    Some(())
 }
 
 /// The number at `at`, in the host's byte order, if it is inside.

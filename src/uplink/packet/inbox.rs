@@ -24,7 +24,10 @@ use std::ptr;
 
 use libc::tpacket_auxdata;
 
-use crate::uplink::packet::frame::{Entry, LONGEST, Received, SHORT_HEADER, Tag};
+use crate::net::ethertype;
+use crate::net::vlan::Tag;
+use crate::net::vnet_hdr::LEGACY_HEADER;
+use crate::uplink::packet::frame::{Entry, LONGEST, Received};
 use crate::uplink::packet::socket::Socket;
 use crate::uplink::packet::{frame, socket};
 
@@ -40,7 +43,7 @@ const STRIDE: usize = 1027 * 64;
 /// The kernel's words beside a frame: a control message with a `tpacket_auxdata`, which is 20 bytes.
 const BESIDE: usize = 40;
 
-const _: () = assert!(SHORT_HEADER + LONGEST <= STRIDE);
+const _: () = assert!(LEGACY_HEADER + LONGEST <= STRIDE);
 const _: () = assert!(size_of::<libc::cmsghdr>() + size_of::<tpacket_auxdata>() <= BESIDE);
 
 /// What came of one call to [`crate::uplink::packet::PacketQueue::receive`].
@@ -177,7 +180,7 @@ fn tag(beside: &[u8]) -> Option<Tag> {
     let tci = frame::u16_at(data, offset_of!(tpacket_auxdata, tp_vlan_tci))?;
     let kind = frame::u16_at(data, offset_of!(tpacket_auxdata, tp_vlan_tpid))?;
     // Linux before 3.14 does not tell which kind of tag it was.
-    let kind = if reported { kind } else { libc::ETH_P_8021Q as u16 };
+    let kind = if reported { kind } else { ethertype::C_TAG };
     (status & libc::TP_STATUS_VLAN_VALID != 0).then(|| Tag::new(kind, tci))
 }
 

@@ -30,8 +30,9 @@ use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 
+use crate::net::ethernet::ETHERNET;
 use crate::net::vlan::{MAX_TAGS, TAG};
-use crate::uplink::packet::frame::{ETHERNET, SHORT_HEADER};
+use crate::net::vnet_hdr::LEGACY_HEADER;
 use crate::uplink::packet::socket::{RingMemory, Socket};
 
 /// Bytes of a slot before what is sent: `tpacket2_hdr`, aligned.
@@ -78,7 +79,7 @@ impl LongFrames {
     /// Errors: those of a packet socket; ENOMEM.
     pub fn open(ifindex: u32, mtu: u32, socket: OwnedFd) -> io::Result<LongFrames> {
         let mtu = mtu as usize;
-        let stride = SLOT_HEADER + SHORT_HEADER + ETHERNET + TAG * MAX_TAGS + mtu;
+        let stride = SLOT_HEADER + LEGACY_HEADER + ETHERNET + TAG * MAX_TAGS + mtu;
         let stride = stride.next_multiple_of(ALIGNMENT);
         let memory = (SLOTS * stride).min(MEMORY).max(2 * stride).next_multiple_of(PAGE);
         let slots = memory / stride;
@@ -103,7 +104,7 @@ impl LongFrames {
                 std::slice::from_raw_parts(message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen)
             };
             let length = pieces.iter().map(|piece| piece.iov_len).sum::<usize>();
-            if asked > 0 && length <= self.mtu + ETHERNET + SHORT_HEADER {
+            if asked > 0 && length <= self.mtu + ETHERNET + LEGACY_HEADER {
                 break;
             }
             match ring.ask(asked, pieces, length) {
@@ -148,7 +149,7 @@ impl TransmitRing {
     /// Copies a message into the slot `ahead` slots from the next one, and asks for it to be sent. False when
     /// the kernel still has the slot.
     fn ask(&mut self, ahead: usize, pieces: &[libc::iovec], length: usize) -> io::Result<bool> {
-        let frame = length.checked_sub(SHORT_HEADER).ok_or(Errno::EINVAL)?;
+        let frame = length.checked_sub(LEGACY_HEADER).ok_or(Errno::EINVAL)?;
         if length > self.stride - SLOT_HEADER || frame > LONGEST {
             return Err(Errno::EMSGSIZE.into());
         }

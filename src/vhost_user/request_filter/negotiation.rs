@@ -4,7 +4,7 @@
 //! gets its value. Each answer has to come exactly once, from the crate or from here, or the two sides of
 //! the connection lose step.
 
-use crate::net::vnet_hdr::bit;
+use crate::net::feature;
 use crate::vhost_user::message::Message;
 use crate::vhost_user::request_filter::action::{Action, Verdict};
 
@@ -76,7 +76,7 @@ impl Negotiation {
 
     /// Whether the crate accepts SET_VRING_ENABLE by now.
     pub(crate) fn may_enable(&self) -> bool {
-        self.acked & (1 << bit::PROTOCOL_FEATURES) != 0
+        self.acked & (1 << feature::VHOST_USER_F_PROTOCOL_FEATURES) != 0
     }
 
     /// Whether the front-end waits for an acknowledgement of this message. The same test as the crate's:

@@ -5,15 +5,16 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::net::vnet_hdr::LEGACY_HEADER;
 
 const SERVICE: Tag = Tag([0x88, 0xa8, 0x60, 5]);
 
 /// A place with a header and a frame in it.
-fn place(header: [u8; SHORT_HEADER], frame: &[u8]) -> Vec<u8> {
+fn place(header: [u8; LEGACY_HEADER], frame: &[u8]) -> Vec<u8> {
     [&header[..], frame].concat()
 }
 
-fn header(flags: u8, hdr_len: u16, csum_start: u16, csum_offset: u16) -> [u8; SHORT_HEADER] {
+fn header(flags: u8, hdr_len: u16, csum_start: u16, csum_offset: u16) -> [u8; LEGACY_HEADER] {
     let mut header = [flags, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     header[2..4].copy_from_slice(&hdr_len.to_ne_bytes());
     header[6..8].copy_from_slice(&csum_start.to_ne_bytes());
@@ -34,7 +35,7 @@ fn received(place: &mut [u8], tag: Option<Tag>) -> Received<'_> {
 
 #[test]
 fn a_plain_frame_is_passed_as_it_is() {
-    let mut place = place([0; SHORT_HEADER], &bytes());
+    let mut place = place([0; LEGACY_HEADER], &bytes());
     let found = received(&mut place, None);
     assert_eq!((&*found.head, found.body), bytes().split_at(14));
     assert_eq!((found.header, found.len()), ([0; 12], 100));
@@ -48,15 +49,15 @@ fn the_tag_returns_and_what_counts_from_the_start_moves() {
     assert_eq!(found.header, [1, 0, 58, 0, 0, 0, 38, 0, 16, 0, 0, 0]);
     assert_eq!(found.len(), 104);
     // An unknown header length stays unknown, and nothing to complete stays nothing.
-    let mut plain = place([0; SHORT_HEADER], &bytes());
+    let mut plain = place([0; LEGACY_HEADER], &bytes());
     assert_eq!(received(&mut plain, Some(Tag::new(0x8100, 7))).header, [0; 12]);
 }
 
 #[test]
 fn what_is_no_whole_frame_is_not_passed() {
-    let mut cut = place([0; SHORT_HEADER], &bytes());
+    let mut cut = place([0; LEGACY_HEADER], &bytes());
     assert!(matches!(read(&mut cut, false, None), Entry::Truncated));
-    let mut runt = place([0; SHORT_HEADER], &bytes()[..13]);
+    let mut runt = place([0; LEGACY_HEADER], &bytes()[..13]);
     assert!(matches!(read(&mut runt, true, None), Entry::Unusable));
     let mut beyond = place(header(1, 0, 90, 9), &bytes());
     assert!(matches!(read(&mut beyond, true, None), Entry::Unusable));
@@ -86,7 +87,7 @@ proptest! {
         }
         let size = bytes.len();
         if let Entry::Frame(found) = read(&mut bytes, true, tagged.then_some(SERVICE)) {
-            prop_assert_eq!(found.len(), size - SHORT_HEADER + if tagged { TAG } else { 0 });
+            prop_assert_eq!(found.len(), size - LEGACY_HEADER + if tagged { TAG } else { 0 });
             let start = u16::from_le_bytes([found.header[6], found.header[7]]);
             let offset = u16::from_le_bytes([found.header[8], found.header[9]]);
             if found.header[0] & 1 != 0 {

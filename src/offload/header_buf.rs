@@ -1,17 +1,16 @@
-//! The headers of the frames that are made of one: a copy on the stack, changed for each of them.
+//! The headers of the frames that one frame is cut into: a copy on the stack, changed for each of them.
 //!
-//! Only headers are copied; what they carry stays where it is. The room is fixed, 512 bytes: with two
-//! VLAN tags, the longest IPv4 and TCP headers take 142, and IPv6 leaves some 380 for extension headers
+//! Only headers are copied; the payload stays where it is. The room is fixed, 512 bytes. With two VLAN
+//! tags, the longest IPv4 and TCP headers take 142, and IPv6 leaves about 380 for extension headers,
 //! where real ones need a few dozen. A longer chain is not worth a larger stack.
 //!
 //! The offsets that are written come from a [`Packet`], so they lie inside. A write outside would be
 //! an error of this program; it is left out rather than made a panic.
 
+use crate::net::bytes::{be16, be32};
 use crate::net::checksum;
-use crate::offload::packet::{IPV6, Packet, Version, be16};
-
-/// Room for the headers of one frame, in bytes.
-pub const HEAD: usize = 512;
+use crate::net::ip::{IPV6_HEADER, Version};
+use crate::offload::packet::{HEAD, Packet};
 
 /// The headers of one frame.
 pub(crate) struct HeaderBuf {
@@ -71,7 +70,7 @@ impl HeaderBuf {
         // As the kernel's, which has no room for more than 64 KiB either.
         let word = |length: usize| length as u16;
         match packet.version {
-            Version::V6 => self.put16(packet.ip + 4, word(total.saturating_sub(IPV6))),
+            Version::V6 => self.put16(packet.ip + 4, word(total.saturating_sub(IPV6_HEADER))),
             Version::V4 => {
                 self.put16(packet.ip + 2, word(total));
                 self.put16(packet.ip + 10, 0);
@@ -84,5 +83,10 @@ impl HeaderBuf {
     /// IPv4's identification.
     pub fn id(&self, packet: &Packet) -> u16 {
         be16(&self.room, packet.ip + 4).unwrap_or_default()
+    }
+
+    /// TCP's sequence number; UDP has its length and checksum there.
+    pub fn sequence(&self, packet: &Packet) -> Option<u32> {
+        be32(self.bytes(), packet.l4 + 4)
     }
 }
