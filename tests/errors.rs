@@ -207,7 +207,7 @@ fn foreign_ports_in_the_way() {
     place.refused(
         "--parent eth0 --socket-path SOCK --name vm0",
         1,
-        ["parent eth0: ", "alone has it for itself, in passthru mode", "remove alone"],
+        ["parent eth0: ", "alone uses it alone, in passthru mode", "remove alone"],
     );
 }
 
@@ -221,7 +221,7 @@ fn addresses_that_are_taken() {
         place.refused(
             &format!("--parent eth0 --socket-path SOCK --name vm0 --mac {mac}"),
             1,
-            ["macvtap vm0: ", &format!("{mac} is that of {holder}"), "choose another address"],
+            ["macvtap vm0: ", &format!("{mac} belongs to {holder}"), "choose another address"],
         );
     };
     refused(&parents, "its parent eth0");
@@ -349,7 +349,10 @@ fn socket_paths_that_cannot_be() {
     let file = place.path("file");
     fs::write(&file, "data").unwrap();
     let object = format!("socket {file}: ");
-    refused(&file, [&object, "something that is not a socket", "remove it or choose another path"]);
+    refused(
+        &file,
+        [&object, "its path exists and is not a socket", "remove it or choose another path"],
+    );
     assert_eq!(fs::read(&file).unwrap(), b"data");
     // A link to nowhere is no socket either, and what it points at is not made.
     let link = place.path("link");
@@ -381,7 +384,7 @@ fn a_stale_socket_is_taken_over() {
     let args = place.args("--parent eth0 --socket-path SOCK --name vm0");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut backend = Backend::start(&place.host, &args);
-    backend.wait_for_log("taking over from a process that has gone", SECOND);
+    backend.wait_for_log("replacing the socket of a process that has ended", SECOND);
     backend.wait_for_log("listens at", SECOND);
     assert_ne!(Vmm::connect(path.as_ref()).get_features(), 0);
     assert!(backend.stop(SECOND).success());

@@ -209,7 +209,7 @@ fn numbers(output: &str, word: &str) -> Vec<u64> {
 
 /// Afterwards the port is as good as new.
 fn port_lives(mut rig: Rig) {
-    rig.backend.wait_for_log("has gone", 2 * SECOND);
+    rig.backend.wait_for_log("has disconnected", 2 * SECOND);
     assert!(rig.backend.alive());
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     rig.both_ways(&mut driver, 0);

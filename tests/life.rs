@@ -216,7 +216,7 @@ fn after_a_crash_the_leftovers_are_taken_over() {
     // The files were there before the program: only the log tells when they are its own.
     rig.backend.wait_for_log("port t1: listens at", 5 * SECOND);
     rig.backend.wait_for_log("macvtap t0: replacing what a killed process has left", SECOND);
-    rig.backend.wait_for_log("0.sock: taking over from a process that has gone", SECOND);
+    rig.backend.wait_for_log("0.sock: replacing the socket of a process that has ended", SECOND);
     assert_ne!(rig.world.host.attribute("t0", "ifindex"), index, "the old device");
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     rig.both_ways(&mut driver, 0);
@@ -409,7 +409,7 @@ fn a_client_waits_for_its_vmm_and_finds_it_again() {
         link_works(&mut driver, &wire);
         // The VMM and its listener go; the file stays, as after a crash.
         drop((vmm, driver, listener));
-        let gone = || backend.log().matches("has gone").count() > round;
+        let gone = || backend.log().matches("has disconnected").count() > round;
         assert!(wait_until(SECOND, gone), "round {round}: not noticed");
     }
     assert!(backend.stop(SECOND).success());

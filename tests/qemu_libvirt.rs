@@ -207,7 +207,7 @@ fn libvirt_starts_a_guest_with_the_printed_interface() {
     assert!(guest.pings(World::LAN_V4), "after the back-end was started again");
 
     virsh(&path, &["destroy", "vm1"]);
-    backend.wait_for_log("has gone", Duration::from_secs(10));
+    backend.wait_for_log("has disconnected", Duration::from_secs(10));
     backend.signal(Signal::SIGTERM);
     assert_eq!(backend.wait_exit(Duration::from_secs(2)).code(), Some(0));
     drop((guest, backend, world));

@@ -240,7 +240,7 @@ fn an_allowed_mac_address_is_followed() {
 
     // The next guest starts with the address that was configured.
     scene.guests[0].kill();
-    scene.backend.wait_for_log(" has gone", Duration::from_secs(2));
+    scene.backend.wait_for_log(" has disconnected", Duration::from_secs(2));
     let own = || scene.world.host.mac("vm1") == MAC[0];
     assert!(wait_until(Duration::from_secs(2), own), "the device keeps the old guest's address");
     let lost = wait_until(Duration::from_millis(500), || !own());

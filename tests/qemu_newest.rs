@@ -179,6 +179,6 @@ fn qemu_newest_refuses_an_iommu_by_name() {
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("iommu_platform=true is not supported by the device"), "{said}");
-    backend.wait_for_log("has gone", Duration::from_secs(5));
+    backend.wait_for_log("has disconnected", Duration::from_secs(5));
     assert!(backend.alive());
 }

@@ -41,12 +41,12 @@ impl SocketAccess {
         let mode = self.mode?;
         if self.owner.is_some() && mode & 0o200 == 0 {
             return Some(
-                "connecting takes the right to write, which it denies the owner; add 0200",
+                "a front-end needs the right to write, which it denies the owner; add 0200",
             );
         }
         if self.owner.is_none() && self.group.is_some() && mode & 0o020 == 0 {
             return Some(
-                "connecting takes the right to write, which it denies the group; add 0020",
+                "a front-end needs the right to write, which it denies the group; add 0020",
             );
         }
         None
@@ -87,7 +87,8 @@ pub(super) fn mode(text: &str) -> Result<u32, String> {
     match bits {
         Some(bits) if bits > 0o777 => Err("above 0777; write three octal digits, as 0660".into()),
         Some(bits) if bits & 0o222 == 0 => {
-            Err("nobody may write to it, and so nobody could connect; write 0660, say".into())
+            Err("no user may write to it, so no front-end could connect; write 0660, for example"
+                .into())
         }
         Some(bits) => Ok(bits),
         None => Err("not an octal number; write three octal digits, as 0660".into()),

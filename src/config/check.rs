@@ -71,7 +71,7 @@ pub fn alone(port: &PortDraft, faults: &mut Vec<String>) -> Option<PortConfig> {
     if let (Some(true), Some(text)) = (layer.compat.get(), words.text("mac-changes")) {
         let spot = words.spot("mac-changes", text);
         faults.push(format!(
-            "{spot}: with compat=on no source address is judged, as in the kernel; leave one out"
+            "{spot}: with compat=on no source address is checked, as in the kernel; leave one out"
         ));
     }
     sources(port, faults);

@@ -258,13 +258,11 @@ fn as_text(key: &str, value: &Spanned<DeValue>) -> Result<String, String> {
         DeValue::Array(list) if key == "source" => {
             let texts: Option<Vec<&str>> =
                 list.iter().map(|item| item.get_ref().as_str()).collect();
-            texts
-                .ok_or("source: a list of strings is wanted, as [\"52:54:00:12:34:56\"]")?
-                .join("+")
+            texts.ok_or("source: expected a list of strings, as [\"52:54:00:12:34:56\"]")?.join("+")
         }
         other => {
             let kind = other.type_str();
-            return Err(format!("{key}: a string, number or boolean is wanted, not a {kind}"));
+            return Err(format!("{key}: expected a string, number or boolean, not a {kind}"));
         }
     };
     if text.is_empty() {
@@ -303,9 +301,9 @@ mod tests {
             "f:1: 'workers' is not known; a file holds [defaults] and [[port]] tables",
             "f:3: [defaults]: socket: a socket belongs to one port;",
             "f:4: [defaults]: 'queues' is not a key of a port; did you mean queue-pairs? The keys",
-            "f:6: [[port]] 1 (socket=/a): mtu: a string, number or boolean is wanted, not a float",
+            "f:6: [[port]] 1 (socket=/a): mtu: expected a string, number or boolean, not a float",
             "f:7: [[port]] 1 (socket=/a): mode: empty;",
-            "f:8: [[port]] 1 (socket=/a): source: a list of strings is wanted",
+            "f:8: [[port]] 1 (socket=/a): source: expected a list of strings",
         ] {
             assert!(text.contains(start), "{start}\nnot in\n{text}");
         }

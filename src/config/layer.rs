@@ -218,7 +218,7 @@ fn mode(text: &str) -> Result<Mode, String> {
 fn station(text: &str) -> Result<Mac, String> {
     let mac: Mac = text.parse()?;
     if mac.is_zero() {
-        return Err("the zero address belongs to nobody; give another one".to_owned());
+        return Err("the zero address is not a station's; give another one".to_owned());
     }
     if mac.is_group() {
         return Err("a multicast address; clear bit 0 of the first byte".to_owned());
@@ -270,7 +270,9 @@ fn queue_pairs(text: &str) -> Result<u16, String> {
 fn memory_limit(text: &str) -> Result<u64, String> {
     match size::parse(text) {
         Some(bytes @ LEAST_MEMORY..) => Ok(bytes),
-        Some(_) => Err(format!("below {}, which no guest can do with", size::text(LEAST_MEMORY))),
+        Some(_) => {
+            Err(format!("below {}, the least that a guest can use", size::text(LEAST_MEMORY)))
+        }
         None => Err("not a size; write bytes, or a number with K, M, G or T, as 64G".to_owned()),
     }
 }

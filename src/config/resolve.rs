@@ -145,7 +145,7 @@ fn workers(text: Option<&str>, faults: &mut Vec<String>) -> Workers {
     }
     match text.parse() {
         Ok(count @ 1..) => return Workers::Count(count),
-        Ok(_) => faults.push("--workers 0: nobody would carry a frame; use 1 or more".to_owned()),
+        Ok(_) => faults.push("--workers 0: no thread would move frames; use 1 or more".to_owned()),
         Err(_) => {
             let question = suggest::question(text, &["per-queue"], &[]);
             faults

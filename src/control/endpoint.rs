@@ -145,7 +145,7 @@ fn publish(place: &Location, draft: &Draft) -> Result<()> {
         Err(errno) => return Err(failed(errno)),
     }
     if place.occupant()? == Occupant::Stale {
-        info!("{}: taking over from a process that has gone", place.object());
+        info!("{}: replacing the socket of a process that has ended", place.object());
     }
     renameat(from, old, to, new).map_err(failed)
 }

@@ -121,7 +121,7 @@ impl Server {
         }
         if self.config.one_off {
             info!(
-                "port {}: its front-end has gone, and --one-off was given",
+                "port {}: its front-end has disconnected, and --one-off was given",
                 port.core.config.name
             );
             return Next::Stop;

@@ -122,9 +122,9 @@ impl Port {
         }
         if let Some(mac) = data.take_heard() {
             self.say(&format!(
-                "does not take its guest's address {mac}: frames from it come from the wire, so that a \
-                 machine of the LAN has it; what the guest sends from it counts as foreign MAC; if the \
-                 address is the guest's own, give it: mac={mac}"
+                "does not adopt the guest's MAC {mac}: frames from this address arrive from the \
+                 wire, so another machine on the LAN has it; the guest's frames from it count as \
+                 foreign MAC; if the address is the guest's own, set mac={mac}"
             ));
         }
         let data = &self.core.data;
@@ -143,8 +143,8 @@ impl Port {
                     data.add_beside(wanted);
                     let own = data.mac();
                     self.say(&format!(
-                        "its guest uses several addresses: the parent keeps {own}, and {wanted} is \
-                         received and sent beside it"
+                        "its guest uses several addresses: the parent keeps {own}, and also \
+                         accepts {wanted}"
                     ));
                     return next;
                 }
@@ -159,13 +159,16 @@ impl Port {
             Ok(()) => {
                 self.core.data.followed(wanted);
                 self.follow.followed(old);
-                self.core.data.log.info(format_args!("follows its guest from {old} to {wanted}"));
+                self.core
+                    .data
+                    .log
+                    .info(format_args!("adopted the guest's MAC {wanted} in place of {old}"));
             }
             Err(error) => {
                 self.core.data.deny(Some(wanted));
                 self.follow.denied_until = Some(now + DENIED);
                 next = self.follow.denied_until;
-                self.say(&format!("does not follow its guest to {wanted}: {error}"));
+                self.say(&format!("cannot adopt the guest's MAC {wanted}: {error}"));
             }
         }
         let pause = Share::new(LONGEST_PAUSE).rest_after(now.elapsed()).max(MAC_PAUSE);
@@ -187,7 +190,7 @@ impl Port {
                 return Err(Error::mac_taken(
                     object(),
                     format!("that of {holder}"),
-                    format!("if the address is the guest's own, give it: mac={wanted}"),
+                    format!("if the address is the guest's own, set mac={wanted}"),
                 ));
             }
         }

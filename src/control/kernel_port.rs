@@ -110,7 +110,7 @@ impl KernelPort {
         let Some(device) = &mut self.device else {
             return Err(Error::device_missing(
                 format!("port {}", core.name()),
-                "its device is gone",
+                "its device has vanished",
                 "see the log for what it waits for",
             ));
         };
@@ -170,7 +170,7 @@ impl KernelPort {
         if let Some((_, name)) = &mut self.parent
             && *name != link.name
         {
-            log.info(format_args!("its parent {name} is called {} now", link.name));
+            log.info(format_args!("its parent {name} was renamed to {}", link.name));
             name.clone_from(&link.name);
         }
         let up = link.up && link.running;
@@ -209,7 +209,7 @@ impl KernelPort {
     fn lose(&mut self, core: &PortCore, host: &mut dyn Host) {
         let Some(device) = self.device.take() else { return };
         core.data.log.warn(format_args!(
-            "its device {} has vanished; it is made again when {} is there",
+            "its device {} has vanished; it is made again when {} is back",
             device.name(),
             core.config.parent
         ));

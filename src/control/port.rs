@@ -192,7 +192,7 @@ impl Port {
             && self.condemned.is_none()
         {
             // Once in the port's life, so the port's bounded log need not hold it.
-            warn!("port {}: takes no front-end any more: {reason}", self.name());
+            warn!("port {}: accepts no front-end any more: {reason}", self.name());
             self.condemned = Some(reason);
         }
         if let Some((stream, _)) = self.waiting.take() {
@@ -254,8 +254,8 @@ impl Port {
         if let Some(foreign) = data.take_foreign() {
             data.log.warn(format_args!(
                 "the guest sends from {foreign}, and the port's address is {own}: such frames are \
-                 dropped and counted as foreign MAC; give the VMM mac={own}, or let the port follow \
-                 its guest (--mac-changes allow)",
+                 dropped and counted as foreign MAC; give the VMM mac={own}, or let \
+                 the port adopt the guest's address (--mac-changes allow)",
                 own = data.mac()
             ));
         }

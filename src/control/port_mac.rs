@@ -119,7 +119,7 @@ fn parents(config: &PortConfig, host: &mut dyn Host) -> Result<Mac> {
     }
     Err(Error::mac_unusable(
         format!("parent {}", config.parent),
-        format!("its address '{}' is not one that a guest could have", parent.mac),
+        format!("its address '{}' is not usable by a guest", parent.mac),
         "use an Ethernet device, or give --mac",
     ))
 }

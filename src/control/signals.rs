@@ -88,7 +88,7 @@ impl Signals {
         if let Some(held_back) = self.limit.permit(Instant::now()) {
             let more = match held_back {
                 0 => String::new(),
-                n => format!(" ({n} lines before this were held back)"),
+                n => format!(" ({n} lines before this were suppressed)"),
             };
             warn!("{}{more}", ignored(signal));
         }
@@ -98,7 +98,7 @@ impl Signals {
     /// Reports the lines that were held back, once their minute is over. Returns when to ask again.
     pub(crate) fn flush(&mut self, now: Instant) -> Option<Instant> {
         if let Some(n) = self.limit.flush(now) {
-            warn!("{n} more lines about signals in the last minute were held back");
+            warn!("{n} more lines about signals in the last minute were suppressed");
         }
         self.limit.due()
     }
@@ -117,7 +117,7 @@ fn ignored(signal: Signal) -> String {
                            restart the program to change it"
                 .to_owned()
         }
-        other => format!("{other}: ignored, it means nothing here; SIGTERM ends the program"),
+        other => format!("{other}: ignored, it has no meaning here; SIGTERM ends the program"),
     }
 }
 

@@ -32,11 +32,11 @@ fn one_reason_is_told_once() {
 
 #[test]
 fn the_parts_of_a_message_stay_apart() {
-    let error = Error::mac_taken("port vm1", "2:0:0:0:0:1 is that of vm0", "choose another");
+    let error = Error::mac_taken("port vm1", "2:0:0:0:0:1 belongs to vm0", "choose another");
     let [problem] = error.problems() else { panic!("{error:?}") };
     assert_eq!(problem.code.name(), "mac-taken");
     assert_eq!((problem.object.as_str(), problem.remedy.as_str()), ("port vm1", "choose another"));
-    assert_eq!(error.to_string(), "port vm1: 2:0:0:0:0:1 is that of vm0; choose another");
+    assert_eq!(error.to_string(), "port vm1: 2:0:0:0:0:1 belongs to vm0; choose another");
 }
 
 #[test]

@@ -40,7 +40,7 @@ impl Macvtap {
         };
         match result {
             Err(error) if error.raw_os_error() != Some(libc::ENODEV) => {
-                Err(self.failed("giving it back", &error))
+                Err(self.failed("restoring it", &error))
             }
             _ => Ok(()),
         }
@@ -57,7 +57,7 @@ impl Drop for Macvtap {
         if !self.closed && self.created() {
             log::error!("macvtap {}: left behind; ip link delete it", self.link.name);
         } else if !self.closed {
-            log::error!("macvtap {}: not put back as it was found", self.link.name);
+            log::error!("macvtap {}: not restored to its state before", self.link.name);
         }
     }
 }

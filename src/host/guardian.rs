@@ -50,7 +50,7 @@ pub fn guard_mac(ifindex: u32, mac: &str) -> Result<()> {
             Err(error) if attempts == ATTEMPTS => {
                 return Err(Error::system(
                     format!("network device {ifindex}"),
-                    format!("its MAC address {original} cannot be put back: {error}"),
+                    format!("its MAC address {original} cannot be restored: {error}"),
                     format!("ip link set DEVICE address {original}"),
                 ));
             }
@@ -120,7 +120,7 @@ fn restore(netlink: &mut Netlink, ifindex: u32, original: Mac, ours: &Changes) -
     match netlink.link_by_index(ifindex)? {
         Some(link) if link.mac != original && ours.made(link.mac) => {
             netlink.set_mac(ifindex, original)?;
-            log::warn!("parent {}: given its MAC address {original} back", link.name);
+            log::warn!("parent {}: its MAC address {original} is restored", link.name);
             Ok(())
         }
         // Deleted, moved away, in order already, or changed by somebody else.

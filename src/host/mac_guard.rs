@@ -146,7 +146,7 @@ impl Drop for MacGuard {
         let end = Instant::now() + LEAVING;
         while let Ok(None) = child.try_wait() {
             if Instant::now() > end {
-                log::warn!("guardian of a MAC address (pid {}): does not leave", child.id());
+                log::warn!("guardian of a MAC address (pid {}): does not end", child.id());
                 let _ = child.kill();
                 let _ = child.wait();
                 return;

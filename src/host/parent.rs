@@ -131,7 +131,7 @@ impl Parent {
         if let Some(alone) = self.siblings.iter().find(|s| s.mode == Some(Mode::Passthru)) {
             return Err(Error::parent_in_use(
                 parent,
-                format!("{} has it for itself, in passthru mode", alone.name),
+                format!("{} uses it alone, in passthru mode", alone.name),
                 format!("use another parent, or remove {}", alone.name),
             ));
         }
@@ -139,7 +139,7 @@ impl Parent {
             Some(other) if wanted.mode == Mode::Passthru => Err(Error::parent_in_use(
                 parent,
                 format!(
-                    "passthru mode wants it alone, but {} ({}) is a port of it",
+                    "passthru mode needs it alone, but {} ({}) is a port of it",
                     other.name,
                     other.describe()
                 ),
@@ -162,7 +162,7 @@ impl Parent {
         }
         match self.holder(mac) {
             Some(holder) => {
-                let reason = format!("MAC address {mac} is that of {holder}");
+                let reason = format!("MAC address {mac} belongs to {holder}");
                 Err(Error::mac_taken(wanted.object, reason, remedy))
             }
             None => Ok(()),

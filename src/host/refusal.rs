@@ -74,7 +74,7 @@ pub(crate) fn of_address(name: &str, mac: Mac, holder: Option<String>) -> Error 
     });
     Error::mac_taken(
         format!("macvtap {name}"),
-        format!("MAC address {mac} is that of {holder}"),
+        format!("MAC address {mac} belongs to {holder}"),
         "choose another address; every port of a parent needs its own",
     )
 }

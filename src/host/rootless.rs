@@ -10,8 +10,9 @@
 use std::fs;
 
 /// The remedy in place of the usual one.
-pub(crate) const REMEDY: &str = "in a user namespace (a rootless container) no tap node can be opened, \
-     whatever the capabilities: use --type macvlan, which needs none";
+pub(crate) const REMEDY: &str = "in a user namespace (a rootless container) no tap node can be \
+                                 opened, with any capabilities: use --type macvlan, which needs \
+                                 none";
 
 /// True in any user namespace but the host's.
 pub fn is_rootless() -> bool {

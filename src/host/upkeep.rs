@@ -142,7 +142,7 @@ impl Macvtap {
             differences.iter().partition(|difference| **difference == Difference::Down);
         for difference in rest.into_iter().chain(down) {
             if let Err(error) = set_again(netlink, &shall, difference) {
-                let error = self.failed(&format!("putting it right ({difference})"), &error);
+                let error = self.failed(&format!("correcting it ({difference})"), &error);
                 result = result.and(Err(error));
             }
         }

@@ -115,8 +115,8 @@ impl Qemu {
                 }
             }
             Known::Nothing(reason) if listens => note.push_str(&format!(
-                "note: no QEMU has said what it takes ({reason}): QEMU 10.2 and later want \
-                 reconnect-ms=1000 in place of reconnect=1; --qemu BINARY prints for yours\n"
+                "note: no QEMU has reported its options ({reason}): QEMU 10.2 and later need \
+                 reconnect-ms=1000 instead of reconnect=1; --qemu BINARY asks yours\n"
             )),
             Known::Nothing(_) => {}
         }
@@ -155,7 +155,7 @@ impl Qemu {
 /// in the memory back-end's `size=` it would count bytes.
 fn memory_size(typed: &str) -> Result<String> {
     let wrong = || {
-        let reason = "a size is wanted: a number of MiB, or 512M, 4G, 1T";
+        let reason = "expected a size: a number of MiB, or 512M, 4G, 1T";
         Error::invalid_value(format!("--memory {typed}"), reason, "")
     };
     let text = typed.trim_end_matches("iB").trim_end_matches(['b', 'B']);

@@ -163,7 +163,7 @@ impl Log for Logger {
             match permit {
                 None => return,
                 Some(0) => {}
-                Some(n) => log::warn!("{n} lines of libraries were held back"),
+                Some(n) => log::warn!("{n} lines of libraries were suppressed"),
             }
         }
         self.format.log(record);

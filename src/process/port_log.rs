@@ -92,7 +92,7 @@ impl PortLog {
             0 => log::log!(level, "{}: {text}", self.object),
             n => {
                 let object = &self.object;
-                log::log!(level, "{object}: {text} ({n} lines before this were held back)");
+                log::log!(level, "{object}: {text} ({n} lines before this were suppressed)");
             }
         }
     }
@@ -111,7 +111,7 @@ impl PortLog {
     pub fn flush(&self, now: Instant) -> Option<Instant> {
         let (held_back, due) = self.with(|limit| (limit.flush(now), limit.due()));
         if let Some(n) = held_back {
-            log::warn!("{}: {n} more lines in the last minute were held back", self.object);
+            log::warn!("{}: {n} more lines in the last minute were suppressed", self.object);
         }
         due
     }

@@ -80,7 +80,7 @@ impl FdKind {
     pub fn of(fd: BorrowedFd<'_>) -> FdKind {
         let number = fd.as_raw_fd();
         let Ok(name) = fs::read_link(format!("/proc/self/fd/{number}")) else {
-            return FdKind::Foreign("a descriptor that /proc does not tell of".into());
+            return FdKind::Foreign("a descriptor that /proc does not describe".into());
         };
         let name = name.to_string_lossy();
         if !name.starts_with('/') {

@@ -262,8 +262,8 @@ impl RequestFilter {
         if mac != self.limits.mac {
             // Not a reason to cut a guest off: after a migration QEMU announces what it was given.
             let reason = format!(
-                "{mac} is not the port's address, {own}, and only that is announced; give the VMM \
-                 mac={own}, or the port the guest's (mac=)",
+                "{mac} is not the port's address, {own}, and the port announces only its own; \
+                 give the VMM mac={own}, or give the port the guest's address (mac=)",
                 own = self.limits.mac
             );
             return self.negotiated.ignore(&message, reason);

@@ -226,7 +226,9 @@ impl Session {
     fn announce(&mut self, mac: Mac) {
         let log = &self.data.log;
         if !self.announcements.permit(Instant::now()) {
-            return log.warn(format_args!("SEND_RARP: asked too often, not announced each time"));
+            return log.warn(format_args!(
+                "SEND_RARP: requested too often; not every request is announced"
+            ));
         }
         match self.attachment.inject(&rarp::frame(mac)) {
             Ok(()) => log.info(format_args!("announced {mac} by RARP")),
@@ -245,8 +247,8 @@ impl Session {
         let who = format!("front-end (process {})", peer_pid(&self.front));
         match (why, outcome) {
             (Over::FrontEndGone, _) => match self.filter.why_left() {
-                Some(reason) => (Level::Warn, format!("{who} has gone: {reason}")),
-                None => (Level::Info, format!("{who} has gone")),
+                Some(reason) => (Level::Warn, format!("{who} has disconnected: {reason}")),
+                None => (Level::Info, format!("{who} has disconnected")),
             },
             (Over::Misbehaved(reason), _) => (Level::Warn, format!("{who} disconnected: {reason}")),
             (Over::BackEndGone, Err(error)) => {

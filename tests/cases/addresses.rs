@@ -101,10 +101,8 @@ fn bug_s8_an_address_that_is_heard_on_the_wire_is_not_learned() {
             assert!(!sends_as(&bench, guest, GATEWAY), "port {port}: even the first frame");
             assert!(leaves(&bench, &mut sibling, GATEWAY), "port {port}");
         }
-        let line = format!(
-            "port t{port}: does not take its guest's address {}",
-            frames::mac_text(GATEWAY)
-        );
+        let line =
+            format!("port t{port}: does not adopt the guest's MAC {}", frames::mac_text(GATEWAY));
         bench.wait_said(&line, 1, SECOND);
         assert!(bench.dropped_for(port, "foreign MAC") >= 5);
         assert_eq!(bench.said(&line), 1, "told once");
@@ -131,13 +129,13 @@ fn bug_s8_the_hosts_gateway_and_neighbours_are_not_learned() {
         let mut guest = bench.connect(port, address, &QemuOptions::default());
         let refused = wait_until(ARRIVAL, || {
             sends_as(&bench, &mut guest, address);
-            bench.said(&format!("port t{port}: does not follow its guest to")) > 0
+            bench.said(&format!("port t{port}: cannot adopt the guest's MAC")) > 0
         });
         assert!(refused && bench.said(who) == 1, "{}", bench.backend.log());
         assert!(!bench.reached_at(&mut guest, address, SILENCE));
         assert!(!sends_as(&bench, &mut guest, address));
     }
-    assert_eq!(bench.said("follows its guest from"), 0);
+    assert_eq!(bench.said("adopted the guest's MAC"), 0);
 }
 
 /// A guest that moves away and comes back, and one whose frames a switch reflects, are not locked out.

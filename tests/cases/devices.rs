@@ -55,7 +55,7 @@ fn bug_b6_what_another_program_changes_is_told_and_put_right() {
             let start = Instant::now();
             rig.world.host.ip(&format!("link {change}"));
             let line = format!(
-                "port t0: another program has changed its device t0 ({words}); it was put right"
+                "port t0: another program has changed its device t0 ({words}); it was corrected"
             );
             assert!(wait_until(SECOND, || said(&rig, &line) == 1), "no line '{line}'");
             let works = wait_until(SECOND, || rig.world.host.has_link("t0") && right(&shown(&rig)));
@@ -80,9 +80,9 @@ fn bug_b6_the_hosts_addresses_are_taken_off_the_device() {
     let rig = Rig::new(Macvtap);
     let host = &rig.world.host;
     host.ip("addr add 198.51.100.7/24 dev t0");
-    rig.backend.wait_for_log("the host's address 198.51.100.7; it was taken away", SECOND);
+    rig.backend.wait_for_log("the host's address 198.51.100.7; it was removed", SECOND);
     host.sh("echo 0 >/proc/sys/net/ipv6/conf/t0/disable_ipv6; ip addr add 2001:db8:7::7/64 dev t0");
-    rig.backend.wait_for_log("the host's address 2001:db8:7::7; it was taken away", SECOND);
+    rig.backend.wait_for_log("the host's address 2001:db8:7::7; it was removed", SECOND);
     assert_eq!(host.ip("-o addr show dev t0"), "");
     // The parent's and everybody else's are no business of ours.
     assert!(host.ip("-o addr show dev eth0").contains(World::HOST_V4));
@@ -164,6 +164,6 @@ fn bug_b6_of_an_adopted_device_only_what_was_asked_for_is_put_right() {
             );
         }
         assert!(backend.stop(SECOND).success());
-        assert_eq!(host.mac("vm7"), own, "not put back as it was found");
+        assert_eq!(host.mac("vm7"), own, "not restored to its state before");
     }
 }

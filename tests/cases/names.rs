@@ -87,7 +87,7 @@ fn bug_b8_a_parent_that_has_lost_the_name_is_still_the_parent() {
     let backend = Backend::start(&world.host, &["--port", &port(0), "--port", &port(1)]);
     world.host.ip("link property del dev eth0 altname uplink-of-the-lab");
     world.host.ip("link set eth0 name lan7");
-    backend.wait_for_log("is called lan7 now", ARRIVAL);
+    backend.wait_for_log("was renamed to lan7", ARRIVAL);
     world.host.ip("link del t0");
     let again = wait_until(ARRIVAL, || world.host.has_link("t0"));
     assert!(again, "not made again: {}", backend.log());
@@ -96,7 +96,7 @@ fn bug_b8_a_parent_that_has_lost_the_name_is_still_the_parent() {
     backend.wait_for_log("has vanished; its 1 port(s)", ARRIVAL);
     world.plug(&world.host, "eth9", "p-host");
     world.host.ip("link property add dev eth9 altname uplink-of-the-lab");
-    backend.wait_for_log("parent uplink-of-the-lab: is there again", ARRIVAL);
+    backend.wait_for_log("parent uplink-of-the-lab: is back", ARRIVAL);
     assert!(wait_until(ARRIVAL, || world.host.has_link("t0")), "{}", backend.log());
 }
 

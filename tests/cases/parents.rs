@@ -23,7 +23,7 @@ fn bug_b7_a_parent_that_gets_into_a_bridge_is_reported_and_works_as_documented()
     bench.world.host.ip("link add br9 type bridge");
     for round in 1..=2 {
         bench.world.host.ip("link set eth0 master br9");
-        bench.wait_said("parent eth0: was made a port of the bridge br9", round, SECOND);
+        bench.wait_said("parent eth0: became a port of the bridge br9", round, SECOND);
         // As docs/modes.md says: the wire, both ways, and siblings.
         bench.wait_for_wire(&mut one, ARRIVAL);
         let tag = fresh_tag();
@@ -33,7 +33,7 @@ fn bug_b7_a_parent_that_gets_into_a_bridge_is_reported_and_works_as_documented()
         bench.world.host.ip("link set eth0 alias busy");
         bench.world.host.ip("link set eth0 nomaster");
         bench.wait_said("parent eth0: is no longer a port of the bridge br9", round, SECOND);
-        assert_eq!(bench.said("was made a port of"), round);
+        assert_eq!(bench.said("became a port of"), round);
     }
     assert!(bench.said("use br9 as the parent (parent=br9)") == 2);
     bench.wait_for_wire(&mut one, ARRIVAL);
@@ -48,17 +48,17 @@ fn bug_u11_kernel_ports_beside_userspace_ports_are_reported() {
     world.host.ip("link add link eth0 name vm3 type macvtap mode vepa");
     let bench = Bench::in_world(world, &[mac_key(0)], &[]);
     let line =
-        "has kernel ports, too: host0 (a macvlan in bridge mode), vm3 (a macvtap in vepa mode)";
+        "also has kernel ports: host0 (a macvlan in bridge mode), vm3 (a macvtap in vepa mode)";
     bench.wait_said(line, 1, SECOND);
     // What comes later is named by itself, once, whatever else happens to it.
     bench.world.host.ip("link add link eth0 name late0 type macvlan mode bridge");
-    bench.wait_said("too: late0 (a macvlan in bridge mode);", 1, SECOND);
+    bench.wait_said("ports: late0 (a macvlan in bridge mode);", 1, SECOND);
     bench.world.host.ip("link set late0 up");
     bench.world.host.ip("link set late0 down");
     bench.world.host.ip("link del late0");
     bench.world.host.ip("link add link eth0 name late1 type macvlan mode bridge");
-    bench.wait_said("too: late1", 1, SECOND);
-    assert_eq!(bench.said("has kernel ports, too"), 3, "{}", bench.backend.log());
+    bench.wait_said("ports: late1", 1, SECOND);
+    assert_eq!(bench.said("also has kernel ports"), 3, "{}", bench.backend.log());
     // One of another parent is none of ours.
     bench.world.host.ip("link add v0 type veth peer name v1");
     bench.world.host.ip("link add link v0 name other0 type macvlan mode bridge");

@@ -119,7 +119,7 @@ fn bug_u9_without_an_answer_a_form_for_most_is_printed() {
     let unsure = |printed: Printed, reason: &str| {
         assert!(printed.text.contains(",reconnect=1 "), "{}", printed.text);
         assert!(printed.note.contains(reason), "{reason}: {}", printed.note);
-        assert!(printed.note.contains("want reconnect-ms=1000"), "{}", printed.note);
+        assert!(printed.note.contains("need reconnect-ms=1000"), "{}", printed.note);
     };
     if !Path::new("/usr/libexec/qemu-kvm").exists() {
         let none = print(&format!("qemu-args {PORT}"), Some(nothing.path()));

@@ -87,7 +87,7 @@ fn bug_s7_what_cannot_be_closed_is_bounded() {
         }
     });
     rig.backend
-        .wait_for_log("port t0: takes no front-end any more: its front-ends have left ", SECOND);
+        .wait_for_log("port t0: accepts no front-end any more: its front-ends have left ", SECOND);
     let after = rig.backend.fds().len();
     assert!(after < before + 100, "descriptors grew from {before} to {after}");
     rig.connect(0).expect_closed();

@@ -164,10 +164,10 @@ fn bug_u5_mistakes_are_answered() {
         ("--socket-owner alicee", "--socket-owner alicee: there is no such user; `getent passwd`"),
         ("--socket-group kvmm", "--socket-group kvmm: there is no such group; `getent group`"),
         ("--socket-mode 0888", "--socket-mode 0888: not an octal number"),
-        ("--socket-mode 0440", "--socket-mode 0440: nobody may write to it"),
+        ("--socket-mode 0440", "--socket-mode 0440: no user may write to it"),
         (
             "--socket-group 4343 --socket-mode 0600",
-            "--socket-mode 0600: connecting takes the right",
+            "--socket-mode 0600: a front-end needs the right",
         ),
         ("--socket-owner 4242 --client", "--socket-owner 4242: this port makes no socket"),
     ] {
@@ -220,7 +220,7 @@ fn bug_u5_a_stale_socket_is_replaced_in_the_users_own_directory() {
     drop(UnixListener::bind(&path).unwrap());
     std::os::unix::fs::chown(&path, Some(4242), Some(4242)).unwrap();
     let mut backend = host.start("--socket-path DIR/own/vm1.sock --socket-owner 4242");
-    backend.wait_for_log("taking over from a process that has gone", TIME);
+    backend.wait_for_log("replacing the socket of a process that has ended", TIME);
     backend.wait_for_log("listens at", TIME);
     assert!(connects(&path, USER, USER));
     assert!(backend.stop(TIME).success());

@@ -100,12 +100,12 @@ fn bug_u10_a_socket_that_cannot_be_had_makes_no_device() {
     };
     refused("DIR/no/such/vm.sock", 1, "there is no directory");
     fs::write(host.dir.path().join("file"), "data").unwrap();
-    refused("DIR/file", 1, "something that is not a socket is in its place");
+    refused("DIR/file", 1, "its path exists and is not a socket");
     refused("DIR/file/vm.sock", 1, "is not a directory");
-    refused("DIR", 1, "something that is not a socket");
+    refused("DIR", 1, "its path exists and is not a socket");
     refused("/proc/vm.sock", 1, "socket /proc/vm.sock: ");
     std::os::unix::fs::symlink("nowhere", host.dir.path().join("link")).unwrap();
-    refused("DIR/link", 1, "something that is not a socket");
+    refused("DIR/link", 1, "its path exists and is not a socket");
     let _live = UnixListener::bind(host.dir.path().join("live.sock")).unwrap();
     refused("DIR/live.sock", 1, "in use by process");
     // A backlog that is full is a living process, too, and must not be waited for.
@@ -113,9 +113,9 @@ fn bug_u10_a_socket_that_cannot_be_had_makes_no_device() {
     // SAFETY: a system call on a socket of ours.
     assert_eq!(unsafe { libc::listen(std::os::fd::AsRawFd::as_raw_fd(&full), 0) }, 0);
     let _waiting = std::os::unix::net::UnixStream::connect(host.dir.path().join("full.sock"));
-    refused("DIR/full.sock", 1, "in use by a living process");
+    refused("DIR/full.sock", 1, "in use by a running process");
     let _other = std::os::unix::net::UnixDatagram::bind(host.dir.path().join("datagram.sock"));
-    refused("DIR/datagram.sock", 1, "in use by a living process");
+    refused("DIR/datagram.sock", 1, "in use by a running process");
 }
 
 /// Each of these is known before a device is made.
@@ -147,7 +147,7 @@ fn bug_u10_a_port_that_cannot_be_had_makes_no_device() {
     host.refused(
         &format!("{good} --port socket=DIR/vm.sock,name=vm1,parent=eth0,mac={mac}"),
         1,
-        &["is that of its parent eth0"],
+        &["belongs to its parent eth0"],
     );
     let busy = host.dir.path().join("busy.sock").display().to_string();
     let flags = ["--parent", "w0", "--type", "macvlan", "--socket-path", &busy];
@@ -174,7 +174,7 @@ fn bug_u10_all_ports_are_judged_at_once() {
             "there is no directory",
             "parent eth7: ",
             "parent lo: ",
-            "are one path by two names",
+            "are two names of one path",
             "macvtap vm3: MTU 9000",
         ],
     );

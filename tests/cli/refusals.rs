@@ -49,7 +49,8 @@ refusals! {
         ["--port 1 (socket=/run/a.sock): type=tap: 'tap' is not a type: macvtap or macvlan"];
     compat_with_mac_changes:
         "--parent eth0 --socket-path /s --type macvlan --compat --mac-changes deny" =>
-        ["--mac-changes deny: with compat=on no source address is judged, as in the kernel; leave one out"];
+        ["--mac-changes deny: with compat=on no source address is checked, as in the kernel; \
+          leave one out"];
     nodst_without_source: "--parent eth0 --socket-path /s --type macvlan --nodst" =>
         ["--nodst: needs mode=source, this port's mode is bridge"];
     reserved_groups_of_a_kernel_device: "--parent eth0 --socket-path /s --reserved-groups drop" =>
@@ -79,7 +80,7 @@ refusals! {
         ["--queue-pairs 0: queue pairs are a number from 1 to 32"];
     queue_pairs_many: "--parent eth0 --socket-path /s --queue-pairs 33" => ["from 1 to 32"];
     memory_limit_small: "--parent eth0 --socket-path /s --memory-limit 1023K" =>
-        ["--memory-limit 1023K: below 1M, which no guest can do with"];
+        ["--memory-limit 1023K: below 1M, the least that a guest can use"];
     memory_limit_word: format!("{TWO},memory-limit=64GB") =>
         ["memory-limit=64GB: not a size; write bytes, or a number with K, M, G or T, as 64G"];
     queue_pairs_word: "--parent eth0 --socket-path /s --queue-pairs two" => ["from 1 to 32"];
@@ -98,7 +99,7 @@ refusals! {
     name_dot: "--parent eth0 --socket-path /s --name ." => ["--name .: not a device name; give"];
     compat_without_macvlan: "--parent eth0 --socket-path /s --compat" =>
         ["--compat: needs type=macvlan"];
-    workers_none: "--parent eth0 --socket-path /s --workers 0" => ["--workers 0: nobody would"];
+    workers_none: "--parent eth0 --socket-path /s --workers 0" => ["--workers 0: no thread would"];
     poll_long: "--parent eth0 --socket-path /s --busy-poll 1001" => ["--busy-poll 1001: not a number of microseconds from 0 to 1000"];
     workers_word: "--parent eth0 --socket-path /s --workers all" => ["neither a number", "per-queue"];
     log_level_unknown: "--parent eth0 --socket-path /s --log-level loud" => ["--log-level loud:"];

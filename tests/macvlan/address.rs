@@ -45,7 +45,7 @@ fn without_mac_the_first_address_of_each_session_is_learnt_and_no_other() {
     let mut sibling = bench.guest(1);
     let own = printed(&bench, 0);
     for session in [mac(5), mac(6), own] {
-        let follows = bench.said("follows its guest");
+        let follows = bench.said("adopted the guest's MAC");
         let mut guest = bench.connect(0, session, &QemuOptions::default());
         bench.wait_for_wire(&mut guest, SECOND);
         let tag = fresh_tag();
@@ -53,7 +53,7 @@ fn without_mac_the_first_address_of_each_session_is_learnt_and_no_other() {
         assert!(guest.gets(tag, ARRIVAL), "a sibling's frame to the learnt address");
         assert!(filters(&bench.world).contains(&frames::mac_text(session)), "the NIC's filter");
         if session != own {
-            assert_eq!(bench.said("follows its guest"), follows + 1);
+            assert_eq!(bench.said("adopted the guest's MAC"), follows + 1);
             assert!(!bench.reached_at(&mut guest, own, SILENCE), "the printed address too");
             assert!(!filters(&bench.world).contains(&frames::mac_text(own)));
         }
@@ -65,7 +65,7 @@ fn without_mac_the_first_address_of_each_session_is_learnt_and_no_other() {
         assert_eq!(bench.dropped_for(0, "foreign MAC"), dropped + 1);
         gone(&bench, guest);
     }
-    assert_eq!(bench.said("follows its guest"), 2);
+    assert_eq!(bench.said("adopted the guest's MAC"), 2);
 }
 
 /// The first address was the first that the guest used *twice*: one that changed it with every frame could use any.
@@ -74,12 +74,12 @@ fn bug_a_guest_that_changed_its_address_with_every_frame_had_them_all_learnt() {
     let bench = Bench::new(&[""], &[]);
     let mut guest = bench.connect(0, mac(5), &QemuOptions::default());
     assert!(wait_until(SECOND, || sends_as(&bench, &mut guest, mac(5))));
-    bench.wait_said("follows its guest", 1, SECOND);
+    bench.wait_said("adopted the guest's MAC", 1, SECOND);
     for n in 6..9 {
         std::thread::sleep(PAUSE);
         assert!(!sends_as(&bench, &mut guest, mac(n)), "address {n}");
     }
-    assert_eq!(bench.said("follows its guest"), 1);
+    assert_eq!(bench.said("adopted the guest's MAC"), 1);
     assert_eq!(bench.dropped_for(0, "foreign MAC"), 3);
 }
 
@@ -98,7 +98,7 @@ fn bug_a_siblings_address_could_be_used_until_it_was_refused() {
             std::thread::sleep(PAUSE);
             assert!(!sends_as(&bench, guest, taken), "{whose} address passes");
             let refusal =
-                format!("port t{port}: does not follow its guest to {}", frames::mac_text(taken));
+                format!("port t{port}: cannot adopt the guest's MAC {}", frames::mac_text(taken));
             bench.wait_said(&refusal, 1, SECOND);
         }
         assert!(bench.dropped_for(port, "foreign MAC") >= 2);
@@ -120,7 +120,7 @@ fn with_changes_denied_a_foreign_address_is_dropped_and_counted() {
     }
     assert!(!bench.reached_at(&mut guest, mac(7), SILENCE));
     assert!(bench.reaches_lan(&mut guest, ARRIVAL) && bench.reached_from_lan(&mut guest, ARRIVAL));
-    assert_eq!(bench.said("follows its guest"), 0);
+    assert_eq!(bench.said("adopted the guest's MAC"), 0);
 }
 
 #[test]

@@ -93,11 +93,11 @@ fn an_address_that_is_somebody_elses_is_refused_at_the_start() {
             &world,
             &["parent=eth0", &derived],
             1,
-            &["port n1: ", "is that of n0 (a port in userspace"],
+            &["port n1: ", "belongs to n0 (a port in userspace"],
         );
     }
     let own = world.host.mac("eth0");
-    let is = |whose: &str| format!("is that of {whose}");
+    let is = |whose: &str| format!("belongs to {whose}");
     refused(
         &world,
         &[&format!("parent=eth0,mac={own}")],
@@ -130,7 +130,7 @@ fn passthru_beside_others_is_refused_at_the_start() {
     refused(&world, &[alone, alone], 2, &parts[2..]);
     refused(&world, &[bridge, alone], 2, &["share parent eth0"]);
     world.host.ip("link add link eth0 name mv0 type macvlan mode bridge");
-    let parts = ["parent eth0: passthru mode wants it alone", "mv0 (a macvlan in bridge mode)"];
+    let parts = ["parent eth0: passthru mode needs it alone", "mv0 (a macvlan in bridge mode)"];
     refused(&world, &[alone], 1, &parts);
     world.host.ip("link del mv0");
     world.host.ip("link add link eth0 name mv1 type macvtap mode passthru");
@@ -138,9 +138,9 @@ fn passthru_beside_others_is_refused_at_the_start() {
         &world,
         &[bridge],
         1,
-        &["parent eth0: mv1 has it for itself, in passthru mode", "remove mv1"],
+        &["parent eth0: mv1 uses it alone, in passthru mode", "remove mv1"],
     );
-    refused(&world, &[alone], 1, &["parent eth0: mv1 has it for itself"]);
+    refused(&world, &[alone], 1, &["parent eth0: mv1 uses it alone"]);
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn a_real_parent_may_be_out_of_sight() {
         assert_eq!(port.parent().name, "mv0");
         wanted.name = "vm1".into();
         let error = Macvtap::open(&mut netlink, &wanted).unwrap_err().to_string();
-        assert!(error.contains("is that of vm0"), "{error}");
+        assert!(error.contains("belongs to vm0"), "{error}");
         port.close(&mut netlink).unwrap();
     });
     inside.ip("link del mv0");

@@ -71,7 +71,7 @@ fn siblings_in_the_way() {
     });
     world.ip("link del mv0");
     world.ip("link add link p0 name mv1 type macvtap mode passthru");
-    refused(&world, &spec("vm0", Mode::Bridge), &["parent p0: ", "mv1 has it for itself"]);
+    refused(&world, &spec("vm0", Mode::Bridge), &["parent p0: ", "mv1 uses it alone"]);
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn all_faults_are_told_at_once() {
              eth0",
             "--port 1 (socket=/run/a.sock) and --port 2 (socket=/run/a.sock): both have the socket \
              path /run/a.sock; give each its own",
-            "--workers 0: nobody would carry a frame; use 1 or more",
+            "--workers 0: no thread would move frames; use 1 or more",
             "--busy-poll 1001: not a number of microseconds from 0 to 1000",
             "--log-level loud: not a level; the levels are error, warn, info, debug, trace",
         ]
@@ -172,7 +172,7 @@ fn every_refusal_names_the_place_the_reason_and_the_remedy() {
         ("--parent eth0 --socket-path=", "--socket-path : empty; give the path"),
         ("--parent .. --socket-path /s", "--parent ..: not a device name; `ip link` lists"),
         ("--parent e/0 --socket-path /s", "--parent e/0: '/' cannot be in a device name"),
-        ("--parent eth0 --socket-path /s --mac 0:0:0:0:0:0", "the zero address belongs to nobody"),
+        ("--parent eth0 --socket-path /s --mac 0:0:0:0:0:0", "the zero address is not a station's"),
         ("--parent eth0 --socket-path /s --mac 1:0:0:0:0:1", "a multicast address"),
         ("--parent eth0 --socket-path /s --mac-changes maybe", "neither allow nor deny"),
         ("--parent eth0 --port socket=/s,client=perhaps", "client=perhaps: 'perhaps' is neither"),

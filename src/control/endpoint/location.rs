@@ -71,7 +71,7 @@ impl Locations {
         if let Some(other) = self.taken.insert(id, path.to_owned()) {
             return Err(Error::duplicate(
                 format!("{} and {}", object(&other), object(path)),
-                "are one path by two names",
+                "are two names of one path",
                 "give each port its own",
             ));
         }
@@ -142,7 +142,7 @@ impl Location {
         if SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) != SFlag::S_IFSOCK {
             return Err(Error::socket_path(
                 self.object(),
-                "something that is not a socket is in its place",
+                "its path exists and is not a socket",
                 "remove it or choose another path",
             ));
         }
@@ -157,7 +157,7 @@ impl Location {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Occupant::Nothing),
             // Its queue is full, or it is of another kind, or we may not connect: alive in any case.
             Err(error) => {
-                let reason = format!("in use by a living process ({error})");
+                let reason = format!("in use by a running process ({error})");
                 Err(Error::in_use(self.object(), reason, remedy))
             }
         }

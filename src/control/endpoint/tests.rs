@@ -96,7 +96,7 @@ fn one_place_by_two_names_is_told() {
     let _first = make(&real.join("vm.sock")).unwrap();
     let error = make(&link.join("vm.sock")).unwrap_err();
     assert_eq!(error.exit_code(), 2);
-    assert!(error.to_string().contains("one path by two names"), "{error}");
+    assert!(error.to_string().contains("two names of one path"), "{error}");
     let _second = make(&link.join("vm2.sock")).unwrap();
 }
 

@@ -80,7 +80,7 @@ impl KernelPort {
         };
         match result {
             Ok(()) => core.data.log.warn(format_args!(
-                "another program has changed its device {name} ({}); it was put right; {}",
+                "another program has changed its device {name} ({}); it was corrected; {}",
                 words.join(", "),
                 unmanaged(&name)
             )),
@@ -112,7 +112,8 @@ impl KernelPort {
         let name = device.name();
         match done {
             Ok(()) => core.data.log.warn(format_args!(
-                "another program has given its device {name} the host's address {ip}; it was taken away; {}",
+                "another program has given its device {name} the host's address {ip}; it was \
+                 removed; {}",
                 unmanaged(name)
             )),
             Err(error) => core.data.log.warn(format_args!(

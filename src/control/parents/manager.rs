@@ -200,7 +200,7 @@ impl ParentManager {
         match self.members().find(|member| member.mac() == mac && member.object() != object) {
             Some(sibling) => Err(Error::mac_taken(
                 object,
-                format!("MAC address {mac} is that of {} on the same parent", sibling.object()),
+                format!("MAC address {mac} belongs to {} on the same parent", sibling.object()),
                 "choose another address; every port of a parent needs its own",
             )),
             None => Ok(()),
@@ -215,7 +215,7 @@ impl ParentManager {
             Some(sibling) => Err(Error::parent_in_use(
                 object,
                 format!(
-                    "shares its parent with {}, but passthru mode wants it alone",
+                    "shares its parent with {}, but passthru mode needs it alone",
                     sibling.object()
                 ),
                 "use another parent, or another mode for both",
@@ -291,10 +291,10 @@ impl ParentManager {
         {
             match losses {
                 Ok(losses) => sum += losses,
-                Err(error) => warn!("parent {}: its losses: {error}", self.name),
+                Err(error) => warn!("parent {}: cannot read its losses: {error}", self.name),
             }
         }
-        info!("parent {}: lost on the way in: {sum}", self.name);
+        info!("parent {}: lost from the wire: {sum}", self.name);
     }
 
     fn gone(&self) -> Error {

@@ -59,7 +59,7 @@ fn passthru_is_alone_in_both_directions() {
     let message = refusal(&crowded, wanted(Mode::Passthru));
     assert!(message.contains("vm1 (a macvtap in private mode)"), "{message}");
     let owned = parent(vec![port("vm1", 2, Mode::Passthru)]);
-    assert!(refusal(&owned, wanted(Mode::Bridge)).contains("vm1 has it for itself"));
+    assert!(refusal(&owned, wanted(Mode::Bridge)).contains("vm1 uses it alone"));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn an_address_has_one_owner() {
     let beside = parent(vec![port("vm1", 2, Mode::Bridge)]);
     let asks = |last| Wanted { mac: Some(Mac([2, 0, 0, 0, 0, last])), ..wanted(Mode::Bridge) };
     assert!(refusal(&beside, asks(1)).contains("its parent eth9"));
-    assert!(refusal(&beside, asks(2)).contains("is that of vm1"));
+    assert!(refusal(&beside, asks(2)).contains("belongs to vm1"));
     beside.check(&asks(3)).unwrap();
     let group = Wanted { mac: Some(Mac::BROADCAST), ..wanted(Mode::Bridge) };
     assert!(refusal(&beside, group).contains("group address"));

@@ -88,7 +88,7 @@ impl GuestRegions {
         // After the check: only then it is known that fstat of this kind of file does not wait.
         let inode = fstat(&**fd).map_err(|errno| format!("its descriptor: {errno}"))?.st_ino;
         if is_private(self.pid, region.user, inode) {
-            return Err(format!("the front-end maps its file for itself only; {HOW}"));
+            return Err(format!("the front-end maps its file privately; {HOW}"));
         }
         Ok(())
     }

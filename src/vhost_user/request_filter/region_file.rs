@@ -64,12 +64,12 @@ pub fn check_region(region: &RegionRequest, fd: &ReceivedFd) -> Result<(), Strin
 fn facts(fd: &ReceivedFd) -> Result<FileFacts, String> {
     if !fd.kind().is_memory() {
         return Err(format!(
-            "its descriptor is {}; guest memory is taken from a {}; {REMEDY}",
+            "its descriptor is {}; guest memory must be a {}; {REMEDY}",
             fd.kind(),
             memory_kinds()
         ));
     }
-    let cannot = |error: io::Error| format!("its descriptor does not tell its size: {error}");
+    let cannot = |error: io::Error| format!("its descriptor does not report its size: {error}");
     let stat = fstat(&**fd).map_err(|errno| cannot(errno.into()))?;
     let page = page_size(&**fd).map_err(cannot)?;
     Ok(FileFacts { len: u64::try_from(stat.st_size).unwrap_or(0), page })

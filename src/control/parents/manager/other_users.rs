@@ -80,8 +80,8 @@ impl OtherUsers {
         }
         if let (Some(master), Some((_, Some(taker)))) = (master, &now) {
             log.warn(format_args!(
-                "was made a port of the {taker}: guests still reach the wire, but not what else is \
-                 behind {0}; use {0} as the parent (parent={0})",
+                "became a port of the {taker}: guests still reach the wire, but not the other \
+                 members of {0}; use {0} as the parent (parent={0})",
                 master.name
             ));
         } else if let Some((_, Some(taker))) = &self.master {
@@ -106,8 +106,9 @@ impl OtherUsers {
             names.push(format!("{} more", new.len() - NAMED));
         }
         log.warn(format_args!(
-            "has kernel ports, too: {}; they and the userspace ports do not reach each other, unless a \
-             hairpin switch is outside; give all of them one type, or the kernel's another parent",
+            "also has kernel ports: {}; they and the userspace ports reach each other only \
+             through a hairpin switch; use one type for all of them, or give the kernel's ports \
+             another parent",
             names.join(", ")
         ));
     }

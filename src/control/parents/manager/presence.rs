@@ -115,12 +115,15 @@ impl ParentManager {
         let was = held.update(link);
         let (own, up) = (held.has_own_mac(), held.is_up());
         if was.name != link.name {
-            self.log.info(format_args!("is called {} now", link.name));
+            self.log.info(format_args!("was renamed to {}", link.name));
         }
         if was_up != up {
             let ports = self.members().count();
-            let word =
-                if up { "is up again" } else { "is down; siblings in bridge mode still talk" };
+            let word = if up {
+                "is up again"
+            } else {
+                "is down; siblings in bridge mode still reach each other"
+            };
             self.log.info(format_args!("{word} ({ports} port(s))"));
         }
         if (was.mtu, was.mac, was_up) == (link.mtu, link.mac, up) {
@@ -134,7 +137,7 @@ impl ParentManager {
     fn lose(&mut self, host: &mut dyn Host) {
         let ports = self.members().count();
         self.log.warn(format_args!(
-            "has vanished; its {ports} port(s) are on the wire again when it is back"
+            "has vanished; its {ports} port(s) return to the wire when it is back"
         ));
         self.release();
         self.retry = Some(Instant::now());
@@ -174,14 +177,14 @@ impl ParentManager {
         if self.findable(host).is_some() {
             match self.take_parent(host) {
                 Ok(()) => {
-                    self.log.info(format_args!("is there again"));
+                    self.log.info(format_args!("is back"));
                     self.follow(host);
                 }
                 // Tried once a second for as long as it stays so: not worth a line each time.
                 Err(error) => {
                     let complaint = Some(error.to_string());
                     if self.complaint != complaint {
-                        self.log.warn(format_args!("is there again, but cannot be used: {error}"));
+                        self.log.warn(format_args!("is back, but cannot be used: {error}"));
                         self.complaint = complaint;
                     }
                 }
