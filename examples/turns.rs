@@ -23,6 +23,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::EventFd;
+use testkit::buffers::Buffers;
+use testkit::ring::{self, D_WRITE, Layout, RingMemory};
 use vhost_user_macvtap::datapath::backing::Backing;
 use vhost_user_macvtap::datapath::forwarding_view::{
     Attachment, EgressPort, ForwardingView, SwitchHandle,
@@ -52,7 +54,7 @@ use vhost_user_macvtap::virtqueue::vring::VringConfig;
 use vhost_user_macvtap::worker::pool::Pool;
 use vhost_user_macvtap::worker::slot::WorkerSlot;
 use vhost_user_macvtap::worker::task::Budget;
-use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 /// Packets of one turn: a batch.
 const BATCH: u16 = 64;
@@ -86,66 +88,41 @@ fn case_is_over(name: &str) {
     println!("{name} {}", black_box(TURNS * usize::from(BATCH)));
 }
 
-/// One ring, driver side: every descriptor has its own buffer and its own place.
-struct Ring {
-    memory: SharedMemory,
-    base: u64,
-    offered: u16,
+/// Where a ring's buffers begin.
+const BUFFERS: u64 = 0x1_0000;
+/// What a ring takes of the guest's memory.
+const SIZE: u64 = BUFFERS + RING as u64 * BUFFER as u64;
+
+type Ring = Buffers<GuestMemoryMmap>;
+
+/// A ring at `base`, with its buffers behind it.
+fn ring(memory: &GuestMemoryMmap, base: u64) -> Ring {
+    let ring = ring::Ring::new(memory.clone(), Layout::at(base, RING), FEATURES);
+    Buffers::new(ring, base + BUFFERS, u64::from(BUFFER))
 }
 
-impl Ring {
-    const AVAIL: u64 = 0x1000;
-    const USED: u64 = 0x2000;
-    const BUFFERS: u64 = 0x1_0000;
-    /// The guest memory of a ring.
-    const SIZE: u64 = Ring::BUFFERS + RING as u64 * BUFFER as u64;
+/// Makes buffers of this length available for one turn.
+fn offer(ring: &mut Ring, len: u32, flags: u16) {
+    while ring.ring.take().is_some() {}
+    (0..BATCH).for_each(|_| assert!(ring.offer(len, flags), "all buffers are out"));
+}
 
-    /// A ring of buffers that hold `len` bytes; `flags` is 2 for those that are written to.
-    fn new(memory: &SharedMemory, base: u64, len: u32, flags: u16) -> Ring {
-        let ring = Ring { memory: memory.clone(), base, offered: 0 };
-        for index in 0..RING {
-            let at = base + u64::from(index) * 16;
-            ring.put(at, &ring.buffer(index).to_le_bytes());
-            ring.put(at + 8, &len.to_le_bytes());
-            ring.put(at + 12, &flags.to_le_bytes());
-            ring.put(base + Ring::AVAIL + 4 + 2 * u64::from(index), &index.to_le_bytes());
-        }
-        ring
-    }
+/// How many of the offered buffers have not come back.
+fn out(ring: &Ring) -> u16 {
+    ring.ring.out() - ring.ring.ready()
+}
 
-    fn buffer(&self, index: u16) -> u64 {
-        self.base + Ring::BUFFERS + u64::from(index) * u64::from(BUFFER)
-    }
-
-    fn put(&self, at: u64, bytes: &[u8]) {
-        self.memory.memory().write_slice(bytes, GuestAddress(at)).unwrap();
-    }
-
-    /// Offers this many more buffers.
-    fn offer(&mut self, count: u16) {
-        self.offered = self.offered.wrapping_add(count);
-        self.put(self.base + Ring::AVAIL + 2, &self.offered.to_le_bytes());
-    }
-
-    /// The number of offered buffers that have not been returned.
-    fn out(&self) -> u16 {
-        let mut used = [0; 2];
-        let at = GuestAddress(self.base + Ring::USED + 2);
-        self.memory.memory().read_slice(&mut used, at).unwrap();
-        self.offered.wrapping_sub(u16::from_le_bytes(used))
-    }
-
-    fn wish(&self, map: &Arc<GuestMap>) -> VringConfig {
-        let setup = RingSetup {
-            size: RING,
-            desc: self.base,
-            avail: self.base + Ring::AVAIL,
-            used: self.base + Ring::USED,
-            features: FEATURES,
-            map: Arc::clone(map),
-        };
-        VringConfig { ready: true, enabled: true, setup: Some(setup) }
-    }
+fn wish(ring: &Ring, map: &Arc<GuestMap>) -> VringConfig {
+    let ring = &ring.ring;
+    let setup = RingSetup {
+        size: RING,
+        desc: ring.desc,
+        avail: ring.avail,
+        used: ring.used,
+        features: FEATURES,
+        map: Arc::clone(map),
+    };
+    VringConfig { ready: true, enabled: true, setup: Some(setup) }
 }
 
 /// A guest with one queue pair.
@@ -165,17 +142,16 @@ impl Guest {
         data.set_device(mac, 1500);
         let pair = Arc::new(QueuePair::new(0, Arc::clone(&data), slot));
         pair.set_backing(backing);
-        let whole = [(GuestAddress(0), 2 * Ring::SIZE as usize)];
-        let memory = SharedMemory::new(GuestMemoryMmap::from_ranges(&whole).unwrap());
-        let map = GuestMap::new(&memory);
-        let sends = Ring::new(&memory, 0, (HEADER + size) as u32, 0);
-        let receives = Ring::new(&memory, Ring::SIZE, BUFFER, 2);
+        let whole = [(GuestAddress(0), 2 * SIZE as usize)];
+        let memory = GuestMemoryMmap::from_ranges(&whole).unwrap();
+        let map = GuestMap::new(&SharedMemory::new(memory.clone()));
+        let (sends, receives) = (ring(&memory, 0), ring(&memory, SIZE));
         for index in 0..RING {
-            sends.put(sends.buffer(index) + HEADER as u64, &frame(to, mac, size));
+            memory.write(sends.place(index) + HEADER as u64, &frame(to, mac, size));
         }
         pair.expect_front_end();
-        pair.apply(Side::FromGuest, &sends.wish(&map));
-        pair.apply(Side::ToGuest, &receives.wish(&map));
+        pair.apply(Side::FromGuest, &wish(&sends, &map));
+        pair.apply(Side::ToGuest, &wish(&receives, &map));
         Guest { mac, data, pair, sends, receives }
     }
 
@@ -217,9 +193,9 @@ impl Turns {
     fn sent(&mut self, name: &str, guest: &mut Guest, mut into: Option<&mut Guest>) {
         for turn in 0..WARM + TURNS {
             if let Some(into) = &mut into {
-                into.receives.offer(BATCH);
+                offer(&mut into.receives, BUFFER, D_WRITE);
             }
-            guest.sends.offer(BATCH);
+            offer(&mut guest.sends, (HEADER + self.size) as u32, 0);
             let budget = Budget::at(Instant::now());
             let mut act = || {
                 black_box(guest.pair.turn(Side::FromGuest, budget, &mut self.scratch));
@@ -229,8 +205,8 @@ impl Turns {
             } else {
                 measured_turn(&mut act)
             }
-            assert_eq!(guest.sends.out(), 0, "{name}: turn {turn}: frames are left");
-            let lost = into.as_ref().map_or(0, |into| into.receives.out());
+            assert_eq!(out(&guest.sends), 0, "{name}: turn {turn}: frames are left");
+            let lost = into.as_ref().map_or(0, |into| out(&into.receives));
             assert_eq!(lost, 0, "{name}: turn {turn}: frames did not arrive");
         }
         case_is_over(&format!("{name}-{}", self.size));
@@ -245,11 +221,11 @@ impl Turns {
         mut act: impl FnMut(&mut Scratch),
     ) {
         for turn in 0..WARM + TURNS {
-            ring.offer(BATCH);
+            offer(ring, BUFFER, D_WRITE);
             (0..BATCH).for_each(|_| send());
             // A turn that finds only a part of them needs another one, which adds a little.
             for attempt in 0.. {
-                assert!(attempt < 20, "{name}: turn {turn}: {} frames do not arrive", ring.out());
+                assert!(attempt < 20, "{name}: turn {turn}: {} frames do not arrive", out(ring));
                 // The kernel hands over a block that is not full after a millisecond or two.
                 std::thread::sleep(Duration::from_millis(10));
                 let mut act = || act(&mut self.scratch);
@@ -258,7 +234,7 @@ impl Turns {
                 } else {
                     measured_turn(&mut act)
                 }
-                if ring.out() == 0 {
+                if out(ring) == 0 {
                     break;
                 }
             }

@@ -7,7 +7,9 @@
 //! | --- | --- |
 //! | [`netns`], [`wire`] | network namespaces and a small LAN; a raw socket at its far end |
 //! | [`backend`], [`freeze`] | the program under test as a process; one of its threads held still |
-//! | [`memory`], [`driver`] | a guest's memory; its network driver, in the strictest reading of the specification |
+//! | [`ring`], [`buffers`] | a split ring in any memory, as its driver writes it; one with a buffer for each descriptor |
+//! | [`memory`] | a guest's memory |
+//! | [`queue`], [`driver`] | a ring and a network driver, in the strictest reading of the specification |
 //! | [`vmm`], [`blind`] | a VMM that speaks vhost-user by hand; one that maps no memory |
 //! | [`rig`], [`userspace`], [`neighbour`] | the usual bench; one with many userspace ports; a neighbour that talks |
 //! | [`guest`], [`scene`] | QEMU and the test guest in it; two guests and who reaches whom |
@@ -20,6 +22,7 @@
 
 pub mod backend;
 pub mod blind;
+pub mod buffers;
 pub mod bulk;
 pub mod driver;
 pub mod exchange;
@@ -31,7 +34,9 @@ pub mod memory;
 pub mod neighbour;
 pub mod netns;
 pub mod offload_frames;
+pub mod queue;
 pub mod rig;
+pub mod ring;
 pub mod scene;
 pub mod silent_file;
 pub mod switch_model;

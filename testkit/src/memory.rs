@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::ring::RingMemory;
+
 const PAGE: u64 = 4096;
 pub const HUGE: u64 = 2 << 20;
 
@@ -192,12 +194,17 @@ impl Memory {
     }
 
     /// Copies out of the guest; may cross from one region into the next.
-    pub fn read(&self, mut gpa: u64, len: usize) -> Vec<u8> {
+    pub fn read(&self, gpa: u64, len: usize) -> Vec<u8> {
         let mut out = vec![0u8; len];
+        self.read_into(gpa, &mut out);
+        out
+    }
+
+    fn read_into(&self, mut gpa: u64, out: &mut [u8]) {
         let mut done = 0;
-        while done < len {
+        while done < out.len() {
             let r = self.region(gpa);
-            let n = (len - done).min((r.end() - gpa) as usize);
+            let n = (out.len() - done).min((r.end() - gpa) as usize);
             // SAFETY: gpa..gpa+n lies in this region, whose mapping is alive; destination is our own memory.
             unsafe {
                 let from = r.base.add((gpa - r.gpa) as usize);
@@ -206,7 +213,6 @@ impl Memory {
             gpa += n as u64;
             done += n;
         }
-        out
     }
 
     /// Reads a ring index or flag so that everything written before it is visible too.
@@ -222,7 +228,77 @@ impl Memory {
     }
 }
 
+impl RingMemory for Memory {
+    fn write(&self, at: u64, bytes: &[u8]) {
+        Memory::write(self, at, bytes);
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) {
+        self.read_into(at, bytes);
+    }
+
+    fn load16(&self, at: u64) -> u16 {
+        Memory::load16(self, at)
+    }
+
+    fn store16(&self, at: u64, value: u16) {
+        Memory::store16(self, at, value);
+    }
+}
+
+/// A memory of one region, where no access looks for its region: for rings that are measured.
+#[derive(Clone)]
+pub struct Flat(Arc<Region>);
+
+impl Flat {
+    /// The only region of this memory.
+    pub fn of(memory: &Memory) -> Flat {
+        match &memory.regions()[..] {
+            [one] => Flat(Arc::clone(one)),
+            all => panic!("{} regions", all.len()),
+        }
+    }
+
+    #[inline]
+    fn at(&self, gpa: u64, len: usize) -> *mut u8 {
+        let offset = gpa.wrapping_sub(self.0.gpa);
+        assert!(
+            offset < self.0.size && len as u64 <= self.0.size - offset,
+            "no memory at {gpa:#x}"
+        );
+        // SAFETY: inside the mapping, which is alive as long as the region.
+        unsafe { self.0.base.add(offset as usize) }
+    }
+}
+
+impl RingMemory for Flat {
+    #[inline]
+    fn write(&self, at: u64, bytes: &[u8]) {
+        let to = self.at(at, bytes.len());
+        // SAFETY: as many bytes of the region; source is our own memory.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+    }
+
+    #[inline]
+    fn read(&self, at: u64, bytes: &mut [u8]) {
+        let from = self.at(at, bytes.len());
+        // SAFETY: as many bytes of the region; destination is our own memory.
+        unsafe { std::ptr::copy_nonoverlapping(from, bytes.as_mut_ptr(), bytes.len()) };
+    }
+
+    #[inline]
+    fn load16(&self, at: u64) -> u16 {
+        u16::from_le(self.0.atomic(at).load(Ordering::Acquire))
+    }
+
+    #[inline]
+    fn store16(&self, at: u64, value: u16) {
+        self.0.atomic(at).store(value.to_le(), Ordering::Release);
+    }
+}
+
 impl Region {
+    #[inline]
     fn atomic(&self, gpa: u64) -> &AtomicU16 {
         assert!(gpa.is_multiple_of(2) && gpa >= self.gpa && gpa + 2 <= self.end());
         // SAFETY: in bounds and aligned (just checked; mappings are page-aligned), alive as long as &self.

@@ -61,7 +61,7 @@ fn beside(ports: PortType, chain: Chain, to_guest: bool) -> Duration {
         };
         ring.write_desc(head, &Desc { addr, len, flags, next: Some(0) });
     }
-    let storm = Storm::start(&driver.mem, ring);
+    let storm = Storm::start(ring);
     let median = neighbour(&mut rig);
     drop((storm, vmm, driver));
     unharmed(rig);

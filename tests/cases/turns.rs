@@ -16,8 +16,8 @@ use nix::sys::signal::Signal;
 
 use testkit::driver::{D_INDIRECT, D_NEXT, D_WRITE, Desc, Queue};
 use testkit::frames;
-use testkit::memory::Memory;
 use testkit::rig::{LAN_MAC, MACS, Macvlan, Macvtap, PortType, Rig, SECOND, fresh_tag};
+use testkit::ring::Ring;
 use testkit::vmm::{QemuOptions, req};
 
 /// Port 0 for the deed, port 1 for the neighbour, one worker for both.
@@ -40,31 +40,21 @@ pub struct Storm {
 
 impl Storm {
     /// Each chain of the ring begins with the descriptor of its number.
-    pub fn start(memory: &Memory, ring: &Queue) -> Storm {
-        (0..ring.size).for_each(|head| ring.set_avail_entry(head, head));
-        let (stop, memory) = (Arc::new(AtomicBool::new(false)), memory.clone());
-        let (stopped, avail, used, size) = (Arc::clone(&stop), ring.avail, ring.used, ring.size);
-        let kick = ring.kick.try_clone().expect("the kick descriptor, again");
+    pub fn start(queue: &Queue) -> Storm {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, ring) = (Arc::clone(&stop), Ring::clone(queue));
+        let kick = queue.kick.try_clone().expect("the kick descriptor, again");
         let unpublished = Arc::new(AtomicU64::new(0));
         let most = Arc::clone(&unpublished);
         let thread = std::thread::spawn(move || {
             let (mut last, mut run) = (0, 0);
-            let element = |at: u16| used + 4 + 8 * u64::from(at % size);
-            let mut done = memory.load16(used + 2);
-            (0..size).for_each(|at| memory.store16(element(at), NO_CHAIN));
-            memory.store16(avail + 2, done.wrapping_add(size));
-            while !stopped.load(Ordering::Relaxed) {
-                while memory.load16(element(done)) != NO_CHAIN {
-                    memory.store16(element(done), NO_CHAIN);
-                    done = done.wrapping_add(1);
-                    memory.store16(avail + 2, done.wrapping_add(size));
-                    let index = memory.load16(used + 2);
-                    run = if index == last { run + 1 } else { 0 };
-                    last = index;
-                    most.fetch_max(run, Ordering::Relaxed);
-                }
-                let _ = kick.write(1);
-            }
+            let each = || {
+                let index = ring.used_idx();
+                run = if index == last { run + 1 } else { 0 };
+                last = index;
+                most.fetch_max(run, Ordering::Relaxed);
+            };
+            ring.offer_again(&stopped, each, || drop(kick.write(1)));
         });
         Storm { stop, thread: Some(thread), unpublished }
     }
@@ -76,9 +66,6 @@ impl Drop for Storm {
         let _ = self.thread.take().expect("joined once").join();
     }
 }
-
-/// In a used element, where there was no chain yet.
-const NO_CHAIN: u16 = 0xffff;
 
 /// The neighbour has its network, and the process ends when it is told to.
 pub fn unharmed(mut rig: Rig) {
@@ -125,7 +112,7 @@ fn only_unusable(ports: PortType, to_guest: bool) {
         let whole = Desc { addr: at, len: 16 * u32::from(TABLE), flags: D_INDIRECT, next: None };
         (0..ring.size).for_each(|head| ring.write_desc(head, &whole));
         eprintln!("{ports:?}, to the guest {to_guest}: {what}");
-        let storm = Storm::start(&driver.mem, ring);
+        let storm = Storm::start(ring);
         // On a busy machine both processors are seldom there at once, but in a while they are.
         let end = Instant::now() + Duration::from_millis(300);
         while Instant::now() < end {
@@ -186,8 +173,8 @@ fn bug_s6_full_call_descriptor_that_blocks() {
         }
         vmm.sync();
         block(&call);
-        driver.pairs[0].rx.enable_calls();
-        driver.pairs[0].tx.enable_calls();
+        driver.pairs[0].rx.calls_on(0);
+        driver.pairs[0].tx.calls_on(0);
         driver.send(0, &[frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 60)]);
         rig.wire.send(&frames::tagged(MACS[0], LAN_MAC, fresh_tag(), 60));
         rig.unharmed();

@@ -94,8 +94,8 @@ pub fn blocking_call(party: &mut Party) {
     unsafe { libc::fcntl(fd, libc::F_SETFL, 0) };
     for _ in 0..20 {
         driver.send(0, &[frames::tagged(LAN_MAC, mac, fresh_tag(), 60)]);
-        driver.pairs[0].tx.enable_calls();
-        driver.pairs[0].rx.enable_calls();
+        driver.pairs[0].tx.calls_on(0);
+        driver.pairs[0].rx.calls_on(0);
         std::thread::sleep(Duration::from_millis(10));
         driver.reclaim(0);
     }

@@ -7,9 +7,9 @@
 //! What can go wrong: if a header announces buffers that never arrive, the next frames count as
 //! parts of this one. Rates then fall, and the drops rise.
 
-use super::ring::{Descriptor, Ring};
+use super::ring::Ring;
 use super::transmit::HEADER;
-use testkit::driver::D_WRITE;
+use testkit::driver::Desc;
 use testkit::memory::Memory;
 
 /// Most buffers taken before the ring is published again.
@@ -38,11 +38,11 @@ pub struct Receive {
 impl Receive {
     /// Posts `posted` buffers of `buffer` bytes each.
     pub fn new(mut ring: Ring, memory: &Memory, buffer: u32, posted: u16) -> Receive {
-        let posted = posted.min(ring.size());
+        let posted = posted.min(ring.size);
         let at = memory.alloc(u64::from(buffer) * u64::from(posted));
         for number in 0..posted {
             let addr = at + u64::from(number) * u64::from(buffer);
-            ring.describe(number, Descriptor { addr, len: buffer, flags: D_WRITE, next: 0 });
+            ring.write_desc(number, &Desc::write(addr, buffer));
             ring.offer(number);
         }
         ring.calls_off();

@@ -9,8 +9,8 @@
 //! in that order.
 
 use super::frame::Frame;
-use super::ring::{Descriptor, Ring};
-use testkit::driver::D_NEXT;
+use super::ring::Ring;
+use testkit::driver::{D_NEXT, Desc};
 use testkit::memory::Memory;
 
 /// Bytes of a virtio_net_hdr.
@@ -40,9 +40,9 @@ pub struct Transmit {
 
 impl Transmit {
     /// Slots for this frame in the guest's memory, all filled; each frame is `pieces` descriptors.
-    pub fn new(mut ring: Ring, memory: &Memory, frame: &Frame, pieces: u16) -> Transmit {
+    pub fn new(ring: Ring, memory: &Memory, frame: &Frame, pieces: u16) -> Transmit {
         let length = HEADER + frame.bytes.len();
-        let slots = ring.size() / pieces;
+        let slots = ring.size / pieces;
         let stride = (length as u64).next_multiple_of(LINE) + LINE;
         let at = memory.alloc(stride * u64::from(slots));
         let message = [&frame.header.bytes()[..], &frame.bytes].concat();
@@ -54,13 +54,13 @@ impl Transmit {
                 let from = usize::from(number) * piece;
                 let last = number + 1 == pieces;
                 let own = slot * pieces + number;
-                ring.describe(
+                ring.write_desc(
                     own,
-                    Descriptor {
+                    &Desc {
                         addr: place + from as u64,
                         len: piece.min(length - from) as u32,
                         flags: if last { 0 } else { D_NEXT },
-                        next: if last { 0 } else { own + 1 },
+                        next: (!last).then_some(own + 1),
                     },
                 );
             }

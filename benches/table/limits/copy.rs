@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crate::generator::Guest;
-use crate::generator::ring::Descriptor;
 use crate::host;
 use testkit::driver::Queue;
 
@@ -25,7 +24,7 @@ const NUM_BUFFERS: usize = 10;
 #[derive(Clone)]
 struct Side {
     memory: *const u8,
-    desc: *const Descriptor,
+    desc: *const [u64; 2],
     avail: *const u8,
     used: *mut u8,
     mask: u16,
@@ -55,13 +54,14 @@ impl Side {
         index.load(Ordering::Acquire).wrapping_sub(self.next)
     }
 
-    /// The chain's head and its first descriptor. Frames here are one descriptor.
-    fn pop(&mut self) -> (u16, Descriptor) {
+    /// The chain's head, address and length. Frames here are one descriptor.
+    fn pop(&mut self) -> (u16, u64, u32) {
         // SAFETY: inside the rings: our own guest fills them.
         unsafe {
             let at = self.avail.add(4 + 2 * usize::from(self.next & self.mask));
             let head = at.cast::<u16>().read_volatile();
-            (head, self.desc.add(usize::from(head)).read_volatile())
+            let [addr, rest] = self.desc.add(usize::from(head)).read_volatile();
+            (head, addr, rest as u32)
         }
     }
 
@@ -133,21 +133,21 @@ fn turn(from: &mut Side, to: &mut Side) -> bool {
         if room == 0 {
             break;
         }
-        let (head, source) = from.pop();
-        let (_, first) = to.pop();
-        let buffers = source.len.div_ceil(first.len) as u16;
+        let (head, source, len) = from.pop();
+        let (_, _, first) = to.pop();
+        let buffers = len.div_ceil(first) as u16;
         if buffers > room {
             break;
         }
         room -= buffers;
         let mut done = 0;
         for number in 0..buffers {
-            let (target_head, target) = to.pop();
-            let piece = (source.len - done).min(target.len);
+            let (target_head, target, size) = to.pop();
+            let piece = (len - done).min(size);
             // SAFETY: both guests are ours, and their descriptors stay inside their memory.
             unsafe {
-                let at = to.memory.add(target.addr as usize).cast_mut();
-                let source = from.memory.add(source.addr as usize + done as usize);
+                let at = to.memory.add(target as usize).cast_mut();
+                let source = from.memory.add(source as usize + done as usize);
                 std::ptr::copy_nonoverlapping(source, at, piece as usize);
                 if number == 0 {
                     at.add(NUM_BUFFERS).cast::<u16>().write_unaligned(buffers);

@@ -13,8 +13,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use super::carrier::{BATCH, FarSide};
-use crate::generator::ring::{Descriptor, Ring};
-use testkit::driver::{D_WRITE, Driver, F_CTRL_VQ};
+use crate::generator::ring::Ring;
+use testkit::driver::{Desc, Driver, F_CTRL_VQ};
 use testkit::memory::{Backing, Memory};
 use testkit::vmm::{Guest as Wishes, QemuOptions, Vmm};
 
@@ -59,12 +59,12 @@ impl Rings {
         let driver = vmm.start_like_qemu72(&options);
         let pair = &driver.pairs[0];
         let mut rx = Ring::new(&memory, &pair.rx, driver.features);
-        let mut tx = Ring::new(&memory, &pair.tx, driver.features);
+        let tx = Ring::new(&memory, &pair.tx, driver.features);
         let slots = memory.alloc(SLOT as u64 * u64::from(SLOTS));
         let buffers = memory.alloc(BUFFER as u64 * u64::from(RING));
         for number in 0..RING {
             let addr = buffers + u64::from(number) * BUFFER as u64;
-            rx.describe(number, Descriptor { addr, len: BUFFER as u32, flags: D_WRITE, next: 0 });
+            rx.write_desc(number, &Desc::write(addr, BUFFER as u32));
             rx.offer(number);
         }
         rx.publish();
@@ -104,7 +104,7 @@ impl FarSide for Rings {
             let Ok(len) = u32::try_from(size) else { break };
             self.free.pop();
             let addr = self.slots_at + offset as u64;
-            self.tx.describe(slot, Descriptor { addr, len, flags: 0, next: 0 });
+            self.tx.write_desc(slot, &Desc::read(addr, len));
             self.tx.offer(slot);
             moved += 1;
         }

@@ -9,24 +9,22 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use testkit::buffers::Buffers;
+use testkit::ring::{D_INDIRECT, D_NEXT, D_WRITE, Desc, Layout, RingMemory};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 const SIZE: u16 = 64;
-const AVAIL: u64 = 0x1000;
-const USED: u64 = 0x2000;
 const DATA: u64 = 0x1_0000;
 const SLOT: u64 = 0x1_2000;
 const MERGEABLE: u64 = 1 << feature::VIRTIO_F_VERSION_1 | 1 << feature::VIRTIO_NET_F_MRG_RXBUF;
 const NO_HEADER: [u8; HEADER] = [0; HEADER];
 
 struct Bench {
-    memory: GuestMemoryMmap,
+    guest: Buffers<GuestMemoryMmap>,
     line: Vring,
     carry: RxScratch,
     backlog: RxBacklog,
     patient: bool,
-    avail: u16,
-    used: u16,
 }
 
 impl Bench {
@@ -34,24 +32,18 @@ impl Bench {
         let size = 0x1_0000 + usize::from(SIZE) * SLOT as usize;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).unwrap();
         let map = GuestMap::new(&SharedMemory::new(memory.clone()));
-        let setup = RingSetup { size: SIZE, desc: 0, avail: AVAIL, used: USED, features, map };
+        let ring = testkit::ring::Ring::new(memory, Layout::at(0, SIZE), features);
+        let (desc, avail, used) = (ring.desc, ring.avail, ring.used);
+        let setup = RingSetup { size: SIZE, desc, avail, used, features, map };
         let mut line = Vring::default();
         line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let (carry, backlog) = (RxScratch::default(), RxBacklog::default());
-        Bench { memory, line, carry, backlog, patient: false, avail: 0, used: 0 }
+        Bench { guest: Buffers::new(ring, DATA, SLOT), line, carry, backlog, patient: false }
     }
 
     /// Offers a buffer; `flags` 2 is a good one.
     fn offer(&mut self, len: u32, flags: u16) {
-        let head = self.avail % SIZE;
-        let at = 16 * u64::from(head);
-        let place = DATA + u64::from(head) * SLOT;
-        self.memory.write_obj(place, GuestAddress(at)).unwrap();
-        self.memory.write_obj(len, GuestAddress(at + 8)).unwrap();
-        self.memory.write_obj([flags, 0u16], GuestAddress(at + 12)).unwrap();
-        self.memory.write_obj(head, GuestAddress(AVAIL + 4 + 2 * u64::from(head))).unwrap();
-        self.avail = self.avail.wrapping_add(1);
-        self.memory.write_obj(self.avail, GuestAddress(AVAIL + 2)).unwrap();
+        assert!(self.guest.offer(len, flags), "all buffers are out");
     }
 
     fn deliver(&mut self, header: &[u8; HEADER], bytes: &[u8]) {
@@ -78,25 +70,12 @@ impl Bench {
 
     /// Takes one buffer back: its content.
     fn take(&mut self) -> Option<Vec<u8>> {
-        let index: u16 = self.memory.read_obj(GuestAddress(USED + 2)).unwrap();
-        if index == self.used {
-            return None;
-        }
-        let slot = USED + 4 + 8 * u64::from(self.used % SIZE);
-        let [head, len]: [u32; 2] = self.memory.read_obj(GuestAddress(slot)).unwrap();
-        self.used = self.used.wrapping_add(1);
-        let mut bytes = vec![0; len as usize];
-        self.memory.read_slice(&mut bytes, GuestAddress(DATA + u64::from(head) * SLOT)).unwrap();
-        Some(bytes)
+        self.guest.take()
     }
 
     /// Takes one frame, from as many buffers as its header says.
     fn frame(&mut self) -> Option<Vec<u8>> {
-        let mut whole = self.take()?;
-        let count = u16::from_le_bytes([whole[10], whole[11]]);
-        for _ in 1..count {
-            whole.extend(self.take()?);
-        }
+        let (mut whole, _) = self.guest.take_merged()?;
         Some(whole.split_off(HEADER))
     }
 
@@ -255,7 +234,7 @@ proptest! {
         let mut delivered = 0;
         for (len, buffers) in steps {
             for size in buffers {
-                if bench.avail.wrapping_sub(bench.used) < SIZE {
+                if bench.guest.ring.out() < SIZE {
                     bench.offer(size, 2);
                 }
             }
@@ -283,12 +262,10 @@ proptest! {
 struct Busy(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
 
 impl Busy {
-    fn start(memory: &GuestMemoryMmap) -> Busy {
-        let (stop, memory) = (Arc::new(AtomicBool::new(false)), memory.clone());
+    fn start(bench: &Bench) -> Busy {
+        let (stop, ring) = (Arc::new(AtomicBool::new(false)), bench.guest.ring.clone());
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            offer_again(&memory, &stopped);
-        });
+        let thread = std::thread::spawn(move || ring.offer_again(&stopped, || (), || ()));
         Busy(stop, Some(thread))
     }
 }
@@ -306,7 +283,7 @@ fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring() {
     for (len, flags) in [(0, 2), (2000, 0), (11, 2)] {
         let mut bench = Bench::new(MERGEABLE);
         (0..SIZE).for_each(|_| bench.offer(len, flags));
-        let _busy = Busy::start(&bench.memory);
+        let _busy = Busy::start(&bench);
         let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
         let mut fault = None;
         let end = Instant::now() + Duration::from_secs(20);
@@ -328,7 +305,7 @@ fn bug_s1_a_turn_reads_a_bounded_number_of_bad_buffers() {
     for index in 0..SIZE {
         bench.offer(2000, if index % 32 == 0 { 2 } else { 0 });
     }
-    let _busy = Busy::start(&bench.memory);
+    let _busy = Busy::start(&bench);
     let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
     let read = |bench: &Bench| bench.line.ring.as_ref().unwrap().read_since(0);
     let end = Instant::now() + Duration::from_secs(20);
@@ -350,18 +327,17 @@ fn bug_s1_a_turn_reads_a_bounded_number_of_bad_buffers() {
 #[test]
 fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors_of_a_receive_ring() {
     let mut bench = Bench::new(MERGEABLE);
-    for index in 0..u64::from(SIZE) {
-        bench.memory.write_obj(DATA + index, GuestAddress(0x4000 + 16 * index)).unwrap();
-        bench.memory.write_obj(2u32, GuestAddress(0x4008 + 16 * index)).unwrap();
-        let next = [if index == 63 { 2u16 } else { 3 }, index as u16 + 1];
-        bench.memory.write_obj(next, GuestAddress(0x400c + 16 * index)).unwrap();
+    for index in 0..SIZE {
+        let flags = if index == 63 { D_WRITE } else { D_WRITE | D_NEXT };
+        let desc = Desc { addr: DATA + u64::from(index), len: 2, flags, next: Some(index + 1) };
+        bench.guest.ring.memory.write(0x4000 + 16 * u64::from(index), &desc.bytes());
     }
     for index in 0..SIZE {
-        bench.offer(16 * 64, 4);
-        let at = GuestAddress(16 * u64::from(index));
-        bench.memory.write_obj(0x4000u64, at).unwrap();
+        bench.offer(16 * 64, D_INDIRECT);
+        let table = Desc { addr: 0x4000, len: 16 * 64, flags: D_INDIRECT, next: None };
+        bench.guest.ring.write_desc(index, &table);
     }
-    let _busy = Busy::start(&bench.memory);
+    let _busy = Busy::start(&bench);
     let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
     for _ in 0..256 {
         Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame).unwrap();
@@ -373,23 +349,4 @@ fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors_of_a_receive_ring() {
     let frames = bench.line.counters.frames;
     assert!(frames >= 10, "{frames}");
     assert_eq!(frames + bench.dropped(DropReason::NoBuffers), 256);
-}
-
-/// Makes each buffer available again as soon as its used element is written, before the used index is.
-fn offer_again(memory: &GuestMemoryMmap, stopped: &AtomicBool) {
-    let element = |at: u16| GuestAddress(USED + 4 + 8 * u64::from(at % SIZE));
-    let mut done: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
-    (0..SIZE).for_each(|at| memory.store(u16::MAX, element(at), Ordering::Release).unwrap());
-    let offer = |done: u16| {
-        let avail = done.wrapping_add(SIZE);
-        memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
-    };
-    offer(done);
-    while !stopped.load(Ordering::Relaxed) {
-        while memory.load::<u16>(element(done), Ordering::Acquire).unwrap() != u16::MAX {
-            memory.store(u16::MAX, element(done), Ordering::Release).unwrap();
-            done = done.wrapping_add(1);
-            offer(done);
-        }
-    }
 }

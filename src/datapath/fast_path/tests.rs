@@ -1,6 +1,8 @@
 //! A run held against the general way: whatever frames meet whatever buffers, the ring must read the same.
 
 use proptest::prelude::*;
+use testkit::buffers::Buffers;
+use testkit::ring::{Layout, Ring};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::*;
@@ -12,8 +14,6 @@ use crate::virtqueue::split_ring::RingSetup;
 use crate::virtqueue::vring::{Vring, VringConfig};
 
 const SIZE: u16 = 128;
-const AVAIL: u64 = 0x1000;
-const USED: u64 = 0x2000;
 const DATA: u64 = 0x1_0000;
 const SLOT: u64 = 0x1000;
 const MEMORY: usize = DATA as usize + SIZE as usize * SLOT as usize;
@@ -28,16 +28,12 @@ struct Receiver {
 impl Receiver {
     fn new(buffers: &[(u32, u16)], features: u64) -> Receiver {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
-        for (head, &(len, flags)) in (0u16..).zip(buffers) {
-            let at = 16 * u64::from(head);
-            memory.write_obj(DATA + u64::from(head) * SLOT, GuestAddress(at)).unwrap();
-            memory.write_obj(len, GuestAddress(at + 8)).unwrap();
-            memory.write_obj([flags, 0u16], GuestAddress(at + 12)).unwrap();
-            memory.write_obj(head, GuestAddress(AVAIL + 4 + 2 * u64::from(head))).unwrap();
-        }
-        memory.write_obj(buffers.len() as u16, GuestAddress(AVAIL + 2)).unwrap();
         let map = GuestMap::new(&SharedMemory::new(memory.clone()));
-        let setup = RingSetup { size: SIZE, desc: 0, avail: AVAIL, used: USED, features, map };
+        let ring = Ring::new(memory.clone(), Layout::at(0, SIZE), features);
+        let (desc, avail, used) = (ring.desc, ring.avail, ring.used);
+        let mut guest = Buffers::new(ring, DATA, SLOT);
+        assert!(buffers.iter().all(|&(len, flags)| guest.offer(len, flags)));
+        let setup = RingSetup { size: SIZE, desc, avail, used, features, map };
         let mut line = Vring::default();
         line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
         Receiver { memory, line }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use testkit::buffers::Buffers;
+use testkit::ring::{Desc, Layout, RingMemory};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::*;
 use crate::datapath::backing::Backing;
@@ -27,8 +29,6 @@ use crate::worker::pool::Pool;
 use crate::worker::task::{Budget, Outcome};
 
 const SIZE: u16 = 256;
-const AVAIL: u64 = 0x1000;
-const USED: u64 = 0x2000;
 /// The receive ring stands behind the transmit ring.
 const RING: u64 = 0x4000;
 const DATA: u64 = 0x1_0000;
@@ -39,63 +39,32 @@ fn mac(port: usize) -> Mac {
     Mac([2, 0, 0, 0, (port >> 8) as u8, port as u8])
 }
 
-/// One guest: its memory with both rings, and how far it is.
+/// One guest: its memory with both rings.
 struct Guest {
-    memory: GuestMemoryMmap,
     pair: Arc<QueuePair>,
-    sent: u16,
-    offered: u16,
-    taken: u16,
+    sends: Buffers<GuestMemoryMmap>,
+    receives: Buffers<GuestMemoryMmap>,
 }
 
 impl Guest {
-    fn write<T: vm_memory::ByteValued>(&self, at: u64, value: T) {
-        self.memory.write_obj(value, GuestAddress(at)).unwrap();
-    }
-
-    fn add(&self, ring: u64, index: u16, place: u64, len: u32, flags: u16) {
-        let head = index % SIZE;
-        self.write(ring + 16 * u64::from(head), place);
-        self.write(ring + 16 * u64::from(head) + 8, len);
-        self.write(ring + 16 * u64::from(head) + 12, [flags, 0u16]);
-        self.write(ring + AVAIL + 4 + 2 * u64::from(head), head);
-        self.write(ring + AVAIL + 2, index.wrapping_add(1));
-    }
-
     fn send(&mut self, frame: &[u8]) {
-        let place = DATA + u64::from(self.sent % SIZE) * SLOT;
-        let message = [&[0; HEADER], frame].concat();
-        self.memory.write_slice(&message, GuestAddress(place)).unwrap();
-        self.add(0, self.sent, place, message.len() as u32, 0);
-        self.sent = self.sent.wrapping_add(1);
+        // What has been sent is of no interest.
+        while self.sends.take().is_some() {}
+        assert!(self.sends.send(&[&[0; HEADER], frame].concat()), "all buffers are out");
     }
 
     fn offer(&mut self, count: usize) {
-        for _ in 0..count {
-            let place = DATA + u64::from(SIZE + self.offered % SIZE) * SLOT;
-            self.add(RING, self.offered, place, SLOT as u32, 2);
-            self.offered = self.offered.wrapping_add(1);
-        }
+        (0..count).for_each(|_| assert!(self.receives.post(SLOT as u32), "all buffers are out"));
     }
 
     /// The tags of the frames that have come.
     fn take(&mut self) -> Vec<u8> {
-        let index: u16 = self.memory.read_obj(GuestAddress(RING + USED + 2)).unwrap();
-        let mut tags = Vec::new();
-        while self.taken != index {
-            let slot = RING + USED + 4 + 8 * u64::from(self.taken % SIZE);
-            let head: u32 = self.memory.read_obj(GuestAddress(slot)).unwrap();
-            let place = DATA + (u64::from(SIZE) + u64::from(head)) * SLOT;
-            let tag = self.memory.read_obj(GuestAddress(place + HEADER as u64 + 14)).unwrap();
-            tags.push(tag);
-            self.taken = self.taken.wrapping_add(1);
-        }
-        tags
+        std::iter::from_fn(|| self.receives.take()).map(|bytes| bytes[HEADER + 14]).collect()
     }
 
     /// How many of its frames were taken from it.
     fn done(&self) -> u16 {
-        self.memory.read_obj(GuestAddress(USED + 2)).unwrap()
+        self.sends.ring.used_idx()
     }
 
     fn turn(&self, scratch: &mut Scratch) -> Outcome {
@@ -133,18 +102,23 @@ fn guests(count: usize) -> (Pool<Scratch>, Vec<Guest>) {
         let size = DATA + 2 * u64::from(SIZE) * SLOT;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size as usize)]).unwrap();
         let map = GuestMap::new(&SharedMemory::new(memory.clone()));
-        for (side, ring) in [(Side::FromGuest, 0), (Side::ToGuest, RING)] {
+        let buffers = |at: u64, data: u64| {
+            let ring = testkit::ring::Ring::new(memory.clone(), Layout::at(at, SIZE), FEATURES);
+            Buffers::new(ring, data, SLOT)
+        };
+        let (sends, receives) = (buffers(0, DATA), buffers(RING, DATA + u64::from(SIZE) * SLOT));
+        for (side, ring) in [(Side::FromGuest, &sends.ring), (Side::ToGuest, &receives.ring)] {
             let setup = RingSetup {
                 size: SIZE,
-                desc: ring,
-                avail: ring + AVAIL,
-                used: ring + USED,
+                desc: ring.desc,
+                avail: ring.avail,
+                used: ring.used,
                 features: FEATURES,
                 map: Arc::clone(&map),
             };
             pair.apply(side, &VringConfig { ready: true, enabled: true, setup: Some(setup) });
         }
-        let mut guest = Guest { memory, pair: Arc::clone(&pair), sent: 0, offered: 0, taken: 0 };
+        let mut guest = Guest { pair: Arc::clone(&pair), sends, receives };
         guest.offer(usize::from(SIZE));
         all.push(guest);
         egress_ports.push(EgressPort { port: Some(data), pairs: vec![pair] });
@@ -226,7 +200,10 @@ fn a_turn_of_broadcasts_is_as_long_as_one_of_unicasts() {
 fn a_guest_is_asked_to_kick_when_it_is_not_polled() {
     let (_pool, mut all) = guests(2);
     let mut scratch = Scratch::default();
-    let flag = |guest: &Guest| guest.memory.read_obj::<u16>(GuestAddress(USED)).unwrap();
+    let flag = |guest: &Guest| {
+        let ring = &guest.sends.ring;
+        ring.memory.load16(ring.used)
+    };
     let polled = Budget { busy_poll: true, ..Budget::at(Instant::now()) };
     all[0].send(&frame(mac(1), 0, 7));
     let turn = all[0].pair.turn(Side::FromGuest, polled, &mut scratch);
@@ -256,17 +233,17 @@ fn a_frame_in_more_pieces_than_a_message_holds_arrives_whole() {
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
     let map = GuestMap::new(&SharedMemory::new(memory.clone()));
     let (size, avail, used) = (1024u16, 0x8000u64, 0xa000u64);
+    let mut driver =
+        testkit::ring::Ring::new(memory.clone(), Layout { size, desc: 0, avail, used }, FEATURES);
     for index in 0..size {
-        let flags = u16::from(index + 1 < size);
-        let at = GuestAddress(16 * u64::from(index));
-        memory.write_obj(0x1_0000 + u64::from(index), at).unwrap();
-        memory.write_obj(1u32, GuestAddress(at.0 + 8)).unwrap();
-        memory.write_obj([flags, index + 1], GuestAddress(at.0 + 12)).unwrap();
+        let (flags, next) = (u16::from(index + 1 < size), Some(index + 1));
+        driver.write_desc(index, &Desc { addr: 0x1_0000 + u64::from(index), len: 1, flags, next });
     }
     let bytes: Vec<u8> = (0..1024).map(|at| (at % 251) as u8).collect();
-    memory.write_slice(&bytes, GuestAddress(0x1_0000)).unwrap();
-    memory.write_obj([0u16, 2], GuestAddress(avail)).unwrap();
-    memory.write_obj([0u16, 0], GuestAddress(avail + 4)).unwrap();
+    memory.write(0x1_0000, &bytes);
+    driver.offer(0);
+    driver.offer(0);
+    driver.publish();
     let setup = RingSetup { size, desc: 0, avail, used, features: FEATURES, map };
     let mut ring = Ring::start(&setup).unwrap();
     // The second one has to wait: there is one place for such.

@@ -14,17 +14,16 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use testkit::ring::{Desc, Layout, Ring, RingMemory};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 const SIZE: u16 = 256;
-const AVAIL: u64 = 0x1000;
-const USED: u64 = 0x2000;
 const DATA: u64 = 0x1_0000;
 const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
 struct Bench {
     memory: GuestMemoryMmap,
-    avail: u16,
+    ring: Ring<GuestMemoryMmap>,
     line: Vring,
     tap: TapQueue,
     port: PortData,
@@ -40,7 +39,9 @@ impl Bench {
     fn with_features(features: u64) -> Bench {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 16 << 20)]).unwrap();
         let map = GuestMap::new(&SharedMemory::new(memory.clone()));
-        let setup = RingSetup { size: SIZE, desc: 0, avail: AVAIL, used: USED, features, map };
+        let ring = Ring::new(memory.clone(), Layout::at(0, SIZE), features);
+        let (desc, avail, used) = (ring.desc, ring.avail, ring.used);
+        let setup = RingSetup { size: SIZE, desc, avail, used, features, map };
         let flags = SockFlag::SOCK_NONBLOCK;
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         let mut line = Vring::default();
@@ -49,28 +50,23 @@ impl Bench {
         let notifier = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
         let port = PortData::new("test", MacPolicy::Deny, notifier);
         port.set_device(OWN, 1500);
-        Bench { memory, avail: 0, line, tap, port, scratch: Scratch::default(), wire }
+        Bench { memory, ring, line, tap, port, scratch: Scratch::default(), wire }
     }
 
     /// Offers header and frame in one buffer at `place`.
     fn offer(&mut self, head: u16, place: u64, bytes: &[u8]) {
-        self.memory.write_slice(bytes, GuestAddress(place)).unwrap();
+        self.memory.write(place, bytes);
         self.desc(head, place, bytes.len() as u32, 0, 0);
         self.publish(head);
     }
 
     fn desc(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
-        let at = 16 * u64::from(index);
-        self.memory.write_obj(addr, GuestAddress(at)).unwrap();
-        self.memory.write_obj(len, GuestAddress(at + 8)).unwrap();
-        self.memory.write_obj([flags, next], GuestAddress(at + 12)).unwrap();
+        self.ring.write_desc(index, &Desc { addr, len, flags, next: Some(next) });
     }
 
     fn publish(&mut self, head: u16) {
-        let slot = AVAIL + 4 + 2 * u64::from(self.avail % SIZE);
-        self.memory.write_obj(head, GuestAddress(slot)).unwrap();
-        self.avail = self.avail.wrapping_add(1);
-        self.memory.write_obj(self.avail, GuestAddress(AVAIL + 2)).unwrap();
+        self.ring.offer(head);
+        self.ring.publish();
     }
 
     fn turn(&mut self) -> TurnEnd {
@@ -78,7 +74,7 @@ impl Bench {
     }
 
     fn used(&self) -> u16 {
-        self.memory.read_obj(GuestAddress(USED + 2)).unwrap()
+        self.ring.used_idx()
     }
 
     fn wire(&self) -> Option<Vec<u8>> {
@@ -115,7 +111,7 @@ fn frames_leave_whole_and_in_order() {
 fn cve_2022_2132_a_header_in_single_bytes() {
     let mut bench = Bench::new();
     let bytes = message(OWN, 60);
-    bench.memory.write_slice(&bytes, GuestAddress(DATA)).unwrap();
+    bench.memory.write(DATA, &bytes);
     for index in 0..30u16 {
         let last = index == 29;
         let len = if last { bytes.len() as u32 - 29 } else { 1 };
@@ -215,11 +211,9 @@ fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors() {
         let mut bench = Bench::new();
         let table = DATA + 0x10_0000;
         for index in 0..256u64 {
-            let at = table + 16 * index;
-            bench.memory.write_obj(DATA, GuestAddress(at)).unwrap();
-            bench.memory.write_obj(len as u32, GuestAddress(at + 8)).unwrap();
-            let next = [u16::from(index < 255), index as u16 + 1];
-            bench.memory.write_obj(next, GuestAddress(at + 12)).unwrap();
+            let (flags, next) = (u16::from(index < 255), Some(index as u16 + 1));
+            let desc = Desc { addr: DATA, len: len as u32, flags, next };
+            bench.memory.write(table + 16 * index, &desc.bytes());
         }
         for head in 0..200 {
             bench.desc(head, table, 256 * 16, 4, 0);

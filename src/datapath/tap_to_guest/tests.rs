@@ -12,24 +12,17 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use testkit::buffers::Buffers;
+use testkit::ring::{Layout, Ring};
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 const SIZE: u16 = 64;
-const AVAIL: u64 = 0x1000;
-const USED: u64 = 0x2000;
 const DATA: u64 = 0x1_0000;
 /// Room for one buffer of the largest size.
 const SLOT: u64 = 0x1_2000;
 
-struct Guest {
-    memory: GuestMemoryMmap,
-    avail: u16,
-    used: u16,
-    free: Vec<u16>,
-}
-
 struct Bench {
-    guest: Guest,
+    guest: Buffers<GuestMemoryMmap>,
     line: Vring,
     tap: TapQueue,
     receive: Receive,
@@ -41,14 +34,16 @@ impl Bench {
         let size = 0x1_0000 + usize::from(SIZE) * SLOT as usize;
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).unwrap();
         let map = GuestMap::new(&SharedMemory::new(memory.clone()));
-        let setup = RingSetup { size: SIZE, desc: 0, avail: AVAIL, used: USED, features, map };
+        let ring = Ring::new(memory, Layout::at(0, SIZE), features);
+        let (desc, avail, used) = (ring.desc, ring.avail, ring.used);
+        let setup = RingSetup { size: SIZE, desc, avail, used, features, map };
         let flags = SockFlag::SOCK_NONBLOCK;
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         setsockopt(&wire, sockopt::SndBuf, &(4 << 20)).unwrap();
         let mut line = Vring::default();
         let tap = TapQueue::new(tap);
         line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
-        let guest = Guest { memory, avail: 0, used: 0, free: (0..SIZE).rev().collect() };
+        let guest = Buffers::new(ring, DATA, SLOT);
         Bench { guest, line, tap, receive: Receive::default(), wire }
     }
 
@@ -62,46 +57,10 @@ impl Bench {
     }
 }
 
-impl Guest {
-    fn offer(&mut self, len: u32) -> bool {
-        let Some(head) = self.free.pop() else { return false };
-        let at = 16 * u64::from(head);
-        let place = DATA + u64::from(head) * SLOT;
-        self.memory.write_obj(place, GuestAddress(at)).unwrap();
-        self.memory.write_obj(len, GuestAddress(at + 8)).unwrap();
-        self.memory.write_obj([2u16, 0], GuestAddress(at + 12)).unwrap();
-        let slot = AVAIL + 4 + 2 * u64::from(self.avail % SIZE);
-        self.memory.write_obj(head, GuestAddress(slot)).unwrap();
-        self.avail = self.avail.wrapping_add(1);
-        self.memory.write_obj(self.avail, GuestAddress(AVAIL + 2)).unwrap();
-        true
-    }
-
-    /// Takes one buffer back: its content.
-    fn take(&mut self) -> Option<Vec<u8>> {
-        let index: u16 = self.memory.read_obj(GuestAddress(USED + 2)).unwrap();
-        if index == self.used {
-            return None;
-        }
-        let at = USED + 4 + 8 * u64::from(self.used % SIZE);
-        let [head, len]: [u32; 2] = self.memory.read_obj(GuestAddress(at)).unwrap();
-        self.used = self.used.wrapping_add(1);
-        self.free.push(head as u16);
-        let mut bytes = vec![0; len as usize];
-        let place = DATA + u64::from(head) * SLOT;
-        self.memory.read_slice(&mut bytes, GuestAddress(place)).unwrap();
-        Some(bytes)
-    }
-
-    /// Takes one frame back, and how many buffers it came in.
-    fn frame(&mut self) -> Option<(Vec<u8>, u16)> {
-        let mut bytes = self.take()?;
-        let buffers = u16::from_le_bytes([bytes[10], bytes[11]]);
-        for _ in 1..buffers {
-            bytes.extend(self.take().expect("published together with the first"));
-        }
-        Some((bytes.split_off(HEADER), buffers))
-    }
+/// Takes one frame back, and how many buffers it came in.
+fn taken(guest: &mut Buffers<GuestMemoryMmap>) -> Option<(Vec<u8>, u16)> {
+    let (mut bytes, buffers) = guest.take_merged()?;
+    Some((bytes.split_off(HEADER), buffers))
 }
 
 const MERGEABLE: u64 = 1 << feature::VIRTIO_F_VERSION_1 | 1 << feature::VIRTIO_NET_F_MRG_RXBUF;
@@ -134,11 +93,11 @@ proptest! {
                 break;
             }
             for _ in 0..pace {
-                bench.guest.offer(buffers[next % buffers.len()]);
+                bench.guest.post(buffers[next % buffers.len()]);
                 next += 1;
             }
             bench.turn(false);
-            while let Some((bytes, count)) = bench.guest.frame() {
+            while let Some((bytes, count)) = taken(&mut bench.guest) {
                 prop_assert!(count >= 1);
                 got.push(bytes);
             }
@@ -158,13 +117,13 @@ fn without_mergeable_buffers_a_frame_takes_one_chain_or_is_dropped() {
         bench.put(&frame(0, len));
     }
     for _ in 0..8 {
-        bench.guest.offer(1526);
+        bench.guest.post(1526);
     }
     assert_eq!(bench.turn(false), TurnEnd::Idle);
     for len in [60, 1514, 64] {
-        assert_eq!(bench.guest.frame(), Some((frame(0, len), 1)), "{len}");
+        assert_eq!(taken(&mut bench.guest), Some((frame(0, len), 1)), "{len}");
     }
-    assert_eq!(bench.guest.frame(), None);
+    assert_eq!(taken(&mut bench.guest), None);
     assert_eq!(bench.line.counters.dropped(DropReason::NoRoom), 1);
 }
 
@@ -173,12 +132,12 @@ fn cve_2020_16843_a_guest_with_too_few_buffers_does_not_freeze() {
     let mut bench = Bench::new(MERGEABLE);
     bench.put(&frame(0, 60_000));
     bench.put(&frame(1, 60));
-    assert!(bench.guest.offer(1526));
+    assert!(bench.guest.post(1526));
     assert_eq!(bench.turn(false), TurnEnd::Starved { waiting: true });
     assert_eq!(bench.turn(false), TurnEnd::Starved { waiting: true }, "it waits for more buffers");
     // No more come: the frame goes, the next one gets through.
     assert_eq!(bench.turn(true), TurnEnd::Starved { waiting: false });
-    assert_eq!(bench.guest.frame(), Some((frame(1, 60), 1)));
+    assert_eq!(taken(&mut bench.guest), Some((frame(1, 60), 1)));
     assert_eq!(bench.line.counters.dropped(DropReason::NoRoom), 1);
 }
 
@@ -188,25 +147,25 @@ fn without_buffers_the_frames_stay_in_the_tap() {
     bench.put(&frame(0, 100));
     assert_eq!(bench.turn(false), TurnEnd::Starved { waiting: false });
     assert_eq!(bench.turn(true), TurnEnd::Starved { waiting: false }, "nothing to give up");
-    bench.guest.offer(2048);
+    bench.guest.post(2048);
     assert_eq!(bench.turn(false), TurnEnd::Starved { waiting: false });
-    assert_eq!(bench.guest.frame(), Some((frame(0, 100), 1)));
+    assert_eq!(taken(&mut bench.guest), Some((frame(0, 100), 1)));
 }
 
 #[test]
 fn a_turn_is_bounded() {
     let mut bench = Bench::new(MERGEABLE);
     for _ in 0..SIZE {
-        bench.guest.offer(1526);
+        bench.guest.post(1526);
     }
     let mut delivered = 0;
     for round in 0.. {
         // The socket holds a limited number of datagrams: refill it as a flood would.
         while nix::unistd::write(&bench.wire, &[0; HEADER + 60]).is_ok() {}
         let turn = bench.turn(false);
-        while bench.guest.frame().is_some() {
+        while taken(&mut bench.guest).is_some() {
             delivered += 1;
-            bench.guest.offer(1526);
+            bench.guest.post(1526);
         }
         if delivered >= 2 * TURN_FRAMES {
             break;
@@ -224,9 +183,9 @@ fn stale_frames_are_discarded_and_counted() {
     }
     bench.receive.discard_stale(&mut bench.line, &bench.tap);
     assert_eq!(bench.line.counters.dropped(DropReason::Stale), 5);
-    bench.guest.offer(2048);
+    bench.guest.post(2048);
     assert_eq!(bench.turn(false), TurnEnd::Idle);
-    assert_eq!(bench.guest.frame(), None);
+    assert_eq!(taken(&mut bench.guest), None);
 }
 
 /// The turn went on for as long as the guest made such buffers available again.
@@ -234,12 +193,10 @@ fn stale_frames_are_discarded_and_counted() {
 fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring_and_no_turn() {
     for len in [0, 11] {
         let mut bench = Bench::new(MERGEABLE);
-        while bench.guest.offer(len) {}
+        while bench.guest.post(len) {}
         let stop = Arc::new(AtomicBool::new(false));
-        let (memory, stopped) = (bench.guest.memory.clone(), Arc::clone(&stop));
-        let busy = std::thread::spawn(move || {
-            offer_again(&memory, &stopped);
-        });
+        let (ring, stopped) = (bench.guest.ring.clone(), Arc::clone(&stop));
+        let busy = std::thread::spawn(move || ring.offer_again(&stopped, || (), || ()));
         let end = Instant::now() + Duration::from_secs(20);
         while bench.line.ring.is_some() && Instant::now() < end {
             bench.turn(false);
@@ -257,31 +214,12 @@ fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring_and_no_turn() {
 #[test]
 fn bug_f14_what_is_offered_to_the_kernel_is_charged() {
     let mut bench = Bench::new(MERGEABLE);
-    while bench.guest.offer(1500) {}
+    while bench.guest.post(1500) {}
     bench.receive.calm = CALM;
     (0..50).for_each(|number| bench.put(&frame(number, 60)));
     bench.turn(false);
-    let taken = std::iter::from_fn(|| bench.guest.frame()).count();
+    let taken = std::iter::from_fn(|| taken(&mut bench.guest)).count();
     assert_eq!(taken, 50);
     // 64 chains of one descriptor were read, and 43 or 44 were offered with each of the first frames.
     assert!(bench.receive.left < TURN_DESCRIPTORS - 64 - 20 * 43, "{}", bench.receive.left);
-}
-
-/// Makes each buffer available again as soon as its used element is written, before the used index is.
-fn offer_again(memory: &GuestMemoryMmap, stopped: &AtomicBool) {
-    let element = |at: u16| GuestAddress(USED + 4 + 8 * u64::from(at % SIZE));
-    let mut done: u16 = memory.load(GuestAddress(USED + 2), Ordering::Acquire).unwrap();
-    (0..SIZE).for_each(|at| memory.store(u16::MAX, element(at), Ordering::Release).unwrap());
-    let offer = |done: u16| {
-        let avail = done.wrapping_add(SIZE);
-        memory.store(avail, GuestAddress(AVAIL + 2), Ordering::Release).unwrap();
-    };
-    offer(done);
-    while !stopped.load(Ordering::Relaxed) {
-        while memory.load::<u16>(element(done), Ordering::Acquire).unwrap() != u16::MAX {
-            memory.store(u16::MAX, element(done), Ordering::Release).unwrap();
-            done = done.wrapping_add(1);
-            offer(done);
-        }
-    }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 use proptest::prelude::*;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use testkit::ring::{Desc, Layout, RingMemory};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::virtqueue::chain::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 use crate::virtqueue::guest_map::SharedMemory;
@@ -16,7 +17,7 @@ const DATA: u64 = 0x1_0000;
 struct Driver {
     memory: GuestMemoryMmap,
     setup: RingSetup,
-    avail: u16,
+    ring: testkit::ring::Ring<GuestMemoryMmap>,
 }
 
 impl Driver {
@@ -24,34 +25,31 @@ impl Driver {
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap();
         let map = GuestMap::new(&SharedMemory::new(memory.clone()));
         let setup = RingSetup { size, desc: DESC, avail: AVAIL, used: USED, features, map };
-        Driver { memory, setup, avail: 0 }
+        let layout = Layout { size, desc: DESC, avail: AVAIL, used: USED };
+        let ring = testkit::ring::Ring::new(memory.clone(), layout, features);
+        Driver { memory, setup, ring }
     }
 
     fn desc(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
-        self.raw_desc(DESC, index, addr, len, flags, next);
+        self.ring.write_desc(index, &Desc { addr, len, flags, next: Some(next) });
     }
 
     fn raw_desc(&self, table: u64, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
-        let at = table + 16 * u64::from(index);
-        self.memory.write_obj(addr, GuestAddress(at)).unwrap();
-        self.memory.write_obj(len, GuestAddress(at + 8)).unwrap();
-        self.memory.write_obj(flags, GuestAddress(at + 12)).unwrap();
-        self.memory.write_obj(next, GuestAddress(at + 14)).unwrap();
+        let bytes = Desc { addr, len, flags, next: Some(next) }.bytes();
+        self.memory.write(table + 16 * u64::from(index), &bytes);
     }
 
     fn offer(&mut self, head: u16) {
-        let slot = u64::from(self.avail % self.setup.size);
-        self.memory.write_obj(head, GuestAddress(AVAIL + 4 + 2 * slot)).unwrap();
-        self.set_avail(self.avail.wrapping_add(1));
+        self.ring.offer(head);
+        self.ring.publish();
     }
 
     fn set_avail(&mut self, index: u16) {
-        self.avail = index;
-        self.memory.write_obj(index, GuestAddress(AVAIL + 2)).unwrap();
+        self.ring.set_avail_idx(index);
     }
 
     fn word(&self, at: u64) -> u16 {
-        self.memory.read_obj(GuestAddress(at)).unwrap()
+        self.memory.load16(at)
     }
 
     fn start(&self) -> Ring {
@@ -99,7 +97,7 @@ fn chains_come_out_in_order_and_are_published_once() {
 #[test]
 fn a_ring_starts_at_its_used_index() {
     let mut driver = Driver::new(8, 0);
-    driver.memory.write_obj(65535u16, GuestAddress(USED + 2)).unwrap();
+    driver.memory.store16(USED + 2, 65535);
     driver.set_avail(65535);
     driver.desc(3, DATA, 10, 0, 0);
     let mut ring = driver.start();
@@ -235,15 +233,15 @@ fn calls_follow_the_drivers_wish() {
         ring.publish()
     };
     assert!(round(&mut driver, &mut ring));
-    driver.memory.write_obj(AVAIL_F_NO_INTERRUPT, GuestAddress(AVAIL)).unwrap();
+    driver.memory.store16(AVAIL, AVAIL_F_NO_INTERRUPT);
     assert!(!round(&mut driver, &mut ring));
 
     let mut driver = Driver::new(8, 1 << 29);
     driver.desc(0, DATA, 10, 0, 0);
     let mut ring = driver.start();
-    let event = GuestAddress(AVAIL + 4 + 16);
+    let event = AVAIL + 4 + 16;
     assert!(round(&mut driver, &mut ring), "the first time always");
-    driver.memory.write_obj(3u16, event).unwrap();
+    driver.memory.store16(event, 3);
     assert!(!round(&mut driver, &mut ring), "1 to 2 does not pass 3");
     assert!(!round(&mut driver, &mut ring), "2 to 3 does not either: 3 is the next one");
     assert!(round(&mut driver, &mut ring), "3 to 4 does");
