@@ -48,5 +48,5 @@ pub mod worker;
 /// # Errors
 /// A port could not be made. Nothing is left behind then.
 pub fn run(config: crate::config::Config) -> crate::error::Result<()> {
-    crate::control::server::Server::start(config)?.run()
+    crate::control::event_loop::EventLoop::start(&config)?.run()
 }

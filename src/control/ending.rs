@@ -8,7 +8,7 @@
 //! 3. Ports, parents and devices are taken back. This waits for the kernel only.
 //!
 //! A thread that does not end hangs in the kernel (on a disk behind the guest's memory, say) and may have any
-//! lock of the data plane. Then no such lock is taken: devices are deleted by host, which needs none,
+//! lock of the data plane. Then no such lock is taken: devices are deleted by netlink, which needs none,
 //! and the rest is the kernel's at exit. A parent's address comes back by the guardian (`host/mac_guard.rs`).
 
 use std::mem;
@@ -18,56 +18,56 @@ use std::time::{Duration, Instant};
 use log::warn;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::control::context::ControlContext;
 use crate::control::kernel_port::give_back;
 use crate::control::port::Port;
-use crate::control::server::Server;
+use crate::control::port_table::PortTable;
 use crate::vhost_user::last_holder;
 
 /// How long the process waits for its threads.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-impl Server {
-    /// Takes everything back: sessions, sockets, devices. Failures are reported, not returned: the rest is
-    /// still to be done. Afterwards nothing is left that a hanging thread could keep from being dropped.
-    pub(crate) fn close(mut self) {
-        let until = Instant::now() + PATIENCE;
-        self.ports.iter_mut().for_each(Port::stop);
-        self.ground.pool.stop();
-        let ended = self.front_ends_ended(until);
-        if ended && self.ground.pool.join(until) {
-            let ground = &mut self.ground;
-            let ports = self.ports.drain(..);
-            let devices: Vec<_> = ports.filter_map(|port| port.close(ground)).collect();
-            ground.parents.close(ground.host.as_mut());
-            for error in give_back(devices, ground.host.as_mut()) {
-                warn!("{error}");
-            }
-            drop(self);
-        } else {
-            warn!("a thread hangs in the kernel; the process ends without it");
-            let devices: Vec<_> = self.ports.drain(..).filter_map(Port::abandon).collect();
-            for error in give_back(devices, self.ground.host.as_mut()) {
-                warn!("{error}");
-            }
-            // Dropping would wait for the locks and the threads.
-            mem::forget(self);
-        }
-        last_holder::announce();
+/// Takes everything back: sessions, sockets, devices. Failures are reported, not returned: the rest is
+/// still to be done. Afterwards nothing is left that a hanging thread could keep from being dropped.
+pub(crate) fn close(mut ports: PortTable<Port>, mut context: ControlContext) {
+    let until = Instant::now() + PATIENCE;
+    ports.iter_mut().for_each(Port::stop);
+    context.pool.stop();
+    let ended = front_ends_ended(&ports, &context, until);
+    let ended = ended && context.pool.join(until);
+    let mut devices = Vec::new();
+    while let Some(port) = ports.pop_first() {
+        devices.extend(if ended { port.close(&mut context) } else { port.abandon() });
     }
+    if ended {
+        context.parents.close(context.host.as_mut());
+    } else {
+        warn!("a thread hangs in the kernel; the process ends without it");
+    }
+    for error in give_back(devices, context.host.as_mut()) {
+        warn!("{error}");
+    }
+    if ended {
+        drop(context);
+    } else {
+        // Dropping would wait for the locks and the threads.
+        mem::forget(context);
+    }
+    last_holder::announce();
+}
 
-    /// Waits until every front-end's connection has ended. False when one has not in time.
-    fn front_ends_ended(&mut self, until: Instant) -> bool {
-        loop {
-            if !self.ports.iter().any(Port::is_connected) {
-                return true;
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            let Some(left) = u16::try_from(left.as_millis()).ok().filter(|&left| left > 0) else {
-                return false;
-            };
-            let mut fds = [PollFd::new(self.ground.notifier.as_fd(), PollFlags::POLLIN)];
-            let _ = poll(&mut fds, PollTimeout::from(left));
-            let _ = self.ground.notifier.read();
+/// Waits until every front-end's connection has ended. False when one has not in time.
+fn front_ends_ended(ports: &PortTable<Port>, context: &ControlContext, until: Instant) -> bool {
+    loop {
+        if !ports.iter().any(Port::is_connected) {
+            return true;
         }
+        let left = until.saturating_duration_since(Instant::now());
+        let Some(left) = u16::try_from(left.as_millis()).ok().filter(|&left| left > 0) else {
+            return false;
+        };
+        let mut fds = [PollFd::new(context.notifier.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(left));
+        let _ = context.notifier.read();
     }
 }

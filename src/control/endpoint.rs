@@ -33,6 +33,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::time::Instant;
 
 use log::{info, warn};
 use nix::errno::Errno;
@@ -175,6 +176,17 @@ fn not_given(path: &Path, access: &SocketAccess, error: &io::Error) -> Error {
         "run as root or with CAP_CHOWN; without it, only a group that you are in can be given \
          (--socket-group)",
     )
+}
+
+/// How front-ends reach a port.
+#[derive(Debug)]
+pub enum Endpoint {
+    /// They connect to us.
+    Listening(SocketFile),
+    /// We connect to them; the next attempt is due at this time.
+    Connecting(Instant),
+    /// There was one inherited connection.
+    Inherited,
 }
 
 /// A listening socket at its path.

@@ -17,11 +17,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::control::context::ControlContext;
 use crate::control::deadline::sooner;
-use crate::control::port::Port;
 use crate::control::share::Share;
-use crate::error::{Error, Result};
+use crate::datapath::port::PortData;
+use crate::error::Result;
 use crate::net::mac::Mac;
 
 /// Least time between two changes of a port's MAC address: a guest must not keep netlink busy.
@@ -46,6 +45,15 @@ enum Decision {
     Wait(Instant, bool),
     /// It is one beside the port's own.
     AuxData,
+}
+
+/// What the port has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FollowStep {
+    /// Nothing before this time.
+    Wait(Option<Instant>),
+    /// Take this address, and report it to [`Follow::taken`].
+    Take(Mac),
 }
 
 /// What a port remembers of its guest's addresses.
@@ -105,103 +113,89 @@ impl Follow {
         }
         self.left.push_back(old);
     }
-}
 
-impl Port {
-    /// Lets the port follow the guest's MAC address, if that is due. Returns when to ask again.
-    pub fn follow_mac(&mut self, ground: &mut ControlContext, now: Instant) -> Option<Instant> {
-        let mut next = self.follow.denied_until;
-        if next.is_some_and(|until| until <= now) {
-            self.core.data.deny(None);
-            self.follow.denied_until = None;
-            next = None;
+    /// What is to be done about the guest's addresses now.
+    pub fn step(&mut self, data: &PortData, now: Instant) -> FollowStep {
+        if self.denied_until.is_some_and(|until| until <= now) {
+            data.deny(None);
+            self.denied_until = None;
         }
-        let data = &self.core.data;
+        let next = self.denied_until;
         if !data.has_wanted() && !data.has_heard() {
-            return next;
+            return FollowStep::Wait(next);
         }
         if let Some(mac) = data.take_heard() {
-            self.say(&format!(
-                "does not adopt the guest's MAC {mac}: frames from this address arrive from the \
-                 wire, so another machine on the LAN has it; the guest's frames from it count as \
-                 foreign MAC; if the address is the guest's own, set mac={mac}"
-            ));
+            self.say(
+                data,
+                &format!(
+                    "does not adopt the guest's MAC {mac}: frames from this address arrive from the \
+                     wire, so another machine on the LAN has it; the guest's frames from it count as \
+                     foreign MAC; if the address is the guest's own, set mac={mac}"
+                ),
+            );
         }
-        let data = &self.core.data;
         if data.is_exclusive()
             && let Some(wanted) = data.wanted()
         {
-            match self.follow.judge(wanted, data.own_used(), now) {
+            match self.judge(wanted, data.own_used(), now) {
                 Decision::Follow => {}
                 Decision::Wait(until, watch) => {
                     if watch {
                         data.watch_own();
                     }
-                    return sooner(next, Some(until));
+                    return FollowStep::Wait(sooner(next, Some(until)));
                 }
                 Decision::AuxData => {
                     data.add_beside(wanted);
                     let own = data.mac();
-                    self.say(&format!(
-                        "its guest uses several addresses: the parent keeps {own}, and also \
-                         accepts {wanted}"
-                    ));
-                    return next;
+                    self.say(
+                        data,
+                        &format!(
+                            "its guest uses several addresses: the parent keeps {own}, and also \
+                             accepts {wanted}"
+                        ),
+                    );
+                    return FollowStep::Wait(next);
                 }
             }
         }
-        if let Some(later) = self.follow.not_before.filter(|&time| time > now) {
-            return sooner(next, Some(later));
+        if let Some(later) = self.not_before.filter(|&time| time > now) {
+            return FollowStep::Wait(sooner(next, Some(later)));
         }
-        let Some(wanted) = self.core.data.take_wanted() else { return next };
-        let old = self.core.data.mac();
-        match self.take_mac(wanted, ground) {
-            Ok(()) => {
-                self.core.data.followed(wanted);
-                self.follow.followed(old);
-                self.core
-                    .data
-                    .log
-                    .info(format_args!("adopted the guest's MAC {wanted} in place of {old}"));
-            }
-            Err(error) => {
-                self.core.data.deny(Some(wanted));
-                self.follow.denied_until = Some(now + DENIED);
-                next = self.follow.denied_until;
-                self.say(&format!("cannot adopt the guest's MAC {wanted}: {error}"));
-            }
-        }
-        let pause = Share::new(LONGEST_PAUSE).rest_after(now.elapsed()).max(MAC_PAUSE);
-        self.follow.not_before = Some(now + pause);
-        next
+        data.take_wanted().map_or(FollowStep::Wait(next), FollowStep::Take)
     }
 
-    /// Takes an address that the guest uses, unless the host knows that it is another machine's.
-    fn take_mac(&mut self, wanted: Mac, ground: &mut ControlContext) -> Result<()> {
-        let data = &self.core.data;
-        if !data.is_exclusive()
-            && !data.had(wanted)
-            && let Some(parent) = self.parent(ground)
-        {
-            let object = || format!("MAC address {wanted}");
-            let holder = ground.host.address_holder(&parent, wanted);
-            let holder = holder.map_err(|error| Error::system(object(), error, "give mac="))?;
-            if let Some(holder) = holder {
-                return Err(Error::mac_taken(
-                    object(),
-                    format!("that of {holder}"),
-                    format!("if the address is the guest's own, set mac={wanted}"),
-                ));
+    /// The port has taken the address that [`Follow::step`] returned at `then`, or could not. Returns when to ask
+    /// again.
+    pub fn taken(
+        &mut self,
+        data: &PortData,
+        wanted: Mac,
+        taken: Result<Mac>,
+        then: Instant,
+    ) -> Option<Instant> {
+        match taken {
+            Ok(old) => {
+                data.followed(wanted);
+                self.followed(old);
+                data.log.info(format_args!("adopted the guest's MAC {wanted} in place of {old}"));
+            }
+            Err(error) => {
+                data.deny(Some(wanted));
+                self.denied_until = Some(then + DENIED);
+                self.say(data, &format!("cannot adopt the guest's MAC {wanted}: {error}"));
             }
         }
-        self.set_mac(wanted, ground)
+        let pause = Share::new(LONGEST_PAUSE).rest_after(then.elapsed()).max(MAC_PAUSE);
+        self.not_before = Some(then + pause);
+        self.denied_until
     }
 
     /// Says it, unless it was said last.
-    fn say(&mut self, text: &str) {
-        if self.follow.said != text {
-            self.core.data.log.warn(format_args!("{text}"));
-            text.clone_into(&mut self.follow.said);
+    fn say(&mut self, data: &PortData, text: &str) {
+        if self.said != text {
+            data.log.warn(format_args!("{text}"));
+            text.clone_into(&mut self.said);
         }
     }
 }

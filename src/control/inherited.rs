@@ -13,12 +13,12 @@ use nix::sys::socket::{SockType, getsockopt, sockopt};
 use crate::config::{Config, Socket};
 use crate::error::{Error, Result};
 
-/// The connections of the ports that were given one, by port.
-pub(crate) fn take_inherited(config: &Config) -> Result<BTreeMap<usize, UnixStream>> {
+/// The connections of the ports that were given one, by the port's name.
+pub(crate) fn take_inherited(config: &Config) -> Result<BTreeMap<String, UnixStream>> {
     let mut streams = BTreeMap::new();
-    for (index, port) in config.ports.iter().enumerate() {
+    for port in &config.ports {
         if let Socket::Fd(fd) = port.socket {
-            streams.insert(index, inherited(fd)?);
+            streams.insert(port.name.clone(), inherited(fd)?);
         }
     }
     Ok(streams)

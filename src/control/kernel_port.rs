@@ -11,6 +11,7 @@
 //! The parent is the device that the configured name stood for when the port was made: it may be renamed
 //! meanwhile. Only when it has gone is the name looked up again.
 
+pub mod device_state;
 pub mod upkeep;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use log::info;
 
 use crate::config::PortConfig;
 use crate::control::deadline::sooner;
+use crate::control::kernel_port::device_state::{DeviceEvent, DeviceState, Taps};
 use crate::control::patience::Patience;
 use crate::control::port_core::PortCore;
 use crate::control::port_mac;
@@ -48,8 +50,7 @@ pub struct KernelPort {
     /// Index and name of the parent, as long as it has not gone.
     parent: Option<(u32, String)>,
     parent_up: Option<bool>,
-    /// The device is up, and its queues are behind the pairs.
-    carries: bool,
+    state: DeviceState,
     patience: Patience,
 }
 
@@ -65,7 +66,7 @@ impl KernelPort {
             complaint: None,
             parent: None,
             parent_up: None,
-            carries: false,
+            state: DeviceState::Lost,
             patience: Patience::default(),
         };
         port.use_device(core, device);
@@ -77,7 +78,6 @@ impl KernelPort {
         core.data.set_device(device.mac(), device.mtu());
         let queues = device.take_queues().into_iter().map(TapQueue::new).map(Arc::new);
         self.queues = queues.collect();
-        core.attachment.set_taps(&self.queues, &core.pairs, core.name());
         info!(
             "port {}: {} macvtap {} on {}, {} mode, MAC {}, MTU {}",
             core.name(),
@@ -89,8 +89,8 @@ impl KernelPort {
             device.mtu()
         );
         self.parent = Some((device.parent_index(), device.parent().name.clone()));
-        self.carries = true;
         self.device = Some(device);
+        self.step(core, DeviceEvent::Remade);
         self.retry = None;
         self.complaint = None;
     }
@@ -199,11 +199,19 @@ impl KernelPort {
             core.data.set_device(mac, mtu);
             core.data.log.info(format_args!("now has MAC {mac}, MTU {mtu}"));
         }
-        if self.carries != is.up {
-            self.carries = is.up;
-            let queues = if is.up { self.queues.as_slice() } else { &[] };
-            core.attachment.set_taps(queues, &core.pairs, core.name());
-        }
+        self.step(core, if is.up { DeviceEvent::Up } else { DeviceEvent::Down });
+    }
+
+    /// Takes note of an event, and puts the device's queues behind the pairs or takes them away.
+    fn step(&mut self, core: &PortCore, event: DeviceEvent) {
+        let (next, taps) = self.state.after(event);
+        self.state = next;
+        let queues = match taps {
+            Taps::Keep => return,
+            Taps::Give => self.queues.as_slice(),
+            Taps::Take => &[],
+        };
+        core.attachment.set_taps(queues, &core.pairs, core.name());
     }
 
     fn lose(&mut self, core: &PortCore, host: &mut dyn Host) {
@@ -213,8 +221,7 @@ impl KernelPort {
             device.name(),
             core.config.parent
         ));
-        core.attachment.set_taps(&[], &core.pairs, core.name());
-        self.carries = false;
+        self.step(core, DeviceEvent::Vanished);
         let queues = std::mem::take(&mut self.queues);
         for error in give_back([UsedDevice { device, queues }], host) {
             core.data.log.warn(format_args!("{error}"));

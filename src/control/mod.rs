@@ -1,37 +1,43 @@
-//! The control side: sockets, signals, devices.
+//! The control plane: the event loop, the ports, and what they are made of.
 //!
-//! [`Server::run`](server::Server::run) is one loop on one thread over everything that can wake the control side. It may
-//! look things up, allocate and fail; it never waits for a front-end, and never touches what one has sent.
-//! Signals are looked at before anything else, and each wake-up takes one connection of a listener at most,
-//! so that no flood keeps the process from its end. Frames never pass here.
+//! One thread runs all of it. It may look things up, allocate and fail; it never waits for a front-end, and never
+//! touches what a front-end has sent.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | [`context`] | What every part of a port's control side works on |
-//! | [`ending`] | The end of the process, in time whatever tenants do |
-//! | [`endpoint`] | A port's listening socket, from its reservation to its end |
-//! | [`endpoints`] | How front-ends come in and go |
-//! | [`follow`] | Which of its guest's addresses a port takes |
-//! | [`identity`] | Ports whose parents have different names and are one device, judged before anything is made |
-//! | [`inherited`] | A connection inherited from whoever started the process (`--fd`) |
-//! | [`kernel_port`] | A port's kernel device, and how the port survives its loss and what other programs do to it |
-//! | [`news`] | What the kernel and the workers tell the control side, within bounds |
-//! | [`pace`] | How fast front-ends may come and go, and ask |
-//! | [`parents`] | The parents that have ports in userspace |
-//! | [`patience`] | How often a device is put right before it is left alone |
-//! | [`port`] | A port, as the control side owns it |
-//! | [`port_mac`] | Which MAC address a port has before its guest has said anything |
-//! | [`precheck`] | Everything that can be judged, judged before anything is made |
-//! | [`server`] |  |
-//! | [`share`] | The share of the control thread's time that one source of events may take |
-//! | [`signals`] | What a signal means to the process |
-//! | [`wake`] | What can wake the control loop |
+//! | [`event_loop`] | one thread over everything that can wake the control side |
+//! | [`wake`] | what can wake the loop |
+//! | [`deadline`] | when the loop has to look again |
+//! | [`sources`] | the sources of events that rest when they take too much time |
+//! | [`share`] | the share of the thread's time that one source may take |
+//! | [`signals`] | what a signal means to the process |
+//! | [`news`] | the kernel's news about devices, put together |
+//! | [`ending`] | the end of the process, in time whatever front-ends do |
+//! | [`context`] | what all ports share |
+//! | [`port_table`] | the ports, by an id that never means another port |
+//! | [`port`] | a port, as the control thread owns it |
+//! | [`port_state`] | its states: which front-end it serves |
+//! | [`port_core`] | its parts that outlive devices, parents and front-ends |
+//! | [`port_mac`] | which MAC address it has before its guest has sent a frame |
+//! | [`follow`] | which of its guest's addresses it adopts |
+//! | [`carrier`] | what carries its frames: a kernel device, or our own switch |
+//! | [`kernel_port`] | its kernel device, and how the port survives its loss |
+//! | [`patience`] | how often a device is repaired before it is left alone |
+//! | [`parents`] | the parents of ports in userspace |
+//! | [`endpoint`] | its listening socket, from the reservation to the end |
+//! | [`endpoints`] | the listeners of all ports |
+//! | [`pace`] | how fast front-ends may connect |
+//! | [`inherited`] | a connection inherited from the process's parent (`--fd`) |
+//! | [`identity`] | ports whose parents have different names and are one device |
+//! | [`precheck`] | everything that can be judged, judged before anything is made |
 
+pub mod carrier;
 pub mod context;
 pub mod deadline;
 pub mod ending;
 pub mod endpoint;
 pub mod endpoints;
+pub mod event_loop;
 pub mod follow;
 pub mod identity;
 pub mod inherited;
@@ -43,8 +49,10 @@ pub mod patience;
 pub mod port;
 pub mod port_core;
 pub mod port_mac;
+pub mod port_state;
+pub mod port_table;
 pub mod precheck;
-pub mod server;
 pub mod share;
 pub mod signals;
+pub mod sources;
 pub mod wake;

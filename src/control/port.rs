@@ -1,73 +1,61 @@
-//! A port, as the control side owns it: socket, front-end if there is one, and what carries its frames.
+//! A port, as the control thread owns it: its endpoint, its front-end if there is one, and what carries its
+//! frames.
 //!
-//! A port outlives what it is made of. Front-ends come and go; the device or the parent may be lost and
-//! found again (`macvtap.rs`, `switch/`). In between the queue pairs stay, and a connected guest keeps its
-//! rings.
+//! A port outlives what it is made of. Front-ends connect and disconnect; the device or the parent may be lost
+//! and found again (`kernel_port.rs`, `parents/`). In between the queue pairs stay, and a connected guest
+//! keeps its rings.
 //!
-//! The port's front-end thread (`frontend.rs`) serves the connection. Here it is only attached, and its end
-//! taken note of. A front-end that connects again may be quicker than the end of its last connection: it
-//! waits for that, for `HANG_PATIENCE` at most.
+//! Which front-end is served, and what becomes of another one, is a state machine ([`PortState`]): this file
+//! finds out what has happened and does what the table says. The port's front-end thread
+//! (`vhost_user/frontend.rs`) serves the connection; here it is only attached, and its end noted. A front-end that
+//! reconnects may be quicker than the end of its last connection: it waits for that end, for
+//! `HANG_PATIENCE` at most.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 
-use crate::config::{Guard, Kind, PortConfig};
+use crate::config::{Guard, PortConfig, Socket};
+use crate::control::carrier::Carrier;
 use crate::control::context::ControlContext;
-use crate::control::endpoint::SocketFile;
-use crate::control::follow::Follow;
-use crate::control::kernel_port;
-use crate::control::kernel_port::{KernelPort, UsedDevice};
+use crate::control::endpoint::Endpoint;
+use crate::control::follow::{Follow, FollowStep};
+use crate::control::kernel_port::UsedDevice;
 use crate::control::pace::Pace;
-use crate::control::parents::UserspacePort;
 use crate::control::port_core::PortCore;
 use crate::control::port_mac;
+use crate::control::port_state::{PortEvent, PortState, Reaction};
 use crate::datapath::port::PortData;
-use crate::error::Result;
-use crate::host::link::LinkInfo;
+use crate::error::{Error, Result};
 use crate::host::watch::LinkEvent;
 use crate::net::counters::Counters;
 use crate::net::mac::Mac;
-use crate::process::unix_socket::hung_up;
+use crate::process::unix_socket::{connect_to, hung_up};
 use crate::vhost_user::frontend::{Ended, FrontendThread};
 use crate::vhost_user::received_fd::interrupted;
 
 /// How long a front-end waits for the end of the connection before.
 const HANG_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How front-ends reach the port.
-#[derive(Debug)]
-pub enum Endpoint {
-    /// They connect to us.
-    Listening(SocketFile),
-    /// We connect to them; the next attempt is due at this time.
-    Connecting(Instant),
-    /// There was one inherited connection.
-    Inherited,
-}
-
-/// What carries a port's frames.
-enum Carrier {
-    Kernel(Box<KernelPort>),
-    Switch(UserspacePort),
-}
+/// Pause between two attempts to reach a front-end that listens.
+const DIAL_RETRY: Duration = Duration::from_millis(250);
 
 /// A port.
 pub struct Port {
-    /// How front-ends reach it; none before it serves.
-    pub door: Option<Endpoint>,
+    state: PortState,
+    /// How front-ends reach it; none before it serves, and none at its end.
+    endpoint: Option<Endpoint>,
     /// How fast front-ends may come.
     pub(crate) pace: Pace,
-    pub(crate) core: PortCore,
+    core: PortCore,
     frontend: FrontendThread,
-    /// A front-end that waits for the end of the connection before, and until when.
+    /// The front-end that waits for the end of the connection before, and until when.
     waiting: Option<(UnixStream, Instant)>,
     /// Why the port takes no front-end any more.
     condemned: Option<String>,
     carrier: Carrier,
-    pub(crate) follow: Follow,
+    follow: Follow,
 }
 
 impl Port {
@@ -75,34 +63,16 @@ impl Port {
     ///
     /// # Errors
     /// The device or the parent cannot be had; nothing is left behind.
-    pub fn open(config: &PortConfig, ground: &mut ControlContext) -> Result<Port> {
-        let data =
-            PortData::new(&config.name, port_mac::policy(config), Arc::clone(&ground.notifier))
-                .guarded(config.guard == Guard::Stp);
-        let (core, carrier) = match config.kind {
-            Kind::Macvtap => {
-                let device = kernel_port::open(config, ground.host.as_mut())?;
-                let slots = (0..config.queue_pairs).map(|_| ground.pool.slot()).collect();
-                let core = PortCore::new(config, data, slots);
-                let carrier = Carrier::Kernel(Box::new(KernelPort::start(&core, device)));
-                (core, carrier)
-            }
-            Kind::Macvlan => {
-                let slots = ground.parents.slots(config, ground.host.as_mut(), &mut ground.pool)?;
-                let core = PortCore::new(config, data, slots);
-                match ground.parents.join(&core, ground.host.as_mut()) {
-                    Ok(port) => (core, Carrier::Switch(port)),
-                    Err(error) => {
-                        core.leave();
-                        return Err(error);
-                    }
-                }
-            }
-        };
+    pub fn open(config: &PortConfig, context: &mut ControlContext) -> Result<Port> {
+        let policy = port_mac::policy(config);
+        let data = PortData::new(&config.name, policy, Arc::clone(&context.notifier))
+            .guarded(config.guard == Guard::Stp);
+        let (core, carrier) = Carrier::open(config, data, context)?;
         Ok(Port {
-            door: None,
+            state: PortState::Opening,
+            endpoint: None,
             pace: Pace::default(),
-            frontend: FrontendThread::new(core.served(), Arc::clone(&ground.notifier)),
+            frontend: FrontendThread::new(core.served(), Arc::clone(&context.notifier)),
             core,
             waiting: None,
             condemned: None,
@@ -111,7 +81,7 @@ impl Port {
         })
     }
 
-    /// What it is to be.
+    /// The port's configuration.
     pub fn config(&self) -> &PortConfig {
         &self.core.config
     }
@@ -120,9 +90,9 @@ impl Port {
         self.core.name()
     }
 
-    /// Whether a front-end is connected, or its connection not yet ended.
-    pub fn is_served(&self) -> bool {
-        self.frontend.pid().is_some()
+    /// How front-ends reach the port.
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+        self.endpoint.as_ref()
     }
 
     /// Whether the front-end thread still has a connection.
@@ -130,31 +100,75 @@ impl Port {
         self.frontend.is_connected()
     }
 
-    /// Serves the front-end that has connected, unless there is one already.
-    pub fn attach_frontend(&mut self, stream: UnixStream) {
-        if let Some(reason) = &self.condemned {
-            self.core.data.log.warn(format_args!("a front-end was refused: {reason}"));
-            interrupted(|| drop(stream));
-            return;
+    /// Takes note of an event. Returns what is to be done.
+    fn step(&mut self, event: PortEvent) -> Reaction {
+        let (next, reaction) = self.state.after(event);
+        if next != self.state {
+            debug!("port {}: {:?}, {event:?}: {next:?}", self.name(), self.state);
         }
-        let Some(pid) = self.frontend.pid() else { return self.attach(stream) };
-        let room = self.waiting.as_ref().is_none_or(|(waiting, _)| hung_up(waiting));
-        if room && self.frontend.hangs_up() {
-            let until = Instant::now() + HANG_PATIENCE;
-            let before = self.waiting.replace((stream, until));
-            return interrupted(|| drop(before));
-        }
-        interrupted(|| drop(stream));
-        self.core.data.log.warn(format_args!(
-            "connection refused: process {pid} is connected; every VM needs a port of its own"
-        ));
+        self.state = next;
+        reaction
     }
 
-    fn attach(&mut self, stream: UnixStream) {
+    /// Front-ends can reach the port by this endpoint from now on.
+    pub fn serve_at(&mut self, endpoint: Endpoint) {
+        self.endpoint = Some(endpoint);
+        self.step(PortEvent::Opened);
+    }
+
+    /// Connects to a front-end that listens, if that is due. Returns when to ask again.
+    pub fn dial(&mut self, now: Instant) -> Option<Instant> {
+        let Some(Endpoint::Connecting(due)) = &mut self.endpoint else { return None };
+        let Socket::Connect(path) = &self.core.config.socket else { return None };
+        if !self.state.dials() {
+            return None;
+        }
+        if *due > now {
+            return Some(*due);
+        }
+        *due = now + DIAL_RETRY;
+        let next = *due;
+        match connect_to(path) {
+            Ok(stream) => self.attach_frontend(stream),
+            Err(error) => debug!("port {}: {}: {error}", self.name(), path.display()),
+        }
+        Some(next)
+    }
+
+    /// A front-end has connected: serves it, lets it wait, or refuses it.
+    pub fn attach_frontend(&mut self, stream: UnixStream) {
+        let room = self.waiting.as_ref().is_none_or(|(waiting, _)| hung_up(waiting));
+        let overlaps = self.frontend.pid().is_some() && room && self.frontend.hangs_up();
+        match self.step(if overlaps { PortEvent::Overlapped } else { PortEvent::Arrived }) {
+            Reaction::Serve => self.serve(stream),
+            Reaction::KeepWaiting => {
+                let until = Instant::now() + HANG_PATIENCE;
+                let before = self.waiting.replace((stream, until));
+                interrupted(|| drop(before));
+            }
+            _ => self.refuse(stream),
+        }
+    }
+
+    fn serve(&mut self, stream: UnixStream) {
         if let Err(error) = self.frontend.attach(stream) {
+            self.step(PortEvent::Unserved);
             self.core.data.log.warn(format_args!(
                 "cannot serve a front-end: no thread for it: {error}; see the limits of the process"
             ));
+        }
+    }
+
+    /// Closes a connection that is not to be served, and logs why.
+    fn refuse(&self, stream: UnixStream) {
+        interrupted(|| drop(stream));
+        let log = &self.core.data.log;
+        match (&self.condemned, self.frontend.pid()) {
+            (Some(reason), _) => log.warn(format_args!("a front-end was refused: {reason}")),
+            (None, Some(pid)) => log.warn(format_args!(
+                "connection refused: process {pid} is connected; every VM needs a port of its own"
+            )),
+            (None, None) => {}
         }
     }
 
@@ -163,8 +177,41 @@ impl Port {
         self.frontend.ended()
     }
 
-    /// Follows the end of a front-end's connection; one that waits for that is served.
-    pub fn detach_frontend(&mut self, ended: Ended, ground: &mut ControlContext) {
+    /// Follows the end of a front-end's connection; a front-end that waits for that is served.
+    pub fn detach_frontend(&mut self, ended: Ended, context: &mut ControlContext) {
+        self.log_end(&ended);
+        // The next guest starts with the address that was printed for it.
+        let own = self.carrier.own_mac(context);
+        if self.core.data.mac() != own
+            && let Err(error) = self.carrier.set_mac(&self.core, own, context)
+        {
+            warn!("{error}");
+        }
+        self.core.data.forget_guest();
+        self.follow.forget_guest();
+        self.carrier.forget_guest(context);
+        let event = match ended.condemned {
+            Some(reason) => {
+                // Once in the port's life, so the port's bounded log need not hold it.
+                warn!("port {}: accepts no front-end any more: {reason}", self.name());
+                self.condemned = Some(reason);
+                PortEvent::Spoiled
+            }
+            None => PortEvent::Ended,
+        };
+        let reaction = self.step(event);
+        let waiting = self.waiting.take().map(|(stream, _)| stream);
+        match (reaction, waiting) {
+            (Reaction::ServeWaiting, Some(stream)) => self.serve(stream),
+            (_, Some(stream)) => self.refuse(stream),
+            (_, None) => {}
+        }
+        if let Some(Endpoint::Connecting(due)) = &mut self.endpoint {
+            *due = Instant::now() + DIAL_RETRY;
+        }
+    }
+
+    fn log_end(&self, ended: &Ended) {
         let ((level, reported), log) = (&ended.reported, &self.core.data.log);
         match self.counters() {
             moved if moved == Default::default() => log.write(*level, format_args!("{reported}")),
@@ -172,31 +219,6 @@ impl Port {
                 *level,
                 format_args!("{reported}; from the guest: {from_guest}; to the guest: {to_guest}"),
             ),
-        }
-        // The next guest starts with the address that was printed for it.
-        let own = match &self.carrier {
-            Carrier::Kernel(port) => port.own_mac(),
-            Carrier::Switch(port) => ground.parents.own_mac(port),
-        };
-        if self.core.data.mac() != own
-            && let Err(error) = self.set_mac(own, ground)
-        {
-            warn!("{error}");
-        }
-        self.core.data.forget_guest();
-        self.follow.forget_guest();
-        if let Carrier::Switch(port) = &self.carrier {
-            ground.parents.forget_guest(port);
-        }
-        if let Some(reason) = ended.condemned
-            && self.condemned.is_none()
-        {
-            // Once in the port's life, so the port's bounded log need not hold it.
-            warn!("port {}: accepts no front-end any more: {reason}", self.name());
-            self.condemned = Some(reason);
-        }
-        if let Some((stream, _)) = self.waiting.take() {
-            self.attach_frontend(stream);
         }
     }
 
@@ -206,6 +228,7 @@ impl Port {
         if *until > now {
             return Some(*until);
         }
+        self.step(PortEvent::Expired);
         interrupted(|| self.waiting = None);
         self.core.data.log.warn(format_args!(
             "a front-end was refused: the thread of the one before hangs in the kernel, probably in a \
@@ -216,19 +239,48 @@ impl Port {
 
     /// Begins the end: the front-end's connection is to end. Does not wait for it.
     pub fn stop(&mut self) {
-        // No front-end comes any more, and none waits.
+        if self.step(PortEvent::Stopped) != Reaction::Close {
+            return;
+        }
+        // No front-end connects any more, and none waits.
         interrupted(|| {
-            self.door = None;
+            self.endpoint = None;
             self.waiting = None;
         });
         self.frontend.stop();
     }
 
-    pub(crate) fn set_mac(&mut self, mac: Mac, ground: &mut ControlContext) -> Result<()> {
-        match &mut self.carrier {
-            Carrier::Kernel(port) => port.set_mac(&self.core, ground.host.as_mut(), mac),
-            Carrier::Switch(port) => ground.parents.set_mac(port, ground.host.as_mut(), mac),
+    /// Lets the port adopt the guest's MAC address, if that is due. Returns when to ask again.
+    pub fn follow_mac(&mut self, context: &mut ControlContext, now: Instant) -> Option<Instant> {
+        match self.follow.step(&self.core.data, now) {
+            FollowStep::Wait(next) => next,
+            FollowStep::Take(wanted) => {
+                let old = self.core.data.mac();
+                let taken = self.take_mac(wanted, context).map(|()| old);
+                self.follow.taken(&self.core.data, wanted, taken, now)
+            }
         }
+    }
+
+    /// Takes an address that the guest uses, unless the host knows that it is another machine's.
+    fn take_mac(&mut self, wanted: Mac, context: &mut ControlContext) -> Result<()> {
+        let data = &self.core.data;
+        if !data.is_exclusive()
+            && !data.had(wanted)
+            && let Some(parent) = self.carrier.parent(context)
+        {
+            let object = || format!("MAC address {wanted}");
+            let holder = context.host.address_holder(&parent, wanted);
+            let holder = holder.map_err(|error| Error::system(object(), error, "give mac="))?;
+            if let Some(holder) = holder {
+                return Err(Error::mac_taken(
+                    object(),
+                    format!("that of {holder}"),
+                    format!("if the address is the guest's own, set mac={wanted}"),
+                ));
+            }
+        }
+        self.carrier.set_mac(&self.core, wanted, context)
     }
 
     /// Logs what was moved and dropped so far.
@@ -262,39 +314,27 @@ impl Port {
         data.log.flush(now)
     }
 
-    /// The device that carries the port's frames to the LAN, while it is there.
-    pub(crate) fn parent(&self, ground: &ControlContext) -> Option<LinkInfo> {
-        match &self.carrier {
-            Carrier::Kernel(port) => port.parent(),
-            Carrier::Switch(port) => ground.parents.parent(port),
-        }
+    /// Logs a line that the front-end or the system has caused, within the port's bounds.
+    pub(crate) fn warn(&self, text: std::fmt::Arguments<'_>) {
+        self.core.data.log.warn(text);
     }
 
     /// Takes note of a change among the kernel's devices.
-    pub fn note(&mut self, event: &LinkEvent, ground: &mut ControlContext) {
-        if let Carrier::Kernel(port) = &mut self.carrier {
-            port.note(&self.core, event, ground.host.as_mut());
-        }
+    pub fn note(&mut self, event: &LinkEvent, context: &mut ControlContext) {
+        self.carrier.note(&self.core, event, context);
     }
 
     /// Makes a lost device again, if that is due and possible. Returns when to ask again.
-    pub fn restore(&mut self, ground: &mut ControlContext, now: Instant) -> Option<Instant> {
-        let Carrier::Kernel(port) = &mut self.carrier else { return None };
-        port.restore(&self.core, ground.host.as_mut(), now)
+    pub fn restore(&mut self, context: &mut ControlContext, now: Instant) -> Option<Instant> {
+        self.carrier.restore(&self.core, context, now)
     }
 
     /// Ends everything but a kernel device, which is returned. After [`Port::stop`].
-    pub fn close(mut self, ground: &mut ControlContext) -> Option<UsedDevice> {
+    pub fn close(mut self, context: &mut ControlContext) -> Option<UsedDevice> {
         if let Some(ended) = self.ended() {
-            self.detach_frontend(ended, ground);
+            self.detach_frontend(ended, context);
         }
-        let device = match self.carrier {
-            Carrier::Kernel(port) => port.end(&self.core),
-            Carrier::Switch(port) => {
-                ground.parents.leave(port, &self.core);
-                None
-            }
-        };
+        let device = self.carrier.close(&self.core, context);
         self.core.leave();
         device
     }
@@ -305,9 +345,6 @@ impl Port {
         let Port { carrier, core, frontend, .. } = self;
         // Not dropped: that would take the locks.
         std::mem::forget((core, frontend));
-        match carrier {
-            Carrier::Kernel(port) => port.abandon(),
-            Carrier::Switch(_) => None,
-        }
+        carrier.abandon()
     }
 }

@@ -16,6 +16,7 @@ use std::os::unix::net::UnixStream;
 use crate::config::{Config, Kind, PortConfig, Socket};
 use crate::control::endpoint::Reserved;
 use crate::control::endpoint::location::Locations;
+use crate::control::endpoints::Entrances;
 use crate::control::{kernel_port, port_mac};
 use crate::error::{Error, Result};
 use crate::host::foresight::Foresight;
@@ -24,22 +25,13 @@ use crate::host::spec::Wanted;
 use crate::host::verbs::Host;
 use crate::net::mode::Mode;
 
-/// What front-ends will come in by: connections that were inherited, sockets that wait to be published.
-#[derive(Default)]
-pub(crate) struct Entrances {
-    /// By the port's index.
-    pub(crate) inherited: BTreeMap<usize, UnixStream>,
-    /// By the port's index.
-    pub(crate) sockets: BTreeMap<usize, Reserved>,
-}
-
 /// Judges all ports of a configuration and reserves their sockets.
 ///
 /// # Errors
 /// All that is wrong, and nothing was made.
 pub(crate) fn judge(
     config: &Config,
-    inherited: Result<BTreeMap<usize, UnixStream>>,
+    inherited: Result<BTreeMap<String, UnixStream>>,
     host: &mut dyn Host,
 ) -> Result<Entrances> {
     let mut errors = Vec::new();
@@ -50,11 +42,11 @@ pub(crate) fn judge(
     }
     let mut places = Locations::default();
     let mut judge = Judge::default();
-    for (index, port) in config.ports.iter().enumerate() {
+    for port in &config.ports {
         if let Socket::Listen(path) = &port.socket {
             match Reserved::make(&mut places, path, &port.access) {
                 Ok(reserved) => {
-                    entrances.sockets.insert(index, reserved);
+                    entrances.sockets.insert(port.name.clone(), reserved);
                 }
                 Err(error) => errors.push(error),
             }
