@@ -10,6 +10,8 @@
 #![allow(dead_code)]
 
 // The bench's files, at the root as there.
+#[path = "../benches/table/beside.rs"]
+mod beside;
 #[path = "../benches/table/cases/mod.rs"]
 mod cases;
 #[path = "../benches/table/crowd.rs"]
@@ -52,6 +54,34 @@ fn the_median_is_the_middle_and_no_number_is_left_out() {
     assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), spread(2.5, 1.0, 4.0));
     assert_eq!(Spread::of([f64::NAN, 5.0, f64::INFINITY]), spread(5.0, 5.0, 5.0));
     assert_eq!(Spread::of([]), None);
+}
+
+#[test]
+fn a_twin_runs_the_other_program_in_the_same_round() {
+    let ours = peers::ours::program();
+    let told = || -> Result<Sample> {
+        let value = if peers::ours::program() == "/before" { 20.0 } else { 10.0 };
+        Ok(Sample { value, ..Sample::default() })
+    };
+    let case = Case {
+        id: "P0",
+        title: String::new(),
+        unit: "Mpps",
+        better: Better::Higher,
+        goal: Goal::none(),
+        contenders: vec![
+            Contender::new("this program", Role::Ours, told),
+            Contender::new("a peer", Role::Peer, || panic!("a peer does not run beside a twin")),
+        ],
+        conditions: String::new(),
+    };
+    let outcome = measure::run(beside::with_twins(case, "/before"), 3, |_| {});
+    assert_eq!(outcome.rows.len(), 2);
+    assert_eq!(
+        beside::ratios(&outcome),
+        "P0         this program: 0.500 of before (0.500 to 0.500)\n"
+    );
+    assert_eq!(peers::ours::program(), ours, "the twin's program is used for the twin only");
 }
 
 #[test]

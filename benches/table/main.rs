@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench --bench table -- [CASE...] [--rounds N] [--seconds S] [--quick] [--out FILE]
 //!                              [--list] [--even-if-busy]
+//!                           [--before PROGRAM]
 //! ```
 //!
 //! Without a case the program runs all of them. `--out` names the report (default:
@@ -20,6 +21,7 @@
 //! | `peers`, `limits` | the contenders, and what bounds them |
 //! | `cases` | the questions |
 //! | `report` | the table and the chart |
+//! | `beside` | another build of this program beside this one (`--before`) |
 //!
 //! What can go wrong: no root (network namespaces), only one processor, or a busy machine. Each
 //! ends the program with a sentence and status 1. The report names a contender that cannot run,
@@ -32,6 +34,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+mod beside;
 mod cases;
 mod crowd;
 mod figures;
@@ -55,6 +58,7 @@ struct Arguments {
     out: PathBuf,
     list: bool,
     even_if_busy: bool,
+    before: Option<String>,
 }
 
 impl Arguments {
@@ -66,6 +70,7 @@ impl Arguments {
             out: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md")),
             list: false,
             even_if_busy: false,
+            before: None,
         };
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
@@ -74,6 +79,7 @@ impl Arguments {
                 "--seconds" => arguments.seconds = value()?.parse()?,
                 "--out" => arguments.out = value()?.into(),
                 "--quick" => (arguments.rounds, arguments.seconds) = (1, 0.3),
+                "--before" => arguments.before = Some(value()?),
                 "--list" => arguments.list = true,
                 "--even-if-busy" => arguments.even_if_busy = true,
                 // cargo adds this word.
@@ -81,7 +87,7 @@ impl Arguments {
                 flag if flag.starts_with('-') => {
                     return Err(format!(
                         "unknown flag {flag}; known are --rounds N, --seconds S, --quick, --out FILE, --list, \
-                         --even-if-busy, and the names that --list tells"
+                         --even-if-busy, --before PROGRAM, and the names that --list tells"
                     )
                     .into());
                 }
@@ -137,6 +143,12 @@ fn work() -> Result<()> {
             continue;
         }
         let noise = host::wait_quiet().err();
+        if let Some(program) = &arguments.before {
+            let twins = beside::with_twins(case, program);
+            let outcome = measure::run(twins, arguments.rounds, |line| eprintln!("{line}"));
+            print!("{}", beside::ratios(&outcome));
+            continue;
+        }
         let before = limits::line::there_and_back()?;
         let mut outcome = measure::run(case, arguments.rounds, |line| eprintln!("{line}"));
         let after = limits::line::there_and_back()?;

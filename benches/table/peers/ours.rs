@@ -3,6 +3,8 @@
 //! It has ports of `type=macvlan` on one end of a veth pair, whose other end stands for the wire.
 //! The program is the one that cargo has built for this run, or the one that `VUM_BINARY` names.
 
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -14,9 +16,24 @@ use crate::generator::frame::mac;
 use testkit::frames::mac_text;
 use testkit::netns::Netns;
 
+thread_local! {
+    /// The program of [`with_program`], while that runs.
+    static OTHER: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 /// The program's path.
 pub fn program() -> String {
-    testkit::backend::program().display().to_string()
+    let other = OTHER.with_borrow(Clone::clone);
+    other.unwrap_or_else(|| testkit::backend::program().display().to_string())
+}
+
+/// Measures another build of the program in place of this one.
+pub fn with_program<R>(path: &str, measure: impl FnOnce() -> R) -> R {
+    OTHER.set(Some(path.to_owned()));
+    // Taken back also when the measurement panics: that is a failure of one sample only.
+    let result = catch_unwind(AssertUnwindSafe(measure));
+    OTHER.set(None);
+    result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// Whether the program knows this flag.
