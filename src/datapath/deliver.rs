@@ -29,9 +29,11 @@ use crate::net::vnet_hdr;
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME, MAX_SEGMENTS, NUM_BUFFERS};
 use crate::offload;
 use crate::offload::{Accepts, Need};
-use crate::virtqueue::chain::{Access, Chain};
+use crate::virtqueue::chain::Chain;
 use crate::virtqueue::copy::Cursor;
-use crate::virtqueue::split_ring::{Fault, MAX_RING_SIZE, Popped, Ring};
+use crate::virtqueue::guest_slice::{GuestSlice, GuestSliceMut, Writable};
+use crate::virtqueue::reuse::Reused;
+use crate::virtqueue::split_ring::{Fault, MAX_RING_SIZE, Popped, Queue};
 use crate::virtqueue::vring::Vring;
 
 /// How far what waits could be placed.
@@ -47,7 +49,7 @@ pub enum Drained {
 
 /// Working memory of a delivery, so that none is allocated.
 pub struct RxScratch {
-    pieces: Vec<libc::iovec>,
+    pieces: Reused<Writable>,
     chains: Vec<Chain>,
     slots: Slots,
     /// Room for a whole frame that has to be repaired.
@@ -60,7 +62,7 @@ impl Default for RxScratch {
     fn default() -> RxScratch {
         RxScratch {
             // A ring's worth of chains, each buffer split once by a region border.
-            pieces: Vec::with_capacity(2 * usize::from(MAX_RING_SIZE)),
+            pieces: Reused::with_capacity(2 * usize::from(MAX_RING_SIZE)),
             chains: Vec::with_capacity(usize::from(MAX_RING_SIZE)),
             slots: Slots::default(),
             whole: vec![0; MAX_FRAME],
@@ -116,8 +118,9 @@ impl<'a> Delivery<'a> {
         };
         let RxScratch { pieces, chains, excess, .. } = &mut *self.carry;
         let features = *features;
+        let (queue, pieces) = (ring.queue(), pieces.lend());
         let mut place =
-            RxWriter { ring, counters, features, pieces, chains, excess, backlog: None };
+            RxWriter { queue, counters, features, pieces, chains, excess, backlog: None };
         for _ in 0..TURN_FRAMES {
             let Some(frame) = backlog.first() else { return Ok(Drained::Empty) };
             match place.place(frame.header, frame.head, frame.body)? {
@@ -155,7 +158,7 @@ impl<'a> Delivery<'a> {
                 && vnet_hdr::header_len(*features) == HEADER
             {
                 let slots = &mut self.carry.slots;
-                fast_path::run(ring, counters, self.accepts, slots, &mut frames);
+                fast_path::run(&mut ring.queue(), counters, self.accepts, slots, &mut frames);
             }
             match frames.next() {
                 Some(frame) => self.frame(&frame)?,
@@ -177,25 +180,22 @@ impl<'a> Delivery<'a> {
         let RxScratch { pieces, chains, whole, excess, .. } = &mut *self.carry;
         let backlog = self.backlog.as_deref_mut();
         let features = *features;
-        let mut place = RxWriter { ring, counters, features, pieces, chains, excess, backlog };
+        let (queue, pieces) = (ring.queue(), pieces.lend());
+        let mut place = RxWriter { queue, counters, features, pieces, chains, excess, backlog };
         if crate::offload::need(frame.header, self.accepts) == Need::Nothing {
             return place.put(&offload::pass(frame.header, self.accepts), frame.head, frame.body);
         }
         let mut outcome = Ok(());
-        let mut put = |header: &[u8; HEADER], head: &[u8], payload: libc::iovec| {
+        let mut put = |header: &[u8; HEADER], head: &[u8], payload: &[u8]| {
             if outcome.is_ok() {
-                outcome = place.put(header, head, &[payload]);
+                outcome = place.put(header, head, &[GuestSlice::from(payload)]);
             }
         };
         let repaired = match &mut self.flood {
             Some(flood) => flood.each(frame, self.accepts, &mut put),
-            None => frame.collect(whole).is_some_and(|whole| {
-                let emit = &mut |header: &[u8; HEADER], head: &[u8], payload: &[u8]| {
-                    let iov_base = payload.as_ptr().cast_mut().cast();
-                    put(header, head, libc::iovec { iov_base, iov_len: payload.len() });
-                };
-                crate::offload::repair(frame.header, whole, self.accepts, MAX_SEGMENTS, emit)
-                    .is_ok()
+            None => frame.collect(whole).is_some_and(|mut whole| {
+                let most = MAX_SEGMENTS;
+                offload::repair(frame.header, &mut whole, self.accepts, most, &mut put).is_ok()
             }),
         };
         if !repaired {
@@ -217,10 +217,10 @@ enum Placed {
 
 /// A receive ring and what is needed to fill it.
 struct RxWriter<'a> {
-    ring: &'a mut Ring,
+    queue: Queue<'a>,
     counters: &'a mut Counters,
     features: u64,
-    pieces: &'a mut Vec<libc::iovec>,
+    pieces: &'a mut Vec<GuestSliceMut<'a>>,
     chains: &'a mut Vec<Chain>,
     excess: &'a mut Excess,
     backlog: Option<&'a mut RxBacklog>,
@@ -232,7 +232,7 @@ impl RxWriter<'_> {
         &mut self,
         header: &[u8; HEADER],
         head: &[u8],
-        body: &[libc::iovec],
+        body: &[GuestSlice<'_>],
     ) -> Result<(), Fault> {
         // Nothing overtakes what waits.
         let waits = self.backlog.as_ref().is_some_and(|backlog| !backlog.is_empty());
@@ -240,7 +240,7 @@ impl RxWriter<'_> {
         match (placed, &mut self.backlog) {
             (Placed::Now, _) => {}
             (Placed::Later | Placed::Not(DropReason::NoBuffers), Some(backlog)) => {
-                let len = head.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
+                let len = head.len() + body.iter().map(|piece| piece.len()).sum::<usize>();
                 if !backlog.push(&Frame { header, head, body, len }) {
                     self.counters.drop(DropReason::NoBuffers);
                 }
@@ -256,14 +256,14 @@ impl RxWriter<'_> {
         &mut self,
         header: &[u8; HEADER],
         head: &[u8],
-        body: &[libc::iovec],
+        body: &[GuestSlice<'_>],
     ) -> Result<Placed, Fault> {
         let header_len = vnet_hdr::header_len(self.features);
-        let len = head.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
+        let len = head.len() + body.iter().map(|piece| piece.len()).sum::<usize>();
         let whole = header_len + len;
-        let before = self.ring.read_since(0);
+        let before = self.queue.read_since(0);
         let taken = self.take(whole, header_len);
-        let read = self.ring.read_since(before);
+        let read = self.queue.read_since(before);
         // More than the whole account: it does not fit into a next turn either.
         let hopeless = self.excess.is_whole();
         self.excess.charge(whole, read);
@@ -294,7 +294,7 @@ impl RxWriter<'_> {
         let mut rest = whole;
         for chain in self.chains.iter() {
             let filled = rest.min(chain.bytes);
-            self.ring.give_back(chain.head, filled as u32);
+            self.queue.add_used(chain.id, filled as u32);
             rest -= filled;
         }
         self.counters.frame(len);
@@ -307,38 +307,38 @@ impl RxWriter<'_> {
         self.pieces.clear();
         self.chains.clear();
         let most = if has(self.features, feature::VIRTIO_NET_F_MRG_RXBUF) { usize::MAX } else { 1 };
-        let (before, allowed) = (self.ring.read_since(0), self.excess.allowed(whole));
+        let (before, allowed) = (self.queue.read_since(0), self.excess.allowed(whole));
         let mut room = 0;
         while room < whole {
             if self.chains.len() >= most {
-                self.ring.undo_pop(1);
+                self.queue.undo_pop(1);
                 return Ok(Placed::Not(DropReason::NoRoom));
             }
             let least = if room > 0 { 1 } else { header };
-            let left = allowed.saturating_sub(self.ring.read_since(before));
-            match self.ring.pop(Access::Writable, least, left, self.pieces) {
+            let left = allowed.saturating_sub(self.queue.read_since(before));
+            match self.queue.pop(least, left, self.pieces) {
                 Popped::Chain(chain) => {
                     room += chain.bytes;
                     self.chains.push(chain);
                 }
                 // Given back in order, so what was taken before it goes back too, unused. Each such chain
                 // is met once: the guest pays with its own buffers.
-                Popped::Bad { head } => {
+                Popped::Bad(id) => {
                     for chain in self.chains.drain(..) {
-                        self.ring.give_back(chain.head, 0);
+                        self.queue.add_used(chain.id, 0);
                     }
-                    self.ring.give_back(head, 0);
+                    self.queue.add_used(id, 0);
                     self.counters.drop(DropReason::BadChain);
                     self.pieces.clear();
                     room = 0;
                 }
                 Popped::Costly => {
-                    self.ring.undo_pop(self.chains.len() as u16);
+                    self.queue.undo_pop(self.chains.len() as u16);
                     return Ok(Placed::Later);
                 }
                 Popped::Empty => {
-                    let hopeless = self.ring.all_popped();
-                    self.ring.undo_pop(self.chains.len() as u16);
+                    let hopeless = self.queue.all_popped();
+                    self.queue.undo_pop(self.chains.len() as u16);
                     return Ok(Placed::Not(if hopeless {
                         DropReason::NoRoom
                     } else {

@@ -13,6 +13,7 @@ use crate::datapath::forwarding_view::ForwardingView;
 use crate::datapath::frame::Frame;
 use crate::net::ethernet::EthernetHeader;
 use crate::switch::{Receivers, Selection};
+use crate::virtqueue::guest_slice::GuestSlice;
 
 /// Frames that were decided upon.
 pub trait FrameBatch {
@@ -125,8 +126,8 @@ impl Fanout {
         let head = parcels.head(index);
         let flat = self.flood.flat(&frame);
         let body;
-        if let Some((_, piece)) = &flat {
-            body = [*piece];
+        if let Some((flat, len)) = &flat {
+            body = [GuestSlice::from(flat.get(..*len).unwrap_or_default())];
             frame.body = &body;
         }
         self.flood.begin(selection.receivers(&view.table, &head).count());

@@ -13,102 +13,88 @@
 use crate::datapath::frame::Frame;
 use crate::datapath::work_limit::BATCH;
 use crate::net::counters::Counters;
-use crate::net::ethernet::ETHERNET;
 use crate::net::vnet_hdr::HEADER;
 use crate::offload;
 use crate::offload::{Accepts, Need};
-use crate::virtqueue::chain::Access;
-use crate::virtqueue::copy::{copy, fetch};
-use crate::virtqueue::split_ring::Ring;
-
-/// What stands before the part of a frame that is in the sender's memory.
-const FRONT: usize = HEADER + ETHERNET;
+use crate::virtqueue::chain::ChainId;
+use crate::virtqueue::copy::{Placement, prefetch};
+use crate::virtqueue::guest_slice::{GuestSlice, GuestSliceMut};
+use crate::virtqueue::reuse::{Family, Reused};
+use crate::virtqueue::split_ring::Queue;
 
 /// `num_buffers` as it stands in the last four bytes of the header.
 const ONE_BUFFER: u32 = 1 << 16;
 
 /// A frame and the buffer taken for it.
 #[derive(Clone, Copy, Debug)]
-struct FastSlot {
+pub struct FastSlot<'a> {
     header: (u64, u32),
-    ethernet: *const u8,
-    body: *const u8,
-    /// Of the body, in bytes.
-    len: usize,
-    to: *mut u8,
-    chain: u16,
+    placement: Placement<'a>,
+    chain: ChainId,
+}
+
+/// Lists of [`FastSlot`] that keep their memory.
+#[derive(Debug)]
+pub struct FastSlots;
+
+impl Family for FastSlots {
+    type Item<'a> = FastSlot<'a>;
 }
 
 /// Working memory of a run.
 #[derive(Debug)]
-pub struct Slots(Vec<FastSlot>);
-
-// SAFETY: what a slot refers to is used within one run only; between two it is just numbers.
-unsafe impl Send for Slots {}
+pub struct Slots(Reused<FastSlots>);
 
 impl Default for Slots {
     fn default() -> Slots {
-        Slots(Vec::with_capacity(BATCH))
+        Slots(Reused::with_capacity(BATCH))
     }
 }
 
-impl FastSlot {
-    /// What is known of a frame of the usual kind before it has a buffer.
+impl<'a> FastSlot<'a> {
+    /// A frame of the usual kind in this buffer, if it fits.
     #[inline]
-    fn of(frame: &Frame<'_>, accepts: Accepts) -> Option<FastSlot> {
+    fn new(
+        frame: &Frame<'a>,
+        accepts: Accepts,
+        chain: ChainId,
+        buffer: GuestSliceMut<'a>,
+    ) -> Option<FastSlot<'a>> {
         let [body] = frame.body else { return None };
-        if frame.head.len() != ETHERNET
-            || crate::offload::need(frame.header, accepts) != Need::Nothing
-        {
+        let ethernet = frame.head.try_into().ok()?;
+        if offload::need(frame.header, accepts) != Need::Nothing {
             return None;
         }
-        Some(FastSlot {
-            header: offload::pass_words(frame.header, accepts),
-            ethernet: frame.head.as_ptr(),
-            body: body.iov_base.cast(),
-            len: body.iov_len,
-            to: std::ptr::null_mut(),
-            chain: 0,
-        })
+        let (first, second) = offload::pass_words(frame.header, accepts);
+        let placement = Placement::new(ethernet, *body, buffer)?;
+        Some(FastSlot { header: (first, second | ONE_BUFFER), placement, chain })
     }
 }
 
 /// Places frames in a receive ring that has headers of [`HEADER`] bytes, up to the first that is not of the
 /// usual kind or finds no usual buffer; at most as many as a batch has. Those that were placed are taken from
 /// the iterator.
-pub fn run<'a>(
-    ring: &mut Ring,
+pub fn run<'r, 'f>(
+    queue: &mut Queue<'r>,
     counters: &mut Counters,
     accepts: Accepts,
     Slots(slots): &mut Slots,
-    frames: &mut (impl Iterator<Item = Frame<'a>> + Clone),
+    frames: &mut (impl Iterator<Item = Frame<'f>> + Clone),
 ) {
-    slots.clear();
+    let slots = slots.lend();
     let mut ahead = frames.clone().take(slots.capacity());
-    ring.pop_single(Access::Writable, |chain, buffer| {
-        match ahead.next().and_then(|frame| FastSlot::of(&frame, accepts)) {
-            Some(slot) if FRONT + slot.len <= buffer.iov_len => {
-                fetch(&buffer);
-                slots.push(FastSlot { chain, to: buffer.iov_base.cast(), ..slot });
-                true
-            }
-            _ => false,
-        }
+    queue.pop_single(|chain, buffer: GuestSliceMut<'r>| {
+        let slot = ahead.next().and_then(|frame| FastSlot::new(&frame, accepts, chain, buffer));
+        slot.is_some_and(|slot| {
+            prefetch(GuestSlice::from(buffer));
+            slots.push(slot);
+            true
+        })
     });
-    for slot in slots.iter() {
-        let (first, second) = slot.header;
-        // SAFETY: the buffer was found to hold header and frame, of which this is all. It was translated by
-        // the ring and stays mapped while the caller has the ring's line locked, as does the sender's piece
-        // while its line is; the front is the caller's. Either guest may write meanwhile: bytes are moved,
-        // nothing is made of them.
-        unsafe {
-            slot.to.cast::<u64>().write_unaligned(first.to_le());
-            slot.to.add(8).cast::<u32>().write_unaligned((second | ONE_BUFFER).to_le());
-            copy(slot.ethernet, slot.to.add(HEADER), ETHERNET);
-            copy(slot.body, slot.to.add(FRONT), slot.len);
-        }
-        ring.give_back(slot.chain, (FRONT + slot.len) as u32);
-        counters.frame(ETHERNET + slot.len);
+    for FastSlot { header, placement, chain } in slots.iter() {
+        placement.write(*header);
+        queue.add_used(*chain, (HEADER + placement.len()) as u32);
+        counters.frame(placement.len());
     }
     if let Some(last) = slots.len().checked_sub(1) {
         frames.nth(last);

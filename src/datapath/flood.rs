@@ -13,10 +13,13 @@
 //! What can go wrong: on a LAN with very many ports that take no offloads a super-frame for all of them exceeds
 //! that. It counts as `cannot be repaired` there, and TCP sends again in single segments.
 
+use std::ops::Range;
+
 use crate::datapath::frame::Frame;
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME};
+use crate::offload;
 use crate::offload::{Accepts, HEAD};
-use crate::virtqueue::copy::get;
+use crate::virtqueue::fetch::get;
 
 /// Kinds of receivers of one frame that take it differently.
 const KINDS: usize = 4;
@@ -28,7 +31,7 @@ const MOST_COPIES: usize = 8192;
 const MOST_PIECES: usize = 8;
 
 /// What takes each part of a frame: header, head and payload.
-pub type FloodEmit<'a> = dyn FnMut(&[u8; HEADER], &[u8], libc::iovec) + 'a;
+pub type FloodEmit<'a> = offload::Emit<'a>;
 
 /// A frame of a repaired one.
 struct Segment {
@@ -36,7 +39,7 @@ struct Segment {
     head: [u8; HEAD],
     head_len: usize,
     /// In `ReceiverKind::whole`.
-    payload: libc::iovec,
+    payload: Range<usize>,
 }
 
 /// A frame as one kind of receiver gets it.
@@ -75,13 +78,12 @@ impl Flood {
         self.most = (MOST_COPIES / receivers.max(1)).clamp(1, MOST_SEGMENTS);
     }
 
-    /// The frame's body in one piece, if it is better copied so, and the memory that it is in.
-    pub fn flat(&mut self, frame: &Frame<'_>) -> Option<(Vec<u8>, libc::iovec)> {
+    /// Memory with the frame's body in one piece, if it is better copied so, and the body's length.
+    pub fn flat(&mut self, frame: &Frame<'_>) -> Option<(Vec<u8>, usize)> {
         let len = frame.len.saturating_sub(frame.head.len());
         let body = self.flat.get_mut(..len).filter(|_| frame.body.len() > MOST_PIECES)?;
         get(frame.body, body);
-        let piece = libc::iovec { iov_base: body.as_mut_ptr().cast(), iov_len: body.len() };
-        Some((std::mem::take(&mut self.flat), piece))
+        Some((std::mem::take(&mut self.flat), len))
     }
 
     /// Gives that memory back.
@@ -103,7 +105,8 @@ impl Flood {
         }
         for segment in &kind.segments {
             let head = segment.head.get(..segment.head_len).unwrap_or_default();
-            emit(&segment.header, head, segment.payload);
+            let payload = kind.whole.get(segment.payload.clone()).unwrap_or_default();
+            emit(&segment.header, head, payload);
         }
         !kind.failed
     }
@@ -114,10 +117,11 @@ impl ReceiverKind {
         self.accepts = accepts;
         self.segments.clear();
         let segments = &mut self.segments;
-        self.failed = frame.collect(&mut self.whole).is_none_or(|whole| {
-            crate::offload::repair(
+        let start = self.whole.as_ptr() as usize;
+        self.failed = frame.collect(&mut self.whole).is_none_or(|mut whole| {
+            offload::repair(
                 frame.header,
-                whole,
+                &mut whole,
                 accepts,
                 most,
                 &mut |header, front, payload| {
@@ -127,16 +131,11 @@ impl ReceiverKind {
                         && segments.len() < segments.capacity()
                     {
                         place.copy_from_slice(front);
-                        let payload = libc::iovec {
-                            iov_base: payload.as_ptr().cast_mut().cast(),
-                            iov_len: payload.len(),
-                        };
-                        segments.push(Segment {
-                            header: *header,
-                            head,
-                            head_len: front.len(),
-                            payload,
-                        });
+                        // A payload is a part of what is repaired.
+                        let at = (payload.as_ptr() as usize).wrapping_sub(start);
+                        let payload = at..at.wrapping_add(payload.len());
+                        let (header, head_len) = (*header, front.len());
+                        segments.push(Segment { header, head, head_len, payload });
                     }
                 },
             )
@@ -149,6 +148,7 @@ impl ReceiverKind {
 mod tests {
     use super::*;
     use crate::net::feature;
+    use crate::virtqueue::guest_slice::GuestSlice;
 
     /// A TCP super-frame of `len` bytes to be cut to `size`.
     fn tcp(len: usize, size: u16) -> ([u8; HEADER], Vec<u8>) {
@@ -170,9 +170,7 @@ mod tests {
     fn segments(flood: &mut Flood, frame: &Frame<'_>, accepts: Accepts) -> Option<Vec<Vec<u8>>> {
         let mut all = Vec::new();
         let done = flood.each(frame, accepts, &mut |header, head, payload| {
-            let mut rest = vec![0; payload.iov_len];
-            get(&[payload], &mut rest);
-            all.push([&header[..], head, &rest].concat());
+            all.push([&header[..], head, payload].concat());
         });
         done.then_some(all)
     }
@@ -197,10 +195,7 @@ mod tests {
     #[test]
     fn bug_f15_a_frame_is_repaired_once_for_each_kind_of_receiver() {
         let (header, bytes) = tcp(30_000, 1000);
-        let body = [libc::iovec {
-            iov_base: bytes[14..].as_ptr().cast_mut().cast(),
-            iov_len: bytes.len() - 14,
-        }];
+        let body = [GuestSlice::from(&bytes[14..])];
         let frame = Frame { header: &header, head: &bytes[..14], body: &body, len: bytes.len() };
         let mut flood = Flood::default();
         flood.begin(60);
@@ -231,10 +226,7 @@ mod tests {
             [(1, 2, false), (32, 59, false), (600, 59, true), (600, 1000, false)]
         {
             let (header, bytes) = tcp(60_000, size);
-            let body = [libc::iovec {
-                iov_base: bytes[14..].as_ptr().cast_mut().cast(),
-                iov_len: bytes.len() - 14,
-            }];
+            let body = [GuestSlice::from(&bytes[14..])];
             let frame =
                 Frame { header: &header, head: &bytes[..14], body: &body, len: bytes.len() };
             let mut flood = Flood::default();
@@ -247,18 +239,12 @@ mod tests {
     #[test]
     fn a_frame_in_many_pieces_becomes_one() {
         let bytes: Vec<u8> = (0..100).collect();
-        let pieces: Vec<_> = bytes[14..]
-            .iter()
-            .map(|byte| libc::iovec {
-                iov_base: std::ptr::from_ref(byte).cast_mut().cast(),
-                iov_len: 1,
-            })
-            .collect();
+        let pieces: Vec<_> = bytes[14..].chunks(1).map(GuestSlice::from).collect();
         let header = [0; HEADER];
         let frame = Frame { header: &header, head: &bytes[..14], body: &pieces, len: 100 };
         let mut flood = Flood::default();
-        let (flat, piece) = flood.flat(&frame).unwrap();
-        assert_eq!((&flat[..86], piece.iov_len), (&bytes[14..], 86));
+        let (flat, len) = flood.flat(&frame).unwrap();
+        assert_eq!((&flat[..86], len), (&bytes[14..], 86));
         flood.give_back(flat);
         let few = Frame { body: &pieces[..2], len: 16, ..frame };
         assert!(flood.flat(&few).is_none());

@@ -5,7 +5,8 @@
 //! receiver copies all of it once, into its own buffers.
 
 use crate::net::vnet_hdr::HEADER;
-use crate::virtqueue::copy::get;
+use crate::virtqueue::fetch::Fetched;
+use crate::virtqueue::guest_slice::GuestSlice;
 
 /// A frame on its way: its checked header, its first bytes, and the rest of it.
 #[derive(Clone, Copy)]
@@ -15,18 +16,15 @@ pub struct Frame<'a> {
     /// The first bytes, in our own memory: at least the Ethernet header that was judged.
     pub head: &'a [u8],
     /// The rest, in the sender's memory.
-    pub body: &'a [libc::iovec],
+    pub body: &'a [GuestSlice<'a>],
     /// Length of head and body, in bytes.
     pub len: usize,
 }
 
 impl Frame<'_> {
     /// Makes one contiguous private copy of the frame; `None` when it is longer than the memory.
-    pub fn collect<'a>(&self, into: &'a mut [u8]) -> Option<&'a mut [u8]> {
+    pub fn collect<'a>(&self, into: &'a mut [u8]) -> Option<Fetched<'a>> {
         let whole = into.get_mut(..self.len)?;
-        let (head, rest) = whole.split_at_mut_checked(self.head.len())?;
-        head.copy_from_slice(self.head);
-        get(self.body, rest);
-        Some(whole)
+        Fetched::with_head(self.head, self.body, whole)
     }
 }

@@ -22,7 +22,7 @@ use crate::net::counters::DropReason;
 use crate::net::ethernet::EthernetHeader;
 use crate::switch;
 use crate::switch::{Groups, Membership, Receivers};
-use crate::virtqueue::copy::get;
+use crate::virtqueue::fetch::Fetched;
 use crate::virtqueue::vring::{End, RingLog, Vring};
 
 /// What is looked at of a membership report, in bytes: a frame of the usual MTU.
@@ -30,7 +30,7 @@ const REPORT: usize = 1518;
 
 /// The frames of a batch that go their way, and the queue pair that they come from.
 struct Sent<'a> {
-    batch: &'a TxBatch,
+    batch: &'a TxBatch<'a>,
     count: usize,
     flow: u32,
 }
@@ -65,10 +65,8 @@ impl FrameBatch for Sent<'_> {
 /// Notes which multicast groups a guest joins and leaves by this frame, if it is a report.
 fn note_groups(groups: &Groups, frame: &Frame<'_>, whole: &mut [u8]) {
     let Some(copy) = whole.get_mut(..frame.len.min(REPORT)) else { return };
-    let Some((head, rest)) = copy.split_at_mut_checked(frame.head.len()) else { return };
-    head.copy_from_slice(frame.head);
-    get(frame.body, rest);
-    switch::memberships(copy, |membership| match membership {
+    let Some(copy) = Fetched::with_head(frame.head, frame.body, copy) else { return };
+    switch::memberships(&copy, |membership| match membership {
         Membership::Join(group) => groups.join(group),
         Membership::Leave(group) => groups.leave(group),
     });
@@ -100,10 +98,11 @@ pub fn turn(
             return TurnEnd::Idle;
         };
         let Scratch { batch, spread, .. } = scratch;
-        let end = batch.fill(ring, *features, &mut budget);
+        let mut queue = ring.queue();
+        let (mut batch, end) = batch.fill(&mut queue, *features, &mut budget);
         batch.judge(port, attachment.port, &view.table, *features);
         let late = batch.limit(&mut budget, view.table.len());
-        let cut = attachment.uplink_queue.send(batch);
+        let cut = attachment.uplink_queue.send(&mut batch);
         let all = batch.entries.len();
         moved |= all > 0;
         if let Some(groups) = &attachment.groups {
@@ -114,7 +113,7 @@ pub fn turn(
                 }
             }
         }
-        let sent = Sent { batch, count: cut, flow: u32::from(index) };
+        let sent = Sent { batch: &batch, count: cut, flow: u32::from(index) };
         spread.deliver(&view, &sent, Origin::Sibling);
         for entry in batch.entries.iter().take(cut) {
             match (entry.fate, entry.lost) {
@@ -126,9 +125,9 @@ pub fn turn(
                 (TxAction::DropReason(reason), _) => counters.drop(reason),
                 (TxAction::Undecided, _) => {}
             }
-            ring.give_back(entry.chain, 0);
+            queue.add_used(entry.chain, 0);
         }
-        ring.undo_pop((all - cut + late) as u16);
+        queue.undo_pop((all - cut + late) as u16);
         line.publish();
         if cut < all {
             return TurnEnd::Full;

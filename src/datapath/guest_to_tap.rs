@@ -13,8 +13,6 @@
 //! reason. A ring that runs but is disabled must be consumed and its frames discarded (vhost-user
 //! specification, "Ring states").
 
-use std::io;
-
 use crate::datapath::port::PortData;
 use crate::datapath::scratch::Scratch;
 use crate::datapath::turn_end::TurnEnd;
@@ -44,7 +42,8 @@ pub fn turn(
         let Vring { ring: Some(ring), counters, features, enabled, .. } = &mut *line else {
             return TurnEnd::Idle;
         };
-        let end = batch.fill(ring, *features, &mut budget);
+        let mut queue = ring.queue();
+        let (mut batch, end) = batch.fill(&mut queue, *features, &mut budget);
         let device =
             if *enabled { tap.ok_or(DropReason::NoDevice) } else { Err(DropReason::Disabled) };
         match device {
@@ -55,16 +54,16 @@ pub fn turn(
         let all = batch.entries.len();
         let cut = match device {
             Err(_) => all,
-            Ok(tap) => batch.send(header_len(*features), |messages| write_first(tap, messages)),
+            Ok(tap) => batch.write(header_len(*features), tap),
         };
         for entry in batch.entries.iter().take(cut) {
             match (entry.fate, entry.lost) {
                 (TxAction::DropReason(reason), _) | (_, Some(reason)) => counters.drop(reason),
                 _ => counters.frame(entry.len),
             }
-            ring.give_back(entry.chain, 0);
+            queue.add_used(entry.chain, 0);
         }
-        ring.undo_pop((all - cut + late) as u16);
+        queue.undo_pop((all - cut + late) as u16);
         line.publish();
         if cut < all {
             return TurnEnd::Full;
@@ -76,19 +75,6 @@ pub fn turn(
             return TurnEnd::Idle;
         }
     }
-}
-
-/// Writes the first of some messages to the tap.
-fn write_first(tap: &TapQueue, messages: &[libc::mmsghdr]) -> io::Result<usize> {
-    let Some(first) = messages.first() else { return Ok(0) };
-    // SAFETY: the batch made the message of its own pieces, which live while it sends. Each of them is its own
-    // memory or was translated by the ring, whose map keeps it mapped while the line is locked, and the
-    // kernel only reads it.
-    unsafe {
-        let pieces = std::slice::from_raw_parts(first.msg_hdr.msg_iov, first.msg_hdr.msg_iovlen);
-        tap.write_vectored(pieces)?;
-    }
-    Ok(1)
 }
 
 #[cfg(test)]

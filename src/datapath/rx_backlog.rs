@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use crate::datapath::frame::Frame;
 use crate::net::vnet_hdr::HEADER;
-use crate::virtqueue::copy::get;
+use crate::virtqueue::fetch::Fetched;
 
 /// Most bytes that wait: as many as a worker moves in one turn.
 const ROOM: usize = crate::datapath::work_limit::TURN_BYTES;
@@ -56,12 +56,9 @@ impl RxBacklog {
             return false;
         }
         let place = self.bytes.get_mut(self.end..self.end + frame.len);
-        let Some((head, body)) = place.and_then(|p| p.split_at_mut_checked(frame.head.len()))
-        else {
+        if place.and_then(|place| Fetched::with_head(frame.head, frame.body, place)).is_none() {
             return false;
-        };
-        head.copy_from_slice(frame.head);
-        get(frame.body, body);
+        }
         self.frames.push_back(Waiting { header: *frame.header, at: self.end, len: frame.len });
         self.end += frame.len;
         true
@@ -106,11 +103,12 @@ impl RxBacklog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::virtqueue::guest_slice::GuestSlice;
     use proptest::prelude::*;
 
     fn push(backlog: &mut RxBacklog, bytes: &[u8]) -> bool {
         let (head, rest) = bytes.split_at(bytes.len().min(14));
-        let body = [libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() }];
+        let body = [GuestSlice::from(rest)];
         let header = [bytes.len() as u8; HEADER];
         backlog.push(&Frame { header: &header, head, body: &body, len: bytes.len() })
     }

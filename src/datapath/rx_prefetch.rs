@@ -13,9 +13,11 @@
 use std::collections::VecDeque;
 
 use crate::net::vnet_hdr::{HEADER, NUM_BUFFERS};
-use crate::virtqueue::chain::{Access, Chain};
+use crate::virtqueue::chain::{Chain, ChainId};
 use crate::virtqueue::copy::put;
-use crate::virtqueue::split_ring::{Fault, Popped, Ring};
+use crate::virtqueue::guest_slice::GuestSliceMut;
+use crate::virtqueue::kept_slices::KeptSlices;
+use crate::virtqueue::split_ring::{Fault, Popped, Queue};
 
 /// Most chains taken ahead: 64 KiB in Linux's 1526-byte buffers is 43 of them.
 const AHEAD_CHAINS: usize = 256;
@@ -26,7 +28,7 @@ pub const AHEAD_PIECES: usize = 1000;
 /// it waits for its turn to be given back, and no frame reaches across it.
 #[derive(Clone, Copy)]
 struct Taken {
-    head: u16,
+    id: ChainId,
     pieces: usize,
     bytes: usize,
 }
@@ -34,7 +36,7 @@ struct Taken {
 /// Chains popped and not yet given back, with their pieces.
 pub struct RxPrefetch {
     chains: VecDeque<Taken>,
-    pieces: Vec<libc::iovec>,
+    pieces: KeptSlices,
     /// Pieces in front that belong to chains already given back.
     spent: usize,
     bytes: usize,
@@ -42,16 +44,12 @@ pub struct RxPrefetch {
     blocked: bool,
 }
 
-// SAFETY: the pieces point into the guest's memory, which the ring of the same line keeps mapped;
-// they are used by the one thread that has the line locked.
-unsafe impl Send for RxPrefetch {}
-
 impl Default for RxPrefetch {
     /// Nothing taken, with room for all that will be.
     fn default() -> RxPrefetch {
         RxPrefetch {
             chains: VecDeque::with_capacity(AHEAD_CHAINS),
-            pieces: Vec::with_capacity(2 * AHEAD_PIECES),
+            pieces: KeptSlices::with_capacity(2 * AHEAD_PIECES),
             spent: 0,
             bytes: 0,
             blocked: false,
@@ -83,31 +81,31 @@ impl RxPrefetch {
     /// been read, but one chain more than that. One that is shorter than `header` cannot be used.
     pub fn fill(
         &mut self,
-        ring: &mut Ring,
+        queue: &mut Queue<'_>,
         want: usize,
         most: usize,
         header: usize,
         descriptors: u32,
     ) -> Result<(), Fault> {
-        let before = ring.read_since(0);
+        let before = queue.read_since(0);
         if self.spent >= AHEAD_PIECES {
-            self.pieces.drain(..self.spent);
+            self.pieces.forget_front(self.spent);
             self.spent = 0;
         }
         while self.bytes < want
             && self.chains.len() < most
             && !self.is_full()
-            && ring.read_since(before) < descriptors
+            && queue.read_since(before) < descriptors
         {
-            match ring.pop(Access::Writable, header, u32::MAX, &mut self.pieces) {
+            match self.pieces.pop(queue, header, u32::MAX) {
                 Popped::Empty | Popped::Costly => break,
                 Popped::Broken(fault) => return Err(fault),
-                Popped::Bad { head } => {
-                    self.chains.push_back(Taken { head, pieces: 0, bytes: 0 });
+                Popped::Bad(id) => {
+                    self.chains.push_back(Taken { id, pieces: 0, bytes: 0 });
                     self.blocked = true;
                 }
-                Popped::Chain(Chain { head, pieces, bytes }) => {
-                    self.chains.push_back(Taken { head, pieces, bytes });
+                Popped::Chain(Chain { id, pieces, bytes }) => {
+                    self.chains.push_back(Taken { id, pieces, bytes });
                     self.bytes += bytes;
                 }
             }
@@ -116,11 +114,11 @@ impl RxPrefetch {
     }
 
     /// Gives the first chain back if it cannot be used; says whether it did.
-    pub fn skip_unusable(&mut self, ring: &mut Ring) -> bool {
+    pub fn skip_unusable(&mut self, queue: &mut Queue<'_>) -> bool {
         let Some(chain) = self.chains.front().copied().filter(|chain| chain.bytes == 0) else {
             return false;
         };
-        ring.give_back(chain.head, 0);
+        queue.add_used(chain.id, 0);
         self.chains.pop_front();
         self.spent += chain.pieces;
         // It was the last one, too.
@@ -130,7 +128,12 @@ impl RxPrefetch {
 
     /// The pieces of the first chains that together hold at least `want` bytes (or of all), and what
     /// they hold. `most` bounds the chains.
-    pub fn room(&self, want: usize, most: usize) -> (&[libc::iovec], usize) {
+    pub fn room<'r>(
+        &self,
+        queue: &Queue<'r>,
+        want: usize,
+        most: usize,
+    ) -> (&[GuestSliceMut<'r>], usize) {
         let (mut pieces, mut bytes) = (0, 0);
         for chain in self.chains.iter().take(most) {
             if bytes >= want {
@@ -139,12 +142,12 @@ impl RxPrefetch {
             pieces += chain.pieces;
             bytes += chain.bytes;
         }
-        (self.pieces.get(self.spent..self.spent + pieces).unwrap_or_default(), bytes)
+        (self.pieces.of(queue).get(self.spent..self.spent + pieces).unwrap_or_default(), bytes)
     }
 
     /// Gives back the chains that a frame of `len` bytes (with its header) fills, and writes their
     /// number into its header where that has the field.
-    pub fn commit(&mut self, ring: &mut Ring, len: usize, header: usize) {
+    pub fn commit(&mut self, queue: &mut Queue<'_>, len: usize, header: usize) {
         let (mut count, mut bytes) = (0u16, 0);
         for chain in &self.chains {
             if bytes >= len {
@@ -154,14 +157,14 @@ impl RxPrefetch {
             count += 1;
         }
         if header == HEADER {
-            let (pieces, _) = self.room(HEADER, usize::MAX);
+            let pieces = self.pieces.of(queue).get(self.spent..).unwrap_or_default();
             put(pieces, NUM_BUFFERS, &count.to_le_bytes());
         }
         let mut rest = len;
         for _ in 0..count {
             let Some(chain) = self.chains.pop_front() else { break };
             let filled = rest.min(chain.bytes);
-            ring.give_back(chain.head, filled as u32);
+            queue.add_used(chain.id, filled as u32);
             rest -= filled;
             self.spent += chain.pieces;
             self.bytes -= chain.bytes;

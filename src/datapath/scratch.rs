@@ -5,16 +5,16 @@
 //! worker that serves no parent of a kind pays nothing for it.
 
 use crate::datapath::fanout::Fanout;
-use crate::datapath::tx_batch::TxBatch;
-use crate::datapath::uplink_to_switch::Arrivals;
+use crate::datapath::tx_batch::TxScratch;
+use crate::datapath::uplink_to_switch::ArrivalScratch;
 
 /// Working memory of a worker.
 #[derive(Default)]
 pub struct Scratch {
     /// Frames from a guest.
-    pub(crate) batch: TxBatch,
+    pub(crate) batch: TxScratch,
     /// Frames from a parent.
-    pub(crate) arrivals: Arrivals,
+    pub(crate) arrivals: ArrivalScratch,
     /// Frames on their way to guests.
     pub(crate) spread: Fanout,
 }

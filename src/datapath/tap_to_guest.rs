@@ -26,7 +26,10 @@ use crate::net::feature::has;
 use crate::net::vnet_hdr;
 use crate::net::vnet_hdr::{LEGACY_HEADER, MAX_FRAME};
 use crate::uplink::tap::TapQueue;
-use crate::virtqueue::copy::{get, put};
+use crate::virtqueue::copy::put;
+use crate::virtqueue::fetch::get;
+use crate::virtqueue::guest_slice::{GuestSliceMut, Writable};
+use crate::virtqueue::reuse::Reused;
 use crate::virtqueue::split_ring::{Fault, Ring};
 use crate::virtqueue::vring::{RingLog, Vring};
 
@@ -45,11 +48,8 @@ pub struct Receive {
     calm: u32,
     /// Descriptors that the turn may still read, or offer to a read.
     left: u32,
-    reads: Vec<libc::iovec>,
+    reads: Reused<Writable>,
 }
-
-// SAFETY: `reads` is made anew before each use, and nothing looks at what it still holds between turns.
-unsafe impl Send for Receive {}
 
 impl Default for Receive {
     fn default() -> Receive {
@@ -59,7 +59,7 @@ impl Default for Receive {
             buffer: vec![0; MAX_FRAME],
             calm: 0,
             left: 0,
-            reads: Vec::with_capacity(AHEAD_PIECES + 64),
+            reads: Reused::with_capacity(AHEAD_PIECES + 64),
         }
     }
 }
@@ -140,11 +140,12 @@ impl Receive {
             None => SMALL,
         };
 
+        let queue = &mut ring.queue();
         loop {
-            let before = ring.read_since(0);
-            self.ahead.fill(ring, want, most, header, self.left)?;
-            self.left = self.left.saturating_sub(ring.read_since(before));
-            if !self.ahead.skip_unusable(ring) {
+            let before = queue.read_since(0);
+            self.ahead.fill(queue, want, most, header, self.left)?;
+            self.left = self.left.saturating_sub(queue.read_since(before));
+            if !self.ahead.skip_unusable(queue) {
                 break;
             }
             counters.drop(DropReason::BadChain);
@@ -155,17 +156,18 @@ impl Receive {
         }
 
         if let Some(len) = self.pending {
-            let (pieces, room) = self.ahead.room(len, most);
+            let (pieces, room) = self.ahead.room(queue, len, most);
             if room >= len {
                 put(pieces, 0, self.buffer.get(..len).unwrap_or_default());
-                self.ahead.commit(ring, len, header);
+                self.ahead.commit(queue, len, header);
                 self.pending = None;
                 counters.frame(len - header);
                 return Ok(Step::Moved(len));
             }
             // More cannot come when the guest's whole ring is here, or when one chain is all we may use.
-            let hopeless =
-                ring.all_popped() || self.ahead.is_full() || (!mergeable && !self.ahead.is_empty());
+            let hopeless = queue.all_popped()
+                || self.ahead.is_full()
+                || (!mergeable && !self.ahead.is_empty());
             if hopeless || (expired && !self.ahead.is_empty()) {
                 self.pending = None;
                 counters.drop(DropReason::NoRoom);
@@ -178,18 +180,14 @@ impl Receive {
         }
 
         let Some(tap) = tap else { return Ok(Step::End(TurnEnd::Idle)) };
-        let (pieces, room) = self.ahead.room(want, most);
-        self.reads.clear();
-        self.reads.extend_from_slice(pieces);
+        let (pieces, room) = self.ahead.room(queue, want, most);
+        let reads = self.reads.lend();
+        reads.extend_from_slice(pieces);
         if let Some(rest) = self.buffer.get_mut(room.min(MAX_FRAME)..).filter(|r| !r.is_empty()) {
-            self.reads
-                .push(libc::iovec { iov_base: rest.as_mut_ptr().cast(), iov_len: rest.len() });
+            reads.push(GuestSliceMut::from(rest));
         }
-        self.left = self.left.saturating_sub(self.reads.len() as u32);
-        // SAFETY: the guest's pieces were translated by the ring and are mapped while the line is
-        // locked; the last piece is our buffer, which nobody else refers to during the call.
-        let read = unsafe { tap.read_vectored(&self.reads) };
-        let len = match read {
+        self.left = self.left.saturating_sub(reads.len() as u32);
+        let len = match tap.read_vectored(reads) {
             Ok(len) => len,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 return Ok(Step::End(TurnEnd::Idle));
@@ -206,11 +204,14 @@ impl Receive {
         }
         if len > room {
             // The front part is in the guest's buffers, the rest in ours: bring them together.
-            get(pieces, self.buffer.get_mut(..room).unwrap_or_default());
+            get(
+                GuestSliceMut::as_readable(pieces),
+                self.buffer.get_mut(..room).unwrap_or_default(),
+            );
             self.pending = Some(len);
             return Ok(Step::Moved(0));
         }
-        self.ahead.commit(ring, len, header);
+        self.ahead.commit(queue, len, header);
         counters.frame(len - header);
         Ok(Step::Moved(len))
     }
@@ -230,12 +231,7 @@ impl Receive {
         self.pending = None;
         // The tap's queue holds 500 frames; the bound is for a flood that refills it.
         for _ in 0..1000 {
-            let all = libc::iovec {
-                iov_base: self.buffer.as_mut_ptr().cast(),
-                iov_len: self.buffer.len(),
-            };
-            // SAFETY: one piece, our own buffer.
-            match unsafe { tap.read_vectored(&[all]) } {
+            match tap.read(&mut self.buffer) {
                 Ok(len) if len > LEGACY_HEADER => line.counters.drop(DropReason::Stale),
                 _ => break,
             }

@@ -9,15 +9,19 @@
 use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
 use crate::datapath::tx_frame::{TxAction, TxFrame};
+use crate::datapath::tx_send::SendScratch;
 use crate::datapath::work_limit::{BATCH, WorkLimit};
 use crate::net::counters::DropReason;
 use crate::net::ethernet::ETHERNET;
 use crate::net::vnet_hdr;
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME};
 use crate::switch::{PortId, Receivers, Table, Verdict};
-use crate::virtqueue::chain::Access;
-use crate::virtqueue::copy::{fetch, get};
-use crate::virtqueue::split_ring::{Popped, Ring};
+use crate::virtqueue::chain::ChainId;
+use crate::virtqueue::copy::prefetch;
+use crate::virtqueue::fetch::get;
+use crate::virtqueue::guest_slice::{GuestSlice, Readable};
+use crate::virtqueue::reuse::Reused;
+use crate::virtqueue::split_ring::{Popped, Queue};
 use crate::virtqueue::vring::End;
 
 /// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.
@@ -25,26 +29,33 @@ const PIECES: usize = 8192;
 /// Most pieces the kernel takes in one message (`UIO_MAXIOV`).
 const IOV_MAX: usize = 1024;
 
-/// Bytes of a message that is copied here, header included: four cache lines.
-pub(crate) const SMALL: usize = 256;
-/// Room for one.
-pub(crate) type Small = [u8; SMALL];
-
-/// The place that is kept for a frame's front.
-const NO_PIECE: libc::iovec = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-
-/// A batch of frames.
-pub struct TxBatch {
-    /// The frames, in the order in which they were sent.
-    pub entries: Vec<TxFrame>,
-    pub(crate) pieces: Vec<libc::iovec>,
-    /// Which entries are for the wire, the kernel's view of each, and copies of the small ones
-    /// (`tx_send.rs`).
-    pub(crate) wire: Vec<usize>,
-    pub(crate) messages: Vec<libc::mmsghdr>,
-    pub(crate) small: Vec<Small>,
+/// Working memory of a batch.
+pub struct TxScratch {
+    entries: Vec<TxFrame>,
+    pieces: Reused<Readable>,
     /// For the one frame of a batch that lies in more pieces than the kernel takes.
     spill: Vec<u8>,
+    pub(crate) send: SendScratch,
+}
+
+impl Default for TxScratch {
+    fn default() -> TxScratch {
+        TxScratch {
+            entries: Vec::with_capacity(BATCH),
+            pieces: Reused::with_capacity(PIECES),
+            spill: vec![0; MAX_FRAME],
+            send: SendScratch::new(BATCH, PIECES),
+        }
+    }
+}
+
+/// A batch of frames, whose pieces borrow the ring that they were taken from.
+pub struct TxBatch<'s> {
+    /// The frames, in the order in which they were sent.
+    pub entries: &'s mut Vec<TxFrame>,
+    pub(crate) pieces: &'s mut Vec<GuestSlice<'s>>,
+    pub(crate) send: &'s mut SendScratch,
+    /// A frame lies in more pieces than the kernel takes.
     spilt: bool,
     /// Bytes of the chains.
     bytes: usize,
@@ -52,93 +63,81 @@ pub struct TxBatch {
     special: bool,
 }
 
-impl Default for TxBatch {
-    fn default() -> TxBatch {
-        TxBatch {
-            entries: Vec::with_capacity(BATCH),
-            pieces: Vec::with_capacity(PIECES),
-            wire: Vec::with_capacity(BATCH),
-            messages: Vec::with_capacity(BATCH),
-            small: vec![[0; SMALL]; BATCH],
-            spill: vec![0; MAX_FRAME],
-            spilt: false,
-            bytes: 0,
-            special: false,
-        }
-    }
-}
-
-impl TxBatch {
+impl TxScratch {
     /// Takes frames from the ring, until they use up the budget of frames, bytes or descriptors, and copies
     /// the front of each. The descriptors are charged. Returns why it ended.
-    pub fn fill(&mut self, ring: &mut Ring, features: u64, budget: &mut WorkLimit) -> End {
-        let before = ring.read_since(0);
-        let end = self.take(ring, *budget);
-        budget.descriptors = budget.descriptors.saturating_sub(ring.read_since(before));
+    pub fn fill<'s>(
+        &'s mut self,
+        queue: &mut Queue<'s>,
+        features: u64,
+        budget: &mut WorkLimit,
+    ) -> (TxBatch<'s>, End) {
+        let TxScratch { entries, pieces, spill, send } = self;
+        entries.clear();
+        let pieces = pieces.lend();
+        let mut batch = TxBatch { entries, pieces, send, spilt: false, bytes: 0, special: false };
+        let before = queue.read_since(0);
+        let end = batch.take(queue, *budget);
+        budget.descriptors = budget.descriptors.saturating_sub(queue.read_since(before));
         // In a loop of its own: it does little but wait for lines that the guest's processor has, and the
         // closer those loads stand the more of them are under way at a time.
         let header = vnet_hdr::header_len(features);
-        for entry in &mut self.entries {
+        for entry in batch.entries.iter_mut() {
             if let TxAction::Undecided = entry.fate {
-                entry.open(&mut self.pieces, header);
+                entry.open(batch.pieces, header);
             }
         }
-        if self.spilt {
-            self.join();
+        if batch.spilt {
+            batch.join(spill);
         }
-        end
+        (batch, end)
     }
+}
 
+impl<'s> TxBatch<'s> {
     /// Takes chains from the ring.
-    fn take(&mut self, ring: &mut Ring, budget: WorkLimit) -> End {
-        self.entries.clear();
-        self.pieces.clear();
-        self.spilt = false;
-        self.special = false;
-        let longest = 2 * usize::from(ring.size()) + 1;
-        let before = ring.read_since(0);
+    fn take(&mut self, queue: &mut Queue<'s>, budget: WorkLimit) -> End {
+        let longest = 2 * usize::from(queue.size());
+        let before = queue.read_since(0);
         let (most, room) = (budget.frames.min(BATCH), budget.bytes);
         let mut bytes = 0;
         loop {
             let TxBatch { entries, pieces, .. } = self;
-            ring.pop_single(Access::Readable, |chain, piece| {
+            queue.pop_single(|chain, piece: GuestSlice<'s>| {
                 let full = entries.len() >= most || bytes >= room;
-                if full || pieces.capacity() - pieces.len() < 2 {
+                if full || pieces.len() == pieces.capacity() {
                     return false;
                 }
                 let first = pieces.len();
-                fetch(&piece);
-                pieces.extend([NO_PIECE, piece]);
-                entries.push(TxFrame::new(chain, TxAction::Undecided, first..first + 2));
+                prefetch(piece);
+                pieces.push(piece);
+                entries.push(TxFrame::new(chain, TxAction::Undecided, first..first + 1));
                 if let Some(entry) = entries.last_mut() {
-                    entry.len = piece.iov_len;
+                    entry.len = piece.len();
                 }
-                bytes += piece.iov_len;
+                bytes += piece.len();
                 true
             });
             self.bytes = bytes;
             if entries.len() >= most
                 || bytes >= room
                 || pieces.capacity() - pieces.len() < longest
-                || ring.read_since(before) >= budget.descriptors
+                || queue.read_since(before) >= budget.descriptors
             {
                 break;
             }
             let first = self.pieces.len();
-            self.pieces.push(NO_PIECE);
-            match ring.pop(Access::Readable, 1, u32::MAX, &mut self.pieces) {
+            match queue.pop(1, u32::MAX, self.pieces) {
                 Popped::Empty => return End::Empty,
                 Popped::Costly => break,
                 Popped::Broken(fault) => return End::Broken(fault),
-                Popped::Bad { head } => {
-                    self.add(head, TxAction::DropReason(DropReason::BadChain), first)
-                }
+                Popped::Bad(id) => self.add(id, TxAction::DropReason(DropReason::BadChain), first),
                 Popped::Chain(chain) => {
                     if chain.pieces >= IOV_MAX && std::mem::replace(&mut self.spilt, true) {
-                        ring.undo_pop(1);
+                        queue.undo_pop(1);
                         break;
                     }
-                    self.add(chain.head, TxAction::Undecided, first);
+                    self.add(chain.id, TxAction::Undecided, first);
                     if let Some(entry) = self.entries.last_mut() {
                         entry.len = chain.bytes;
                     }
@@ -150,21 +149,20 @@ impl TxBatch {
     }
 
     /// Joins the pieces of the one entry that has too many in the spill buffer.
-    fn join(&mut self) {
-        let long = |entry: &&mut TxFrame| entry.pieces.len() > IOV_MAX;
+    fn join(&mut self, spill: &'s mut [u8]) {
+        let long = |entry: &&mut TxFrame| entry.pieces.len() >= IOV_MAX;
         let Some(entry) = self.entries.iter_mut().find(long) else { return };
-        let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { return };
-        let Some((_, body)) = pieces.split_first_mut() else { return };
-        let rest = entry.len.saturating_sub(ETHERNET).min(self.spill.len());
-        let Some(spill) = self.spill.get_mut(..rest) else { return };
-        get(body, spill);
+        let Some(body) = self.pieces.get_mut(entry.pieces.clone()) else { return };
+        let rest = entry.len.saturating_sub(ETHERNET).min(spill.len());
+        let Some(spill) = spill.get_mut(..rest) else { return };
+        let whole = GuestSlice::from(&*get(body, spill).into_inner());
         if let Some(first) = body.first_mut() {
-            *first = libc::iovec { iov_base: spill.as_mut_ptr().cast(), iov_len: rest };
+            *first = whole;
         }
-        entry.pieces = entry.pieces.start..entry.pieces.start + 2;
+        entry.pieces = entry.pieces.start..entry.pieces.start + 1;
     }
 
-    fn add(&mut self, chain: u16, fate: TxAction, first: usize) {
+    fn add(&mut self, chain: ChainId, fate: TxAction, first: usize) {
         self.entries.push(TxFrame::new(chain, fate, first..self.pieces.len()));
     }
 
@@ -186,11 +184,11 @@ impl TxBatch {
     }
 
     #[inline]
-    fn decide(&mut self, mut fate: impl FnMut(&mut TxFrame, &[libc::iovec]) -> TxAction) {
+    fn decide(&mut self, mut fate: impl FnMut(&mut TxFrame, &[GuestSlice<'_>]) -> TxAction) {
         let mut special = false;
-        for entry in &mut self.entries {
+        for entry in self.entries.iter_mut() {
             if let TxAction::Undecided = entry.fate {
-                entry.fate = fate(entry, &self.pieces);
+                entry.fate = fate(entry, self.pieces);
                 special |= entry.is_special();
             }
         }
@@ -206,7 +204,7 @@ impl TxBatch {
             return 0;
         }
         let mut keep = 0;
-        for entry in &self.entries {
+        for entry in self.entries.iter() {
             if keep > 0 && budget.frames_are_spent() {
                 break;
             }
@@ -225,7 +223,7 @@ impl TxBatch {
     /// An entry as a frame to be delivered.
     pub fn frame<'a>(&'a self, entry: &'a TxFrame) -> Option<Frame<'a>> {
         let head = entry.front.get(HEADER..)?;
-        let body = self.pieces.get(entry.pieces.start + 1..entry.pieces.end)?;
+        let body = self.pieces.get(entry.pieces.clone())?;
         Some(Frame { header: &entry.header, head, body, len: entry.len })
     }
 }

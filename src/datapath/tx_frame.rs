@@ -17,11 +17,18 @@ use crate::net::ethernet::ETHERNET;
 use crate::net::ethernet::EthernetHeader;
 use crate::net::vlan::{MAX_TAGS, TAG};
 use crate::net::vnet_hdr::HeaderVerdict as Checked;
-use crate::net::vnet_hdr::{HEADER, MAX_FRAME, VnetHeader};
+use crate::net::vnet_hdr::{HEADER, LEGACY_HEADER, MAX_FRAME, VnetHeader};
 use crate::net::{vlan, vnet_hdr};
 use crate::switch::{LOOK, PortId, Receivers, Table, Verdict};
-use crate::virtqueue::copy::{get, get_at, split_off_front, take_both};
+use crate::virtqueue::chain::ChainId;
+use crate::virtqueue::fetch::{Fetched, get, get_at, take_both};
+use crate::virtqueue::guest_slice::GuestSlice;
 use crate::{offload, switch};
+
+/// Bytes of a message that is copied before it is sent, header included: four cache lines.
+pub(crate) const SMALL: usize = 256;
+/// Room for one.
+pub(crate) type Small = [u8; SMALL];
 
 /// What happens to a frame.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +44,8 @@ pub enum TxAction {
 /// One frame of a batch.
 #[derive(Debug)]
 pub struct TxFrame {
-    /// The chain's id for the used ring.
-    pub chain: u16,
+    /// Its chain, to be given back.
+    pub chain: ChainId,
     /// What happens to it.
     pub fate: TxAction,
     /// The checked virtio-net header.
@@ -51,12 +58,23 @@ pub struct TxFrame {
     pub head: EthernetHeader,
     /// The wire did not take it, for this reason.
     pub lost: Option<DropReason>,
-    /// Its pieces: one place for `front`, then what follows it in the guest's memory.
+    /// Its pieces in the batch's list: what follows `front`, in the guest's memory.
     pub(crate) pieces: Range<usize>,
 }
 
+/// Copies a legacy driver's header and the Ethernet header. Apart, so that the usual frames do not pay for it.
+#[cold]
+#[inline(never)]
+fn take_legacy<'b>(
+    pieces: &mut [GuestSlice<'_>],
+    header: &'b mut [u8; LEGACY_HEADER],
+    ethernet: &'b mut [u8; ETHERNET],
+) -> Fetched<'b, [u8; ETHERNET]> {
+    take_both(pieces, header, ethernet).1
+}
+
 impl TxFrame {
-    pub(crate) fn new(chain: u16, fate: TxAction, pieces: Range<usize>) -> TxFrame {
+    pub(crate) fn new(chain: ChainId, fate: TxAction, pieces: Range<usize>) -> TxFrame {
         TxFrame {
             chain,
             fate,
@@ -70,7 +88,7 @@ impl TxFrame {
     }
 
     /// Copies the front of the chain and checks its lengths. `len` is that of the whole chain before.
-    pub(crate) fn open(&mut self, pieces: &mut [libc::iovec], header: usize) {
+    pub(crate) fn open(&mut self, pieces: &mut [GuestSlice<'_>], header: usize) {
         let bytes = self.len;
         self.len = bytes.saturating_sub(header);
         if self.len < ETHERNET {
@@ -81,15 +99,31 @@ impl TxFrame {
             self.fate = TxAction::DropReason(DropReason::Long);
             return;
         }
-        let Some(pieces) = pieces.get_mut(self.pieces.start + 1..self.pieces.end) else { return };
+        let Some(pieces) = pieces.get_mut(self.pieces.clone()) else { return };
         let Some(ethernet) = self.front.last_chunk_mut() else { return };
-        if header == HEADER {
-            take_both(pieces, &mut self.header, ethernet);
-        } else {
-            split_off_front(pieces, self.header.get_mut(..header).unwrap_or_default());
-            split_off_front(pieces, ethernet);
+        let ethernet = match (header, self.header.first_chunk_mut()) {
+            (LEGACY_HEADER, Some(short)) => take_legacy(pieces, short, ethernet),
+            _ => take_both(pieces, &mut self.header, ethernet).1,
+        };
+        self.head = EthernetHeader::of(&ethernet);
+    }
+
+    /// The frame as the kernel gets it, with the judged header in front: in one piece in `small` if that has room for
+    /// it, else its front, and the rest where it is. `FRONT` is the length of header and Ethernet header.
+    #[inline]
+    pub(crate) fn parts<'a, const FRONT: usize>(
+        &'a mut self,
+        pieces: &'a [GuestSlice<'a>],
+        small: &'a mut Small,
+    ) -> Option<(&'a [u8], &'a [GuestSlice<'a>])> {
+        let body = pieces.get(self.pieces.clone())?;
+        let front = self.front.last_chunk_mut::<FRONT>()?;
+        let header = self.header.iter().take(FRONT - ETHERNET);
+        front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
+        match small.get_mut(..FRONT - ETHERNET + self.len) {
+            Some(whole) => Some((Fetched::with_head(front, body, whole)?.into_inner(), &[])),
+            None => Some((front, body)),
         }
-        self.head = EthernetHeader::of(ethernet);
     }
 
     /// Whether it costs more than others of its length, when it was judged.
@@ -115,7 +149,7 @@ impl TxFrame {
     #[inline(always)]
     fn check(
         &mut self,
-        pieces: &[libc::iovec],
+        pieces: &[GuestSlice<'_>],
         port: &PortData,
         features: u64,
         longest: usize,
@@ -135,7 +169,7 @@ impl TxFrame {
     #[inline(never)]
     fn check_closely(
         &mut self,
-        pieces: &[libc::iovec],
+        pieces: &[GuestSlice<'_>],
         port: &PortData,
         features: u64,
         longest: usize,
@@ -163,21 +197,20 @@ impl TxFrame {
     /// Whether the frame concerns the cable only.
     #[cold]
     #[inline(never)]
-    fn is_link_control(&self, pieces: &[libc::iovec]) -> bool {
+    fn is_link_control(&self, pieces: &[GuestSlice<'_>]) -> bool {
         switch::is_link_control(&self.head, self.behind(pieces, &mut [0; LOOK]))
     }
 
     /// What follows the Ethernet header, as far as it is looked at. The guest may change it afterwards.
-    fn behind<'a>(&self, pieces: &[libc::iovec], copy: &'a mut [u8; LOOK]) -> &'a [u8] {
-        let body = pieces.get(self.pieces.start + 1..self.pieces.end).unwrap_or_default();
+    fn behind<'a>(&self, pieces: &[GuestSlice<'_>], copy: &'a mut [u8; LOOK]) -> &'a [u8] {
+        let body = pieces.get(self.pieces.clone()).unwrap_or_default();
         let copy = copy.get_mut(..self.len.saturating_sub(ETHERNET).min(LOOK)).unwrap_or_default();
-        get(body, copy);
-        copy
+        get(body, copy).into_inner()
     }
 
     /// Notes a wrong UDP length ([`offload::mark_length`]).
-    fn mark_length(&mut self, pieces: &[libc::iovec]) {
-        let body = pieces.get(self.pieces.start + 1..self.pieces.end).unwrap_or_default();
+    fn mark_length(&mut self, pieces: &[GuestSlice<'_>]) {
+        let body = pieces.get(self.pieces.clone()).unwrap_or_default();
         offload::mark_length(&mut self.header, self.len, |at| {
             let mut length = [0; 2];
             get_at(body, at.saturating_sub(ETHERNET), &mut length);
@@ -188,7 +221,7 @@ impl TxFrame {
     /// Whether a frame beyond `longest` is too long with all its VLAN tags: one of them is in `longest`.
     #[cold]
     #[inline(never)]
-    fn is_long(&self, pieces: &[libc::iovec], longest: usize) -> bool {
+    fn is_long(&self, pieces: &[GuestSlice<'_>], longest: usize) -> bool {
         if self.len > longest + TAG * MAX_TAGS {
             return true;
         }
@@ -199,7 +232,7 @@ impl TxFrame {
     /// Decides what happens to the frame where the kernel forwards: what is in order is for the device.
     pub(crate) fn admit(
         &mut self,
-        pieces: &[libc::iovec],
+        pieces: &[GuestSlice<'_>],
         port: &PortData,
         features: u64,
         longest: usize,
@@ -216,7 +249,7 @@ impl TxFrame {
     /// Decides what happens to the frame where we forward.
     pub(crate) fn judge(
         &mut self,
-        pieces: &[libc::iovec],
+        pieces: &[GuestSlice<'_>],
         port: &PortData,
         id: PortId,
         table: &Table,

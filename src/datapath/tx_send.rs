@@ -1,7 +1,7 @@
-//! What of a batch is for the wire, as the kernel wants it: one message per frame. A packet socket takes all of
-//! them in one system call, a tap one at a time.
+//! What of a batch is for the wire, as the kernel wants it. A tap takes one frame per call, a packet socket all of them
+//! in one call, as messages.
 //!
-//! A message is the judged front of the frame, from our own memory, and the rest from the guest's: the
+//! What is sent is the judged front of the frame, from our own memory, and the rest from the guest's: the
 //! kernel copies once. A small frame is copied here first, and is one piece in our memory: the kernel
 //! takes one piece faster than two, and the reads of all small frames, whose lines the guest's processor
 //! has, wait for each other no longer. What pushes back is not lost: the batch is cut there, and goes on
@@ -10,40 +10,139 @@
 use std::io;
 
 use crate::datapath::tx_batch::TxBatch;
-use crate::datapath::tx_frame::TxFrame;
+use crate::datapath::tx_frame::{SMALL, Small, TxFrame};
 use crate::net::counters::DropReason;
 use crate::net::ethernet::ETHERNET;
 use crate::net::vnet_hdr::{HEADER, LEGACY_HEADER};
-use crate::virtqueue::copy::get;
+use crate::uplink::packet::socket::{Message, Messages};
+use crate::uplink::tap::TapQueue;
+use crate::virtqueue::guest_slice::{GuestSlice, Readable};
+use crate::virtqueue::reuse::Reused;
 
-impl TxBatch {
+/// A frame that is for the wire: which of the batch it is, and how many pieces it has.
+type Outgoing = (usize, usize);
+
+/// Working memory of sending.
+pub struct SendScratch {
+    outgoing: Vec<Outgoing>,
+    /// Which of the batch the wire did not take, and why.
+    lost: Vec<(usize, DropReason)>,
+    pieces: Reused<Readable>,
+    messages: Reused<Messages>,
+    pub(crate) small: Vec<Small>,
+}
+
+impl SendScratch {
+    /// Memory for a batch of so many frames, which have so many pieces together.
+    pub(crate) fn new(frames: usize, pieces: usize) -> SendScratch {
+        SendScratch {
+            outgoing: Vec::with_capacity(frames),
+            lost: Vec::with_capacity(frames),
+            pieces: Reused::with_capacity(frames + pieces),
+            messages: Reused::with_capacity(frames),
+            small: vec![[0; SMALL]; frames],
+        }
+    }
+}
+
+impl TxBatch<'_> {
+    /// Writes what is for the wire to a tap, a frame a call, each with a header of `header` bytes. Returns how many
+    /// entries of the batch are done: all, unless the tap pushes back.
+    pub fn write(&mut self, header: usize, tap: &TapQueue) -> usize {
+        // Of fixed length, which makes a few moves of the copies.
+        match header {
+            HEADER => self.write_each::<{ HEADER + ETHERNET }>(tap),
+            _ => self.write_each::<{ LEGACY_HEADER + ETHERNET }>(tap),
+        }
+    }
+
+    fn write_each<const FRONT: usize>(&mut self, tap: &TapQueue) -> usize {
+        let SendScratch { pieces: list, small, .. } = &mut *self.send;
+        let Some(small) = small.first_mut() else { return 0 };
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if !entry.is_for_the_wire() {
+                continue;
+            }
+            let Some((front, body)) = entry.parts::<FRONT>(self.pieces, small) else { continue };
+            let written = match body {
+                [] => tap.write(front),
+                body => {
+                    let list = list.lend();
+                    list.push(GuestSlice::from(front));
+                    list.extend_from_slice(body);
+                    tap.write_vectored(list)
+                }
+            };
+            match written {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return index,
+                Err(error) => entry.lost = Some(reason(&error)),
+            }
+        }
+        self.entries.len()
+    }
+
     /// Sends what is for the wire, by `send`, which takes messages, each with a header of `header` bytes, and
     /// returns how many it took. Returns how many entries of the batch are done: all, unless the wire pushes back.
     pub fn send(
         &mut self,
         header: usize,
-        mut send: impl FnMut(&mut [libc::mmsghdr]) -> io::Result<usize>,
+        send: impl FnMut(&mut [Message<'_>]) -> io::Result<usize>,
     ) -> usize {
-        // Of fixed length, which makes a few moves of the copies.
         match header {
-            HEADER => self.address::<{ HEADER + ETHERNET }>(),
-            _ => self.address::<{ LEGACY_HEADER + ETHERNET }>(),
+            HEADER => self.send_all::<{ HEADER + ETHERNET }>(send),
+            _ => self.send_all::<{ LEGACY_HEADER + ETHERNET }>(send),
         }
-        let mut at = 0;
-        while let Some(rest) = self.messages.get_mut(at..).filter(|rest| !rest.is_empty()) {
-            let index = self.wire.get(at).copied().unwrap_or_default();
+    }
+
+    fn send_all<const FRONT: usize>(
+        &mut self,
+        mut send: impl FnMut(&mut [Message<'_>]) -> io::Result<usize>,
+    ) -> usize {
+        let all = self.entries.len();
+        let SendScratch { outgoing, lost, pieces: list, messages, small } = &mut *self.send;
+        let (list, messages) = (list.lend(), messages.lend());
+        outgoing.clear();
+        lost.clear();
+        for ((index, entry), small) in self.entries.iter_mut().enumerate().zip(small) {
+            if !entry.is_for_the_wire() {
+                continue;
+            }
+            let Some((front, body)) = entry.parts::<FRONT>(self.pieces, small) else { continue };
+            list.push(GuestSlice::from(front));
+            match body {
+                [one] => list.push(*one),
+                more => list.extend_from_slice(more),
+            }
+            outgoing.push((index, 1 + body.len()));
+        }
+        let mut rest = list.as_slice();
+        for (_, pieces) in outgoing.iter() {
+            let Some((pieces, later)) = rest.split_at_checked(*pieces) else { break };
+            messages.push(Message::new(pieces));
+            rest = later;
+        }
+        let (mut at, mut cut) = (0, all);
+        while let Some(rest) = messages.get_mut(at..).filter(|rest| !rest.is_empty()) {
             match send(rest) {
                 Ok(count) => at += count.max(1),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return index,
                 Err(error) => {
-                    if let Some(entry) = self.entries.get_mut(index) {
-                        entry.lost = Some(reason(&error));
+                    let Some(&(index, _)) = outgoing.get(at) else { break };
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        cut = index;
+                        break;
                     }
+                    lost.push((index, reason(&error)));
                     at += 1;
                 }
             }
         }
-        self.entries.len()
+        for (index, reason) in lost.iter() {
+            if let Some(entry) = self.entries.get_mut(*index) {
+                entry.lost = Some(*reason);
+            }
+        }
+        cut
     }
 
     /// Whether anything is for the wire.
@@ -57,43 +156,6 @@ impl TxBatch {
             entry.lost = Some(reason);
         }
     }
-
-    /// Makes a message of every entry that is for the wire. `FRONT` is the length of header and Ethernet header.
-    fn address<const FRONT: usize>(&mut self) {
-        self.wire.clear();
-        self.messages.clear();
-        for ((index, entry), small) in self.entries.iter_mut().enumerate().zip(&mut self.small) {
-            if !entry.is_for_the_wire() {
-                continue;
-            }
-            let Some(pieces) = self.pieces.get_mut(entry.pieces.clone()) else { continue };
-            let Some(front) = entry.front.last_chunk_mut::<FRONT>() else { continue };
-            let header = entry.header.iter().take(FRONT - ETHERNET);
-            front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
-            let Some((place, body)) = pieces.split_first_mut() else { continue };
-            let small = small.get_mut(..FRONT - ETHERNET + entry.len);
-            let count = if small.is_some() { 1 } else { 1 + body.len() };
-            *place = match small {
-                Some(whole) => {
-                    let (to, rest) = whole.split_at_mut(FRONT);
-                    to.copy_from_slice(front);
-                    get(body, rest);
-                    piece(whole)
-                }
-                None => piece(front),
-            };
-            // SAFETY: a mmsghdr is plain numbers and pointers; all zero is an empty message.
-            let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-            message.msg_hdr.msg_iov = pieces.as_mut_ptr();
-            message.msg_hdr.msg_iovlen = count;
-            self.wire.push(index);
-            self.messages.push(message);
-        }
-    }
-}
-
-fn piece(bytes: &mut [u8]) -> libc::iovec {
-    libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() }
 }
 
 /// Why the kernel did not take a frame.

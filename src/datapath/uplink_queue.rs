@@ -89,15 +89,13 @@ impl UplinkQueue {
 
     /// Sends what is for the wire. Returns how many entries of the batch are done: all, unless the
     /// socket is full; whoever has the rest then calls [`UplinkQueue::wait`].
-    pub(crate) fn send(&self, batch: &mut TxBatch) -> usize {
+    pub(crate) fn send(&self, batch: &mut TxBatch<'_>) -> usize {
         if !batch.has_wire() {
             return batch.entries.len();
         }
         let state = self.state.deliver();
         match &state.queue {
-            // SAFETY: the batch's messages consist of its own bytes and of guest memory that the sender's
-            // ring keeps mapped while its line is locked, which it is during a turn.
-            Some(queue) => batch.send(SEND_HEADER, |messages| unsafe { queue.send(messages) }),
+            Some(queue) => batch.send(SEND_HEADER, |messages| queue.send(messages)),
             None => {
                 batch.lose(DropReason::NoDevice);
                 batch.entries.len()

@@ -19,28 +19,41 @@ use crate::switch::Receivers;
 use crate::uplink::packet::PacketQueue;
 use crate::uplink::packet::frame::FrameHead as Front;
 use crate::uplink::packet::frame::Received;
+use crate::virtqueue::guest_slice::GuestSlice;
+use crate::virtqueue::reuse::{Family, Reused};
 use crate::worker::task::Outcome;
 
 /// A frame that has arrived, still where the kernel put it.
-struct Arrival {
+#[derive(Clone, Copy)]
+struct Arrival<'q> {
     header: [u8; HEADER],
     front: Front,
     head: EthernetHeader,
-    body: [libc::iovec; 1],
+    body: [GuestSlice<'q>; 1],
     flow: u32,
     to: Receivers,
 }
 
-/// A batch of them, and how many full batches there were.
-pub struct Arrivals(Vec<Arrival>, u32);
+/// Lists of [`Arrival`] that keep their memory.
+struct ArrivalList;
 
-impl Default for Arrivals {
-    fn default() -> Arrivals {
-        Arrivals(Vec::with_capacity(BATCH), 0)
+impl Family for ArrivalList {
+    type Item<'a> = Arrival<'a>;
+}
+
+/// Memory for a batch of frames that have arrived, and how many full batches there were.
+pub struct ArrivalScratch(Reused<ArrivalList>, u32);
+
+impl Default for ArrivalScratch {
+    fn default() -> ArrivalScratch {
+        ArrivalScratch(Reused::with_capacity(BATCH), 0)
     }
 }
 
-impl FrameBatch for Arrivals {
+/// A batch of frames that have arrived.
+struct Arrivals<'q>(&'q [Arrival<'q>]);
+
+impl FrameBatch for Arrivals<'_> {
     fn count(&self) -> usize {
         self.0.len()
     }
@@ -59,18 +72,18 @@ impl FrameBatch for Arrivals {
 
     fn frame(&self, index: usize) -> Option<Frame<'_>> {
         let Arrival { header, front, body, .. } = self.0.get(index)?;
-        let len = front.len() + body.iter().map(|piece| piece.iov_len).sum::<usize>();
+        let len = front.len() + body.iter().map(|piece| piece.len()).sum::<usize>();
         Some(Frame { header, head: front, body, len })
     }
 }
 
-impl Arrivals {
-    /// Whether sources of this batch are noted.
+impl Arrivals<'_> {
+    /// Whether sources of this batch are noted. `full` counts the full batches.
     #[inline]
-    fn is_noted(&mut self) -> bool {
+    fn is_noted(&self, full: &mut u32) -> bool {
         if self.0.len() > ALL_NOTED {
-            self.1 = self.1.wrapping_add(1);
-            return self.1.is_multiple_of(4);
+            *full = full.wrapping_add(1);
+            return full.is_multiple_of(4);
         }
         !self.0.is_empty()
     }
@@ -78,23 +91,20 @@ impl Arrivals {
     fn bytes(&self) -> usize {
         self.0
             .iter()
-            .map(|arrival| arrival.body.iter().map(|piece| piece.iov_len).sum::<usize>())
+            .map(|arrival| arrival.body.iter().map(|piece| piece.len()).sum::<usize>())
             .sum()
     }
 }
 
-impl Arrival {
-    fn new(received: &Received<'_>, view: &ForwardingView) -> Option<Arrival> {
+impl<'q> Arrival<'q> {
+    fn new(received: &Received<'q>, view: &ForwardingView) -> Option<Arrival<'q>> {
         let head = EthernetHeader::of(received.head.first_chunk()?);
         let verdict = switch::from_wire(&view.table, &head);
         Some(Arrival {
             header: received.header,
             front: received.head,
             head,
-            body: [libc::iovec {
-                iov_base: received.body.as_ptr().cast_mut().cast(),
-                iov_len: received.body.len(),
-            }],
+            body: [GuestSlice::from(received.body)],
             flow: received.hash,
             to: verdict.to,
         })
@@ -106,7 +116,12 @@ const ALL_NOTED: usize = 4;
 
 /// Notes who was heard on the wire: see `switch/stations.rs`. What a switch has reflected is a port's own.
 #[inline(never)]
-fn note_sources(arrivals: &[Arrival], switch: &SwitchHandle, view: &ForwardingView, now: Instant) {
+fn note_sources(
+    arrivals: &[Arrival<'_>],
+    switch: &SwitchHandle,
+    view: &ForwardingView,
+    now: Instant,
+) {
     let first = if arrivals.len() > ALL_NOTED { arrivals.len() - 1 } else { 0 };
     for source in arrivals.iter().skip(first).map(|arrival| arrival.head.src) {
         if view.table.find(source).is_none() {
@@ -127,25 +142,24 @@ pub fn turn(
     let (mut done, mut bytes, mut budget) = (0, 0, BATCH);
     spread.carry().begin_turn();
     while done < TURN_FRAMES && bytes < TURN_BYTES {
-        arrivals.0.clear();
-        let progress = queue.receive(budget, &mut |received| {
+        let list = arrivals.0.lend();
+        let progress = queue.receive_batch(budget, &mut |received| {
             // What is for nobody, most of it on a busy LAN, is not carried any further.
             if let Some(arrival) = Arrival::new(&received, view)
                 && arrival.to != Receivers::None
             {
-                arrivals.0.push(arrival);
+                list.push(arrival);
             }
         });
-        if arrivals.is_noted() {
-            note_sources(&arrivals.0, switch, view, now);
+        let batch = Arrivals(list);
+        if batch.is_noted(&mut arrivals.1) {
+            note_sources(batch.0, switch, view, now);
         }
-        bytes += arrivals.bytes();
-        let copies = spread.deliver(view, arrivals, Origin::Wire);
+        bytes += batch.bytes();
+        let copies = spread.deliver(view, &batch, Origin::Wire);
         // A storm of broadcasts is taken in small bites: the guests want their turns too.
         budget = if copies > 4 * BATCH { BATCH / 16 } else { BATCH };
         done += copies.max(progress.frames).max(1);
-        // Their memory is the next batch's from here on.
-        arrivals.0.clear();
         if !progress.more {
             return Outcome::Idle;
         }

@@ -58,7 +58,8 @@ use crate::uplink::packet::socket::SEND_HEADER;
 use crate::net::mac::Mac;
 use crate::uplink::packet::inbox::ReceiveBatch;
 use crate::uplink::packet::membership::Memberships;
-use crate::uplink::packet::socket::Socket;
+use crate::uplink::packet::socket::{Message, Socket};
+use crate::virtqueue::guest_slice::GuestSlice;
 
 /// A receiving and a sending AF_PACKET socket on one parent. Dropping it closes them and takes back its
 /// memberships.
@@ -197,6 +198,16 @@ impl PacketQueue {
         }
     }
 
+    /// As [`PacketQueue::receive`], for the one that has the queue: the frames stay where they are while it is borrowed.
+    pub fn receive_batch<'q>(
+        &'q mut self,
+        budget: usize,
+        each: &mut dyn FnMut(Received<'q>),
+    ) -> Progress {
+        let inbox = self.inbox.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inbox.take(&self.socket, budget, each)
+    }
+
     /// Sends frames, each message being a header of [`SEND_HEADER`] bytes and then the frame, in any
     /// pieces (at most 1024, and at most 1024 messages). Never waits. Returns how many the kernel
     /// took; less than all means that the next one has a reason, which the next call tells.
@@ -213,17 +224,12 @@ impl PacketQueue {
     /// - ENETDOWN: the parent is down.
     /// - ENXIO: the parent has been deleted or has left the network namespace.
     ///
-    /// # Safety
-    /// Every message must point to `msg_iovlen` pieces, and every piece must be readable for its
-    /// whole length, until the call returns; name and control pointers must be null or valid. A
-    /// guest that changes a piece meanwhile changes its own frame only: the kernel copies first.
-    pub unsafe fn send(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
-        // SAFETY: the caller vouches for all that the messages point to.
-        let sent = unsafe { self.outlet.send(messages) };
+    /// A guest that changes a piece meanwhile changes its own frame only: the kernel copies first.
+    pub fn send(&self, messages: &mut [Message<'_>]) -> io::Result<usize> {
+        let sent = self.outlet.send(messages);
         match (&sent, &self.long) {
             (Err(error), Some(long)) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
-                // SAFETY: as above.
-                let sent = unsafe { long.send(messages) };
+                let sent = long.send(messages);
                 let full = matches!(&sent, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
                 self.long_is_full.store(full, Ordering::Relaxed);
                 sent
@@ -264,13 +270,8 @@ impl PacketQueue {
     /// Sends one frame with its header from ordinary memory. Errors are those of
     /// [`PacketQueue::send`].
     pub fn send_with_header(&self, header: &[u8; SEND_HEADER], frame: &[u8]) -> io::Result<()> {
-        let mut pieces = [header.as_slice(), frame].map(|piece| libc::iovec {
-            iov_base: piece.as_ptr().cast_mut().cast(),
-            iov_len: piece.len(),
-        });
-        let mut message = [crate::uplink::packet::socket::message(&mut pieces)];
-        // SAFETY: the message points to two pieces, both live slices, which the kernel only reads.
-        match unsafe { self.send(&mut message) } {
+        let pieces = [header.as_slice(), frame].map(GuestSlice::from);
+        match self.send(&mut [Message::new(&pieces)]) {
             Ok(0) => Err(Errno::EAGAIN.into()),
             Ok(_) => Ok(()),
             Err(error) => Err(error),

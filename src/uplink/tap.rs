@@ -23,6 +23,7 @@ use libc::{c_int, c_short};
 use nix::errno::Errno;
 
 use crate::uplink::tap_offload::TapOffload;
+use crate::virtqueue::guest_slice::{GuestSlice, GuestSliceMut};
 
 const INT: usize = mem::size_of::<c_int>();
 mod ioctl {
@@ -101,25 +102,21 @@ impl TapQueue {
     }
 
     /// Reads one frame, header first, into the pieces. Returns the bytes filled; EAGAIN when none
-    /// waits. At most 1024 pieces (EINVAL).
-    ///
-    /// # Safety
-    /// Every piece must be writable for its whole length until the call returns. Other writers (a
-    /// guest, in its own memory) do no harm: the kernel only writes.
-    pub unsafe fn read_vectored(&self, pieces: &[libc::iovec]) -> io::Result<usize> {
-        // SAFETY: the caller vouches for the pieces; the slice holds as many as are announced.
+    /// waits. At most 1024 pieces (EINVAL). Other writers (a guest, in its own memory) do no harm: the
+    /// kernel only writes.
+    pub fn read_vectored(&self, pieces: &[GuestSliceMut<'_>]) -> io::Result<usize> {
+        let pieces = GuestSliceMut::as_iovecs(pieces);
+        // SAFETY: as many pieces as are announced, each writable for its whole length while it is borrowed.
         let read = unsafe { libc::readv(self.raw(), pieces.as_ptr(), pieces.len() as c_int) };
         usize::try_from(read).map_err(|_| io::Error::last_os_error())
     }
 
     /// Writes one frame, header first, from the pieces. Returns the bytes taken; EAGAIN when the
-    /// send buffer is full, EINVAL when the header does not fit the frame. At most 1024 pieces.
-    ///
-    /// # Safety
-    /// Every piece must be readable for its whole length until the call returns. A guest that
-    /// changes it meanwhile changes its own frame only: the kernel copies before it looks.
-    pub unsafe fn write_vectored(&self, pieces: &[libc::iovec]) -> io::Result<usize> {
-        // SAFETY: the caller vouches for the pieces; the slice holds as many as are announced.
+    /// send buffer is full, EINVAL when the header does not fit the frame. At most 1024 pieces. A guest
+    /// that changes one meanwhile changes its own frame only: the kernel copies before it looks.
+    pub fn write_vectored(&self, pieces: &[GuestSlice<'_>]) -> io::Result<usize> {
+        let pieces = GuestSlice::as_iovecs(pieces);
+        // SAFETY: as many pieces as are announced, each readable for its whole length while it is borrowed.
         let written = unsafe { libc::writev(self.raw(), pieces.as_ptr(), pieces.len() as c_int) };
         usize::try_from(written).map_err(|_| io::Error::last_os_error())
     }

@@ -6,21 +6,15 @@
 //! address is checked against the guest's memory. A chain that cannot be right yields no buffers at all:
 //! a corrupt chain must not look like a shorter, valid one.
 
-use crate::virtqueue::guest_map::{GuestMap, Region};
+use std::marker::PhantomData;
+
+use crate::virtqueue::guest_map::{GuestMap, Near};
+use crate::virtqueue::guest_slice::{ChainSlice, GuestSliceMut};
 
 /// Descriptor flags.
 pub(crate) const DESC_F_NEXT: u16 = 1;
 pub(crate) const DESC_F_WRITE: u16 = 2;
 pub(crate) const DESC_F_INDIRECT: u16 = 4;
-
-/// Who may write into the buffers of a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Buffers that we read: the guest's transmit ring.
-    Readable,
-    /// Buffers that we write: the guest's receive ring.
-    Writable,
-}
 
 /// Why a chain yields no buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +25,16 @@ pub enum Refused {
     Costly,
 }
 
+/// What the ring calls a chain. Only a ring makes one, and only a ring looks inside: whoever popped the chain keeps
+/// it, to say which chain is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainId(pub(in crate::virtqueue) u16);
+
 /// One descriptor chain, popped: its buffers stand in the caller's piece list.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain {
-    /// The chain's id for the used ring.
-    pub head: u16,
+    /// By which it is given back.
+    pub id: ChainId,
     /// How many pieces it has in the caller's list.
     pub pieces: usize,
     /// Total bytes of its pieces.
@@ -51,21 +50,23 @@ struct Desc {
     next: u16,
 }
 
-/// A descriptor table in guest memory.
+/// A descriptor table in guest memory, which is mapped during `'m`.
 #[derive(Clone, Copy, Debug)]
-pub struct Table {
+pub struct Table<'m> {
     base: *const [u64; 2],
     entries: u16,
+    memory: PhantomData<GuestSliceMut<'m>>,
 }
 
-impl Table {
-    /// A table of `entries` descriptors at `base`.
-    ///
-    /// # Safety
-    /// `base` must be aligned to 8 bytes and point to 16 bytes per entry that stay mapped for as long as
-    /// the table is used.
-    pub unsafe fn new(base: *const u8, entries: u16) -> Table {
-        Table { base: base.cast(), entries }
+impl<'m> Table<'m> {
+    /// The table that fills `memory`. `None` when that has no whole number of descriptors, or none, or too many, or
+    /// is not aligned to 8 bytes. Unaligned indirect tables are legal, but no driver makes them, and to read one
+    /// would be undefined behaviour.
+    pub fn new(memory: GuestSliceMut<'m>) -> Option<Table<'m>> {
+        let entries = u16::try_from(memory.len() / 16).ok().filter(|&entries| entries > 0)?;
+        let base = memory.start();
+        let fits = memory.len().is_multiple_of(16) && (base as usize).is_multiple_of(8);
+        fits.then_some(Table { base: base.cast(), entries, memory: PhantomData })
     }
 
     /// Reads a descriptor once; `None` when there is no such.
@@ -74,8 +75,8 @@ impl Table {
         if index >= self.entries {
             return None;
         }
-        // SAFETY: inside the table, by the promise made to `new`; volatile because the driver may write
-        // at the same time.
+        // SAFETY: inside the table, which is mapped during 'm and aligned (`new`). Volatile, so that each descriptor is
+        // read once: the driver may write at the same time.
         let [addr, rest] = unsafe { self.base.add(usize::from(index)).read_volatile() };
         let rest = u64::from_le(rest);
         Some(Desc {
@@ -88,33 +89,24 @@ impl Table {
 
     /// The indirect table that a descriptor names: not empty, not longer than the ring, inside the
     /// guest's memory.
-    fn indirect(&self, desc: Desc, map: &GuestMap, hint: &mut usize) -> Option<Table> {
-        let len = u64::from(desc.len);
-        let entries = u16::try_from(len / 16).ok()?;
-        if entries == 0 || !len.is_multiple_of(16) || entries > self.entries {
+    fn indirect(&self, desc: Desc, map: &'m GuestMap, hint: &mut usize) -> Option<Table<'m>> {
+        if desc.len > 16 * u32::from(self.entries) {
             return None;
         }
-        let base = map.translate(desc.addr, len, hint)?;
-        // Unaligned tables are legal, but no driver makes them; reading one here would be undefined
-        // behaviour, so it is a bad chain.
-        if !(base as usize).is_multiple_of(8) {
-            return None;
-        }
-        // SAFETY: aligned, `translate` found `len` bytes there, and the map outlives the walk.
-        Some(unsafe { Table::new(base, entries) })
+        Table::new(map.translate(desc.addr, u64::from(desc.len), hint)?)
     }
 
     /// The one buffer of the chain at `head`, when the chain is a single descriptor and the buffer lies in
     /// `near`, as nearly always. `None` says nothing: [`Table::walk`] does.
     #[inline]
-    pub fn plain(&self, head: u16, access: Access, near: &Region) -> Option<libc::iovec> {
+    pub fn plain<'n, S: ChainSlice<'n>>(
+        &self,
+        head: u16,
+        near: &Near<'n>,
+    ) -> Option<GuestSliceMut<'n>> {
         let desc = self.read(head)?;
-        let alone = match access {
-            Access::Readable => desc.flags == 0,
-            Access::Writable => desc.flags == DESC_F_WRITE,
-        };
-        let host = near.holds(desc.addr, desc.len).filter(|_| alone)?;
-        Some(libc::iovec { iov_base: host.cast(), iov_len: desc.len as usize })
+        let alone = desc.flags == if S::WRITABLE { DESC_F_WRITE } else { 0 };
+        near.holds(desc.addr, desc.len).filter(|_| alone)
     }
 
     /// Follows the chain at `head` and appends its buffers to `pieces`, but no more than these have room for:
@@ -124,13 +116,12 @@ impl Table {
     /// # Errors
     /// The chain cannot be right: too long, an index or address outside, the wrong access, a bad indirect
     /// table. Or `left` is used up.
-    pub fn walk(
+    pub fn walk<S: ChainSlice<'m>>(
         &self,
         head: u16,
-        access: Access,
-        map: &GuestMap,
+        map: &'m GuestMap,
         hint: &mut usize,
-        pieces: &mut Vec<libc::iovec>,
+        pieces: &mut Vec<S>,
         left: &mut u32,
     ) -> Result<usize, Refused> {
         let mut table = *self;
@@ -152,7 +143,7 @@ impl Table {
                 continue;
             }
             let writable = desc.flags & DESC_F_WRITE != 0;
-            if writable != (access == Access::Writable) {
+            if writable != S::WRITABLE {
                 return Err(Refused::Bad);
             }
             bytes = bytes.checked_add(desc.len as usize).ok_or(Refused::Bad)?;
@@ -172,6 +163,7 @@ impl Table {
 mod tests {
     use super::*;
     use crate::virtqueue::guest_map::SharedMemory;
+    use crate::virtqueue::guest_slice::GuestSlice;
     use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
     /// The list doubled as often as a guest with many regions wished: tens of MiB for each worker, for good.
@@ -188,13 +180,11 @@ mod tests {
             guest.write_obj(next, GuestAddress(16 * index + 12)).unwrap();
         }
         let mut hint = 0;
-        let base = map.translate(0, 64 * 16, &mut hint).unwrap();
-        // SAFETY: 64 descriptors were found there, page-aligned, and the map outlives the table.
-        let table = unsafe { Table::new(base, 64) };
-        let mut pieces = Vec::with_capacity(2048);
+        let table = Table::new(map.translate(0, 64 * 16, &mut hint).unwrap()).unwrap();
+        let mut pieces = Vec::<GuestSlice<'_>>::with_capacity(2048);
         let room = pieces.capacity();
         let (mut hint, mut left) = (0, u32::MAX);
-        let walked = table.walk(0, Access::Readable, &map, &mut hint, &mut pieces, &mut left);
+        let walked = table.walk(0, &map, &mut hint, &mut pieces, &mut left);
         assert_eq!(walked, Err(Refused::Bad));
         assert_eq!(pieces.capacity(), room);
     }

@@ -1,23 +1,31 @@
-//! Copies into and out of guest memory that lies in pieces.
+//! Copies into pieces of memory: a frame into the buffers of a receive ring.
 //!
-//! All pieces here were translated by a ring (`split_ring.rs`), whose map keeps them mapped for as long as the
-//! ring's line is locked. The guest may read and write them at the same time: what is copied out may be
-//! anything and is judged afterwards, what is copied in may be overwritten by its owner. The bytes are
-//! therefore only ever touched through raw pointers.
+//! The pieces are [`GuestSliceMut`]: mapped for as long as they are borrowed, so every function here is safe to call.
+//! The guest may read and write them at the same time, and what is copied in may be overwritten by its owner. The
+//! bytes are therefore moved through raw pointers, and nothing is made of them. What is read in order to be judged is
+//! read in `fetch.rs`.
 
-use std::sync::atomic::{Ordering, compiler_fence};
+use std::marker::PhantomData;
+
+use crate::net::ethernet::ETHERNET;
+use crate::net::vnet_hdr::HEADER;
+use crate::virtqueue::guest_slice::{GuestSlice, GuestSliceMut};
 
 /// Bytes that come into a cache together.
 const LINE: usize = 64;
+
+/// What stands before the part of a frame that is in the sender's memory.
+const FRONT: usize = HEADER + ETHERNET;
 
 /// Copies `len` bytes, whatever the two places are to each other. Small frames are most of the traffic
 /// where speed counts, and to call the library for one costs as much as to move its bytes; so these are
 /// moved here, in a few overlapping words that are all read before one is written.
 ///
 /// # Safety
-/// `from` is readable and `to` writable for `len` bytes, in a guest's memory or our own.
+/// `from` is readable and `to` writable for `len` bytes. They may overlap: a guest may send what it has offered as a
+/// receive buffer.
 #[inline(always)]
-pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+unsafe fn move_bytes(from: *const u8, to: *mut u8, len: usize) {
     type Word = [u8; 16];
     // SAFETY: every word lies within `len` bytes from where it is taken and put, by the caller's promise.
     unsafe {
@@ -48,11 +56,11 @@ pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
 }
 
 /// Asks the processor for the front of a piece that will be read or written soon: header and small frame, two
-/// lines. Of few guests they are a neighbour's and come as late as without; of a thousand they are in nobody's
-/// cache, nor are their pages in the table of pages, and come side by side.
+/// lines. Of few guests they are a neighbour's and come as late as without; of a thousand they are in no cache,
+/// nor are their pages in the table of pages, and come side by side.
 #[inline(always)]
-pub fn fetch(piece: &libc::iovec) {
-    let front = piece.iov_base.cast::<i8>();
+pub fn prefetch(piece: GuestSlice<'_>) {
+    let front = piece.start().cast::<i8>();
     // SAFETY: a hint reads nothing and faults on no address, also none behind the piece's end.
     #[cfg(target_arch = "x86_64")]
     unsafe {
@@ -65,143 +73,108 @@ pub fn fetch(piece: &libc::iovec) {
     let _ = (front, LINE);
 }
 
-/// Writes `bytes` at offset `at` of what `pieces` make up.
-pub fn put(pieces: &[libc::iovec], mut at: usize, mut bytes: &[u8]) {
+/// A frame of the usual kind and the one buffer that it fits into: an Ethernet header that was judged, and one piece
+/// of body behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement<'a> {
+    ethernet: &'a [u8; ETHERNET],
+    body: *const u8,
+    body_len: usize,
+    to: *mut u8,
+    memory: PhantomData<GuestSliceMut<'a>>,
+}
+
+impl<'a> Placement<'a> {
+    /// The frame in this buffer, when the buffer has room for it and its virtio-net header.
+    #[inline]
+    pub fn new(
+        ethernet: &'a [u8; ETHERNET],
+        body: GuestSlice<'a>,
+        buffer: GuestSliceMut<'a>,
+    ) -> Option<Placement<'a>> {
+        let (body, body_len, to) = (body.start(), body.len(), buffer.start());
+        let fits = FRONT + body_len <= buffer.len();
+        fits.then_some(Placement { ethernet, body, body_len, to, memory: PhantomData })
+    }
+
+    /// Length of the frame without its virtio-net header, in bytes.
+    #[inline]
+    pub fn len(&self) -> usize {
+        ETHERNET + self.body_len
+    }
+
+    /// Never: there is always an Ethernet header.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Copies all of it, behind a virtio-net header in two little-endian words.
+    #[inline]
+    pub fn write(&self, (first, second): (u64, u32)) {
+        // SAFETY: body and buffer are mapped during 'a, and `new` found that the buffer holds header, Ethernet header
+        // and body, of which this is all.
+        unsafe {
+            self.to.cast::<u64>().write_unaligned(first.to_le());
+            self.to.add(8).cast::<u32>().write_unaligned(second.to_le());
+            move_bytes(self.ethernet.as_ptr(), self.to.add(HEADER), ETHERNET);
+            move_bytes(self.body, self.to.add(FRONT), self.body_len);
+        }
+    }
+}
+
+/// Writes `bytes` at offset `at` of what `pieces` make up, as far as there is room.
+pub fn put(pieces: &[GuestSliceMut<'_>], mut at: usize, mut bytes: &[u8]) {
     for piece in pieces {
         if bytes.is_empty() {
             break;
         }
-        if at >= piece.iov_len {
-            at -= piece.iov_len;
+        if at >= piece.len() {
+            at -= piece.len();
             continue;
         }
-        let here = bytes.len().min(piece.iov_len - at);
+        let here = bytes.len().min(piece.len() - at);
         let (now, later) = bytes.split_at(here);
-        // SAFETY: the piece was translated by the ring and is mapped; at + here <= its length.
-        unsafe { now.as_ptr().copy_to_nonoverlapping(piece.iov_base.cast::<u8>().add(at), here) };
+        // SAFETY: the piece is mapped while it is borrowed, and at + here is within it. `bytes` are no part of it: a
+        // reference and a piece never share memory.
+        unsafe { now.as_ptr().copy_to_nonoverlapping(piece.start().add(at), here) };
         (bytes, at) = (later, 0);
     }
 }
 
 /// A place in what `pieces` make up, which moves on as it is written.
 pub struct Cursor<'a> {
-    pieces: &'a [libc::iovec],
+    pieces: &'a [GuestSliceMut<'a>],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
     /// The beginning of `pieces`.
-    pub fn new(pieces: &'a [libc::iovec]) -> Cursor<'a> {
+    pub fn new(pieces: &'a [GuestSliceMut<'a>]) -> Cursor<'a> {
         Cursor { pieces, at: 0 }
     }
 
     /// Writes `bytes`, as far as there is room.
     pub fn put(&mut self, bytes: &[u8]) {
-        self.copy(bytes.as_ptr(), bytes.len());
+        self.put_piece(&GuestSlice::from(bytes));
     }
 
     /// Writes what `from` refers to, as far as there is room. It may be another guest's memory, or the
     /// same: whatever both guests do meanwhile, bytes are moved and nothing is made of them.
-    pub fn put_piece(&mut self, from: &libc::iovec) {
-        self.copy(from.iov_base.cast(), from.iov_len);
-    }
-
-    fn copy(&mut self, mut from: *const u8, mut len: usize) {
+    pub fn put_piece(&mut self, from: &GuestSlice<'_>) {
+        let (mut from, mut len) = (from.start(), from.len());
         while let Some((piece, later)) = self.pieces.split_first() {
-            let here = len.min(piece.iov_len - self.at);
-            // SAFETY: both pieces were translated by a ring whose line the caller has locked, or are
-            // our own memory: mapped for `here` bytes from where they stand. `copy`, not
-            // `copy_nonoverlapping`: a guest may send what it has offered as a receive buffer.
-            unsafe { from.copy_to(piece.iov_base.cast::<u8>().add(self.at), here) };
+            let here = len.min(piece.len() - self.at);
+            // SAFETY: both pieces are mapped while they are borrowed, for `here` bytes from where they stand. `copy`,
+            // not `copy_nonoverlapping`: a guest may send what it has offered as a receive buffer.
+            unsafe { from.copy_to(piece.start().add(self.at), here) };
             self.at += here;
             len -= here;
             if len == 0 {
                 return;
             }
-            // SAFETY: `here` is less than what was left of `from`.
-            from = unsafe { from.add(here) };
+            // Less than what was left of `from`.
+            from = from.wrapping_add(here);
             (self.pieces, self.at) = (later, 0);
         }
     }
-}
-
-/// Reads the first `into.len()` bytes of what `pieces` make up.
-pub fn get(pieces: &[libc::iovec], into: &mut [u8]) {
-    let mut done = 0;
-    for piece in pieces {
-        let here = piece.iov_len.min(into.len() - done);
-        // SAFETY: as in `put`; `into` has room for `here` more bytes.
-        unsafe {
-            piece.iov_base.cast::<u8>().copy_to_nonoverlapping(into.as_mut_ptr().add(done), here);
-        }
-        done += here;
-    }
-}
-
-/// Reads what stands at offset `at` of what `pieces` make up, as far as there is any.
-pub fn get_at(pieces: &[libc::iovec], mut at: usize, into: &mut [u8]) {
-    let mut done = 0;
-    for piece in pieces {
-        if done == into.len() {
-            break;
-        }
-        if at >= piece.iov_len {
-            at -= piece.iov_len;
-            continue;
-        }
-        let here = (piece.iov_len - at).min(into.len() - done);
-        // SAFETY: as in `put`; at + here <= the piece's length, and `into` has room for `here` more bytes.
-        unsafe {
-            let from = piece.iov_base.cast::<u8>().add(at);
-            from.copy_to_nonoverlapping(into.as_mut_ptr().add(done), here);
-        }
-        (done, at) = (done + here, 0);
-    }
-}
-
-/// Copies the first `head.len()` bytes of `pieces` to `head` and shortens the pieces by as much.
-/// `pieces` must hold at least that many bytes.
-pub fn split_off_front(pieces: &mut [libc::iovec], head: &mut [u8]) {
-    let mut done = 0;
-    for piece in pieces {
-        if done == head.len() {
-            break;
-        }
-        let here = piece.iov_len.min(head.len() - done);
-        let from = piece.iov_base.cast::<u8>();
-        // SAFETY: the ring translated the piece and keeps it mapped; `head` has room for `here` more bytes. The
-        // guest may write meanwhile: any bytes will do, they are judged after.
-        unsafe { from.copy_to_nonoverlapping(head.as_mut_ptr().add(done), here) };
-        *piece =
-            libc::iovec { iov_base: from.wrapping_add(here).cast(), iov_len: piece.iov_len - here };
-        done += here;
-    }
-}
-
-/// As [`split_off_front`], twice, for fronts of known lengths: where both lie in one piece, as they usually do,
-/// that takes a few instructions.
-#[inline]
-pub fn take_both<const A: usize, const B: usize>(
-    pieces: &mut [libc::iovec],
-    first: &mut [u8; A],
-    second: &mut [u8; B],
-) {
-    match pieces.first_mut() {
-        Some(piece) if piece.iov_len >= A + B => {
-            let from = piece.iov_base.cast::<u8>();
-            // SAFETY: as in `split_off_front`; the piece has at least so many bytes.
-            unsafe {
-                from.copy_to_nonoverlapping(first.as_mut_ptr(), A);
-                from.add(A).copy_to_nonoverlapping(second.as_mut_ptr(), B);
-            }
-            piece.iov_base = from.wrapping_add(A + B).cast();
-            piece.iov_len -= A + B;
-        }
-        _ => {
-            split_off_front(pieces, first);
-            split_off_front(pieces, second);
-        }
-    }
-    // From here on the copies count, and the compiler may not look at the originals instead.
-    compiler_fence(Ordering::SeqCst);
 }

@@ -5,9 +5,10 @@
 //! regions in a small sorted array with plain host pointers, and the caller keeps the index of the
 //! region it hit last.
 //!
-//! Why this is safe: a `GuestMap` holds the [`Mapping`]s that its pointers lead into. A ring that holds
-//! the map therefore holds the memory mapped and watched, and a new memory table takes effect ring by
-//! ring: an old mapping goes when the last ring has let go of it. Pointers never leave the ring's lock.
+//! Why this is safe: a `GuestMap` holds the [`Mapping`]s that its pointers lead into, and never changes. Every
+//! translation is a [`GuestSliceMut`] that borrows the map, so memory cannot be unmapped while a piece of it is in use.
+//! A ring holds the map, and so keeps the memory mapped and watched. A new memory table takes effect ring by ring: an
+//! old mapping goes when the last ring has released it.
 //!
 //! What can go wrong: the front-end may lie about addresses, so every translation is checked against
 //! the regions and nothing is read on the way; a buffer may cross from one region into an adjacent
@@ -15,9 +16,11 @@
 //! behind our back, which no check can prevent (`fault.rs`).
 
 use std::io;
+use std::marker::PhantomData;
 use std::sync::{Arc, Weak};
 
 use crate::virtqueue::address_space::MappedAccount;
+use crate::virtqueue::guest_slice::{ChainSlice, GuestSliceMut};
 use crate::virtqueue::mapping::Mapping;
 use vm_memory::{
     Address, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryBackend, GuestMemoryMmap,
@@ -27,24 +30,35 @@ use vm_memory::{
 /// The crate's swappable memory map, as vhost-user-backend hands it out.
 pub type SharedMemory = GuestMemoryAtomic<GuestMemoryMmap>;
 
-/// One region: guest-physical addresses `start..=last` are at `host` in this process.
+/// One region: guest-physical addresses `start..=last` are at `host` in this process, readable and writable for as
+/// long as the map that has the region.
 #[derive(Clone, Copy, Debug)]
-pub struct Region {
+struct Region {
     start: u64,
     last: u64,
     host: *mut u8,
 }
 
-impl Region {
-    /// The host address of `len` bytes at guest address `addr`, when this region holds all of them, and at
-    /// least one.
+/// A region of a map, by which addresses near the last one are translated without a search.
+#[derive(Clone, Copy, Debug)]
+pub struct Near<'m> {
+    region: Region,
+    map: PhantomData<&'m GuestMap>,
+}
+
+impl<'m> Near<'m> {
+    /// `len` bytes at guest address `addr`, when this region holds all of them, and at least one.
     #[inline]
-    pub fn holds(&self, addr: u64, len: u32) -> Option<*mut u8> {
+    pub fn holds(&self, addr: u64, len: u32) -> Option<GuestSliceMut<'m>> {
+        let Region { start, last, host } = self.region;
         // An address before the region wraps to one far behind it; so does a length of 0.
-        let offset = addr.wrapping_sub(self.start);
-        let behind = (self.last - self.start).checked_sub(offset)?;
+        let offset = addr.wrapping_sub(start);
+        let behind = (last - start).checked_sub(offset)?;
         let inside = u64::from(len).wrapping_sub(1) <= behind;
-        inside.then(|| self.host.wrapping_add(offset as usize))
+        // SAFETY: `offset + len` is inside the region, which the map keeps mapped during 'm.
+        inside.then(|| unsafe {
+            GuestSliceMut::new(host.wrapping_add(offset as usize), len as usize)
+        })
     }
 }
 
@@ -64,11 +78,9 @@ pub struct GuestMap {
     _anonymous: Option<Arc<GuestMemoryMmap>>,
 }
 
-// SAFETY: the raw pointers point into mappings that `mapped` or `_anonymous` keeps alive; they carry no
-// thread affinity, and whoever dereferences them does so with volatile or atomic accesses or hands
-// them to the kernel.
+// SAFETY: the pointers lead into mappings that `mapped` or `_anonymous` keeps alive, and that belong to no thread.
 unsafe impl Send for GuestMap {}
-// SAFETY: as above; the map itself is never changed after it was made.
+// SAFETY: as above, and a map is never changed after it was made.
 unsafe impl Sync for GuestMap {}
 
 impl GuestMap {
@@ -147,25 +159,26 @@ impl GuestMap {
 
     /// The region that was hit last.
     #[inline]
-    pub fn near(&self, hint: usize) -> Option<Region> {
-        self.regions.get(hint).copied()
+    pub fn near(&self, hint: usize) -> Option<Near<'_>> {
+        self.regions.get(hint).map(|region| Near { region: *region, map: PhantomData })
     }
 
-    /// The host address of `len` bytes at guest address `addr`, when one region holds all of them.
-    pub fn translate(&self, addr: u64, len: u64, hint: &mut usize) -> Option<*mut u8> {
+    /// `len` bytes at guest address `addr`, when one region holds all of them.
+    pub fn translate(&self, addr: u64, len: u64, hint: &mut usize) -> Option<GuestSliceMut<'_>> {
         let (host, room) = self.find(addr, hint)?;
-        (len <= room).then_some(host)
+        // SAFETY: so many bytes follow in the same region, which this map keeps mapped for as long as it is borrowed.
+        (len <= room).then(|| unsafe { GuestSliceMut::new(host, len as usize) })
     }
 
     /// Appends the pieces that make up `len` bytes at guest address `addr` to `pieces`: one, or one
     /// for every region that the buffer reaches into. On failure nothing is appended. The list never grows:
     /// a guest chooses how many regions its buffers reach into.
-    pub fn scatter(
-        &self,
+    pub fn scatter<'m, S: ChainSlice<'m>>(
+        &'m self,
         mut addr: u64,
         mut len: u64,
         hint: &mut usize,
-        pieces: &mut Vec<libc::iovec>,
+        pieces: &mut Vec<S>,
     ) -> bool {
         let before = pieces.len();
         while len > 0 {
@@ -178,7 +191,8 @@ impl GuestMap {
                 pieces.truncate(before);
                 return false;
             }
-            pieces.push(libc::iovec { iov_base: host.cast(), iov_len: here as usize });
+            // SAFETY: as in `translate`.
+            pieces.push(S::from(unsafe { GuestSliceMut::new(host, here as usize) }));
             len -= here;
             match addr.checked_add(here) {
                 Some(next) => addr = next,
@@ -220,9 +234,9 @@ mod tests {
     #[test]
     fn splits_a_buffer_at_a_region_border_and_refuses_a_hole() {
         let map = map(&[(0, 0x1000), (0x1000, 0x1000), (0x4000, 0x1000)]);
-        let (mut hint, mut pieces) = (0, Vec::with_capacity(8));
+        let (mut hint, mut pieces) = (0, Vec::<GuestSliceMut<'_>>::with_capacity(8));
         assert!(map.scatter(0xf00, 0x200, &mut hint, &mut pieces));
-        let lens: Vec<_> = pieces.iter().map(|p| p.iov_len).collect();
+        let lens: Vec<_> = pieces.iter().map(|p| p.len()).collect();
         assert_eq!(lens, [0x100, 0x100]);
         assert!(!map.scatter(0x1f00, 0x200, &mut hint, &mut pieces), "reaches into the hole");
         assert!(!map.scatter(u64::MAX - 1, 8, &mut hint, &mut pieces), "wraps around");

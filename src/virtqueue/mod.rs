@@ -4,10 +4,14 @@
 //! | --- | --- |
 //! | [`address_space`] | What the guests of all ports may map together |
 //! | [`chain`] | Descriptor chains |
-//! | [`copy`] | Copies into and out of guest memory that lies in pieces |
+//! | [`copy`] | Copies into pieces of memory: a frame into the buffers of a receive ring |
 //! | [`fault`] | When guest memory goes away under our hands |
+//! | [`fetch`] | Guest bytes that are judged: read once into private memory |
 //! | [`guest_map`] | The guest's memory as the data path sees it |
+//! | [`guest_slice`] | A piece of memory that a frame lies in, the data path's currency |
+//! | [`kept_slices`] | Pieces of chains of one ring, kept from one borrow of the ring to the next |
 //! | [`mapping`] | One region of guest memory, mapped and watched |
+//! | [`reuse`] | A list whose memory is used again and again |
 //! | [`signaller`] | Adding 1 to an eventfd that another party owns, without ever waiting |
 //! | [`split_ring`] | A split virtqueue, device side |
 //! | [`vring`] | One ring as the control side hands it to the data side |
@@ -16,8 +20,12 @@ pub mod address_space;
 pub mod chain;
 pub mod copy;
 pub mod fault;
+pub mod fetch;
 pub mod guest_map;
+pub mod guest_slice;
+pub mod kept_slices;
 pub mod mapping;
+pub mod reuse;
 pub mod signaller;
 pub mod split_ring;
 pub mod vring;

@@ -18,12 +18,13 @@
 //! more than the ring is long stop it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering, fence};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
 
 use crate::net::feature;
 use crate::net::feature::has;
-use crate::virtqueue::chain::{Access, Chain, Refused, Table};
+use crate::virtqueue::chain::{Chain, ChainId, Refused, Table};
 use crate::virtqueue::guest_map::GuestMap;
+use crate::virtqueue::guest_slice::{ChainSlice, GuestSliceMut};
 
 /// Largest ring size we accept: QEMU's and cloud-hypervisor's largest.
 pub const MAX_RING_SIZE: u16 = 1024;
@@ -94,31 +95,44 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// What [`Ring::pop`] found.
+/// What [`Queue::pop`] found.
 #[derive(Clone, Copy, Debug)]
 pub enum Popped {
     /// The driver has made nothing (more) available.
     Empty,
     /// A chain; its pieces were appended to the list.
     Chain(Chain),
-    /// A chain that cannot be used, malformed or too short: give `head` back with length 0. Nothing was
-    /// appended.
-    Bad {
-        /// The chain's id for the used ring.
-        head: u16,
-    },
+    /// A chain that cannot be used, malformed or too short: to be given back with length 0. Nothing was appended.
+    Bad(ChainId),
     /// A chain with more descriptors than may be read now. It stays where it is.
     Costly,
     /// The ring cannot be used any more.
     Broken(Fault),
 }
 
-/// An active split ring. All pointers point into `map` and have been checked for their whole length.
+/// Names a ring that was started: no other ring of this process ever has the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingId(u64);
+
+impl RingId {
+    /// No ring has this one.
+    pub(in crate::virtqueue) const NONE: RingId = RingId(0);
+}
+
+/// An active split ring, and the map that keeps its memory mapped.
 #[derive(Debug)]
 pub struct Ring {
     map: Arc<GuestMap>,
+    state: State,
+}
+
+/// Where the ring is and how far it has come. All pointers lead into the map of the `Ring` that has it, and have been
+/// checked for their whole length.
+#[derive(Debug)]
+struct State {
+    id: RingId,
     hint: usize,
-    desc: Table,
+    desc: Table<'static>,
     avail: *const u16,
     used: *mut u16,
     size: u16,
@@ -139,38 +153,50 @@ pub struct Ring {
     bad: u16,
 }
 
-// SAFETY: the pointers refer to shared memory that `map` keeps mapped; access goes through volatile
-// or atomic operations only, and one thread at a time has the `Ring` (it is not Sync).
-unsafe impl Send for Ring {}
+/// A ring, borrowed for a batch: chains are popped from it and given back to it. The buffers of a chain borrow the
+/// ring for as long as this does, so the ring cannot go while one of them is in use.
+#[derive(Debug)]
+pub struct Queue<'r> {
+    map: &'r GuestMap,
+    state: &'r mut State,
+}
+
+// SAFETY: the pointers refer to shared memory that the ring's map keeps mapped. Access goes through volatile or atomic
+// operations only, and one thread at a time has the ring (it is not Sync).
+unsafe impl Send for State {}
 
 impl Ring {
     /// Activates a ring at its used index: chains complete in order, so that index says what is
     /// still to be done, while SET_VRING_BASE may come from a front-end that has lost count.
     pub fn start(setup: &RingSetup) -> Result<Ring, Fault> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let size = setup.size;
         if !size.is_power_of_two() || size > MAX_RING_SIZE {
             return Err(Fault::Size(size));
         }
+        let map = Arc::clone(&setup.map);
         let n = u64::from(size);
         let mut hint = 0;
         let mut part = |addr: u64, len: u64, align: u64| {
-            let host = setup.map.translate(addr, len, &mut hint).ok_or(Fault::Address)?;
+            let found = map.translate(addr, len, &mut hint).ok_or(Fault::Address)?;
+            // SAFETY: the ring has the map for as long as it has the part, and shows the part to none beyond.
+            let host = unsafe { GuestSliceMut::<'static>::new(found.start(), found.len()) };
             // The driver's rule is on the guest's address, ours on the host's: an atomic access to a
             // misaligned word is undefined, and on some machines a signal that nothing can mend.
-            let aligned = addr.is_multiple_of(align) && (host as u64).is_multiple_of(align);
+            let aligned =
+                addr.is_multiple_of(align) && (host.start() as usize as u64).is_multiple_of(align);
             if aligned { Ok(host) } else { Err(Fault::Address) }
         };
         // Each ring has two u16 in front and one behind (the event index), virtio 1.2, 2.7.6 and 2.7.8.
         let desc = part(setup.desc, 16 * n, 16)?;
         let avail = part(setup.avail, 6 + 2 * n, 2)?;
         let used = part(setup.used, 6 + 8 * n, 4)?;
-        let mut ring = Ring {
-            map: Arc::clone(&setup.map),
+        let mut state = State {
+            id: RingId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             hint,
-            // SAFETY: `part` found 16 * n bytes there, 16-aligned, and `map` keeps them mapped.
-            desc: unsafe { Table::new(desc, size) },
-            avail: avail.cast(),
-            used: used.cast(),
+            desc: Table::new(desc).ok_or(Fault::Address)?,
+            avail: avail.start().cast_const().cast(),
+            used: used.start().cast(),
             size,
             event_idx: has(setup.features, feature::VIRTIO_RING_F_EVENT_IDX),
             next_avail: 0,
@@ -181,12 +207,18 @@ impl Ring {
             read: 0,
             bad: 0,
         };
-        let index = ring.used_index().load(Ordering::Relaxed);
-        ring.next_avail = index;
-        ring.seen_avail = index;
-        ring.next_used = index;
-        ring.published = index;
-        Ok(ring)
+        let index = state.used_index().load(Ordering::Relaxed);
+        state.next_avail = index;
+        state.seen_avail = index;
+        state.next_used = index;
+        state.published = index;
+        Ok(Ring { map, state })
+    }
+
+    /// The ring for a batch.
+    #[inline]
+    pub fn queue(&mut self) -> Queue<'_> {
+        Queue { map: &self.map, state: &mut self.state }
     }
 
     /// True when the memory that the ring is in has gone.
@@ -196,17 +228,83 @@ impl Ring {
 
     /// Number of descriptors.
     pub fn size(&self) -> u16 {
-        self.size
+        self.state.size
     }
 
     /// The used index as published: where a later start continues.
     pub fn position(&self) -> u16 {
-        self.published
+        self.state.published
     }
 
+    /// Makes everything given back visible, and tells whether the driver wants to be called for it.
+    pub fn publish(&mut self) -> bool {
+        if self.state.published == self.state.next_used {
+            return false;
+        }
+        self.state.used_index().store(self.state.next_used.to_le(), Ordering::Release);
+        self.state.published = self.state.next_used;
+        // The driver's wish must be read after our index is visible, or both sides may miss each other.
+        fence(Ordering::SeqCst);
+        let new = self.state.published;
+        if !self.state.event_idx {
+            return self.state.avail_word(0).load(Ordering::Relaxed) & AVAIL_F_NO_INTERRUPT.to_le()
+                == 0;
+        }
+        let event = u16::from_le(
+            self.state.avail_word(2 + usize::from(self.state.size)).load(Ordering::Relaxed),
+        );
+        match self.state.asked.replace(new) {
+            Some(old) => crossed(event, old, new),
+            None => true,
+        }
+    }
+
+    /// Asks the driver to kick for the next chain. Returns true when one came in meanwhile: then the
+    /// kick may not come, and the caller has to go on by itself.
+    pub fn enable_notification(&mut self) -> Result<bool, Fault> {
+        if self.state.event_idx {
+            let event = self.state.used_word(2 + 4 * usize::from(self.state.size));
+            event.store(self.state.next_avail.to_le(), Ordering::Relaxed);
+        } else {
+            self.state.used_word(0).store(0, Ordering::Relaxed);
+        }
+        // Our wish must be visible before we look again.
+        fence(Ordering::SeqCst);
+        self.state.seen_avail = self.state.next_avail;
+        Ok(self.state.waiting()? > 0)
+    }
+
+    /// As [`Ring::enable_notification`], for who has looked at what is there and wants more.
+    pub fn enable_notification_at(&mut self) -> Result<bool, Fault> {
+        let known = u16::from_le(self.state.avail_word(1).load(Ordering::Acquire));
+        if self.state.event_idx {
+            let event = self.state.used_word(2 + 4 * usize::from(self.state.size));
+            event.store(known.to_le(), Ordering::Relaxed);
+        } else {
+            self.state.used_word(0).store(0, Ordering::Relaxed);
+        }
+        fence(Ordering::SeqCst);
+        Ok(u16::from_le(self.state.avail_word(1).load(Ordering::Acquire)) != known)
+    }
+
+    /// How many chains wait to be popped.
+    pub fn waits(&mut self) -> Result<u16, Fault> {
+        self.state.waiting()
+    }
+
+    /// Tells the driver that kicks are not needed for now. With the event index that is said by not
+    /// moving it.
+    pub fn disable_notification(&mut self) {
+        if !self.state.event_idx {
+            self.state.used_word(0).store(USED_F_NO_NOTIFY.to_le(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl State {
     fn avail_word(&self, word: usize) -> &AtomicU16 {
         // SAFETY: `word` is at most size + 2, inside the part checked by `start`; the mapping lives as
-        // long as `self.map`, u16 alignment was checked, and AtomicU16 has u16's layout.
+        // long as the `Ring` has its map, u16 alignment was checked, and AtomicU16 has u16's layout.
         unsafe { AtomicU16::from_ptr(self.avail.cast_mut().add(word)) }
     }
 
@@ -236,97 +334,113 @@ impl Ring {
         }
         Ok(waiting)
     }
+}
+
+impl<'r> Queue<'r> {
+    /// Names the ring.
+    #[inline]
+    pub fn id(&self) -> RingId {
+        self.state.id
+    }
+
+    /// Number of descriptors.
+    pub fn size(&self) -> u16 {
+        self.state.size
+    }
 
     /// How many descriptors were read, or pieces found in them where these are more, since `before`, an earlier
     /// answer to the same question with 0.
     pub fn read_since(&self, before: u32) -> u32 {
-        self.read.wrapping_sub(before)
+        self.state.read.wrapping_sub(before)
     }
 
     /// True when every descriptor chain the ring can hold has been popped and none given back.
     pub fn all_popped(&self) -> bool {
-        self.next_avail.wrapping_sub(self.next_used) == self.size
+        self.state.next_avail.wrapping_sub(self.state.next_used) == self.state.size
     }
 
     /// Takes chains of one buffer for as long as `take` wants what it is shown: the chain's id and its
     /// buffer. Ends before the first chain that is anything else, or that cannot be right, and when no more
-    /// are known to wait: [`Ring::pop`] then says what there is.
+    /// are known to wait: [`Queue::pop`] then says what there is.
     #[inline]
-    pub fn pop_single(&mut self, access: Access, mut take: impl FnMut(u16, libc::iovec) -> bool) {
-        let (Ok(waiting), Some(near)) = (self.waiting(), self.map.near(self.hint)) else { return };
-        let (desc, first) = (self.desc, self.next_avail);
+    pub fn pop_single<S: ChainSlice<'r>>(&mut self, mut take: impl FnMut(ChainId, S) -> bool) {
+        let (Ok(waiting), Some(near)) = (self.state.waiting(), self.map.near(self.state.hint))
+        else {
+            return;
+        };
+        let (desc, first) = (self.state.desc, self.state.next_avail);
         let mut taken = 0;
         while taken < waiting {
-            let slot = self.slot(first.wrapping_add(taken));
-            let head = u16::from_le(self.avail_word(2 + slot).load(Ordering::Relaxed));
-            match desc.plain(head, access, &near) {
-                Some(buffer) if take(head, buffer) => taken += 1,
+            let slot = self.state.slot(first.wrapping_add(taken));
+            let head = u16::from_le(self.state.avail_word(2 + slot).load(Ordering::Relaxed));
+            match desc.plain::<S>(head, &near) {
+                Some(buffer) if take(ChainId(head), S::from(buffer)) => taken += 1,
                 _ => break,
             }
         }
         if taken > 0 {
-            self.next_avail = first.wrapping_add(taken);
-            self.read = self.read.wrapping_add(u32::from(taken));
-            self.bad = 0;
+            self.state.next_avail = first.wrapping_add(taken);
+            self.state.read = self.state.read.wrapping_add(u32::from(taken));
+            self.state.bad = 0;
         }
     }
 
     /// Takes the next chain, unless that takes more than `most` descriptors. One of less than `least` bytes (at
-    /// least 1) cannot be used. Its buffers are appended to `pieces`.
+    /// least 1) cannot be used. Its buffers are appended to `pieces`; what these may be used for says which way the
+    /// buffers must go.
     #[inline]
-    pub fn pop(
+    pub fn pop<S: ChainSlice<'r>>(
         &mut self,
-        access: Access,
         least: usize,
         most: u32,
-        pieces: &mut Vec<libc::iovec>,
+        pieces: &mut Vec<S>,
     ) -> Popped {
-        match self.waiting() {
+        match self.state.waiting() {
             Ok(0) => return Popped::Empty,
             Ok(_) => {}
             Err(fault) => return Popped::Broken(fault),
         }
-        let slot = self.slot(self.next_avail);
-        let head = u16::from_le(self.avail_word(2 + slot).load(Ordering::Relaxed));
-        if head >= self.size {
+        let slot = self.state.slot(self.state.next_avail);
+        let head = u16::from_le(self.state.avail_word(2 + slot).load(Ordering::Relaxed));
+        if head >= self.state.size {
             return Popped::Broken(Fault::Head(head));
         }
         // Nearly every chain is one buffer near the last one, and the list has room.
-        if let Some(near) = self.map.near(self.hint)
-            && let Some(buffer) = self.desc.plain(head, access, &near)
-            && buffer.iov_len >= least
+        if let Some(near) = self.map.near(self.state.hint)
+            && let Some(buffer) = self.state.desc.plain::<S>(head, &near)
+            && buffer.len() >= least
             && most > 0
             && pieces.len() < pieces.capacity()
         {
-            self.next_avail = self.next_avail.wrapping_add(1);
-            self.read = self.read.wrapping_add(1);
-            self.bad = 0;
-            pieces.push(buffer);
-            return Popped::Chain(Chain { head, pieces: 1, bytes: buffer.iov_len });
+            self.state.next_avail = self.state.next_avail.wrapping_add(1);
+            self.state.read = self.state.read.wrapping_add(1);
+            self.state.bad = 0;
+            pieces.push(S::from(buffer));
+            return Popped::Chain(Chain { id: ChainId(head), pieces: 1, bytes: buffer.len() });
         }
-        self.walk(head, access, least, most, pieces)
+        self.walk(head, least, most, pieces)
     }
 
     /// Takes the next chain, which begins with `head`, by looking at all of it.
     #[inline(never)]
-    fn walk(
+    fn walk<S: ChainSlice<'r>>(
         &mut self,
         head: u16,
-        access: Access,
         least: usize,
         most: u32,
-        pieces: &mut Vec<libc::iovec>,
+        pieces: &mut Vec<S>,
     ) -> Popped {
         let before = pieces.len();
         let mut left = most;
-        let bytes = self.desc.walk(head, access, &self.map, &mut self.hint, pieces, &mut left);
+        let table: Table<'r> = self.state.desc;
+        let bytes = table.walk(head, self.map, &mut self.state.hint, pieces, &mut left);
         let found = pieces.len() - before;
-        self.read = self.read.wrapping_add((most - left).max(found as u32));
+        self.state.read = self.state.read.wrapping_add((most - left).max(found as u32));
         match bytes {
             Ok(bytes) if bytes >= least => {
-                self.next_avail = self.next_avail.wrapping_add(1);
-                self.bad = 0;
-                return Popped::Chain(Chain { head, pieces: found, bytes });
+                self.state.next_avail = self.state.next_avail.wrapping_add(1);
+                self.state.bad = 0;
+                return Popped::Chain(Chain { id: ChainId(head), pieces: found, bytes });
             }
             Err(Refused::Costly) => {
                 pieces.truncate(before);
@@ -334,100 +448,38 @@ impl Ring {
             }
             Ok(_) | Err(Refused::Bad) => pieces.truncate(before),
         }
-        self.next_avail = self.next_avail.wrapping_add(1);
-        self.bad += 1;
-        if self.bad > self.size.max(FEW) {
+        self.state.next_avail = self.state.next_avail.wrapping_add(1);
+        self.state.bad += 1;
+        if self.state.bad > self.state.size.max(FEW) {
             Popped::Broken(Fault::Unusable)
         } else {
-            Popped::Bad { head }
+            Popped::Bad(ChainId(head))
         }
     }
 
     /// Puts the last `count` popped chains back: they will be popped again.
     pub fn undo_pop(&mut self, count: u16) {
-        self.next_avail = self.next_avail.wrapping_sub(count);
+        self.state.next_avail = self.state.next_avail.wrapping_sub(count);
     }
 
     /// Puts back everything that was popped and not given back.
     pub fn undo_all(&mut self) {
-        self.next_avail = self.next_used;
+        self.state.next_avail = self.state.next_used;
     }
 
-    /// Writes a used element; the driver sees it at the next [`Ring::publish`].
+    /// Writes a used element: `len` bytes of the chain were filled. The driver sees it at the next [`Ring::publish`].
     #[inline]
-    pub fn give_back(&mut self, head: u16, len: u32) {
+    pub fn add_used(&mut self, ChainId(head): ChainId, len: u32) {
         let element = (u64::from(len) << 32 | u64::from(head)).to_le();
-        let slot = self.slot(self.next_used);
+        let slot = self.state.slot(self.state.next_used);
         // SAFETY: slot < size, inside the part checked by `start`. The elements begin 4 bytes into a
         // 4-aligned part, hence two 4-byte stores.
         unsafe {
-            let at = self.used.add(2 + 4 * slot).cast::<u32>();
+            let at = self.state.used.add(2 + 4 * slot).cast::<u32>();
             at.write_volatile(element as u32);
             at.add(1).write_volatile((element >> 32) as u32);
         }
-        self.next_used = self.next_used.wrapping_add(1);
-    }
-
-    /// Makes everything given back visible, and tells whether the driver wants to be called for it.
-    pub fn publish(&mut self) -> bool {
-        if self.published == self.next_used {
-            return false;
-        }
-        self.used_index().store(self.next_used.to_le(), Ordering::Release);
-        self.published = self.next_used;
-        // The driver's wish must be read after our index is visible, or both sides may miss each other.
-        fence(Ordering::SeqCst);
-        let new = self.published;
-        if !self.event_idx {
-            return self.avail_word(0).load(Ordering::Relaxed) & AVAIL_F_NO_INTERRUPT.to_le() == 0;
-        }
-        let event =
-            u16::from_le(self.avail_word(2 + usize::from(self.size)).load(Ordering::Relaxed));
-        match self.asked.replace(new) {
-            Some(old) => crossed(event, old, new),
-            None => true,
-        }
-    }
-
-    /// Asks the driver to kick for the next chain. Returns true when one came in meanwhile: then the
-    /// kick may not come, and the caller has to go on by itself.
-    pub fn enable_notification(&mut self) -> Result<bool, Fault> {
-        if self.event_idx {
-            let event = self.used_word(2 + 4 * usize::from(self.size));
-            event.store(self.next_avail.to_le(), Ordering::Relaxed);
-        } else {
-            self.used_word(0).store(0, Ordering::Relaxed);
-        }
-        // Our wish must be visible before we look again.
-        fence(Ordering::SeqCst);
-        self.seen_avail = self.next_avail;
-        Ok(self.waiting()? > 0)
-    }
-
-    /// As [`Ring::enable_notification`], for who has looked at what is there and wants more.
-    pub fn enable_notification_at(&mut self) -> Result<bool, Fault> {
-        let known = u16::from_le(self.avail_word(1).load(Ordering::Acquire));
-        if self.event_idx {
-            let event = self.used_word(2 + 4 * usize::from(self.size));
-            event.store(known.to_le(), Ordering::Relaxed);
-        } else {
-            self.used_word(0).store(0, Ordering::Relaxed);
-        }
-        fence(Ordering::SeqCst);
-        Ok(u16::from_le(self.avail_word(1).load(Ordering::Acquire)) != known)
-    }
-
-    /// How many chains wait to be popped.
-    pub fn waits(&mut self) -> Result<u16, Fault> {
-        self.waiting()
-    }
-
-    /// Tells the driver that kicks are not needed for now. With the event index that is said by not
-    /// moving it.
-    pub fn disable_notification(&mut self) {
-        if !self.event_idx {
-            self.used_word(0).store(USED_F_NO_NOTIFY.to_le(), Ordering::Relaxed);
-        }
+        self.state.next_used = self.state.next_used.wrapping_add(1);
     }
 }
 

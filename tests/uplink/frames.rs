@@ -10,6 +10,7 @@ use vhost_user_macvtap::host::tap_setup;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::uplink::tap_offload::TapOffload;
+use vhost_user_macvtap::virtqueue::guest_slice::{GuestSlice, GuestSliceMut};
 
 use crate::world::{MAC, World, frame, poll_until, read_until, spec, taps};
 
@@ -90,22 +91,16 @@ fn frames_pass_both_ways_and_through_any_piece() {
         let out = frame(OTHER, MAC, TYPE, b"out");
         let whole = to_tap(&out);
         let (head, tail) = whole.split_at(20);
-        let pieces =
-            [head, tail].map(|p| libc::iovec { iov_base: p.as_ptr() as *mut _, iov_len: p.len() });
-        // SAFETY: both pieces are live slices.
-        assert_eq!(unsafe { queue.write_vectored(&pieces) }.unwrap(), whole.len());
+        let pieces = [head, tail].map(GuestSlice::from);
+        assert_eq!(queue.write_vectored(&pieces).unwrap(), whole.len());
         assert!(wire.receive(Duration::from_secs(1), |found| found == out).is_some());
 
         let back = frame(MAC, OTHER, TYPE, b"back");
         wire.send(&back);
         let found = poll_until(Duration::from_secs(1), || {
             let (mut head, mut tail) = ([0u8; 14], [0u8; 200]);
-            let pieces = [
-                libc::iovec { iov_base: head.as_mut_ptr().cast(), iov_len: head.len() },
-                libc::iovec { iov_base: tail.as_mut_ptr().cast(), iov_len: tail.len() },
-            ];
-            // SAFETY: both pieces are live arrays, borrowed by nobody else.
-            let length = unsafe { queue.read_vectored(&pieces) }.ok()?;
+            let pieces = [&mut head[..], &mut tail[..]].map(GuestSliceMut::from);
+            let length = queue.read_vectored(&pieces).ok()?;
             let all = [&head[12..], &tail[..length - 14]].concat();
             (all == back).then_some(())
         });

@@ -11,7 +11,9 @@ use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::packet::inbox::Progress;
+use vhost_user_macvtap::uplink::packet::socket::Message;
 use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
+use vhost_user_macvtap::virtqueue::guest_slice::GuestSlice;
 
 use crate::frames::{TYPE, Wire};
 use crate::world::{MAC, World, frame, poll_until, sockets};
@@ -101,26 +103,12 @@ fn messages_in_pieces_and_their_refusals() {
         let wire = Wire::open(&mut Netlink::open().unwrap());
         let frames: Vec<_> = (0..3).map(|n| frame(Mac(FAR.mac), MAC, TYPE, &[n; 200])).collect();
         let header = [0u8; SEND_HEADER];
-        let piece = |bytes: &[u8]| libc::iovec {
-            iov_base: bytes.as_ptr().cast_mut().cast(),
-            iov_len: bytes.len(),
-        };
-        let mut pieces: Vec<[libc::iovec; 3]> = frames
+        let pieces: Vec<_> = frames
             .iter()
-            .map(|frame| [piece(&header), piece(&frame[..20]), piece(&frame[20..])])
+            .map(|frame| [&header[..], &frame[..20], &frame[20..]].map(GuestSlice::from))
             .collect();
-        let mut messages: Vec<libc::mmsghdr> = pieces
-            .iter_mut()
-            .map(|pieces| {
-                // SAFETY: numbers and pointers: all zero is a valid one.
-                let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-                message.msg_hdr.msg_iov = pieces.as_mut_ptr();
-                message.msg_hdr.msg_iovlen = pieces.len();
-                message
-            })
-            .collect();
-        // SAFETY: headers and frames outlive the call.
-        assert_eq!(unsafe { queue.send(&mut messages) }.unwrap(), 3);
+        let mut messages: Vec<_> = pieces.iter().map(|pieces| Message::new(pieces)).collect();
+        assert_eq!(queue.send(&mut messages).unwrap(), 3);
         for wanted in &frames {
             assert!(wire.receive(ARRIVAL, |found| found == *wanted).is_some());
         }

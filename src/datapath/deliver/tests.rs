@@ -49,10 +49,7 @@ impl Bench {
     fn deliver(&mut self, header: &[u8; HEADER], bytes: &[u8]) {
         let (head, rest) = bytes.split_at(14);
         let (one, two) = rest.split_at(rest.len() / 3);
-        let body = [one, two].map(|part| libc::iovec {
-            iov_base: part.as_ptr().cast_mut().cast(),
-            iov_len: part.len(),
-        });
+        let body = [one, two].map(GuestSlice::from);
         let frame = Frame { header, head, body: &body, len: bytes.len() };
         let backlog = self.patient.then_some(&mut self.backlog);
         Delivery::new(&mut self.line, &mut self.carry, backlog).frame(&frame).unwrap();
@@ -307,16 +304,16 @@ fn bug_s1_a_turn_reads_a_bounded_number_of_bad_buffers() {
     }
     let _busy = Busy::start(&bench);
     let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
-    let read = |bench: &Bench| bench.line.ring.as_ref().unwrap().read_since(0);
+    let read = |bench: &mut Bench| bench.line.ring.as_mut().unwrap().queue().read_since(0);
     let end = Instant::now() + Duration::from_secs(20);
     while bench.line.counters.frames < 1000 && Instant::now() < end {
-        let before = read(&bench);
+        let before = read(&mut bench);
         bench.carry.begin_turn();
         for _ in 0..256 {
             Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame).unwrap();
             bench.line.publish();
         }
-        let turn = read(&bench) - before;
+        let turn = read(&mut bench) - before;
         assert!(turn <= 4096 + 256 * 9, "{turn} descriptors in one turn");
         std::thread::yield_now();
     }
@@ -344,7 +341,7 @@ fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors_of_a_receive_ring() {
         bench.line.publish();
         std::thread::yield_now();
     }
-    let read = bench.line.ring.as_ref().unwrap().read_since(0);
+    let read = bench.line.ring.as_mut().unwrap().queue().read_since(0);
     assert!(read <= 4096 + 256 * 9, "{read}");
     let frames = bench.line.counters.frames;
     assert!(frames >= 10, "{frames}");

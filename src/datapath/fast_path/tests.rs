@@ -8,6 +8,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use super::*;
 use crate::datapath::deliver::{Delivery, RxScratch};
 use crate::datapath::rx_backlog::RxBacklog;
+use crate::net::ethernet::ETHERNET;
 use crate::net::feature;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::RingSetup;
@@ -55,15 +56,11 @@ struct Sent {
 }
 
 impl Sent {
-    fn body(&self) -> Vec<libc::iovec> {
+    fn body(&self) -> Vec<GuestSlice<'_>> {
         let rest = &self.bytes[ETHERNET..];
         let (one, two) = rest.split_at(self.cut.unwrap_or(0).min(rest.len()));
         let parts = if self.cut.is_some() { vec![one, two] } else { vec![two] };
-        let piece = |part: &[u8]| libc::iovec {
-            iov_base: part.as_ptr().cast_mut().cast(),
-            iov_len: part.len(),
-        };
-        parts.into_iter().map(piece).collect()
+        parts.into_iter().map(GuestSlice::from).collect()
     }
 }
 
@@ -85,7 +82,7 @@ fn sent() -> impl Strategy<Value = Sent> {
 
 fn frames<'a>(
     sent: &'a [Sent],
-    bodies: &'a [Vec<libc::iovec>],
+    bodies: &'a [Vec<GuestSlice<'a>>],
 ) -> impl Iterator<Item = Frame<'a>> + Clone {
     sent.iter().zip(bodies).map(|(sent, body)| Frame {
         header: &sent.header,
@@ -133,7 +130,7 @@ fn usual_frames_go_in_one_run_and_the_first_unusual_one_ends_it() {
     let mut receiver = Receiver::new(&[(2048, 2); 8], FEATURES);
     let Vring { ring: Some(ring), counters, .. } = &mut receiver.line else { panic!("no ring") };
     let (mut slots, mut all) = (Slots::default(), frames(&sent, &bodies));
-    run(ring, counters, Accepts::NONE, &mut slots, &mut all);
+    run(&mut ring.queue(), counters, Accepts::NONE, &mut slots, &mut all);
     assert_eq!(all.count(), 2, "the rest is left");
     assert_eq!(counters.frames, 2);
 }

@@ -15,6 +15,7 @@ use crate::datapath::forwarding_view::{EgressPort, ForwardingView, SwitchHandle}
 use crate::datapath::port::mac_policy::MacPolicy;
 use crate::datapath::queue_pair::QueuePair;
 use crate::datapath::side::Side;
+use crate::datapath::tx_batch::TxScratch;
 use crate::datapath::uplink_queue::UplinkQueue;
 use crate::datapath::work_limit::TURN_FRAMES;
 use crate::net::feature;
@@ -22,6 +23,7 @@ use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::net::vnet_hdr::HEADER;
 use crate::switch::{ParentFacts, Rules, Table};
+use crate::virtqueue::fetch::get;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::{Ring, RingSetup};
 use crate::virtqueue::vring::VringConfig;
@@ -229,7 +231,7 @@ fn a_foreign_source_goes_nowhere() {
 /// The longest legal chain: more pieces than the kernel takes in one message, twice in a batch.
 #[test]
 fn a_frame_in_more_pieces_than_a_message_holds_arrives_whole() {
-    let mut batch = TxBatch::default();
+    let mut scratch = TxScratch::default();
     let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 0x10_0000)]).unwrap();
     let map = GuestMap::new(&SharedMemory::new(memory.clone()));
     let (size, avail, used) = (1024u16, 0x8000u64, 0xa000u64);
@@ -248,13 +250,14 @@ fn a_frame_in_more_pieces_than_a_message_holds_arrives_whole() {
     let mut ring = Ring::start(&setup).unwrap();
     // The second one has to wait: there is one place for such.
     for expected in [End::Full, End::Empty] {
-        let end = batch.fill(&mut ring, FEATURES, &mut WorkLimit::TURN.clone());
+        let mut queue = ring.queue();
+        let (batch, end) = scratch.fill(&mut queue, FEATURES, &mut WorkLimit::TURN.clone());
         assert_eq!((end, batch.entries.len()), (expected, 1));
         let frame = batch.frame(&batch.entries[0]).unwrap();
         assert_eq!((frame.len, frame.body.len()), (1024 - HEADER, 1));
         let mut rest = vec![0; frame.len - 14];
         get(frame.body, &mut rest);
         assert_eq!(rest, bytes[HEADER + 14..]);
-        ring.give_back(0, 0);
+        queue.add_used(batch.entries[0].chain, 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::datapath::port::mac_policy::MacPolicy;
-use crate::datapath::tx_batch::SMALL;
+use crate::datapath::tx_frame::SMALL;
 use crate::net::ethernet::ETHERNET;
 use crate::net::feature;
 use crate::net::mac::Mac;
@@ -189,18 +189,22 @@ fn the_kernel_gets_the_address_that_was_judged() {
     assert_eq!(bench.turn(), TurnEnd::Idle);
     let small = message(OWN, 60);
     assert_eq!(
-        bench.scratch.batch.small[0][..small.len()],
+        bench.scratch.batch.send.small[0][..small.len()],
         small,
         "a small frame leaves from our copy whole"
     );
 
     let mut bench = Bench::new();
     bench.offer(0, DATA, &message(OWN, SMALL));
-    assert_eq!(bench.turn(), TurnEnd::Idle);
-    let first = bench.scratch.batch.pieces[0];
-    assert_eq!(first.iov_len, HEADER + ETHERNET, "header and addresses leave as one piece");
+    let features = bench.line.features;
+    let mut queue = bench.line.ring.as_mut().unwrap().queue();
+    let (batch, _) = bench.scratch.batch.fill(&mut queue, features, &mut WorkLimit::TURN.clone());
+    let mut small = [0; SMALL];
+    let parts = batch.entries[0].parts::<{ HEADER + ETHERNET }>(batch.pieces, &mut small);
+    let (first, _) = parts.unwrap();
+    assert_eq!(first.len(), HEADER + ETHERNET, "header and addresses leave as one piece");
     let guest = bench.memory.get_host_address(GuestAddress(DATA)).unwrap();
-    assert_ne!(first.iov_base.cast::<u8>(), guest, "and not from guest memory");
+    assert_ne!(first.as_ptr(), guest.cast_const(), "and not from guest memory");
 }
 
 /// A turn of 256 chains with a thousand descriptors each took as long as 256,000 descriptors take: a neighbour's round

@@ -92,11 +92,11 @@ impl ReceiveBatch {
     }
 
     /// See [`crate::uplink::packet::PacketQueue::receive`].
-    pub(crate) fn take(
-        &mut self,
+    pub(crate) fn take<'q>(
+        &'q mut self,
         socket: &Socket,
         budget: usize,
-        each: &mut dyn FnMut(Received<'_>),
+        each: &mut dyn FnMut(Received<'q>),
     ) -> Progress {
         let most = budget.min(self.depth);
         if most == 0 {
@@ -151,7 +151,7 @@ impl ReceiveBatch {
             iov_len: place.len(),
         }));
         for (piece, beside) in self.pieces.iter_mut().zip(&mut self.beside) {
-            let mut message = socket::message(std::slice::from_mut(piece));
+            let mut message = socket::message(piece, 1);
             message.msg_hdr.msg_control = ptr::from_mut(beside).cast();
             message.msg_hdr.msg_controllen = BESIDE as _;
             self.messages.push(message);

@@ -33,7 +33,9 @@ use nix::errno::Errno;
 use crate::net::ethernet::ETHERNET;
 use crate::net::vlan::{MAX_TAGS, TAG};
 use crate::net::vnet_hdr::LEGACY_HEADER;
-use crate::uplink::packet::socket::{RingMemory, Socket};
+use crate::uplink::packet::socket::{Message, RingMemory, Socket};
+use crate::virtqueue::fetch::get;
+use crate::virtqueue::guest_slice::GuestSlice;
 
 /// Bytes of a slot before what is sent: `tpacket2_hdr`, aligned.
 const SLOT_HEADER: usize = 32;
@@ -92,18 +94,12 @@ impl LongFrames {
     }
 
     /// Sends the first of these messages and those behind it that are as long; as [`crate::uplink::packet::PacketQueue::send`].
-    ///
-    /// # Safety
-    /// As there.
-    pub(crate) unsafe fn send(&self, messages: &[libc::mmsghdr]) -> io::Result<usize> {
+    pub(crate) fn send(&self, messages: &[Message<'_>]) -> io::Result<usize> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut asked = 0;
         for message in messages.iter().take(ring.slots) {
-            // SAFETY: the caller vouches for what the message points to.
-            let pieces = unsafe {
-                std::slice::from_raw_parts(message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen)
-            };
-            let length = pieces.iter().map(|piece| piece.iov_len).sum::<usize>();
+            let pieces = message.pieces();
+            let length = pieces.iter().map(GuestSlice::len).sum::<usize>();
             if asked > 0 && length <= self.mtu + ETHERNET + LEGACY_HEADER {
                 break;
             }
@@ -148,7 +144,7 @@ impl TransmitRing {
 
     /// Copies a message into the slot `ahead` slots from the next one, and asks for it to be sent. False when
     /// the kernel still has the slot.
-    fn ask(&mut self, ahead: usize, pieces: &[libc::iovec], length: usize) -> io::Result<bool> {
+    fn ask(&mut self, ahead: usize, pieces: &[GuestSlice<'_>], length: usize) -> io::Result<bool> {
         let frame = length.checked_sub(LEGACY_HEADER).ok_or(Errno::EINVAL)?;
         if length > self.stride - SLOT_HEADER || frame > LONGEST {
             return Err(Errno::EMSGSIZE.into());
@@ -160,19 +156,13 @@ impl TransmitRing {
             return Ok(false);
         }
         let data = self.slot(ahead).wrapping_add(SLOT_HEADER);
-        let mut done = 0;
-        for piece in pieces {
-            // SAFETY: the slot has room for the sum of the pieces, which are readable by the caller's promise. A
-            // guest may write to them meanwhile: the kernel judges the copy.
-            unsafe {
-                let from = piece.iov_base.cast::<u8>();
-                from.copy_to_nonoverlapping(data.wrapping_add(done), piece.iov_len);
-            }
-            done += piece.iov_len;
-        }
-        // SAFETY: the virtio-net header is the first that was copied; the length was found to have it.
-        unsafe {
-            data.add(HDR_LEN).cast::<u16>().write_unaligned(frame as u16);
+        // SAFETY: inside the slot, behind its header, and mapped for as long as `self` lives. The kernel does not have the
+        // slot, and nothing else refers to it.
+        let data = unsafe { std::slice::from_raw_parts_mut(data, length) };
+        // A guest may write to the pieces meanwhile: the kernel judges the copy.
+        let mut copy = get(pieces, data);
+        if let Some(hdr_len) = copy.get_mut(HDR_LEN..HDR_LEN + 2) {
+            hdr_len.copy_from_slice(&(frame as u16).to_ne_bytes());
         }
         self.word(ahead, LENGTH).store(length as u32, Ordering::Relaxed);
         status.store(libc::TP_STATUS_SEND_REQUEST, Ordering::Release);

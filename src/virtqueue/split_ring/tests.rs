@@ -7,6 +7,7 @@ use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use crate::virtqueue::chain::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 use crate::virtqueue::guest_map::SharedMemory;
+use crate::virtqueue::guest_slice::GuestSlice;
 
 const DESC: u64 = 0;
 const AVAIL: u64 = 0x8000;
@@ -58,15 +59,15 @@ impl Driver {
 }
 
 fn pop(ring: &mut Ring) -> (Popped, Vec<usize>) {
-    let mut pieces = Vec::with_capacity(64);
-    let popped = ring.pop(Access::Readable, 1, u32::MAX, &mut pieces);
-    (popped, pieces.iter().map(|p| p.iov_len).collect())
+    let mut pieces = Vec::<GuestSlice<'_>>::with_capacity(64);
+    let popped = ring.queue().pop(1, u32::MAX, &mut pieces);
+    (popped, pieces.iter().map(GuestSlice::len).collect())
 }
 
 fn is_bad(ring: &mut Ring) -> bool {
     let (popped, pieces) = pop(ring);
-    assert!(pieces.is_empty() || !matches!(popped, Popped::Bad { .. }));
-    matches!(popped, Popped::Bad { .. })
+    assert!(pieces.is_empty() || !matches!(popped, Popped::Bad(_)));
+    matches!(popped, Popped::Bad(_))
 }
 
 #[test]
@@ -80,11 +81,14 @@ fn chains_come_out_in_order_and_are_published_once() {
     driver.offer(0);
     driver.offer(1);
     let (first, pieces) = pop(&mut ring);
-    assert!(matches!(first, Popped::Chain(Chain { head: 0, pieces: 2, bytes: 150 })), "{first:?}");
+    assert!(
+        matches!(first, Popped::Chain(Chain { id: ChainId(0), pieces: 2, bytes: 150 })),
+        "{first:?}"
+    );
     assert_eq!(pieces, [100, 50]);
-    assert!(matches!(pop(&mut ring).0, Popped::Chain(Chain { head: 1, .. })));
-    ring.give_back(0, 7);
-    ring.give_back(1, 0);
+    assert!(matches!(pop(&mut ring).0, Popped::Chain(Chain { id: ChainId(1), .. })));
+    ring.queue().add_used(ChainId(0), 7);
+    ring.queue().add_used(ChainId(1), 0);
     assert_eq!(driver.word(USED + 2), 0, "nothing is visible before it is published");
     assert!(ring.publish());
     assert_eq!(driver.word(USED + 2), 2);
@@ -103,8 +107,11 @@ fn a_ring_starts_at_its_used_index() {
     let mut ring = driver.start();
     assert!(matches!(pop(&mut ring).0, Popped::Empty));
     driver.offer(3);
-    assert!(matches!(pop(&mut ring).0, Popped::Chain(Chain { head: 3, .. })), "across the wrap");
-    ring.give_back(3, 0);
+    assert!(
+        matches!(pop(&mut ring).0, Popped::Chain(Chain { id: ChainId(3), .. })),
+        "across the wrap"
+    );
+    ring.queue().add_used(ChainId(3), 0);
     ring.publish();
     assert_eq!(driver.word(USED + 2), 0);
 }
@@ -120,12 +127,12 @@ fn what_was_popped_can_be_put_back() {
     for _ in 0..4 {
         pop(&mut ring);
     }
-    assert!(ring.all_popped());
-    ring.undo_pop(1);
-    assert!(matches!(pop(&mut ring).0, Popped::Chain(Chain { head: 3, .. })));
-    ring.give_back(0, 0);
-    ring.undo_all();
-    assert!(matches!(pop(&mut ring).0, Popped::Chain(Chain { head: 1, .. })));
+    assert!(ring.queue().all_popped());
+    ring.queue().undo_pop(1);
+    assert!(matches!(pop(&mut ring).0, Popped::Chain(Chain { id: ChainId(3), .. })));
+    ring.queue().add_used(ChainId(0), 0);
+    ring.queue().undo_all();
+    assert!(matches!(pop(&mut ring).0, Popped::Chain(Chain { id: ChainId(1), .. })));
 }
 
 #[test]
@@ -154,7 +161,7 @@ fn bad_chains_are_told_from_good_ones() {
     let mut ring = driver.start();
     for head in 0..4 {
         assert!(is_bad(&mut ring), "{head}");
-        ring.give_back(head, 0);
+        ring.queue().add_used(ChainId(head), 0);
     }
     ring.publish();
     // As long as the ring is legal; zero bytes are legal too, wherever they are.
@@ -189,7 +196,7 @@ fn indirect_tables() {
         driver.desc(0, addr, len, flags, 0);
         driver.offer(0);
         assert_eq!(!is_bad(&mut ring), good, "{addr:#x} {len} {flags}");
-        ring.give_back(0, 0);
+        ring.queue().add_used(ChainId(0), 0);
         ring.publish();
     }
     // Behind plain descriptors an indirect one is legal, inside a table it is not.
@@ -197,7 +204,7 @@ fn indirect_tables() {
     driver.desc(1, table, 32, DESC_F_INDIRECT, 0);
     driver.offer(0);
     assert!(matches!(pop(&mut ring).0, Popped::Chain(Chain { bytes: 80, .. })));
-    ring.give_back(0, 0);
+    ring.queue().add_used(ChainId(0), 0);
     driver.raw_desc(table, 1, table, 32, DESC_F_INDIRECT, 0);
     driver.offer(0);
     assert!(is_bad(&mut ring));
@@ -229,7 +236,7 @@ fn calls_follow_the_drivers_wish() {
     let round = |driver: &mut Driver, ring: &mut Ring| {
         driver.offer(0);
         pop(ring);
-        ring.give_back(0, 0);
+        ring.queue().add_used(ChainId(0), 0);
         ring.publish()
     };
     assert!(round(&mut driver, &mut ring));
@@ -279,25 +286,25 @@ proptest! {
         }
         let mut ring = driver.start();
         for &head in &heads {
-            let mut pieces = Vec::with_capacity(1024);
-            match ring.pop(Access::Readable, 1, u32::MAX, &mut pieces) {
+            let mut pieces = Vec::<GuestSlice<'_>>::with_capacity(1024);
+            match ring.queue().pop(1, u32::MAX, &mut pieces) {
                 Popped::Chain(chain) => {
-                    prop_assert_eq!(chain.head, head);
+                    prop_assert_eq!(chain.id, ChainId(head));
                     prop_assert_eq!(chain.pieces, pieces.len());
                     prop_assert!(pieces.len() <= 16);
                     let host = driver.memory.get_host_address(GuestAddress(0)).unwrap() as usize;
                     for piece in &pieces {
-                        let at = piece.iov_base as usize;
-                        prop_assert!(at >= host && at + piece.iov_len <= host + (1 << 20));
+                        let at = piece.start() as usize;
+                        prop_assert!(at >= host && at + piece.len() <= host + (1 << 20));
                     }
                 }
-                Popped::Bad { head: bad } => {
+                Popped::Bad(ChainId(bad)) => {
                     prop_assert_eq!(bad, head);
                     prop_assert!(pieces.is_empty());
                 }
                 other => prop_assert!(false, "{:?}", other),
             }
-            ring.give_back(head, 0);
+            ring.queue().add_used(ChainId(head), 0);
         }
         ring.publish();
         prop_assert_eq!(driver.word(USED + 2), heads.len() as u16);
@@ -327,22 +334,22 @@ fn chains(len: u16) -> Driver {
 fn a_chain_that_costs_too_much_stays_where_it_is() {
     let driver = chains(4);
     let mut ring = driver.start();
-    let mut pieces = Vec::with_capacity(64);
-    let popped = ring.pop(Access::Readable, 1, 3, &mut pieces);
+    let (mut queue, mut pieces) = (ring.queue(), Vec::<GuestSlice<'_>>::with_capacity(64));
+    let popped = queue.pop(1, 3, &mut pieces);
     assert!(matches!(popped, Popped::Costly) && pieces.is_empty());
-    assert_eq!(ring.read_since(0), 3, "what was read is counted all the same");
-    let popped = ring.pop(Access::Readable, 1, 4, &mut pieces);
-    assert!(matches!(popped, Popped::Chain(Chain { head: 0, bytes: 4, .. })));
-    assert_eq!(ring.read_since(3), 4);
+    assert_eq!(queue.read_since(0), 3, "what was read is counted all the same");
+    let popped = queue.pop(1, 4, &mut pieces);
+    assert!(matches!(popped, Popped::Chain(Chain { id: ChainId(0), bytes: 4, .. })));
+    assert_eq!(queue.read_since(3), 4);
 }
 
 #[test]
 fn a_chain_of_no_bytes_or_too_few_cannot_be_used() {
     let driver = chains(4);
     let mut ring = driver.start();
-    let mut pieces = Vec::with_capacity(64);
-    let popped = ring.pop(Access::Readable, 5, u32::MAX, &mut pieces);
-    assert!(matches!(popped, Popped::Bad { head: 0 }) && pieces.is_empty());
+    let mut pieces = Vec::<GuestSlice<'_>>::with_capacity(64);
+    let popped = ring.queue().pop(5, u32::MAX, &mut pieces);
+    assert!(matches!(popped, Popped::Bad(ChainId(0))) && pieces.is_empty());
     driver.desc(4, 0x8000, 0, 0, 0);
     assert!(is_bad(&mut ring), "no bytes at all");
 }
@@ -357,18 +364,18 @@ fn bug_s1_more_bad_chains_in_a_row_than_the_ring_is_long_break_it() {
     let mut pop_one = |head| {
         driver.offer(head);
         let popped = pop(&mut ring).0;
-        ring.give_back(head, 0);
+        ring.queue().add_used(ChainId(head), 0);
         ring.publish();
         popped
     };
     for _ in 0..3 {
         for _ in 0..FEW {
-            assert!(matches!(pop_one(1), Popped::Bad { head: 1 }));
+            assert!(matches!(pop_one(1), Popped::Bad(ChainId(1))));
         }
         assert!(matches!(pop_one(0), Popped::Chain(_)), "a good one in between");
     }
     for _ in 0..FEW {
-        assert!(matches!(pop_one(1), Popped::Bad { head: 1 }));
+        assert!(matches!(pop_one(1), Popped::Bad(ChainId(1))));
     }
     assert!(matches!(pop_one(1), Popped::Broken(Fault::Unusable)));
 }

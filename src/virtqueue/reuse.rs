@@ -1,0 +1,68 @@
+//! A list whose memory is used again and again, though what is in it lives for one batch only.
+//!
+//! A worker allocates nothing while it moves frames, so its lists are made once. What they hold borrows the ring or the
+//! frames of one batch. A plain `Vec` would have to name that lifetime, and could not outlive it. A [`Reused`] list
+//! keeps the memory and names the lifetime anew each time it is lent.
+//!
+//! It is sound because a lent list is always empty at first, and reachable only during the loan. What was left in it
+//! is never looked at again: items are `Copy`, so there is nothing to drop.
+
+use std::fmt;
+
+/// A kind of item that borrows something. The items of all lifetimes are one type but for that.
+pub trait Family {
+    /// An item that borrows for `'a`.
+    type Item<'a>: Copy;
+}
+
+/// The memory of a list.
+pub struct Reused<F: Family>(Vec<F::Item<'static>>);
+
+// SAFETY: between two loans the list counts as empty. What its memory still holds is never looked at.
+unsafe impl<F: Family> Send for Reused<F> {}
+
+impl<F: Family> Reused<F> {
+    /// Memory for a list of `count` items.
+    pub fn with_capacity(count: usize) -> Reused<F> {
+        Reused(Vec::with_capacity(count))
+    }
+
+    /// An empty list of items that borrow for `'a`.
+    #[inline]
+    pub fn lend<'s, 'a: 's>(&'s mut self) -> &'s mut Vec<F::Item<'a>> {
+        self.0.clear();
+        // SAFETY: types that differ in a lifetime only have the same layout. The list is empty, and what is put into it
+        // can be read through this loan only, during which it is valid: the next one clears it first, and items are
+        // Copy, so that nothing runs when they go.
+        unsafe { &mut *(&raw mut self.0).cast::<Vec<F::Item<'a>>>() }
+    }
+}
+
+impl<F: Family> fmt::Debug for Reused<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reused({} items)", self.0.capacity())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Words;
+    impl Family for Words {
+        type Item<'a> = &'a str;
+    }
+
+    #[test]
+    fn every_loan_begins_empty_and_keeps_the_memory() {
+        let mut memory = Reused::<Words>::with_capacity(4);
+        let place = memory.lend().as_ptr();
+        for round in 0..3 {
+            let word = format!("round {round}");
+            let list = memory.lend();
+            assert!(list.is_empty());
+            list.push(&word);
+            assert_eq!((list.as_slice(), list.as_ptr()), (&[word.as_str()][..], place));
+        }
+    }
+}
