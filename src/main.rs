@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 
 fn act(args: &Args) -> Result<ExitCode> {
     if let Some(Command::GuardMac { ifindex }) = args.command {
-        guard_mac(ifindex, args.flags.mac.as_deref().unwrap_or_default())?;
+        guard_mac(ifindex, args.flags.0.text("mac").unwrap_or_default())?;
         return Ok(ExitCode::SUCCESS);
     }
     let printer = args.command.as_ref().map_or(Ok(None), Command::printer);

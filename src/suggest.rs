@@ -9,121 +9,6 @@
 //! What can go wrong: a suggestion that is far off is worse than none. The number of errors that is
 //! forgiven therefore grows with the word's length, and short words are forgiven one at most.
 
-/// Words of other programs for a port's keys, and what they are called here.
-pub const FOREIGN_KEYS: &[(&str, &str)] = &[
-    ("queues", "queue-pairs"),
-    ("num-queues", "queue-pairs"),
-    ("queue-count", "queue-pairs"),
-    ("queue", "queue-pairs"),
-    ("pairs", "queue-pairs"),
-    ("mq", "queue-pairs"),
-    ("path", "socket"),
-    ("sock", "socket"),
-    ("socket-path", "socket"),
-    ("vhost-socket", "socket"),
-    ("chardev", "socket"),
-    ("unix", "socket"),
-    ("iface", "parent"),
-    ("if", "parent"),
-    ("ifname", "parent"),
-    ("interface", "parent"),
-    ("dev", "parent"),
-    ("device", "parent"),
-    ("netdev", "parent"),
-    ("nic", "parent"),
-    ("link", "parent"),
-    ("lower", "parent"),
-    ("lowerdev", "parent"),
-    ("master", "parent"),
-    ("bridge", "parent"),
-    ("br", "parent"),
-    ("eth", "parent"),
-    ("uplink", "parent"),
-    ("kind", "type"),
-    ("driver", "type"),
-    ("model", "type"),
-    ("macvtap-mode", "mode"),
-    ("mac-address", "mac"),
-    ("macaddr", "mac"),
-    ("macaddress", "mac"),
-    ("hwaddr", "mac"),
-    ("address", "mac"),
-    ("addr", "mac"),
-    ("lladdr", "mac"),
-    ("host-mtu", "mtu"),
-    ("tap", "name"),
-    ("id", "name"),
-    ("label", "name"),
-    ("port-name", "name"),
-    ("sources", "source"),
-    ("macaddr-list", "source"),
-    ("mac-change", "mac-changes"),
-    ("spoof", "mac-changes"),
-    ("spoofchk", "mac-changes"),
-    ("trusted", "mac-changes"),
-    ("owner", "socket-owner"),
-    ("user", "socket-owner"),
-    ("uid", "socket-owner"),
-    ("group", "socket-group"),
-    ("gid", "socket-group"),
-    ("perm", "socket-mode"),
-    ("perms", "socket-mode"),
-    ("permissions", "socket-mode"),
-    ("umask", "socket-mode"),
-    ("mem-limit", "memory-limit"),
-    ("max-memory", "memory-limit"),
-    ("connect", "client"),
-    ("reconnect", "client"),
-    ("server", "client"),
-];
-
-/// The same for flags that are no keys.
-pub const FOREIGN_FLAGS: &[(&str, &str)] = &[
-    ("socket", "socket-path"),
-    ("path", "socket-path"),
-    ("sock", "socket-path"),
-    ("listen", "socket-path"),
-    ("vhost-socket", "socket-path"),
-    ("vhost-user", "socket-path"),
-    ("threads", "workers"),
-    ("loglevel", "log-level"),
-    ("verbose", "log-level"),
-    ("debug", "log-level"),
-    ("quiet", "log-level"),
-    ("conf", "config"),
-    ("file", "config"),
-    ("configuration", "config"),
-    ("one-shot", "one-off"),
-    ("oneshot", "one-off"),
-    ("once", "one-off"),
-    ("dry-run", "check"),
-    ("test", "check"),
-    ("validate", "check"),
-    ("net", "port"),
-    ("capabilities", "print-capabilities"),
-];
-
-/// Words of other programs for modes and types.
-pub const FOREIGN_VALUES: &[(&str, &str)] = &[
-    ("passthrough", "passthru"),
-    ("pass", "passthru"),
-    ("isolated", "private"),
-    ("tap", "macvtap"),
-    ("kernel", "macvtap"),
-    ("userspace", "macvlan"),
-    ("user", "macvlan"),
-    ("af-packet", "macvlan"),
-    ("packet", "macvlan"),
-    ("yes", "allow"),
-    ("on", "allow"),
-    ("true", "allow"),
-    ("follow", "allow"),
-    ("no", "deny"),
-    ("off", "deny"),
-    ("false", "deny"),
-    ("drop", "deny"),
-];
-
 /// A word in the form in which words are compared.
 pub fn plain(word: &str) -> String {
     word.to_lowercase().replace('_', "-")
@@ -152,8 +37,8 @@ pub fn nearest<'a>(word: &str, known: &[&'a str], foreign: &[(&str, &'a str)]) -
 }
 
 /// The question to be put behind a refusal; empty where no word is near.
-pub fn question(word: &str, known: &[&str], foreign: &[(&str, &str)]) -> String {
-    nearest(word, known, foreign).map_or(String::new(), |meant| format!("; did you mean {meant}?"))
+pub fn did_you_mean(word: &str, known: &[&str], foreign: &[(&str, &str)]) -> String {
+    nearest(word, known, foreign).map_or(String::new(), |meant| format!("did you mean {meant}?"))
 }
 
 /// How many typing errors are forgiven between two words.
@@ -204,45 +89,6 @@ mod tests {
         ] {
             assert_eq!(distance(a, b), errors, "{a} {b}");
             assert_eq!(distance(b, a), errors, "{b} {a}");
-        }
-    }
-
-    #[test]
-    fn typing_errors_and_foreign_words_have_an_answer_and_others_none() {
-        let keys = crate::config::KEYS;
-        for (word, meant) in [
-            ("queues", "queue-pairs"),
-            ("queus", "queue-pairs"),
-            ("queue_pairs", "queue-pairs"),
-            ("queuepairs", "queue-pairs"),
-            ("QUEUE-PAIRS", "queue-pairs"),
-            ("num_queues", "queue-pairs"),
-            ("macc", "mac"),
-            ("amc", "mac"),
-            ("mac_changes", "mac-changes"),
-            ("sokcet", "socket"),
-            ("sock", "socket"),
-            ("iface", "parent"),
-            ("paremt", "parent"),
-            ("tyep", "type"),
-            ("host_mtu", "mtu"),
-            ("clinet", "client"),
-            ("socket_owner", "socket-owner"),
-            ("sockt-group", "socket-group"),
-        ] {
-            assert_eq!(nearest(word, &keys, FOREIGN_KEYS), Some(meant), "{word}");
-        }
-        for word in ["colour", "x", "foo", "", "\u{e9}\u{e9}", "vhostforce"] {
-            assert_eq!(nearest(word, &keys, FOREIGN_KEYS), None, "{word}");
-        }
-    }
-
-    #[test]
-    fn every_foreign_word_leads_somewhere() {
-        let keys = crate::config::KEYS;
-        for (word, here) in FOREIGN_KEYS {
-            assert!(keys.contains(here), "{word}");
-            assert!(!keys.contains(word), "{word}");
         }
     }
 }

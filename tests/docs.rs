@@ -34,6 +34,8 @@ use testkit::backend::{Backend, program};
 use testkit::guest::{Guest, GuestConfig};
 use testkit::netns::{World, assert_nothing_left, die_with_us, require, wait_until};
 use testkit::vmm::{QemuOptions, Vmm};
+use vhost_user_macvtap::config::option::{OptionSpec, manual_keys};
+use vhost_user_macvtap::config::{PORT_OPTIONS, PROCESS_OPTIONS};
 use vhost_user_macvtap::error::ErrorCode;
 use vhost_user_macvtap::net::counters::DropReason;
 use vhost_user_macvtap::net::mode::Mode;
@@ -185,6 +187,27 @@ fn every_drop_reason_is_in_the_manual() {
         let row = format!("\n| `{}` | ", reason.name());
         assert!(manual.text.contains(&row), "no row for '{}'", reason.name());
     }
+}
+
+/// The manual's rows of options, and the keys of `--port`, are those of the program's tables.
+#[test]
+fn the_manual_has_the_rows_of_every_option() {
+    let manual = document("docs/operations.md");
+    let rows = |title: &str| -> Vec<String> {
+        let (_, section) = manual.text.split_once(&format!("\n### {title}\n")).unwrap();
+        let section = section.split("\n#").next().unwrap();
+        section.lines().filter(|line| line.starts_with("| `--")).map(str::to_string).collect()
+    };
+    let wanted = |table: &[OptionSpec]| -> Vec<String> {
+        table.iter().map(OptionSpec::manual_row).collect()
+    };
+    assert_eq!(rows("One port"), wanted(PORT_OPTIONS));
+    let process = rows("Process");
+    for row in wanted(PROCESS_OPTIONS) {
+        assert!(process.contains(&row), "not in the manual: {row}");
+    }
+    let keys = format!("Keys: {}. ", manual_keys(PORT_OPTIONS));
+    assert!(rows("Many ports")[0].contains(&keys), "not in the manual: {keys}");
 }
 
 /// The manual's table of error codes is the program's list, in its order.

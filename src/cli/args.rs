@@ -16,8 +16,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use log::LevelFilter;
 
+use crate::cli::flags::{PortFlags, ProcessFlags};
 use crate::config::log_level::level_of;
-use crate::config::{Input, RawOptions, Source};
+use crate::config::option::{OptionSpec, Takes, keys};
+use crate::config::{Input, PORT_OPTIONS};
 use crate::error::Result;
 use crate::print::{Printer, Qemu};
 
@@ -34,10 +36,8 @@ pub struct Args {
     #[command(flatten)]
     pub flags: PortFlags,
 
-    /// A port, repeatable: socket=PATH,parent=DEV and the keys type, mode, mac, mtu, queue-pairs,
-    /// memory-limit, source (MAC+MAC), nodst=on, reserved-groups, guard, name, mac-changes,
-    /// compat=on, client=on, socket-owner, socket-group, socket-mode
-    #[arg(long, global = true, value_name = "KEY=VALUE,...", help_heading = "Many ports")]
+    #[arg(long, global = true, value_name = "KEY=VALUE,...", help_heading = "Many ports", help = port_help())]
+    #[allow(missing_docs)] // The help says it.
     pub port: Vec<String>,
 
     #[allow(rustdoc::broken_intra_doc_links)] // Help text: TOML's brackets, not links.
@@ -45,31 +45,9 @@ pub struct Args {
     #[arg(long, global = true, value_name = "FILE", help_heading = "Many ports")]
     pub config: Option<PathBuf>,
 
-    /// Threads that carry the queue pairs: a number, or per-queue for one each [default: at most
-    /// one per CPU]
-    #[arg(
-        long,
-        global = true,
-        value_name = "N|per-queue",
-        allow_negative_numbers = true,
-        help_heading = "Process"
-    )]
-    pub workers: Option<String>,
-
-    /// For how long a worker looks for more frames before it sleeps, after some have moved; takes
-    /// processor time [default: 5]
-    #[arg(
-        long,
-        global = true,
-        value_name = "MICROSECONDS",
-        allow_negative_numbers = true,
-        help_heading = "Process"
-    )]
-    pub busy_poll: Option<String>,
-
-    /// End when the front-end of any port has gone
-    #[arg(long, global = true, help_heading = "Process")]
-    pub one_off: bool,
+    /// The flags of the process.
+    #[command(flatten)]
+    pub process: ProcessFlags,
 
     /// Validate all input, report every fault at once, touch nothing; exit 0 or 2
     #[arg(long, global = true, help_heading = "Process")]
@@ -79,145 +57,9 @@ pub struct Args {
     #[arg(long, global = true, help_heading = "Process")]
     pub print_capabilities: bool,
 
-    /// How much to log to stderr: error, warn, info, debug or trace; RUST_LOG wins if set [default:
-    /// info]
-    #[arg(long, global = true, value_name = "LEVEL", help_heading = "Process")]
-    pub log_level: Option<String>,
-
     /// What to do instead of serving the ports.
     #[command(subcommand)]
     pub command: Option<Command>,
-}
-
-/// The flags of one port; with `--port` or `--config`, the defaults for the keys left out there.
-#[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "One port")]
-pub struct PortFlags {
-    /// The network device whose LAN the port joins: a NIC, a VLAN device, a bond
-    #[arg(long, global = true, value_name = "DEV")]
-    pub parent: Option<String>,
-
-    /// The vhost-user socket to listen on
-    #[arg(long, global = true, value_name = "PATH")]
-    pub socket_path: Option<String>,
-
-    /// The user that owns the socket and so may connect, by name or number [default: the user of
-    /// this program]
-    #[arg(long, global = true, value_name = "USER")]
-    pub socket_owner: Option<String>,
-
-    /// The group that may connect, by name or number [default: the group of this program]
-    #[arg(long, global = true, value_name = "GROUP")]
-    pub socket_group: Option<String>,
-
-    /// The socket's permission bits, as 0660; connecting takes write [default: by the umask; with
-    /// --socket-group 0660]
-    #[arg(long, global = true, value_name = "OCTAL")]
-    pub socket_mode: Option<String>,
-
-    /// An inherited, already connected socket instead of --socket-path; implies --one-off
-    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
-    pub fd: Option<String>,
-
-    /// Connect to the socket instead of listening; retry for ever
-    #[arg(long, global = true)]
-    pub client: bool,
-
-    /// What carries the frames: macvtap (a kernel device) or macvlan (userspace; also: switch)
-    /// [default: macvtap]
-    #[arg(long = "type", global = true, value_name = "TYPE")]
-    pub kind: Option<String>,
-
-    /// How the parent is shared: bridge, vepa, private, passthru or source [default: bridge]
-    #[arg(long, global = true, value_name = "MODE")]
-    pub mode: Option<String>,
-
-    /// The MAC address, or auto: stable, from the machine id and the port's name; in passthru mode
-    /// the parent's [default: auto]
-    #[arg(long, global = true, value_name = "MAC|auto")]
-    pub mac: Option<String>,
-
-    /// The MTU, 68 to 65535 [default: the parent's]
-    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
-    pub mtu: Option<String>,
-
-    /// Queue pairs, 1 to 32 [default: 1]
-    #[arg(long, global = true, value_name = "N", allow_negative_numbers = true)]
-    pub queue_pairs: Option<String>,
-
-    /// The most memory that the guest may have, as 64G; more is refused [default: twice the host's
-    /// memory, at least 16G]
-    #[arg(long, global = true, value_name = "SIZE", allow_negative_numbers = true)]
-    pub memory_limit: Option<String>,
-
-    /// A source address that mode source accepts; repeatable
-    #[arg(long, global = true, value_name = "MAC")]
-    pub source: Vec<String>,
-
-    /// With type macvlan and mode source: the host and the siblings do not get the frames of those
-    /// sources
-    #[arg(long, global = true)]
-    pub nodst: bool,
-
-    /// With type macvlan: frames from the wire to the groups that no bridge forwards (spanning tree,
-    /// LACP, EAPOL, LLDP): deliver or drop [default: deliver]
-    #[arg(long, global = true, value_name = "deliver|drop")]
-    pub reserved_groups: Option<String>,
-
-    /// Frames that concern the cable and do not leave the guest: stp (spanning tree and PAUSE) or off
-    /// [default: stp; passthru and --compat: off]
-    #[arg(long, global = true, value_name = "stp|off")]
-    pub guard: Option<String>,
-
-    /// The name of the port and of its macvtap device, at most 15 bytes [default: derived from the
-    /// socket path, stable]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub name: Option<String>,
-
-    /// Another source address from the guest: follow it, or drop and count [default: deny; passthru:
-    /// allow]
-    #[arg(long, global = true, value_name = "allow|deny")]
-    pub mac_changes: Option<String>,
-
-    /// With type macvlan: the kernel's behaviour to the letter, without our improvements
-    #[arg(long, global = true)]
-    pub compat: bool,
-}
-
-impl PortFlags {
-    fn raw(&self) -> RawOptions {
-        let flags = self;
-        let sources = (!flags.source.is_empty()).then(|| flags.source.join("+"));
-        let on = |set: bool| set.then(|| "on".to_owned());
-        let mut raw = RawOptions::new(Source::Flags);
-        raw.fd = flags.fd.clone();
-        for (key, text) in [
-            ("socket", flags.socket_path.clone()),
-            ("parent", flags.parent.clone()),
-            ("type", flags.kind.clone()),
-            ("mode", flags.mode.clone()),
-            ("mac", flags.mac.clone()),
-            ("mtu", flags.mtu.clone()),
-            ("queue-pairs", flags.queue_pairs.clone()),
-            ("memory-limit", flags.memory_limit.clone()),
-            ("source", sources),
-            ("nodst", on(flags.nodst)),
-            ("reserved-groups", flags.reserved_groups.clone()),
-            ("guard", flags.guard.clone()),
-            ("name", flags.name.clone()),
-            ("mac-changes", flags.mac_changes.clone()),
-            ("compat", on(flags.compat)),
-            ("client", on(flags.client)),
-            ("socket-owner", flags.socket_owner.clone()),
-            ("socket-group", flags.socket_group.clone()),
-            ("socket-mode", flags.socket_mode.clone()),
-        ] {
-            if let Some(text) = text {
-                raw.add(key, text, None);
-            }
-        }
-        raw
-    }
 }
 
 /// What to do instead of serving the ports.
@@ -268,21 +110,30 @@ impl Args {
     /// What of this is configuration.
     pub fn input(&self) -> Input {
         Input {
-            flags: self.flags.raw(),
+            flags: self.flags.0.clone(),
+            process: self.process.0.clone(),
             ports: self.port.clone(),
             file: self.config.clone(),
-            workers: self.workers.clone(),
-            busy_poll: self.busy_poll.clone(),
-            log_level: self.log_level.clone(),
-            one_off: self.one_off,
         }
     }
 
-    /// The level to log at. An unknown one is a fault of `config::resolve`; until that is told,
-    /// the default serves.
+    /// The level to log at. `config::resolve` reports an unknown one; until then the default serves.
     pub fn level(&self) -> LevelFilter {
-        self.log_level.as_deref().and_then(level_of).unwrap_or(LevelFilter::Info)
+        self.process.0.text("log-level").and_then(level_of).unwrap_or(LevelFilter::Info)
     }
+}
+
+/// The help of `--port`, with every key.
+fn port_help() -> String {
+    let shown = |spec: &OptionSpec| match (spec.key, spec.takes) {
+        ("socket" | "parent", _) => None,
+        (key, Takes::Switch) => Some(format!("{key}=on")),
+        (key, Takes::List(name)) => Some(format!("{key} ({name}+{name})")),
+        (key, _) => Some(key.to_owned()),
+    };
+    let keys: Vec<String> = keys(PORT_OPTIONS).filter_map(shown).collect();
+    let keys = keys.join(", ");
+    format!("A port, repeatable: socket=PATH,parent=DEV and the keys {keys}")
 }
 
 /// True if `--print-capabilities` is among the raw arguments. The vhost-user specification wants
@@ -308,8 +159,8 @@ mod tests {
             ["x", "qemu-args", "--parent", "eth0", "--mtu", "1400"],
         ] {
             let args = Args::try_parse_from(line).unwrap();
-            assert_eq!(args.flags.parent.as_deref(), Some("eth0"), "{line:?}");
-            assert_eq!(args.flags.mtu.as_deref(), Some("1400"), "{line:?}");
+            assert_eq!(args.flags.0.text("parent"), Some("eth0"), "{line:?}");
+            assert_eq!(args.flags.0.text("mtu"), Some("1400"), "{line:?}");
             assert!(matches!(args.command, Some(Command::QemuArgs { .. })));
         }
     }
@@ -319,7 +170,7 @@ mod tests {
         let line = ["x", "guard-mac", "--ifindex", "7", "--mac", "2:0:0:0:0:1"];
         let args = Args::try_parse_from(line).unwrap();
         assert_eq!(args.command, Some(Command::GuardMac { ifindex: 7 }));
-        assert_eq!(args.flags.mac.as_deref(), Some("2:0:0:0:0:1"));
+        assert_eq!(args.flags.0.text("mac"), Some("2:0:0:0:0:1"));
         assert!(!Args::command().render_long_help().to_string().contains("guard-mac"));
     }
 

@@ -4,6 +4,7 @@
 //! `printing.rs` prints what a VMM is to be given.
 
 mod args;
+pub(crate) mod flags;
 pub mod printing;
 pub mod typing;
 

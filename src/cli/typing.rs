@@ -15,9 +15,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 
 use crate::cli::args::Args;
+use crate::config::{PORT_OPTIONS, PROCESS_OPTIONS};
 use crate::error::{Error, ErrorCode, Problem};
 use crate::suggest;
-use crate::suggest::{FOREIGN_FLAGS, FOREIGN_KEYS};
 
 /// Why there is nothing to be run.
 #[derive(Debug)]
@@ -42,6 +42,18 @@ const FOREIGN_COMMANDS: &[(&str, &str)] = &[
     ("ch", "cloud-hypervisor-args"),
     ("ch-args", "cloud-hypervisor-args"),
     ("chv", "cloud-hypervisor-args"),
+];
+
+/// What other programs call the flags that are no options of a table.
+const FOREIGN_FLAGS: [(&str, &str); 8] = [
+    ("conf", "config"),
+    ("file", "config"),
+    ("configuration", "config"),
+    ("dry-run", "check"),
+    ("test", "check"),
+    ("validate", "check"),
+    ("net", "port"),
+    ("capabilities", "print-capabilities"),
 ];
 
 /// More wrong words than this are not looked for.
@@ -131,7 +143,11 @@ fn judge(wrong: &str) -> (Problem, Option<String>) {
     };
     let known = flags();
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    let foreign: Vec<(&str, &str)> = FOREIGN_FLAGS.iter().chain(FOREIGN_KEYS).copied().collect();
+    let options = PORT_OPTIONS.iter().chain(PROCESS_OPTIONS);
+    let synonyms = options.flat_map(|spec| {
+        spec.synonyms.iter().chain([&spec.key]).map(|synonym| (*synonym, spec.flag))
+    });
+    let foreign: Vec<(&str, &str)> = synonyms.chain(FOREIGN_FLAGS).collect();
     let meant = suggest::nearest(name, &known, &foreign).map(|meant| format!("--{meant}"));
     let remedy = match &meant {
         Some(meant) => format!("did you mean {meant}?"),

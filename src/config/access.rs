@@ -10,6 +10,8 @@
 
 use nix::unistd::{Group, User};
 
+use crate::config::invalid::Invalid;
+
 /// A user or group: as it was typed, and its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
@@ -36,41 +38,43 @@ impl SocketAccess {
         self.mode.or(self.group.as_ref().map(|_| 0o660))
     }
 
-    /// Why the user or group that this names could not connect. An owner who can is enough.
-    pub fn contradiction(&self) -> Option<&'static str> {
+    /// Why the user or group that this names could not connect, and the remedy. An owner who can
+    /// connect is enough.
+    pub fn contradiction(&self) -> Option<(&'static str, &'static str)> {
         let mode = self.mode?;
         if self.owner.is_some() && mode & 0o200 == 0 {
-            return Some(
-                "a front-end needs the right to write, which it denies the owner; add 0200",
-            );
+            let reason = "a front-end needs the right to write, which it denies the owner";
+            return Some((reason, "add 0200"));
         }
         if self.owner.is_none() && self.group.is_some() && mode & 0o020 == 0 {
-            return Some(
-                "a front-end needs the right to write, which it denies the group; add 0020",
-            );
+            let reason = "a front-end needs the right to write, which it denies the group";
+            return Some((reason, "add 0020"));
         }
         None
     }
 }
 
 /// A user, by name or number.
-pub(super) fn owner(text: &str) -> Result<Account, String> {
+pub(super) fn owner(text: &str) -> Result<Account, Invalid> {
     let found = User::from_name(text).map_err(|errno| unreadable("users", errno))?;
     let id = found.map(|user| user.uid.as_raw()).or_else(|| number(text));
-    let id = id.ok_or("there is no such user; `getent passwd` lists them, or give the number")?;
+    let remedy = "`getent passwd` lists them, or give the number";
+    let id = id.ok_or_else(|| Invalid::new("there is no such user", remedy))?;
     Ok(Account { name: text.to_owned(), id })
 }
 
 /// A group, by name or number.
-pub(super) fn group(text: &str) -> Result<Account, String> {
+pub(super) fn group(text: &str) -> Result<Account, Invalid> {
     let found = Group::from_name(text).map_err(|errno| unreadable("groups", errno))?;
     let id = found.map(|group| group.gid.as_raw()).or_else(|| number(text));
-    let id = id.ok_or("there is no such group; `getent group` lists them, or give the number")?;
+    let remedy = "`getent group` lists them, or give the number";
+    let id = id.ok_or_else(|| Invalid::new("there is no such group", remedy))?;
     Ok(Account { name: text.to_owned(), id })
 }
 
-fn unreadable(what: &str, errno: nix::errno::Errno) -> String {
-    format!("the {what} of this host cannot be looked up: {errno}; give the number")
+fn unreadable(what: &str, errno: nix::errno::Errno) -> Invalid {
+    let reason = format!("the {what} of this host cannot be looked up: {errno}");
+    Invalid::new(reason, "give the number")
 }
 
 /// The number of a user or group; the last one means "none" to the kernel.
@@ -80,18 +84,19 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// Permission bits, in octal as chmod(1) takes them.
-pub(super) fn mode(text: &str) -> Result<u32, String> {
+pub(super) fn mode(text: &str) -> Result<u32, Invalid> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     let octal = !digits.is_empty() && digits.bytes().all(|b| (b'0'..=b'7').contains(&b));
     let bits = u32::from_str_radix(digits, 8).ok().filter(|_| octal);
+    let remedy = "write three octal digits, as 0660";
     match bits {
-        Some(bits) if bits > 0o777 => Err("above 0777; write three octal digits, as 0660".into()),
+        Some(bits) if bits > 0o777 => Err(Invalid::new("above 0777", remedy)),
         Some(bits) if bits & 0o222 == 0 => {
-            Err("no user may write to it, so no front-end could connect; write 0660, for example"
-                .into())
+            let reason = "no user may write to it, so no front-end could connect";
+            Err(Invalid::new(reason, "write 0660, for example"))
         }
         Some(bits) => Ok(bits),
-        None => Err("not an octal number; write three octal digits, as 0660".into()),
+        None => Err(Invalid::new("not an octal number", remedy)),
     }
 }
 
@@ -128,9 +133,9 @@ mod tests {
         assert_eq!(access.bits(), Some(0o660));
         assert_eq!(SocketAccess { owner: kvm.clone(), ..SocketAccess::default() }.bits(), None);
         let shut = SocketAccess { mode: Some(0o600), ..access };
-        assert!(shut.contradiction().unwrap().contains("the group"));
+        assert!(shut.contradiction().unwrap().0.contains("the group"));
         let shut = SocketAccess { owner: kvm, mode: Some(0o060), group: None };
-        assert!(shut.contradiction().unwrap().contains("the owner"));
+        assert!(shut.contradiction().unwrap().0.contains("the owner"));
         assert_eq!(SocketAccess::default().contradiction(), None);
     }
 }

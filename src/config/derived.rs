@@ -3,7 +3,7 @@
 //! Both must be the same at every start, on every version, or guests would see a new network card
 //! after an upgrade. So the hash is SipHash 2-4 with fixed keys, written down here, and not the
 //! standard library's, which may change. The name carries 16 hash bits: two ports of one process
-//! may clash (once in 65536), which `check.rs` reports. The address has 46 random bits, locally
+//! may clash (once in 65536), which `siblings.rs` reports. The address has 46 random bits, locally
 //! administered and unicast (IEEE 802-2014, section 8.2), so that a LAN of a thousand ports has a
 //! clash with probability 10^-8.
 

@@ -1,17 +1,23 @@
 //! `--config FILE`: a `[defaults]` table and `[[port]]` tables with the keys of `--port`.
 //!
 //! The document is walked by hand instead of being deserialized into a struct: serde stops at the
-//! first unknown key or wrong type, and we owe the user all of them, each with its line. Every value
+//! first unknown key or wrong type, and the user is owed all of them, each with its line. Every value
 //! is turned back into the text that `--port` would have held, so that there is one parser for both
-//! and a fault reads the same wherever it was typed.
+//! and an error reads the same wherever it was typed.
+
+mod top_level;
 
 use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use crate::config::raw_options::{RawOptions, Source, known_key, meant_key};
-use crate::suggest;
+use crate::config::file::top_level::{meant_table, misnamed};
+use crate::config::invalid::Invalid;
+use crate::config::option::{OptionSpec, Scope, Takes};
+use crate::config::raw_options::{RawOptions, Source, meant_key};
+use crate::error::ErrorCode::{ConfigUnreadable, InvalidValue, UnknownName};
+use crate::error::{ErrorCode, Problem};
 
 /// What a file says.
 #[derive(Debug, Default)]
@@ -22,215 +28,187 @@ pub struct Document {
     pub ports: Vec<RawOptions>,
 }
 
-/// Reads the file at `path`.
-pub fn read(path: &Path, faults: &mut Vec<String>) -> Document {
+/// Reads the file at `path` by a table of options.
+pub fn read(options: &'static [OptionSpec], path: &Path, problems: &mut Vec<Problem>) -> Document {
     match std::fs::read_to_string(path) {
-        Ok(text) => parse(&path.display().to_string(), &text, faults),
+        Ok(text) => parse(options, &path.display().to_string(), &text, problems),
         Err(error) => {
-            let path = path.display();
-            faults.push(format!("--config {path}: {error}; name a readable TOML file"));
+            let object = format!("--config {}", path.display());
+            let remedy = "name a readable TOML file";
+            problems.push(Problem::new(ConfigUnreadable, object, error, remedy));
             Document::default()
         }
     }
 }
 
 /// Reads a file's text; `file` is its name for messages.
-pub fn parse(file: &str, text: &str, faults: &mut Vec<String>) -> Document {
+pub fn parse(
+    options: &'static [OptionSpec],
+    file: &str,
+    text: &str,
+    problems: &mut Vec<Problem>,
+) -> Document {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let walk = Walk::new(file, text);
+    let walk = Walk::new(options, file, text);
     let mut errors: Vec<_> =
         errors.iter().map(|error| (error.span().unwrap_or_default().start, error)).collect();
     errors.sort_by_key(|(start, _)| *start);
-    let mut told = None;
+    let mut reported = None;
     for (start, error) in &errors {
         let line = walk.line(*start);
-        // Toml's messages may have several lines; a fault has one.
+        // Toml's messages may have several lines; ours have one.
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
         // What follows in the same line follows from the same mistake.
-        if told != Some(line) {
+        if reported != Some(line) {
             let remedy = "write key = \"text\" or key = 12, and [[port]] before each port's";
-            faults.push(format!("{file}:{line}: not TOML: {message}; {remedy}"));
+            let reason = format!("not TOML: {message}");
+            problems.push(walk.problem(ConfigUnreadable, line, Invalid::new(reason, remedy)));
         }
-        told = Some(line);
+        reported = Some(line);
     }
     if !errors.is_empty() {
         // The rest would be guesses on what was recovered.
         return Document::default();
     }
-    walk.document(table.get_ref(), faults)
+    walk.document(table.get_ref(), problems)
 }
 
 struct Walk<'a> {
+    options: &'static [OptionSpec],
     file: &'a str,
-    /// Where each line ends. Every word is asked for its line, and a file may hold thousands of ports.
+    /// Where each line ends. Every value is asked for its line, and a file may hold thousands of ports.
     ends: Vec<usize>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(file: &'a str, text: &str) -> Walk<'a> {
-        Walk { file, ends: text.match_indices('\n').map(|(end, _)| end).collect() }
+    fn new(options: &'static [OptionSpec], file: &'a str, text: &str) -> Walk<'a> {
+        Walk { options, file, ends: text.match_indices('\n').map(|(end, _)| end).collect() }
     }
 
     fn line(&self, offset: usize) -> usize {
         1 + self.ends.partition_point(|&end| end < offset)
     }
 
-    fn document(&self, table: &DeTable, faults: &mut Vec<String>) -> Document {
+    fn problem(&self, code: ErrorCode, line: usize, wrong: Invalid) -> Problem {
+        Problem::new(code, format!("{}:{line}", self.file), wrong.reason, wrong.remedy)
+    }
+
+    fn document(&self, table: &DeTable, problems: &mut Vec<Problem>) -> Document {
         let mut document = Document::default();
         let mut strays = Vec::new();
         for (key, value) in in_order(table) {
             let line = self.line(key.span().start);
             let name = key.get_ref().as_ref();
-            let meant = suggest::nearest(name, &TABLES, FOREIGN_TABLES);
-            if let Some(fault) = misnamed(name, meant, value.get_ref()) {
-                faults.push(format!("{}:{line}: {fault}", self.file));
+            if let Some(wrong) = misnamed(name, value.get_ref(), self.options) {
+                problems.push(self.problem(UnknownName, line, wrong));
             }
-            // What was meant is read all the same, so that one mistake is not told as several.
-            match (meant, value.get_ref()) {
+            // What was meant is read all the same, so that one mistake is not reported as several.
+            match (meant_table(name), value.get_ref()) {
                 (Some("defaults"), DeValue::Table(table)) => {
-                    document.defaults = Some(self.defaults(line, table, faults));
+                    document.defaults = Some(self.defaults(line, table, problems));
                 }
                 (Some("defaults"), DeValue::Array(tables)) => {
                     if let Some(DeValue::Table(table)) = tables.first().map(Spanned::get_ref) {
-                        document.defaults = Some(self.defaults(line, table, faults));
+                        document.defaults = Some(self.defaults(line, table, problems));
                     }
                 }
                 (Some("port"), DeValue::Array(tables)) => {
-                    document.ports.extend(self.ports(tables, faults));
+                    document.ports.extend(self.ports(tables, problems));
                 }
                 (Some("port"), DeValue::Table(table)) => {
-                    let place = Source::PortTable(self.file.to_owned(), 1, line);
-                    document.ports.push(self.words(place, table, faults));
+                    let source = Source::PortTable(self.file.to_owned(), 1, line);
+                    document.ports.push(self.options(source, table, problems));
                 }
-                _ => strays.extend(meant_key(name).map(|key| (key, line))),
+                _ => strays.extend(meant_key(self.options, name).map(|spec| (spec.key, line))),
             }
         }
         for (key, line) in strays {
-            let place = Source::Defaults(self.file.to_owned(), line);
-            document.defaults.get_or_insert_with(|| RawOptions::new(place)).spoil(key);
+            let source = Source::Defaults(self.file.to_owned(), line);
+            let defaults = || RawOptions::new(source, self.options);
+            document.defaults.get_or_insert_with(defaults).spoil(key);
         }
         document
     }
 
-    fn defaults(&self, line: usize, table: &DeTable, faults: &mut Vec<String>) -> RawOptions {
-        let words = self.words(Source::Defaults(self.file.to_owned(), line), table, faults);
-        if words.has("socket") {
-            faults.push(format!(
-                "{}: a socket belongs to one port; move it to a [[port]] table",
-                words.missing("socket")
-            ));
+    fn defaults(&self, line: usize, table: &DeTable, problems: &mut Vec<Problem>) -> RawOptions {
+        let source = Source::Defaults(self.file.to_owned(), line);
+        let raw = self.options(source, table, problems);
+        let alone = self.options.iter().filter(|spec| spec.scope == Scope::OnePort);
+        for key in alone.map(|spec| spec.key).filter(|key| raw.has(key)) {
+            let reason = format!("a {key} belongs to one port");
+            let object = raw.key_alone(key);
+            let problem = Problem::new(InvalidValue, object, reason, "move it to a [[port]] table");
+            problems.push(Problem { option: Some(key), ..problem });
         }
-        words
+        raw
     }
 
-    fn ports(&self, tables: &DeArray, faults: &mut Vec<String>) -> Vec<RawOptions> {
+    fn ports(&self, tables: &DeArray, problems: &mut Vec<Problem>) -> Vec<RawOptions> {
         let mut ports = Vec::new();
         for (index, value) in tables.iter().enumerate() {
             let line = self.line(value.span().start);
             let number = index + 1;
             match value.get_ref() {
                 DeValue::Table(table) => {
-                    let place = Source::PortTable(self.file.to_owned(), number, line);
-                    ports.push(self.words(place, table, faults));
+                    let source = Source::PortTable(self.file.to_owned(), number, line);
+                    ports.push(self.options(source, table, problems));
                 }
-                _ => faults.push(format!("{}:{line}: port {number} is not a table", self.file)),
+                _ => {
+                    let wrong = Invalid::new(format!("port {number} is not a table"), "");
+                    problems.push(self.problem(InvalidValue, line, wrong));
+                }
             }
         }
         ports
     }
 
-    fn words(&self, place: Source, table: &DeTable, faults: &mut Vec<String>) -> RawOptions {
-        let mut words = RawOptions::new(place);
+    fn options(&self, source: Source, table: &DeTable, problems: &mut Vec<Problem>) -> RawOptions {
+        let mut raw = RawOptions::new(source, self.options);
         let mut wrong = Vec::new();
-        for (key, value) in in_order(table) {
-            let line = self.line(key.span().start);
-            let known = known_key(key.get_ref());
-            let meant = known.as_ref().ok().copied().or_else(|| meant_key(key.get_ref()));
-            match known.and_then(|key| Ok((key, as_text(key, value)?))) {
+        for (typed, value) in in_order(table) {
+            let line = self.line(typed.span().start);
+            let (spec, unknown) = match raw.known_key(typed.get_ref()) {
+                Ok(spec) => (Some(spec), None),
+                Err(unknown) => (raw.meant_key(typed.get_ref()), Some(unknown)),
+            };
+            let read = match (spec, unknown) {
+                (_, Some(unknown)) => Err((UnknownName, unknown)),
+                (Some(spec), None) => as_text(spec, value)
+                    .map(|text| (spec.key, text))
+                    .map_err(|wrong| (InvalidValue, wrong)),
+                (None, None) => continue,
+            };
+            match read {
                 Ok((key, text)) => {
-                    words.add(key, text, Some(line));
+                    raw.add(key, text, Some(line));
                 }
-                Err(reason) => {
-                    meant.into_iter().for_each(|key| words.spoil(key));
-                    wrong.push((line, reason));
+                Err((code, invalid)) => {
+                    spec.into_iter().for_each(|spec| raw.spoil(spec.key));
+                    wrong.push((line, code, invalid));
                 }
             }
         }
         // Only now, because the socket that names the port may come last.
-        let wrong = wrong.iter().map(|(line, why)| format!("{}: {why}", words.piece(Some(*line))));
-        faults.extend(wrong);
-        words
+        problems.extend(wrong.into_iter().map(|(line, code, wrong)| {
+            Problem::new(code, raw.piece(Some(line)), wrong.reason, wrong.remedy)
+        }));
+        raw
     }
 }
 
-/// What is wrong with a name at the top of the file, if anything is.
-fn misnamed(name: &str, meant: Option<&str>, value: &DeValue) -> Option<String> {
-    let holds = "a file holds [defaults] and [[port]] tables";
-    let (one, many) = (matches!(value, DeValue::Table(_)), matches!(value, DeValue::Array(_)));
-    match (name, meant) {
-        ("defaults", _) if one => None,
-        ("port", _) if many => None,
-        ("defaults", _) => Some("write [defaults], a table, with one bracket".to_owned()),
-        ("port", _) => Some("write [[port]], with two brackets, for each port".to_owned()),
-        (_, Some("defaults")) if one || many => {
-            Some(format!("'{name}' is not known; did you mean [defaults]?"))
-        }
-        (_, Some("port")) if one || many => {
-            Some(format!("'{name}' is not known; did you mean [[port]]?"))
-        }
-        _ if FLAGS_ONLY.contains(&suggest::plain(name).as_str()) => Some(format!(
-            "'{name}' is not known; {holds}; give the flag --{}",
-            suggest::plain(name)
-        )),
-        _ => Some(match meant_key(name) {
-            Some(key) => {
-                format!("'{name}' is not known here; {holds}; move {key} below one of them")
-            }
-            None => format!("'{name}' is not known; {holds}"),
-        }),
-    }
-}
-
-/// The tables of a file.
-const TABLES: [&str; 2] = ["defaults", "port"];
-
-/// What other programs call them.
-const FOREIGN_TABLES: &[(&str, &str)] = &[
-    ("default", "defaults"),
-    ("global", "defaults"),
-    ("globals", "defaults"),
-    ("general", "defaults"),
-    ("common", "defaults"),
-    ("main", "defaults"),
-    ("ports", "port"),
-    ("vm", "port"),
-    ("vms", "port"),
-    ("guest", "port"),
-    ("guests", "port"),
-    ("interface", "port"),
-    ("interfaces", "port"),
-    ("net", "port"),
-    ("nic", "port"),
-    ("device", "port"),
-    ("network", "port"),
-];
-
-/// What belongs to the process and has a flag only.
-const FLAGS_ONLY: [&str; 5] = ["workers", "busy-poll", "log-level", "one-off", "config"];
-
-/// Puts the faults of a file into the order of its lines. They are found in several rounds (names,
+/// Puts the problems of a file into the order of its lines. They are found in several rounds (names,
 /// values, ports against each other), and each begins with its place. The others stay where they are.
-pub fn in_line_order(file: &str, faults: &mut [String]) {
-    let line = |fault: &str| -> Option<usize> {
-        let rest = fault.strip_prefix(file)?.strip_prefix(':')?;
+pub fn in_line_order(file: &str, problems: &mut [Problem]) {
+    let line = |problem: &Problem| -> Option<usize> {
+        let rest = problem.object.strip_prefix(file)?.strip_prefix(':')?;
         rest.split(':').next()?.parse().ok()
     };
     let places: Vec<usize> =
-        (0..faults.len()).filter(|&index| line(&faults[index]).is_some()).collect();
-    let mut sorted: Vec<String> = places.iter().map(|&index| faults[index].clone()).collect();
-    sorted.sort_by_key(|fault| line(fault));
-    for (index, fault) in places.into_iter().zip(sorted) {
-        faults[index] = fault;
+        (0..problems.len()).filter(|&index| line(&problems[index]).is_some()).collect();
+    let mut sorted: Vec<Problem> = places.iter().map(|&index| problems[index].clone()).collect();
+    sorted.sort_by_key(|problem| line(problem));
+    for (index, problem) in places.into_iter().zip(sorted) {
+        problems[index] = problem;
     }
 }
 
@@ -244,80 +222,38 @@ fn in_order<'a, 'i>(
 }
 
 /// The value as `--port` would hold it.
-fn as_text(key: &str, value: &Spanned<DeValue>) -> Result<String, String> {
+fn as_text(spec: &OptionSpec, value: &Spanned<DeValue>) -> Result<String, Invalid> {
+    let key = spec.key;
     let text = match value.get_ref() {
         DeValue::String(text) => text.to_string(),
         // Its digits are octal whether or not they are marked so: 0o660, 660.
-        DeValue::Integer(number) if key == "socket-mode" && matches!(number.radix(), 8 | 10) => {
+        DeValue::Integer(number)
+            if matches!(spec.takes, Takes::Octal(_)) && matches!(number.radix(), 8 | 10) =>
+        {
             number.as_str().to_owned()
         }
         // 0x578 is a number like any other here, which `--port` would not take.
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or_else(|_| number.to_string(), |number| number.to_string()),
         DeValue::Boolean(on) => if *on { "on" } else { "off" }.to_owned(),
-        DeValue::Array(list) if key == "source" => {
+        DeValue::Array(list) if matches!(spec.takes, Takes::List(_)) => {
             let texts: Option<Vec<&str>> =
                 list.iter().map(|item| item.get_ref().as_str()).collect();
-            texts.ok_or("source: expected a list of strings, as [\"52:54:00:12:34:56\"]")?.join("+")
+            let wanted = format!("{key}: expected a list of strings, as [\"52:54:00:12:34:56\"]");
+            texts.ok_or_else(|| Invalid::new(wanted, ""))?.join("+")
         }
         other => {
             let kind = other.type_str();
-            return Err(format!("{key}: expected a string, number or boolean, not a {kind}"));
+            let wanted = format!("{key}: expected a string, number or boolean, not a {kind}");
+            return Err(Invalid::new(wanted, ""));
         }
     };
     if text.is_empty() {
-        return Err(format!("{key}: empty; give a value or leave the key out"));
+        let remedy = "give a value or leave the key out";
+        return Err(Invalid::new(format!("{key}: empty"), remedy));
     }
     Ok(text)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_become_the_text_of_a_port_argument() {
-        let text = "[defaults]\nparent = 'eth0'\n[[port]]\nsocket = '/a'\nmtu = 0x578\n\
-                    compat = false\nsource = ['02:0:0:0:0:1', '02:0:0:0:0:2']\n[[port]]\n";
-        let mut faults = Vec::new();
-        let document = parse("f", text, &mut faults);
-        assert!(faults.is_empty(), "{faults:?}");
-        assert_eq!(document.defaults.unwrap().text("parent"), Some("eth0"));
-        assert_eq!(document.ports.len(), 2);
-        let port = &document.ports[0];
-        assert_eq!(port.text("mtu"), Some("1400"));
-        assert_eq!(port.text("compat"), Some("off"));
-        assert_eq!(port.text("source"), Some("02:0:0:0:0:1+02:0:0:0:0:2"));
-    }
-
-    #[test]
-    fn every_fault_has_its_line() {
-        let text = "workers = 3\n[defaults]\nsocket = '/x'\nqueues = 2\n[[port]]\nmtu = 1.5\n\
-                    mode = ''\nsource = [1]\nsocket = '/a'\n";
-        let mut faults = Vec::new();
-        parse("f", text, &mut faults);
-        let text = faults.join("\n");
-        for start in [
-            "f:1: 'workers' is not known; a file holds [defaults] and [[port]] tables",
-            "f:3: [defaults]: socket: a socket belongs to one port;",
-            "f:4: [defaults]: 'queues' is not a key of a port; did you mean queue-pairs? The keys",
-            "f:6: [[port]] 1 (socket=/a): mtu: expected a string, number or boolean, not a float",
-            "f:7: [[port]] 1 (socket=/a): mode: empty;",
-            "f:8: [[port]] 1 (socket=/a): source: expected a list of strings",
-        ] {
-            assert!(text.contains(start), "{start}\nnot in\n{text}");
-        }
-        assert_eq!(faults.len(), 6, "{text}");
-    }
-
-    #[test]
-    fn broken_toml_is_told_with_its_line_and_nothing_else() {
-        let mut faults = Vec::new();
-        let document = parse("f", "[[port]]\nmtu = \nx = [\n", &mut faults);
-        assert!(document.ports.is_empty());
-        assert!(faults[0].starts_with("f:2: not TOML: "), "{faults:?}");
-        let mut faults = Vec::new();
-        parse("f", "[port]\nmtu = 1\n", &mut faults);
-        assert_eq!(faults, ["f:1: write [[port]], with two brackets, for each port"]);
-    }
-}
+mod tests;

@@ -3,45 +3,43 @@
 //! Nothing here looks at the host's devices and files: `--check` validates without touching anything.
 //! Two things are read: the file that `--config` names, and the host's users and groups (`access.rs`).
 //!
-//! The way of a value: a *source* (the flags, one `--port`, a table of the file) is read into raw
-//! options (`raw_options.rs`, `port_key.rs`, `file.rs`). Those are parsed into a typed layer
-//! (`layer.rs`), the layers are put over one another (`resolve.rs`), and the resulting ports are
-//! checked alone and against each other (`check.rs`). Errors are collected on the whole way, each with
-//! the place that the user has to correct; an option with an error is not reported again further down.
+//! Every option is one entry of a table (`port_options.rs`, `process_options.rs`; `option.rs` says what
+//! an entry is). The way of a value: a *source* (the flags, one `--port`, a table of the file) is read
+//! into raw options (`raw_options.rs`, `port_key.rs`, `file.rs`). Those are parsed into typed settings,
+//! by the parsers of `value.rs`. The settings are put over one another (`resolve.rs`), and the
+//! resulting ports are checked alone (`port_draft.rs`) and against each other (`siblings.rs`). Problems
+//! are collected on the whole way, each with the place that the user has to correct; an option with a
+//! problem is not reported again further down.
 
 mod access;
-mod check;
 mod derived;
 mod file;
 mod input;
-mod layer;
+mod invalid;
 pub mod log_level;
+pub mod option;
+mod option_table;
 mod port_config;
+mod port_draft;
 mod port_key;
+mod port_options;
 mod process;
+mod process_options;
 mod raw_options;
 mod resolve;
 mod setting;
+mod siblings;
 pub mod size;
+mod value;
 
-pub use access::Account;
-pub use access::SocketAccess;
-pub use derived::auto_mac;
-pub use derived::derived_name;
-pub use derived::machine_id;
+pub use access::{Account, SocketAccess};
+pub use derived::{auto_mac, derived_name, machine_id};
 pub use input::Input;
-pub use port_config::Guard;
-pub use port_config::Kind;
-pub use port_config::MAX_QUEUE_PAIRS;
-pub use port_config::MacChanges;
-pub use port_config::MacChoice;
-pub use port_config::PortConfig;
-pub use port_config::ReservedGroups;
-pub use port_config::Socket;
-pub use process::Config;
-pub use process::DEFAULT_BUSY_POLL;
-pub use process::Workers;
-pub use raw_options::KEYS;
-pub use raw_options::RawOptions;
-pub use raw_options::Source;
+pub use port_config::{
+    Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket,
+};
+pub use port_options::PORT_OPTIONS;
+pub use process::{Config, Workers};
+pub use process_options::PROCESS_OPTIONS;
+pub use raw_options::{RawOptions, Source};
 pub use resolve::resolve;

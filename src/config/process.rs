@@ -4,10 +4,6 @@ use std::time::Duration;
 
 use crate::config::port_config::PortConfig;
 
-/// How long a worker looks for more frames before it sleeps, unless the user gives another time. A
-/// wake-up costs some microseconds; the frames of a connection in full swing come closer together.
-pub const DEFAULT_BUSY_POLL: Duration = Duration::from_micros(5);
-
 /// How many threads carry the queue pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Workers {

@@ -1,16 +1,16 @@
-//! A value that may be missing or faulty.
+//! A value that may be missing or wrong.
 //!
-//! A faulty one has been reported already; it still hides what lies below and still counts as given,
+//! A wrong value has been reported already. It still hides what lies below and still counts as given,
 //! so that one mistake yields one message and not three (`--parent 'eth 0'` is not also "parent
 //! missing").
 
-/// A value that a place may give.
+/// A value that a source may give.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Setting<T> {
     /// Not given here.
     #[default]
     Absent,
-    /// Given, but faulty, which has been reported.
+    /// Given, but wrong, which has been reported.
     Bad,
     /// Given.
     Is(T),
@@ -30,7 +30,7 @@ impl<T> Setting<T> {
         }
     }
 
-    /// True if the place says nothing about it.
+    /// True if the source gives no value.
     pub fn is_absent(&self) -> bool {
         matches!(self, Setting::Absent)
     }

@@ -1,6 +1,6 @@
 //! Ports whose parents have different names and are one device, judged before anything is made.
 //!
-//! `config/check.rs` compares the ports as they were typed and asks nothing of the host: two ports of
+//! `config/siblings.rs` compares the ports as they were typed and asks nothing of the host: two ports of
 //! `parent=lan0` may not both be in passthru mode or have one address. The same holds when one of them calls
 //! the parent by an alternative name, which only the kernel can tell. So the kernel is asked once for each
 //! name, by `--check` and at the start alike, and the two give the same answer on the same host.

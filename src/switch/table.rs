@@ -11,7 +11,7 @@
 //! frames of its list away from the others, without getting them.
 //!
 //! Which configurations make sense (one passthru port, no address twice) is judged elsewhere
-//! (`config/check.rs`); here nonsense only must not do harm: of two ports with one address the first one
+//! (`config/siblings.rs`); here nonsense only must not do harm: of two ports with one address the first one
 //! is found, and of two passthru ports the first one counts.
 
 use std::sync::Arc;

@@ -1,14 +1,21 @@
 //! Layers and checks, through the whole of `resolve`. The command line is what the user would type;
 //! every refusal is read as the user reads it.
 
+use std::time::Duration;
+
 use clap::Parser;
 use proptest::prelude::*;
 
-use std::time::Duration;
-
 use super::*;
 use crate::cli::Args;
-use crate::config::{Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, Socket, derived_name};
+use crate::config::{
+    Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, Socket, Workers, derived_name, option,
+};
+
+fn keys() -> String {
+    let keys = option::keys(PORT_OPTIONS).map(|spec| spec.key);
+    keys.collect::<Vec<&str>>().join(", ")
+}
 
 fn args(line: &str) -> Args {
     let words = std::iter::once("vhost-user-macvtap").chain(line.split_whitespace());
@@ -136,7 +143,7 @@ fn one_mistake_is_one_message() {
 
 #[test]
 fn all_faults_are_told_at_once() {
-    let keys = crate::config::raw_options::KEYS.join(", ");
+    let keys = keys();
     let unknown =
         format!("--port 2 (socket=/run/a.sock): 'foo' is not a key of a port; the keys are {keys}");
     assert_eq!(
@@ -199,7 +206,7 @@ fn every_refusal_names_the_place_the_reason_and_the_remedy() {
 #[test]
 fn a_fault_that_quotes_a_line_break_is_still_one_line() {
     let mut args = args("--parent eth0 --socket-path /s");
-    args.flags.mode = Some("a\nb\u{1b}[2J".to_owned());
+    args.flags.0.add("mode", "a\nb\u{1b}[2J".to_owned(), None);
     let error = resolve(&args.input()).unwrap_err().to_string();
     assert!(error.starts_with("--mode a\\nb\\u{1b}[2J: "), "{error}");
 }
@@ -215,8 +222,10 @@ proptest! {
         if let Err(error) = resolve(&args.input()) {
             prop_assert_eq!(error.exit_code(), 2);
         }
-        let mut faults = Vec::new();
-        file::parse("f", &file, &mut faults);
-        prop_assert!(faults.iter().all(|fault| fault.starts_with("f:") && !fault.contains('\n')));
+        let mut problems = Vec::new();
+        file::parse(PORT_OPTIONS, "f", &file, &mut problems);
+        for problem in problems.iter().map(Problem::to_string) {
+            prop_assert!(problem.starts_with("f:") && !problem.contains('\n'), "{problem}");
+        }
     }
 }

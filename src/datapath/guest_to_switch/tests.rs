@@ -85,7 +85,7 @@ fn frame(to: Mac, from: usize, tag: u8) -> Vec<u8> {
 
 /// So many guests in bridge mode, with all buffers offered, on a parent that is up.
 fn guests(count: usize) -> (Pool<Scratch>, Vec<Guest>) {
-    let mut pool = Pool::start(1, crate::config::DEFAULT_BUSY_POLL).unwrap();
+    let mut pool = Pool::start(1, std::time::Duration::from_micros(5)).unwrap();
     let switch = Arc::new(SwitchHandle::default());
     let uplink_queue = Arc::new(UplinkQueue::new("none", Arc::clone(&switch), pool.slot()));
     let notifier = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
