@@ -25,10 +25,10 @@ use std::time::{Duration, Instant};
 use nix::sys::eventfd::EventFd;
 use testkit::buffers::Buffers;
 use testkit::ring::{self, D_WRITE, Layout, RingMemory};
+use vhost_user_macvtap::datapath::attachment::Attachment;
 use vhost_user_macvtap::datapath::backing::Backing;
-use vhost_user_macvtap::datapath::forwarding_view::{
-    Attachment, EgressPort, ForwardingView, SwitchHandle,
-};
+use vhost_user_macvtap::datapath::egress::EgressPort;
+use vhost_user_macvtap::datapath::forwarding_view::{ForwardingView, SwitchHandle};
 use vhost_user_macvtap::datapath::port::PortData;
 use vhost_user_macvtap::datapath::port::mac_policy::MacPolicy;
 use vhost_user_macvtap::datapath::queue_pair::QueuePair;
@@ -170,7 +170,7 @@ impl Guest {
     }
 
     fn egress_port(&self) -> EgressPort {
-        EgressPort { port: Some(Arc::clone(&self.data)), pairs: vec![Arc::clone(&self.pair)] }
+        EgressPort { port: Some(Arc::clone(&self.data)), queues: vec![self.pair.clone()] }
     }
 }
 

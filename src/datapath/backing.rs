@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::datapath::forwarding_view::Attachment;
+use crate::datapath::attachment::Attachment;
 use crate::uplink::tap::TapQueue;
 
 /// What is behind a ring.

@@ -8,12 +8,15 @@
 //! Only one receiver is locked at a time, so no two senders can wait for each other.
 
 use crate::datapath::deliver::RxScratch;
+use crate::datapath::egress::Origin;
 use crate::datapath::flood::Flood;
 use crate::datapath::forwarding_view::ForwardingView;
 use crate::datapath::frame::Frame;
+use crate::datapath::work_limit::BATCH;
 use crate::net::ethernet::EthernetHeader;
 use crate::switch::{Receivers, Selection};
 use crate::virtqueue::guest_slice::GuestSlice;
+use crate::virtqueue::reuse::{Family, Reused};
 
 /// Frames that were decided upon.
 pub trait FrameBatch {
@@ -29,101 +32,113 @@ pub trait FrameBatch {
     fn frame(&self, index: usize) -> Option<Frame<'_>>;
 }
 
-/// Where frames come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A sibling, which learns by their loss that it is too fast.
-    Sibling,
-    /// The wire: they may wait for buffers (`rx_backlog.rs`).
-    Wire,
-}
-
-/// A frame for one receiver: port and queue pair, then the frame's place in the batch.
+/// A frame for one receiver: port and queue, then the frame's place in the batch.
 type FanoutEntry = (usize, usize, usize);
 
+/// Lists of [`Frame`] that keep their memory.
+struct FrameList;
+
+impl Family for FrameList {
+    type Item<'a> = Frame<'a>;
+}
+
 /// Working memory.
-#[derive(Default)]
 pub struct Fanout {
-    legs: Vec<FanoutEntry>,
+    entries: Vec<FanoutEntry>,
+    /// The frames for one receiver.
+    frames: Reused<FrameList>,
     flood: Flood,
-    carry: RxScratch,
+    rx: RxScratch,
+}
+
+impl Default for Fanout {
+    fn default() -> Fanout {
+        Fanout {
+            entries: Vec::with_capacity(BATCH),
+            frames: Reused::with_capacity(BATCH),
+            flood: Flood::default(),
+            rx: RxScratch::default(),
+        }
+    }
 }
 
 impl Fanout {
-    /// The copying half, for whoever needs its memory between two batches.
-    pub fn carry(&mut self) -> &mut RxScratch {
-        &mut self.carry
+    /// The copying half, for a turn that needs its memory between two batches.
+    pub fn rx(&mut self) -> &mut RxScratch {
+        &mut self.rx
     }
 
     /// Delivers all frames. Returns how many copies were made of them, or tried.
     pub fn deliver(
         &mut self,
         view: &ForwardingView,
-        parcels: &impl FrameBatch,
+        batch: &impl FrameBatch,
         from: Origin,
     ) -> usize {
-        self.legs.clear();
+        self.entries.clear();
         let mut copies = 0;
         // Frames come in runs: where the last one went is where the next one goes.
         let mut last = None;
-        for index in 0..parcels.count() {
-            match parcels.receivers(index) {
+        for index in 0..batch.count() {
+            match batch.receivers(index) {
                 Receivers::None => {}
                 Receivers::One(port) => {
                     let port = usize::from(port);
-                    let way = (port, parcels.flow(index));
-                    let pair = match last {
-                        Some((same, pair)) if same == way => pair,
+                    let way = (port, batch.flow(index));
+                    let queue = match last {
+                        Some((same, queue)) if same == way => queue,
                         _ => {
                             let Some(egress_port) = view.egress_ports.get(port) else { continue };
-                            let pair = egress_port.pair(way.1);
-                            last = Some((way, pair));
-                            pair
+                            let queue = egress_port.queue(way.1);
+                            last = Some((way, queue));
+                            queue
                         }
                     };
-                    self.legs.push((port, pair, index));
+                    self.entries.push((port, queue, index));
                     copies += 1;
                 }
                 Receivers::Many(selection) => {
-                    self.flush(view, parcels, from);
-                    copies += self.flood(view, parcels, index, selection, from);
+                    self.flush(view, batch, from);
+                    copies += self.flood(view, batch, index, selection, from);
                 }
             }
         }
-        self.flush(view, parcels, from);
+        self.flush(view, batch, from);
         copies
     }
 
     /// Delivers what was collected for single receivers.
-    fn flush(&mut self, view: &ForwardingView, parcels: &impl FrameBatch, from: Origin) {
+    fn flush(&mut self, view: &ForwardingView, batch: &impl FrameBatch, from: Origin) {
         let same = |pair: &[FanoutEntry]| matches!(pair, [a, b] if (a.0, a.1) == (b.0, b.1));
-        if !self.legs.windows(2).all(same) {
-            self.legs.sort_unstable();
+        if !self.entries.windows(2).all(same) {
+            self.entries.sort_unstable();
         }
-        for group in self.legs.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let Some(&(port, pair, _)) = group.first() else { continue };
-            let Some(pair) =
-                view.egress_ports.get(port).and_then(|egress_port| egress_port.pairs.get(pair))
+        let frames = self.frames.lend();
+        for group in self.entries.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let Some(&(port, queue, _)) = group.first() else { continue };
+            let Some(egress) =
+                view.egress_ports.get(port).and_then(|egress_port| egress_port.queues.get(queue))
             else {
                 continue;
             };
-            let frames = group.iter().filter_map(|&(_, _, index)| parcels.frame(index));
-            pair.deliver(frames, from, &mut self.carry, None);
+            frames.clear();
+            frames.extend(group.iter().filter_map(|&(_, _, index)| batch.frame(index)));
+            egress.deliver(frames, from, &mut self.rx, None);
         }
-        self.legs.clear();
+        self.entries.clear();
     }
 
     /// Delivers one frame to many. Returns to how many.
     fn flood(
         &mut self,
         view: &ForwardingView,
-        parcels: &impl FrameBatch,
+        batch: &impl FrameBatch,
         index: usize,
         selection: Selection,
         from: Origin,
     ) -> usize {
-        let Some(mut frame) = parcels.frame(index) else { return 0 };
-        let head = parcels.head(index);
+        let Some(mut frame) = batch.frame(index) else { return 0 };
+        let head = batch.head(index);
         let flat = self.flood.flat(&frame);
         let body;
         if let Some((flat, len)) = &flat {
@@ -134,11 +149,10 @@ impl Fanout {
         let mut copies = 0;
         for port in selection.receivers(&view.table, &head) {
             let Some(egress_port) = view.egress_ports.get(usize::from(port)) else { continue };
-            let Some(pair) = egress_port.pairs.get(egress_port.pair(parcels.flow(index))) else {
+            let Some(egress) = egress_port.queues.get(egress_port.queue(batch.flow(index))) else {
                 continue;
             };
-            let one = std::iter::once(frame);
-            pair.deliver(one, from, &mut self.carry, Some(&mut self.flood));
+            egress.deliver(&[frame], from, &mut self.rx, Some(&mut self.flood));
             copies += 1;
         }
         if let Some((flat, _)) = flat {
@@ -147,3 +161,6 @@ impl Fanout {
         copies
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! A port's place in its parent's switch, as the data path sees it.
+//! A parent's switch, as the data path sees it.
 //!
 //! All userspace ports of one parent share a [`SwitchHandle`]. What the workers need of it is a snapshot
 //! ([`ForwardingView`]): the forwarding table and, for every port of the table, where its frames are delivered. The
@@ -6,48 +6,15 @@
 //! one that it took at its beginning, and takes the lock for just that. A frame may thus be forwarded by
 //! a table that was replaced an instant ago, never by half of one.
 //!
-//! A view refers to queue pairs, and their lines refer to the `SwitchHandle` through their [`Attachment`]: the circle
-//! is opened when the control side takes the attachment away.
+//! A view refers to queue pairs, and a queue pair to the `SwitchHandle` through its
+//! [`Attachment`](crate::datapath::attachment::Attachment): the control side breaks this circle when it takes the
+//! attachment away.
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::datapath::fanout::{Fanout, FrameBatch, Origin};
-use crate::datapath::frame::Frame;
-use crate::datapath::port::PortData;
-use crate::datapath::queue_pair::QueuePair;
-use crate::datapath::uplink_queue::UplinkQueue;
-use crate::net::ethernet::EthernetHeader;
+use crate::datapath::egress::EgressPort;
 use crate::net::mac::Mac;
-use crate::net::vnet_hdr::HEADER;
-use crate::switch;
-use crate::switch::{Groups, ParentFacts, PortId, Receivers, Stations, Table};
-
-/// A port of a view.
-#[derive(Clone, Debug, Default)]
-pub struct EgressPort {
-    /// The port's facts; none where a port has left.
-    pub port: Option<Arc<PortData>>,
-    /// Its queue pairs.
-    pub pairs: Vec<Arc<QueuePair>>,
-}
-
-impl EgressPort {
-    /// Which queue pair a flow goes to: one that can receive, if there is any. With none, the first
-    /// counts why the frame was dropped.
-    pub fn pair(&self, flow: u32) -> usize {
-        let mut mask = self.port.as_ref().map_or(0, |port| port.receiving());
-        let count = mask.count_ones();
-        if count < 2 {
-            // None is 0 too.
-            return mask.trailing_zeros() as usize & 31;
-        }
-        for _ in 0..flow % count {
-            mask &= mask - 1;
-        }
-        mask.trailing_zeros() as usize
-    }
-}
+use crate::switch::{ParentFacts, Stations, Table};
 
 /// A snapshot of a parent's ports.
 #[derive(Debug)]
@@ -92,69 +59,5 @@ impl SwitchHandle {
         };
         // Outside the lock: this may be the last reference to a queue pair.
         drop(old);
-    }
-}
-
-/// Where a queue pair is plugged in.
-#[derive(Clone, Debug)]
-pub struct Attachment {
-    /// The parent's ports.
-    pub switch: Arc<SwitchHandle>,
-    /// Which of them this is.
-    pub port: PortId,
-    /// The way out, at the pair's own worker.
-    pub uplink_queue: Arc<UplinkQueue>,
-    /// The multicast groups that the guest has joined, where they matter.
-    pub groups: Option<Arc<Groups>>,
-}
-
-impl Attachment {
-    /// Sends one frame (without header) as if the guest had, from the control side.
-    ///
-    /// # Errors
-    /// The parent is not there or does not take it; siblings got it all the same.
-    pub fn inject(&self, frame: &[u8]) -> io::Result<()> {
-        let Some(ethernet) = frame.first_chunk() else {
-            return Err(io::ErrorKind::InvalidInput.into());
-        };
-        let view = self.switch.view();
-        let head = EthernetHeader::of(ethernet);
-        let verdict = switch::from_guest(&view.table, self.port, &head, frame.len(), false);
-        let single = Single { frame, head, to: verdict.to };
-        Fanout::default().deliver(&view, &single, Origin::Sibling);
-        if !verdict.wire {
-            return Ok(());
-        }
-        let sent = self.uplink_queue.with(|queue| queue.send_one(frame));
-        sent.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
-    }
-}
-
-/// One frame in our own memory.
-struct Single<'a> {
-    frame: &'a [u8],
-    head: EthernetHeader,
-    to: Receivers,
-}
-
-impl FrameBatch for Single<'_> {
-    fn count(&self) -> usize {
-        1
-    }
-
-    fn receivers(&self, _index: usize) -> Receivers {
-        self.to
-    }
-
-    fn head(&self, _index: usize) -> EthernetHeader {
-        self.head
-    }
-
-    fn flow(&self, _index: usize) -> u32 {
-        0
-    }
-
-    fn frame(&self, _index: usize) -> Option<Frame<'_>> {
-        Some(Frame { header: &[0; HEADER], head: self.frame, body: &[], len: self.frame.len() })
     }
 }

@@ -9,8 +9,9 @@
 //! looked at; likewise what would make the turn too long: a broadcast counts as many frames as there are
 //! ports, so that a guest that floods gets no more of the worker's time than one that does not. So no frame leaves twice, none is lost for want of room, and chains complete in order.
 
-use crate::datapath::fanout::{FrameBatch, Origin};
-use crate::datapath::forwarding_view::Attachment;
+use crate::datapath::attachment::Attachment;
+use crate::datapath::egress::Origin;
+use crate::datapath::fanout::FrameBatch;
 use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
 use crate::datapath::scratch::Scratch;
@@ -86,7 +87,7 @@ pub fn turn(
     let view = attachment.switch.view();
     let mut budget = WorkLimit::TURN;
     let mut moved = false;
-    scratch.spread.carry().begin_turn();
+    scratch.fanout.rx().begin_turn();
     if let Some(ring) = &mut line.ring {
         ring.disable_notification();
     }
@@ -97,7 +98,7 @@ pub fn turn(
         let Vring { ring: Some(ring), counters, features, .. } = &mut *line else {
             return TurnEnd::Idle;
         };
-        let Scratch { batch, spread, .. } = scratch;
+        let Scratch { batch, fanout, .. } = scratch;
         let mut queue = ring.queue();
         let (mut batch, end) = batch.fill(&mut queue, *features, &mut budget);
         batch.judge(port, attachment.port, &view.table, *features);
@@ -106,7 +107,7 @@ pub fn turn(
         let all = batch.entries.len();
         moved |= all > 0;
         if let Some(groups) = &attachment.groups {
-            let whole = &mut spread.carry().whole;
+            let whole = &mut fanout.rx().whole;
             for entry in batch.entries.iter().take(cut) {
                 if matches!(entry.fate, TxAction::Go(_)) && switch::worth_a_look(&entry.head) {
                     batch.frame(entry).iter().for_each(|frame| note_groups(groups, frame, whole));
@@ -114,7 +115,7 @@ pub fn turn(
             }
         }
         let sent = Sent { batch: &batch, count: cut, flow: u32::from(index) };
-        spread.deliver(&view, &sent, Origin::Sibling);
+        fanout.deliver(&view, &sent, Origin::Sibling);
         for entry in batch.entries.iter().take(cut) {
             match (entry.fate, entry.lost) {
                 (TxAction::Go(_), Some(reason)) => counters.drop(reason),

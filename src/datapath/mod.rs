@@ -13,24 +13,30 @@
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | [`arrivals`] | Frames that have arrived from the uplink |
+//! | [`attachment`] | A port's place in its parent's switch |
 //! | [`backing`] | What is behind a ring: nothing, a tap queue, or a place in our own switch |
 //! | [`deliver`] | Into a guest |
+//! | [`egress`] | Where the switch can send |
 //! | [`fanout`] | Handing a batch of frames to their receivers, receiver by receiver |
 //! | [`fast_path`] | The usual frame into the usual buffer |
 //! | [`flood`] | A frame for many receivers, made easy to copy once and repaired once |
-//! | [`forwarding_view`] | A port's place in its parent's switch, as the data path sees it |
+//! | [`forwarding_view`] | A parent's switch, as the data path sees it |
 //! | [`frame`] | A frame on its way through the switch |
 //! | [`guest_to_switch`] | From the guest into the switch |
 //! | [`guest_to_tap`] | From the guest to a tap |
 //! | [`port`] | What the data path knows of its port |
 //! | [`port_backend`] | What a port is attached to, and how the guest wants its frames |
 //! | [`queue_pair`] | A queue pair |
+//! | [`receive_side`] | The receive side of a queue pair |
+//! | [`ring_name`] | A ring's name in the log |
 //! | [`rx_backlog`] | Frames from the wire that wait for a guest's buffers |
 //! | [`rx_prefetch`] | Receive buffers taken ahead of need |
 //! | [`scratch`] | Working memory of a worker |
 //! | [`side`] | The two directions of a queue pair, named from the guest |
 //! | [`tap_to_guest`] | From a tap to the guest |
 //! | [`tap_watch`] | What a pair's tap queue is watched for |
+//! | [`transmit_side`] | The transmit side of a queue pair |
 //! | [`turn_end`] | How a turn over a ring ended |
 //! | [`tx_batch`] | A batch of frames from one guest, taken apart before any of them is moved |
 //! | [`tx_frame`] | One frame of a batch |
@@ -39,8 +45,11 @@
 //! | [`uplink_to_switch`] | From the uplink into the switch |
 //! | [`work_limit`] | What one turn may cost |
 
+pub mod arrivals;
+pub mod attachment;
 pub mod backing;
 pub mod deliver;
+pub mod egress;
 pub mod fanout;
 pub mod fast_path;
 pub mod flood;
@@ -51,12 +60,15 @@ pub mod guest_to_tap;
 pub mod port;
 pub mod port_backend;
 pub mod queue_pair;
+pub mod receive_side;
+pub mod ring_name;
 pub mod rx_backlog;
 pub mod rx_prefetch;
 pub mod scratch;
 pub mod side;
 pub mod tap_to_guest;
 pub mod tap_watch;
+pub mod transmit_side;
 pub mod turn_end;
 pub mod tx_batch;
 pub mod tx_frame;

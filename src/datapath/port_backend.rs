@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use log::warn;
 
+use crate::datapath::attachment::Attachment;
 use crate::datapath::backing::Backing;
-use crate::datapath::forwarding_view::Attachment;
 use crate::datapath::queue_pair::QueuePair;
 use crate::net::vnet_hdr;
 use crate::uplink::tap::TapQueue;

@@ -1,81 +1,56 @@
 //! A queue pair: the guest's transmit and receive ring, and what is behind them: a tap queue or a switch.
 //!
-//! A pair belongs to its port for the port's life; front-ends come and go. It has one lock per
-//! direction ([`PriorityMutex`]). The pair's worker takes it for one turn; the control side takes it to start,
-//! stop or change a ring, which makes it the barrier that GET_VRING_BASE needs: when the control side has
-//! it, no turn is under way, and none will begin with what it takes away.
-
-pub mod switched;
-pub mod turns;
+//! A pair belongs to its port for the port's life; front-ends come and go. It has one lock per direction
+//! ([`PriorityMutex`]). The pair's worker takes it for one turn; the control thread takes it to start, stop or change a
+//! ring. This makes it the barrier that GET_VRING_BASE needs: while the control thread has it, no turn is under way, and
+//! none will begin with what the control thread takes away.
+//!
+//! What follows from a turn's end (what the tap is watched for, which turn waits for an uplink queue) is done under the
+//! same lock, so that a stop cannot come between the two.
+//!
+//! What a turn locks and clones before its first frame, beside the table of tasks that the worker takes for a whole round:
+//!
+//! | turn | locks | `Arc` clones |
+//! | --- | --- | --- |
+//! | guest to tap | the transmit side | none |
+//! | guest to switch | the transmit side, the forwarding view to clone it | the view |
+//! | tap to guest | the receive side | none |
+//! | waiting frames to guest | the receive side | none |
+//! | uplink to switch (`uplink_queue.rs`) | the uplink queue, the forwarding view to clone it | the view |
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Instant;
 
 use log::warn;
 
 use crate::datapath::backing::Backing;
-use crate::datapath::guest_to_tap;
+use crate::datapath::deliver::RxScratch;
+use crate::datapath::egress::{Egress, Origin};
+use crate::datapath::flood::Flood;
+use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
-use crate::datapath::rx_backlog::RxBacklog;
+use crate::datapath::receive_side::ReceiveSide;
+use crate::datapath::ring_name::RingName;
 use crate::datapath::scratch::Scratch;
 use crate::datapath::side::Side;
-use crate::datapath::tap_to_guest::Receive;
 use crate::datapath::tap_watch::TapWatch;
+use crate::datapath::transmit_side::TransmitSide;
 use crate::datapath::turn_end::TurnEnd;
 use crate::net::counters::Counters;
-use crate::virtqueue::vring::{RingLog, Vring, VringConfig};
+use crate::virtqueue::vring::{RingLog, VringConfig};
 use crate::worker::poller::Interest;
 use crate::worker::priority_mutex::PriorityMutex;
 use crate::worker::slot::WorkerSlot;
-
-#[derive(Default)]
-pub(crate) struct FromGuest {
-    line: Vring,
-    backing: Backing,
-    kick: Option<File>,
-}
-
-#[derive(Default)]
-pub(crate) struct ToGuest {
-    line: Vring,
-    backing: Backing,
-    kick: Option<File>,
-    /// Made when a ring starts, dropped with the front-end: an idle port holds no frame buffer.
-    receive: Option<Box<Receive>>,
-    /// The same for a pair in a switch, which keeps it: what is not used of it takes no memory.
-    backlog: Option<Box<RxBacklog>>,
-    attached: bool,
-    /// No ring of the present front-end has run yet.
-    fresh: bool,
-    /// A frame waits for a guest that has too few buffers for it, and is dropped then.
-    gives_up: Option<Instant>,
-}
+use crate::worker::task::{Budget, Outcome, Part, Readiness, Task, TurnId};
 
 /// A queue pair.
 pub struct QueuePair {
     index: u16,
     port: Arc<PortData>,
     slot: WorkerSlot<Scratch>,
-    from_guest: PriorityMutex<FromGuest>,
-    to_guest: PriorityMutex<ToGuest>,
+    from_guest: PriorityMutex<TransmitSide>,
+    to_guest: PriorityMutex<ReceiveSide>,
     watch: TapWatch,
-}
-
-/// Names a ring in the log: "port vm1: ring 3".
-struct RingName<'a>(&'a QueuePair, Side);
-
-impl std::fmt::Display for RingName<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "port {}: ring {}", self.0.port.name, self.1.vring(self.0.index))
-    }
-}
-
-impl RingLog for RingName<'_> {
-    #[cold]
-    fn warn(&self, text: std::fmt::Arguments<'_>) {
-        self.0.port.log.warn(format_args!("ring {}: {text}", self.1.vring(self.0.index)));
-    }
 }
 
 impl QueuePair {
@@ -91,90 +66,54 @@ impl QueuePair {
         }
     }
 
-    /// Control: makes the ring as wished. Returns where it stands when it runs, or where it stood
-    /// when this stopped it.
-    pub fn apply(&self, side: Side, wish: &VringConfig) -> Option<u16> {
-        let name = RingName(self, side);
+    fn name(&self, side: Side) -> RingName<'_> {
+        RingName::new(&self.port, self.index, side)
+    }
+
+    /// Control: makes the ring as the front-end wants it. Returns where it stands when it runs, or where it stood when
+    /// this stopped it.
+    pub fn apply(&self, side: Side, config: &VringConfig) -> Option<u16> {
+        let name = self.name(side);
         // Dropped at the end, when no ring's lock is held any more.
-        let remains;
-        let position = match side {
+        let (before, after, remains);
+        match side {
             Side::FromGuest => {
                 let mut state = self.from_guest.control();
-                let stood = state.line.position();
-                remains = state.line.apply(wish, &name);
-                if !state.line.enabled && state.line.ring.is_some() {
-                    // Now rather than by the worker: cloud-hypervisor pauses a guest by disabling its
-                    // rings, and takes a snapshot of the memory when we have answered.
-                    // Four turns are the longest ring; a guest that goes on sending is the worker's.
-                    let mut scratch = Scratch::default();
-                    for _ in 0..4 {
-                        let line = &mut state.line;
-                        let turn = guest_to_tap::turn(line, None, &self.port, &mut scratch, &name);
-                        if turn != TurnEnd::More {
-                            break;
-                        }
-                    }
-                }
-                self.note_start(side, &state.line, &state.backing, stood);
-                state.line.position().or(stood)
+                before = state.vring.position();
+                remains = state.apply(config, &self.port, &name);
+                after = state.vring.position();
+                self.note_start(side, &state.backing, before, after);
             }
             Side::ToGuest => {
                 let mut state = self.to_guest.control();
-                let stood = state.line.position();
-                remains = state.line.apply(wish, &name);
-                if remains.is_some() {
-                    if let Some(receive) = &mut state.receive {
-                        receive.forget_chains();
-                    }
-                    // It was for the guest that had the ring before.
-                    if let Some(backlog) = &mut state.backlog {
-                        backlog.clear();
-                    }
-                }
-                self.settle(&mut state);
-                self.note_start(side, &state.line, &state.backing, stood);
-                state.line.position().or(stood)
+                before = state.vring.position();
+                remains = state.apply(config, &name);
+                self.apply_state(&mut state);
+                after = state.vring.position();
+                self.note_start(side, &state.backing, before, after);
             }
         };
         drop(remains);
         self.slot.call(side.part());
-        position
+        after.or(before)
     }
 
-    /// A ring that starts may be that of a guest that was there before us: whose groups we do not know.
-    fn note_start(&self, side: Side, line: &Vring, backing: &Backing, stood: Option<u16>) {
-        let Some(groups) = backing.attachment().and_then(|place| place.groups.as_ref()) else {
-            return;
-        };
-        if let (None, Some(used)) = (stood, line.position()) {
+    /// A ring that starts may be that of a guest that ran before us, whose multicast groups are not known.
+    fn note_start(&self, side: Side, backing: &Backing, before: Option<u16>, after: Option<u16>) {
+        if let Some(groups) = backing.attachment().and_then(|place| place.groups.as_ref())
+            && let (None, Some(used)) = (before, after)
+        {
             groups.ring_starts(usize::from(side.vring(self.index)), used);
         }
     }
 
-    /// After a change: buffers, the stale queue and the tap queue's membership follow the ring.
-    fn settle(&self, state: &mut ToGuest) {
-        let active = state.line.active();
+    /// After a change: buffers, stale frames and the tap queue's membership follow the ring.
+    fn apply_state(&self, state: &mut ReceiveSide) {
+        let active = state.vring.active();
         self.port.set_receiving(self.index, active);
-        if matches!(state.backing, Backing::Switch(_)) {
-            if active && state.backlog.is_none() {
-                state.backlog = Some(Box::default());
-            }
-            if let Some(ring) = &mut state.line.ring {
-                ring.disable_notification();
-            }
-            return;
-        }
-        if active && state.receive.is_none() {
-            state.receive = Some(Box::default());
-        }
-        if active
-            && std::mem::take(&mut state.fresh)
-            && let (Some(receive), Some(tap)) = (&mut state.receive, state.backing.tap())
-        {
-            receive.discard_stale(&mut state.line, tap);
-        }
-        // The kernel spreads flows over the attached queues: one that nobody serves would swallow its
-        // share. Queue 0 stays, because with no queue attached the frames would go to the host's stack.
+        state.prepare();
+        // The kernel spreads flows over the attached queues: one without a reader would swallow its share. Queue 0
+        // stays, because with no queue attached the frames would go to the host's stack.
         let attach = active || self.index == 0;
         if let Some(tap) = state.backing.tap().filter(|_| attach != state.attached) {
             let done = if attach { tap.attach() } else { tap.detach() };
@@ -220,7 +159,7 @@ impl QueuePair {
                 [old, None]
             }
             Err(error) => {
-                RingName(self, side).warn(format_args!(
+                self.name(side).warn(format_args!(
                     "its kick descriptor cannot be watched: {error}; is it an eventfd?"
                 ));
                 [old, Some(new)]
@@ -231,8 +170,8 @@ impl QueuePair {
     /// Control: sets the eventfd by which the guest is called.
     pub fn set_call(&self, side: Side, call: Option<File>) {
         let old = match side {
-            Side::FromGuest => self.from_guest.control().line.set_call(call),
-            Side::ToGuest => self.to_guest.control().line.set_call(call),
+            Side::FromGuest => self.from_guest.control().vring.set_call(call),
+            Side::ToGuest => self.to_guest.control().vring.set_call(call),
         };
         drop(old);
     }
@@ -240,8 +179,8 @@ impl QueuePair {
     /// Control: sets the eventfd by which the front-end learns of a broken ring.
     pub fn set_error(&self, side: Side, error: Option<File>) {
         let old = match side {
-            Side::FromGuest => self.from_guest.control().line.set_error(error),
-            Side::ToGuest => self.to_guest.control().line.set_error(error),
+            Side::FromGuest => self.from_guest.control().vring.set_error(error),
+            Side::ToGuest => self.to_guest.control().vring.set_error(error),
         };
         drop(old);
     }
@@ -256,14 +195,10 @@ impl QueuePair {
         for side in [Side::FromGuest, Side::ToGuest] {
             self.set_kick(side, None);
         }
-        let from_guest = self.from_guest.control().line.reset();
+        let from_guest = self.from_guest.control().vring.reset();
         let mut state = self.to_guest.control();
-        let to_guest = state.line.reset();
-        (state.receive, state.gives_up) = (None, None);
-        if let Some(backlog) = &mut state.backlog {
-            backlog.clear();
-        }
-        self.settle(&mut state);
+        let to_guest = state.reset();
+        self.apply_state(&mut state);
         drop(state);
         drop((from_guest, to_guest));
         self.watch.nothing(&self.slot);
@@ -279,7 +214,7 @@ impl QueuePair {
         state.backing = backing;
         // An opened tap queue is attached.
         state.attached = true;
-        self.settle(&mut state);
+        self.apply_state(&mut state);
         drop(state);
         self.slot.call(Side::FromGuest.part());
         self.slot.call(Side::ToGuest.part());
@@ -287,7 +222,82 @@ impl QueuePair {
 
     /// What was moved and dropped: from the guest, to the guest.
     pub fn counters(&self) -> (Counters, Counters) {
-        (self.from_guest.control().line.counters, self.to_guest.control().line.counters)
+        (self.from_guest.control().vring.counters, self.to_guest.control().vring.counters)
+    }
+
+    /// Worker: runs one turn.
+    pub fn turn(&self, side: Side, budget: Budget, scratch: &mut Scratch) -> Outcome {
+        match side {
+            Side::FromGuest => self.turn_from_guest(budget, scratch),
+            Side::ToGuest => self.turn_to_guest(budget, scratch),
+        }
+    }
+
+    fn turn_from_guest(&self, budget: Budget, scratch: &mut Scratch) -> Outcome {
+        let name = self.name(Side::FromGuest);
+        let Some(mut state) = self.from_guest.work() else { return Outcome::More };
+        match state.turn(&self.port, self.index, budget.busy_poll, scratch, &name) {
+            TurnEnd::More => return Outcome::More,
+            TurnEnd::Polling { moved } => return Outcome::Polling { moved },
+            TurnEnd::Full => match state.backing.attachment() {
+                Some(place) => place.uplink_queue.wait(self.slot.turn(Side::FromGuest.part())),
+                None => self.watch.output(&self.slot, true),
+            },
+            TurnEnd::Idle | TurnEnd::Starved { .. } => {}
+        }
+        Outcome::Idle
+    }
+
+    fn turn_to_guest(&self, budget: Budget, scratch: &mut Scratch) -> Outcome {
+        let name = self.name(Side::ToGuest);
+        let Some(mut state) = self.to_guest.work() else { return Outcome::More };
+        let end = state.turn(budget.now, scratch.fanout.rx(), &name);
+        if state.backing.attachment().is_none() {
+            match end {
+                TurnEnd::Idle => self.watch.input(&self.slot, true),
+                TurnEnd::Starved { .. } => self.watch.input(&self.slot, false),
+                TurnEnd::More | TurnEnd::Full | TurnEnd::Polling { .. } => {}
+            }
+        }
+        match (end, state.gives_up()) {
+            (TurnEnd::More, _) => Outcome::More,
+            (_, Some(at)) => Outcome::Until(at),
+            _ => Outcome::Idle,
+        }
+    }
+}
+
+impl Task<Scratch> for QueuePair {
+    fn turn(&self, part: Part, budget: Budget, scratch: &mut Scratch) -> Outcome {
+        self.turn(Side::of_part(part), budget, scratch)
+    }
+
+    fn ready(&self, readiness: Readiness, due: &mut dyn FnMut(TurnId)) {
+        if readiness.readable {
+            due(self.slot.turn(Side::ToGuest.part()));
+        }
+        if readiness.writable {
+            due(self.slot.turn(Side::FromGuest.part()));
+            self.watch.output(&self.slot, false);
+        }
+        if readiness.failed {
+            self.watch.give_up(&self.slot);
+        }
+    }
+}
+
+impl Egress for QueuePair {
+    fn deliver(
+        &self,
+        frames: &[Frame<'_>],
+        from: Origin,
+        scratch: &mut RxScratch,
+        flood: Option<&mut Flood>,
+    ) {
+        let mut state = self.to_guest.deliver();
+        if state.deliver(frames, from, scratch, flood, &self.name(Side::ToGuest)) {
+            self.slot.call(Side::ToGuest.part());
+        }
     }
 }
 

@@ -4,9 +4,9 @@
 //! enough for the longest chain and the fullest batch. Memory that no frame has needed yet is not touched, so a
 //! worker that serves no parent of a kind pays nothing for it.
 
+use crate::datapath::arrivals::ArrivalScratch;
 use crate::datapath::fanout::Fanout;
 use crate::datapath::tx_batch::TxScratch;
-use crate::datapath::uplink_to_switch::ArrivalScratch;
 
 /// Working memory of a worker.
 #[derive(Default)]
@@ -16,5 +16,5 @@ pub struct Scratch {
     /// Frames from a parent.
     pub(crate) arrivals: ArrivalScratch,
     /// Frames on their way to guests.
-    pub(crate) spread: Fanout,
+    pub(crate) fanout: Fanout,
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::config::{MacChoice, PortConfig, ReservedGroups};
 use crate::control::parents::allowance::Allowance;
 use crate::control::port_core::PortCore;
-use crate::datapath::forwarding_view::EgressPort;
+use crate::datapath::egress::{Egress, EgressPort};
 use crate::datapath::port::PortData;
 use crate::datapath::queue_pair::QueuePair;
 use crate::host::link::LinkInfo;
@@ -184,7 +184,8 @@ impl BridgePort {
 
     /// Where its frames are delivered.
     pub fn egress_port(&self) -> EgressPort {
-        EgressPort { port: Some(Arc::clone(&self.data)), pairs: self.pairs.clone() }
+        let queues = self.pairs.iter().map(|pair| Arc::clone(pair) as Arc<dyn Egress>);
+        EgressPort { port: Some(Arc::clone(&self.data)), queues: queues.collect() }
     }
 
     /// What stands in the table where a port has left.

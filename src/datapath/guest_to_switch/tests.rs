@@ -11,7 +11,8 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::*;
 use crate::datapath::backing::Backing;
-use crate::datapath::forwarding_view::{EgressPort, ForwardingView, SwitchHandle};
+use crate::datapath::egress::EgressPort;
+use crate::datapath::forwarding_view::{ForwardingView, SwitchHandle};
 use crate::datapath::port::mac_policy::MacPolicy;
 use crate::datapath::queue_pair::QueuePair;
 use crate::datapath::side::Side;
@@ -123,7 +124,7 @@ fn guests(count: usize) -> (Pool<Scratch>, Vec<Guest>) {
         let mut guest = Guest { pair: Arc::clone(&pair), sends, receives };
         guest.offer(usize::from(SIZE));
         all.push(guest);
-        egress_ports.push(EgressPort { port: Some(data), pairs: vec![pair] });
+        egress_ports.push(EgressPort { port: Some(data), queues: vec![pair] });
         rules.push(Rules {
             mode: Mode::Bridge,
             mac: mac(id),
