@@ -10,7 +10,7 @@ PROFILE ?= default
 
 CASES ?=
 
-.PHONY: help build install-deps guest test soak budget bench lint demo clean
+.PHONY: help build install-deps guest test fuzz soak budget bench lint demo clean
 
 help: ## prints this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,11 @@ test: guest ## runs every test, including those with guests
 	fi; \
 	[ -z "$$left_out" ] || echo "$$left_out"; \
 	exit $$status
+
+# `make test` runs the same for two seconds each. FUZZ_SECONDS is the time for each target; FUZZ_SEED, which
+# is printed, makes the same inputs once more.
+fuzz: ## every fuzz target for a minute
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(CARGO) test --locked --package fuzz -- --nocapture
 
 # The test prints its seed; VUM_SEED=N repeats that run. VUM_SOAK is the time in seconds.
 soak: install-deps ## runs a hostile tenant beside fifteen others for five minutes

@@ -86,7 +86,8 @@ impl Deref for FrameHead {
 
 /// What a place holds.
 #[derive(Debug)]
-pub(crate) enum Entry<'a> {
+pub enum Entry<'a> {
+    /// A frame.
     Frame(Received<'a>),
     /// Only the beginning of a frame.
     Truncated,
@@ -95,7 +96,7 @@ pub(crate) enum Entry<'a> {
 }
 
 /// What the kernel has put in `place`: a header and a frame, `whole` or not, and a tag beside.
-pub(crate) fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> Entry<'_> {
+pub fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> Entry<'_> {
     if !whole {
         return Entry::Truncated;
     }
