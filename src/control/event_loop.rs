@@ -29,7 +29,7 @@ use crate::control::share::used;
 use crate::control::signals::{Order, Signals};
 use crate::control::sources::Sources;
 use crate::control::wake::{Next, Token, borrowed};
-use crate::control::{ending, identity, precheck};
+use crate::control::{ending, identity, port_checks};
 use crate::error::{Error, Result};
 use crate::host::local::LocalHost;
 use crate::host::verbs::Host;
@@ -70,7 +70,7 @@ impl EventLoop {
         fault::install().map_err(os("signals"))?;
         address_space::share_among(config.ports.len());
         let mut host: Box<dyn Host> = Box::new(LocalHost::open()?);
-        let entrances = precheck::judge(config, inherited, host.as_mut())?;
+        let entrances = port_checks::judge_all(config, inherited, host.as_mut())?;
         let watch = host.watch()?;
         let poller = Poller::new().map_err(os("epoll"))?;
         let notifier = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)

@@ -1,20 +1,20 @@
 //! Ports whose parents have different names and are one device, judged before anything is made.
 //!
-//! `config/siblings.rs` compares the ports as they were typed and asks nothing of the host: two ports of
-//! `parent=lan0` may not both be in passthru mode or have one address. The same holds when one of them calls
-//! the parent by an alternative name, which only the kernel can tell. So the kernel is asked once for each
+//! `config/siblings.rs` compares the ports by the names that were given and asks nothing of the host: two ports of
+//! `parent=lan0` may not both be in passthru mode or have one address. The same holds when one of them gives
+//! the parent's alternative name, which only the kernel knows. So the kernel is asked once for each
 //! name, by `--check` and at the start alike, and the two give the same answer on the same host.
 //!
-//! What can go wrong: a parent is not there (yet), or there is no host, as in a build root. Such a name
+//! What can go wrong: a parent is not there (yet), or the host cannot be asked, as in a build root. Such a name
 //! stands for itself; a missing parent is reported when its port is opened.
 
 use std::collections::HashMap;
 
-use crate::config::{Config, MacChoice, PortConfig};
-use crate::error::{Error, ErrorCode, Problem, Result};
+use crate::config::{Config, PortConfig};
+use crate::control::claims::{Claim, Claims, Clash};
+use crate::error::{Error, Problem, Result};
 use crate::host::local::LocalHost;
 use crate::host::verbs::Host;
-use crate::net::mode::Mode;
 
 /// Refuses ports that cannot share the device which both call their parent by different names.
 ///
@@ -34,35 +34,15 @@ pub fn check(config: &Config) -> Result<()> {
     Error::of_problems(clashes(&config.ports, |name| indices.get(name).copied().flatten()))
 }
 
-/// The clashes among ports whose parents have different names and the same index. Pure.
+/// The clashes among ports whose parents have different names and the same index, each port judged beside
+/// those before it. All other clashes were reported with the places of the input that cause them. Pure.
 fn clashes(ports: &[PortConfig], index: impl Fn(&str) -> Option<u32>) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    // The first port of each parent that is in passthru mode, and the first with each address.
-    let mut owners: HashMap<u32, &PortConfig> = HashMap::new();
-    let mut addresses: HashMap<_, &PortConfig> = HashMap::new();
-    for port in ports.iter().filter(|port| port.mode == Mode::Passthru) {
-        if let Some(parent) = index(&port.parent) {
-            owners.entry(parent).or_insert(port);
-        }
-    }
+    let (mut problems, mut claims) = (Vec::new(), Claims::default());
     for port in ports {
-        let Some(parent) = index(&port.parent) else { continue };
-        let mut refuse = |other: &PortConfig, why: &str, remedy: &str| {
-            let ports = format!("ports {} and {}", other.name, port.name);
-            let reason = format!("parents {} and {} {why}", other.parent, port.parent);
-            problems.push(Problem::new(ErrorCode::Duplicate, ports, reason, remedy));
-        };
-        if let Some(owner) = owners.get(&parent).filter(|owner| owner.parent != port.parent) {
-            let why = "are one device, but mode=passthru of the first needs it alone";
-            refuse(owner, why, "use another parent or mode=bridge");
-        }
-        if let MacChoice::Given(mac) = port.mac {
-            let first = addresses.entry((parent, mac)).or_insert(port);
-            if first.parent != port.parent {
-                let why = format!("are one device, and both have mac={mac}");
-                refuse(first, &why, "give each its own");
-            }
-        }
+        let wanted = Claim::of(port, index(&port.parent));
+        let found = claims.judge(&wanted);
+        problems.extend(found.iter().filter(|clash| clash.is_by_alias()).map(Clash::problem));
+        claims.hold(wanted);
     }
     problems
 }
@@ -70,6 +50,8 @@ fn clashes(ports: &[PortConfig], index: impl Fn(&str) -> Option<u32>) -> Vec<Pro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MacChoice;
+    use crate::net::mode::Mode;
 
     fn port(name: &str, parent: &str, mode: Mode, mac: MacChoice) -> PortConfig {
         let (name, parent) = (name.to_owned(), parent.to_owned());

@@ -28,10 +28,12 @@
 //! | [`endpoints`] | the listeners of all ports |
 //! | [`pace`] | how fast front-ends may connect |
 //! | [`inherited`] | a connection inherited from the process's parent (`--fd`) |
+//! | [`claims`] | what the ports hold, and whether a wanted port can have its part |
 //! | [`identity`] | ports whose parents have different names and are one device |
-//! | [`precheck`] | everything that can be judged, judged before anything is made |
+//! | [`port_checks`] | whether a wanted port can be had on this host |
 
 pub mod carrier;
+pub mod claims;
 pub mod context;
 pub mod deadline;
 pub mod ending;
@@ -47,11 +49,11 @@ pub mod pace;
 pub mod parents;
 pub mod patience;
 pub mod port;
+pub mod port_checks;
 pub mod port_core;
 pub mod port_mac;
 pub mod port_state;
 pub mod port_table;
-pub mod precheck;
 pub mod share;
 pub mod signals;
 pub mod sources;

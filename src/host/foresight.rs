@@ -59,7 +59,7 @@ impl Foresight {
             may_create(netlink).map_err(|error| refusal::creating(&object, &error))?;
         }
         let mac = spec.mac.or(existing.map(|link| link.mac));
-        self.plan(&parent, &spec.name, "macvtap", spec.mode, mac);
+        self.add_port(parent.link.index, &spec.name, "macvtap", spec.mode, mac);
         Ok(())
     }
 
@@ -77,11 +77,16 @@ impl Foresight {
         let parent = self.parent(netlink, parent, "")?;
         if !self.free.contains(&parent.link.index) {
             DeviceLock::take(&LockName::parent(&parent.link.name, parent.link.index))?;
-            self.free.push(parent.link.index);
+            self.add_parent(parent.link.index);
         }
         parent.check(wanted)?;
-        self.plan(&parent, name, "port in userspace", wanted.mode, wanted.mac);
+        self.add_port(parent.link.index, name, "port in userspace", wanted.mode, wanted.mac);
         Ok(parent.link)
+    }
+
+    /// The lock of the parent with this index need not be tried: it was free, or this process has it.
+    pub fn add_parent(&mut self, parent: u32) {
+        self.free.push(parent);
     }
 
     /// The parent with the ports that will be there; `port` is the device to be made, which is none of
@@ -105,7 +110,9 @@ impl Foresight {
         Ok(parent)
     }
 
-    fn plan(&mut self, parent: &Parent, name: &str, kind: &str, mode: Mode, mac: Option<Mac>) {
+    /// Adds a port on the parent with this index to those that the next ones are judged beside: one that was
+    /// judged, or one that runs already and that the kernel does not show.
+    pub fn add_port(&mut self, parent: u32, name: &str, kind: &str, mode: Mode, mac: Option<Mac>) {
         let link = LinkInfo {
             name: name.to_owned(),
             kind: Some(kind.to_owned()),
@@ -114,7 +121,7 @@ impl Foresight {
             mac: mac.unwrap_or_default(),
             ..LinkInfo::default()
         };
-        self.planned.push((parent.link.index, link));
+        self.planned.push((parent, link));
     }
 }
 
