@@ -4,7 +4,7 @@
 //! cut this into pieces (virtio 1.2, section 5.1.6). Between a guest and the kernel, the kernel does
 //! what the other side cannot. Between two guests, or from a packet socket to a guest, this room does.
 //! What the receiver accepts stays undone, for it costs nothing. The rest is done here as the kernel
-//! does it, byte for byte (tests/offload.rs compares the two).
+//! does it, byte for byte (tests/offload/main.rs compares the two).
 //!
 //! | file | idea |
 //! | --- | --- |

@@ -1,5 +1,5 @@
 //! The rules that need no kernel: who takes what, headers as they pass, refusals, and no lie panics.
-//! That the bytes are right is shown by tests/offload.rs.
+//! That the bytes are right is shown by tests/offload/main.rs.
 
 use super::*;
 use crate::net::feature;

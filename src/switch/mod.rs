@@ -1,7 +1,7 @@
 //! The switch of userspace macvlan ports: which ports get a frame. Pure: headers in, verdicts out.
 //!
 //! The kernel's macvlan (drivers/net/macvlan.c, Linux 6.18) is the specification, and tests compare the
-//! two, frame by frame (`tests/oracle.rs`). With `compat=on` a port behaves exactly like a macvtap,
+//! two, frame by frame (`tests/oracle/main.rs`). With `compat=on` a port behaves exactly like a macvtap,
 //! except for two things named below. Without it, a port behaves better in the places listed under
 //! *Improvements*.
 //!

@@ -4,7 +4,7 @@
 //! Linux 6.18) line by line, with vectors for hash tables and loops for everything. It works on ports
 //! that are all `compat`. The second half adds what our other ports do differently, as rules that are
 //! laid over the kernel's answer. Nothing of the switch's own code or types is used, not even its
-//! header: the unit tests of the switch use it, and `tests/oracle.rs` holds it against a kernel.
+//! header: the unit tests of the switch use it, and `tests/oracle/main.rs` holds it against a kernel.
 //!
 //! Known differences from the kernel: a receiver is named once; groups are compared exactly; fragments
 //! are not put together.

@@ -1,7 +1,7 @@
 //! Segmentation headers whose frame lies about its lengths: the kernel cuts them, and so do we.
 //!
 //! The same frames go from guest to guest through kernel macvtaps and through our own switch; the receiver takes finished
-//! frames only. What comes out must be the same, byte by byte. `offload.rs` asks the same of the arithmetic alone,
+//! frames only. What comes out must be the same, byte by byte. `tests/offload/main.rs` asks the same of the arithmetic alone,
 //! for every set of offloads.
 
 use testkit::driver::*;

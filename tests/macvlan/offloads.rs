@@ -1,7 +1,7 @@
 //! Large and unfinished frames, end to end: what a guest has left undone reaches a receiver that takes it as it is,
 //! and everybody else finished.
 //!
-//! `offload.rs` judges the arithmetic; here it is the whole way, from one guest's ring to another's or to the wire.
+//! `tests/offload/main.rs` judges the arithmetic; here it is the whole way, from one guest's ring to another's or to the wire.
 //! On the LAN listens the program's own packet queue, because it keeps VLAN tags and tells what is unfinished.
 
 use std::os::fd::AsFd;

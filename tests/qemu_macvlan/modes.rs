@@ -1,7 +1,7 @@
 //! Who reaches whom through userspace ports, mode by mode: the kernel's tables, with real IP stacks.
 //!
 //! The rows are those of `qemu_modes.rs`, tried in the same scene. Only private ports differ, as
-//! `src/switch/mod.rs` says. How frames go in every corner is the business of `oracle.rs`; here it is
+//! `src/switch/mod.rs` says. How frames go in every corner is the business of `tests/oracle/main.rs`; here it is
 //! shown that neighbours are found, or not, and that people can ping each other.
 
 use std::time::Duration;

@@ -20,7 +20,6 @@
 //! namespaces, and one boots a guest, so they need root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "docs/named_files.rs"]
 mod named_files;
 
 use std::collections::BTreeSet;

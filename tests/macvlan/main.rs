@@ -1,6 +1,6 @@
 //! The life of userspace ports (`type=macvlan`): many guests, a parent that comes and goes, an end by force.
 //!
-//! `oracle.rs` asks who gets a frame, `offload.rs` whether it is right, both with everything at rest. Here things
+//! `tests/oracle/main.rs` asks who gets a frame, `tests/offload/main.rs` whether it is right, both with everything at rest. Here things
 //! happen: a hundred ports at once, a process that is killed, a cable that is pulled, a guest that changes its
 //! address. Every test runs the real program in namespaces, with guests of the tests' own VMM, and asks as an
 //! operator would: do frames flow, is the host as it was, is it said in the log, does the process sleep meanwhile?
@@ -24,23 +24,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "macvlan/address.rs"]
 mod address;
-#[path = "macvlan/ending.rs"]
 mod ending;
-#[path = "macvlan/hearing.rs"]
 mod hearing;
-#[path = "macvlan/hundred.rs"]
 mod hundred;
-#[path = "macvlan/idle.rs"]
 mod idle;
-#[path = "macvlan/offloads.rs"]
 mod offloads;
-#[path = "macvlan/owners.rs"]
 mod owners;
-#[path = "macvlan/parent.rs"]
 mod parent;
-#[path = "macvlan/queues.rs"]
 mod queues;
-#[path = "macvlan/stream.rs"]
 mod stream;

@@ -16,19 +16,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "soak/connection.rs"]
 mod connection;
-#[path = "soak/deeds.rs"]
 mod deeds;
-#[path = "soak/guest.rs"]
 mod guest;
-#[path = "soak/house.rs"]
 mod house;
-#[path = "soak/memory.rs"]
 mod memory;
-#[path = "soak/party.rs"]
 mod party;
-#[path = "soak/stream.rs"]
 mod stream;
 
 use std::time::{Duration, Instant, SystemTime};

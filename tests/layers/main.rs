@@ -18,9 +18,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-#[path = "layers/parse.rs"]
 mod parse;
-#[path = "layers/tree.rs"]
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -155,7 +153,10 @@ fn a_room_imports_only_rooms_below_it() {
             }
         }
     }
-    assert!(wrong.is_empty(), "the table of rooms (tests/layers.rs) does not allow this:\n{wrong}");
+    assert!(
+        wrong.is_empty(),
+        "the table of rooms (tests/layers/main.rs) does not allow this:\n{wrong}"
+    );
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn a_type_and_its_own_impl_blocks_are_in_one_file() {
 #[test]
 #[ignore = "the rooms are being cleared"]
 fn the_architecture_shows_this_table() {
-    let document = include_str!("../docs/architecture.md");
+    let document = include_str!("../../docs/architecture.md");
     assert!(document.contains(&table()), "docs/architecture.md must hold this table:\n{}", table());
 }
 

@@ -10,13 +10,9 @@
 //! What can go wrong: this needs root, and a kernel with veth.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "offload/apart.rs"]
 mod apart;
-#[path = "offload/judge.rs"]
 mod judge;
-#[path = "offload/kernel.rs"]
 mod kernel;
-#[path = "offload/lies.rs"]
 mod lies;
 
 use judge::{finished, legal, masked, ours};

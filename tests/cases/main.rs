@@ -34,63 +34,35 @@
 //! finding of the audit. Each fails on the program as it was before the input was mended, and its comment says
 //! what was seen then.
 //!
-//! What can go wrong with the tests: see `hostile.rs`. A claim of a time holds for a busy machine of two processors.
+//! What can go wrong with the tests: see `tests/hostile.rs`. A claim of a time holds for a busy machine of two processors.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "cases/addresses.rs"]
 mod addresses;
-#[path = "cases/cable.rs"]
 mod cable;
-#[path = "cases/descriptors.rs"]
 mod descriptors;
-#[path = "cases/devices.rs"]
 mod devices;
-#[path = "cases/groups.rs"]
 mod groups;
-#[path = "cases/hangs.rs"]
 mod hangs;
-#[path = "cases/logs.rs"]
 mod logs;
-#[path = "cases/long_turns.rs"]
 mod long_turns;
-#[path = "cases/loops.rs"]
 mod loops;
-#[path = "cases/memory.rs"]
 mod memory;
-#[path = "cases/names.rs"]
 mod names;
-#[path = "cases/pair.rs"]
 mod pair;
-#[path = "cases/parents.rs"]
 mod parents;
-#[path = "cases/printers.rs"]
 mod printers;
-#[path = "cases/qemu_args.rs"]
 mod qemu_args;
-#[path = "cases/recorded.rs"]
 mod recorded;
-#[path = "cases/requests.rs"]
 mod requests;
-#[path = "cases/segments.rs"]
 mod segments;
-#[path = "cases/signals.rs"]
 mod signals;
-#[path = "cases/silent_files.rs"]
 mod silent_files;
-#[path = "cases/sockets.rs"]
 mod sockets;
-#[path = "cases/starting.rs"]
 mod starting;
-#[path = "cases/tags.rs"]
 mod tags;
-#[path = "cases/toll.rs"]
 mod toll;
-#[path = "cases/truncation.rs"]
 mod truncation;
-#[path = "cases/turns.rs"]
 mod turns;
-#[path = "cases/typing.rs"]
 mod typing;
-#[path = "cases/unit.rs"]
 mod unit;

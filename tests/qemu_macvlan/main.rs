@@ -26,11 +26,8 @@
 //! What can go wrong: guests without KVM are slow (some 50 MiB/s); the times are printed, not judged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "qemu_macvlan/lab.rs"]
 mod lab;
-#[path = "qemu_macvlan/life.rs"]
 mod life;
-#[path = "qemu_macvlan/modes.rs"]
 mod modes;
 
 use std::net::UdpSocket;

@@ -32,19 +32,12 @@
 //! counts; and a device takes a moment until it sends, so every topology is warmed up first.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-#[path = "oracle/judge.rs"]
 mod judge;
-#[path = "oracle/kernel.rs"]
 mod kernel;
-#[path = "oracle/lan.rs"]
 mod lan;
-#[path = "oracle/program.rs"]
 mod program;
-#[path = "oracle/socket.rs"]
 mod socket;
-#[path = "oracle/stimuli.rs"]
 mod stimuli;
-#[path = "oracle/world.rs"]
 mod world;
 
 use judge::Judge;
