@@ -7,10 +7,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use vhost_user_macvtap::cli::typing::NothingToRun;
-use vhost_user_macvtap::cli::{Args, Command, printing, typing};
-use vhost_user_macvtap::control::identity;
+use vhost_user_macvtap::cli::{Args, Command, typing};
+use vhost_user_macvtap::control::{identity, port_mac};
 use vhost_user_macvtap::error::Result;
 use vhost_user_macvtap::host::guardian::guard_mac;
+use vhost_user_macvtap::host::local::LocalHost;
 use vhost_user_macvtap::process::logging;
 use vhost_user_macvtap::vhost_user::last_holder;
 use vhost_user_macvtap::{cli, print};
@@ -53,7 +54,9 @@ fn act(args: &Args) -> Result<ExitCode> {
     }
     if let Some(mut printer) = printer {
         printer.ask();
-        let text = printing::text(&printer, &config)?;
+        // The VMM must give the guest the address that the port filters for.
+        let macs = port_mac::of_all(&config.ports, &mut LocalHost::open()?)?;
+        let text = printer.text(&config.ports, &macs)?;
         let code = show(&text);
         eprint!("{}", printer.note(&config));
         return Ok(code);

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use siphasher::sip::SipHasher24;
 
-use crate::config::port_config::Socket;
+use crate::config::port_config::FrontendSocket;
 use crate::net::mac::Mac;
 
 /// "vhost-user" and "macvtap", nothing secret: they only keep our values apart from others'.
@@ -30,14 +30,16 @@ fn hash(parts: &[&[u8]]) -> u64 {
 }
 
 /// The name of a port that was given none: stable, readable, at most 15 bytes.
-pub fn derived_name(socket: &Socket, parent: &str) -> String {
+pub fn derived_name(socket: &FrontendSocket, parent: &str) -> String {
     let (stem, hash) = match socket {
-        Socket::Listen(path) | Socket::Connect(path) => {
+        FrontendSocket::Listen(path) | FrontendSocket::Connect(path) => {
             // Lexical: nothing is asked of the file system but the current directory.
             let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
             (stem(path), hash(&[whole.as_os_str().as_encoded_bytes()]))
         }
-        Socket::Fd(fd) => (format!("fd{fd}"), hash(&[format!("fd:{fd}:{parent}").as_bytes()])),
+        FrontendSocket::Fd(fd) => {
+            (format!("fd{fd}"), hash(&[format!("fd:{fd}:{parent}").as_bytes()]))
+        }
     };
     format!("{stem}-{:04x}", hash & 0xffff)
 }
@@ -86,7 +88,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn name(path: &str) -> String {
-        derived_name(&Socket::Listen(path.into()), "eth0")
+        derived_name(&FrontendSocket::Listen(path.into()), "eth0")
     }
 
     #[test]
@@ -96,16 +98,19 @@ mod tests {
         assert_eq!(name("/run/a very long name.sock"), "a-very-lon-d52d");
         assert_eq!(name("/run/.sock"), "sock-5741");
         assert_eq!(name("/run/\u{e9}.sock"), "port-dcfb");
-        assert_eq!(derived_name(&Socket::Fd(5), "eth0"), "fd5-5fc4");
+        assert_eq!(derived_name(&FrontendSocket::Fd(5), "eth0"), "fd5-5fc4");
     }
 
     #[test]
     fn the_same_file_name_elsewhere_is_another_port() {
         assert_ne!(name("/run/a/net.sock"), name("/run/b/net.sock"));
-        let listen = Socket::Listen("/run/a.sock".into());
-        let connect = Socket::Connect("/run/a.sock".into());
+        let listen = FrontendSocket::Listen("/run/a.sock".into());
+        let connect = FrontendSocket::Connect("/run/a.sock".into());
         assert_eq!(derived_name(&listen, "eth0"), derived_name(&connect, "eth1"));
-        assert_ne!(derived_name(&Socket::Fd(5), "eth0"), derived_name(&Socket::Fd(5), "eth1"));
+        assert_ne!(
+            derived_name(&FrontendSocket::Fd(5), "eth0"),
+            derived_name(&FrontendSocket::Fd(5), "eth1")
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use access::{Account, SocketAccess};
 pub use derived::{auto_mac, derived_name, machine_id};
 pub use input::Input;
 pub use port_config::{
-    Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, PortConfig, ReservedGroups, Socket,
+    FrontendSocket, Guard, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, PortConfig, ReservedGroups,
 };
 pub use port_options::PORT_OPTIONS;
 pub use process::{Config, Workers};

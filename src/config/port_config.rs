@@ -16,7 +16,7 @@ pub const MAX_QUEUE_PAIRS: u16 = 32;
 
 /// Where the front-end is met.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Socket {
+pub enum FrontendSocket {
     /// We listen at this path.
     Listen(PathBuf),
     /// We connect to this path, and retry for ever.
@@ -79,7 +79,7 @@ pub struct PortConfig {
     /// The port's name, which is the macvtap device's too: at most 15 bytes.
     pub name: String,
     /// Where the front-end is met.
-    pub socket: Socket,
+    pub socket: FrontendSocket,
     /// Who may connect to the socket, where we listen.
     pub access: SocketAccess,
     /// The parent network device's name.
@@ -116,7 +116,7 @@ impl PortConfig {
     pub(crate) fn sample() -> PortConfig {
         PortConfig {
             name: "vm1".into(),
-            socket: Socket::Listen("/run/vm1.sock".into()),
+            socket: FrontendSocket::Listen("/run/vm1.sock".into()),
             access: SocketAccess::default(),
             parent: "eth0".into(),
             kind: Kind::Macvtap,

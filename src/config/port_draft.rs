@@ -6,7 +6,9 @@
 
 use crate::config::access::SocketAccess;
 use crate::config::derived::derived_name;
-use crate::config::port_config::{Guard, Kind, MacChanges, PortConfig, ReservedGroups, Socket};
+use crate::config::port_config::{
+    FrontendSocket, Guard, Kind, MacChanges, PortConfig, ReservedGroups,
+};
 use crate::config::port_options::PortSettings;
 use crate::config::raw_options::RawOptions;
 use crate::config::setting::Setting;
@@ -37,7 +39,7 @@ impl PortDraft {
             (Setting::Is(name), _) => Some(name.clone()),
             (Setting::Absent, Setting::Is(path)) => {
                 let parent = self.settings.parent.get()?;
-                Some(derived_name(&Socket::Listen(path.clone()), parent))
+                Some(derived_name(&FrontendSocket::Listen(path.clone()), parent))
             }
             _ => None,
         }
@@ -138,11 +140,11 @@ impl PortDraft {
         let settings = &self.settings;
         let parent = settings.parent.get()?.clone();
         let socket = match (&settings.fd, &settings.socket) {
-            (Setting::Is(fd), _) => Socket::Fd(*fd),
+            (Setting::Is(fd), _) => FrontendSocket::Fd(*fd),
             (_, Setting::Is(path)) if settings.client.get() == Some(&true) => {
-                Socket::Connect(path.clone())
+                FrontendSocket::Connect(path.clone())
             }
-            (_, Setting::Is(path)) => Socket::Listen(path.clone()),
+            (_, Setting::Is(path)) => FrontendSocket::Listen(path.clone()),
             _ => return None,
         };
         let name = match &settings.name {
@@ -159,7 +161,7 @@ impl PortDraft {
         Some(PortConfig {
             name,
             access: match socket {
-                Socket::Listen(_) => access(settings),
+                FrontendSocket::Listen(_) => access(settings),
                 _ => SocketAccess::default(),
             },
             socket,

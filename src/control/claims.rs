@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::config::{MacChoice, PortConfig, Socket};
+use crate::config::{FrontendSocket, MacChoice, PortConfig};
 use crate::error::{ErrorCode, Problem};
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
@@ -40,10 +40,10 @@ impl Claim {
     /// What this port wants; `index` is its parent's interface index, if the parent is there.
     pub fn of(port: &PortConfig, index: Option<u32>) -> Claim {
         let socket = match &port.socket {
-            Socket::Listen(path) | Socket::Connect(path) => {
+            FrontendSocket::Listen(path) | FrontendSocket::Connect(path) => {
                 Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
             }
-            Socket::Fd(_) => None,
+            FrontendSocket::Fd(_) => None,
         };
         Claim {
             name: port.name.clone(),
@@ -191,7 +191,7 @@ mod tests {
 
     /// A port with a socket of its own.
     fn port(name: &str, parent: &str, mode: Mode) -> PortConfig {
-        let socket = Socket::Listen(format!("/run/{name}.sock").into());
+        let socket = FrontendSocket::Listen(format!("/run/{name}.sock").into());
         let (name, parent) = (name.to_owned(), parent.to_owned());
         PortConfig { name, socket, parent, mode, ..PortConfig::sample() }
     }
@@ -229,7 +229,8 @@ mod tests {
     #[test]
     fn a_name_and_a_socket_belong_to_one_port() {
         let first = port("a", "lan0", Mode::Bridge);
-        let named = PortConfig { socket: Socket::Fd(7), parent: "eth1".into(), ..first.clone() };
+        let named =
+            PortConfig { socket: FrontendSocket::Fd(7), parent: "eth1".into(), ..first.clone() };
         let name = "port a: another port has this name; give each its own (name=NAME)";
         assert_eq!(judged(&[first.clone(), named]), [name]);
         let second = PortConfig { name: "b".into(), ..first.clone() };

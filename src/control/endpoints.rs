@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
-use crate::config::Socket;
+use crate::config::FrontendSocket;
 use crate::control::deadline::sooner;
 use crate::control::endpoint::{Endpoint, Reserved};
 use crate::control::port::Port;
@@ -51,7 +51,7 @@ pub(crate) fn open_endpoints(
     for (key, port) in ports.entries_mut() {
         let name = port.config().name.clone();
         match port.config().socket.clone() {
-            Socket::Listen(path) => {
+            FrontendSocket::Listen(path) => {
                 let Some(reserved) = entrances.sockets.remove(&name) else { continue };
                 let reported = reserved.reported();
                 let socket = reserved.publish()?;
@@ -61,11 +61,11 @@ pub(crate) fn open_endpoints(
                 port.serve_at(Endpoint::Listening(socket));
                 reported.log(&name, &path);
             }
-            Socket::Connect(path) => {
+            FrontendSocket::Connect(path) => {
                 port.serve_at(Endpoint::Connecting(Instant::now()));
                 info!("port {name}: connects to {}", path.display());
             }
-            Socket::Fd(_) => {
+            FrontendSocket::Fd(_) => {
                 port.serve_at(Endpoint::Inherited);
                 if let Some(stream) = entrances.inherited.remove(&name) {
                     port.attach_frontend(stream);

@@ -10,14 +10,14 @@ use std::os::unix::net::UnixStream;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 
-use crate::config::{Config, Socket};
+use crate::config::{Config, FrontendSocket};
 use crate::error::{Error, Result};
 
 /// The connections of the ports that were given one, by the port's name.
 pub(crate) fn take_inherited(config: &Config) -> Result<BTreeMap<String, UnixStream>> {
     let mut streams = BTreeMap::new();
     for port in &config.ports {
-        if let Socket::Fd(fd) = port.socket {
+        if let FrontendSocket::Fd(fd) = port.socket {
             streams.insert(port.name.clone(), inherited(fd)?);
         }
     }

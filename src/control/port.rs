@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info, warn};
 
-use crate::config::{Guard, PortConfig, Socket};
+use crate::config::{FrontendSocket, Guard, PortConfig};
 use crate::control::carrier::Carrier;
 use crate::control::context::ControlContext;
 use crate::control::endpoint::Endpoint;
@@ -119,7 +119,7 @@ impl Port {
     /// Connects to a front-end that listens, if that is due. Returns when to ask again.
     pub fn dial(&mut self, now: Instant) -> Option<Instant> {
         let Some(Endpoint::Connecting(due)) = &mut self.endpoint else { return None };
-        let Socket::Connect(path) = &self.core.config.socket else { return None };
+        let FrontendSocket::Connect(path) = &self.core.config.socket else { return None };
         if !self.state.dials() {
             return None;
         }

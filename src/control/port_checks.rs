@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
 
-use crate::config::{Config, Kind, PortConfig, Socket};
+use crate::config::{Config, FrontendSocket, Kind, PortConfig};
 use crate::control::endpoint::Reserved;
 use crate::control::endpoint::location::Locations;
 use crate::control::endpoints::Entrances;
@@ -81,10 +81,10 @@ impl PortChecks {
         host: &mut dyn Host,
     ) -> Result<Option<Reserved>> {
         let reserved = match &wanted.socket {
-            Socket::Listen(path) => {
+            FrontendSocket::Listen(path) => {
                 Reserved::make(&mut self.places, path, &wanted.access).map(Some)
             }
-            Socket::Connect(_) | Socket::Fd(_) => Ok(None),
+            FrontendSocket::Connect(_) | FrontendSocket::Fd(_) => Ok(None),
         };
         match (reserved, self.carrier(wanted, host)) {
             (Ok(reserved), Ok(())) => Ok(reserved),
@@ -132,7 +132,7 @@ mod tests {
     use crate::host::link::LinkInfo;
     use crate::net::mac::Mac;
 
-    fn port(name: &str, socket: Socket, parent: &str) -> PortConfig {
+    fn port(name: &str, socket: FrontendSocket, parent: &str) -> PortConfig {
         let mac = MacChoice::Given(Mac([2, 0, 0, 0, 0, 5]));
         let (name, parent) = (name.to_owned(), parent.to_owned());
         PortConfig { name, socket, parent, mac, kind: Kind::Macvlan, ..PortConfig::sample() }
@@ -146,25 +146,25 @@ mod tests {
     #[test]
     fn one_port_is_judged_beside_those_before_it() {
         let dir = tempfile::tempdir().unwrap();
-        let listen = || Socket::Listen(dir.path().join("vm.sock"));
+        let listen = || FrontendSocket::Listen(dir.path().join("vm.sock"));
         let port = |name, socket| PortConfig { kind: Kind::Macvtap, ..port(name, socket, "eth0") };
         let (mut checks, mut host) = (PortChecks::default(), host());
         let first = checks.judge(&port("a", listen()), &mut host).unwrap();
         assert!(first.is_some(), "the socket is reserved");
         let error = checks.judge(&port("b", listen()), &mut host).unwrap_err();
         assert!(error.to_string().contains("two names of one path"), "{error}");
-        let dialled = Socket::Connect(dir.path().join("vm.sock"));
+        let dialled = FrontendSocket::Connect(dir.path().join("vm.sock"));
         assert!(checks.judge(&port("c", dialled), &mut host).unwrap().is_none());
     }
 
     #[test]
     fn everything_wrong_with_a_port_is_reported() {
         let dir = tempfile::tempdir().unwrap();
-        let lost = Socket::Listen(dir.path().join("no/such/vm.sock"));
+        let lost = FrontendSocket::Listen(dir.path().join("no/such/vm.sock"));
         let error = PortChecks::default().judge(&port("a", lost, "eth7"), &mut host()).unwrap_err();
         let codes: Vec<&str> = error.problems().iter().map(|it| it.code.name()).collect();
         assert_eq!(codes, ["socket-path", "parent-missing"], "{error}");
-        let good = Socket::Listen(dir.path().join("vm.sock"));
+        let good = FrontendSocket::Listen(dir.path().join("vm.sock"));
         assert!(
             PortChecks::default().judge(&port("a", good, "eth7"), &mut host()).is_err(),
             "no parent"

@@ -91,6 +91,21 @@ pub fn of(config: &PortConfig, host: &mut dyn Host) -> Result<Mac> {
     }
 }
 
+/// The addresses that the ports will have, in their order.
+///
+/// # Errors
+/// Those of [`of`], for every port that has one.
+pub fn of_all(ports: &[PortConfig], host: &mut dyn Host) -> Result<Vec<Mac>> {
+    let (mut macs, mut errors) = (Vec::new(), Vec::new());
+    for port in ports {
+        match of(port, host) {
+            Ok(mac) => macs.push(mac),
+            Err(error) => errors.push(error),
+        }
+    }
+    Error::all(errors).map(|()| macs)
+}
+
 /// The address that a new device must be given; `None` where it has the right one by itself.
 ///
 /// # Errors

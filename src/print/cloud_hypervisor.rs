@@ -50,12 +50,11 @@ fn port(shown: &ShownPort) -> Result<String> {
     let mode = if vmm_listens { "server" } else { "client" };
     let queues = 2 * shown.port.queue_pairs;
     let mut net = format!(
-        "vhost_user=true,socket={path},vhost_mode={mode},num_queues={queues},queue_size={RING_SIZE}"
+        "vhost_user=true,socket={path},vhost_mode={mode},num_queues={queues},\
+         queue_size={RING_SIZE},mac={}",
+        shown.mac
     );
-    if let Some(mac) = shown.mac {
-        net.push_str(&format!(",mac={mac}"));
-    }
-    if let Some(mtu) = shown.mtu {
+    if let Some(mtu) = shown.port.mtu {
         net.push_str(&format!(",mtu={mtu}"));
     }
     Ok(net)

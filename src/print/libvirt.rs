@@ -38,9 +38,7 @@ fn interface(shown: &ShownPort) -> Result<String> {
     }
     let path = escape(&path);
     let mut lines = vec!["<interface type='vhostuser'>".to_owned()];
-    if let Some(mac) = shown.mac {
-        lines.push(format!("  <mac address='{mac}'/>"));
-    }
+    lines.push(format!("  <mac address='{}'/>", shown.mac));
     if vmm_listens {
         lines.push(format!("  <source type='unix' path='{path}' mode='server'/>"));
     } else {
@@ -54,7 +52,7 @@ fn interface(shown: &ShownPort) -> Result<String> {
     lines.push(format!(
         "  <driver{queues} rx_queue_size='{RING_SIZE}' tx_queue_size='{RING_SIZE}'/>"
     ));
-    if let Some(mtu) = shown.mtu {
+    if let Some(mtu) = shown.port.mtu {
         lines.push(format!("  <mtu size='{mtu}'/>"));
     }
     lines.push("</interface>\n".to_owned());

@@ -1,7 +1,8 @@
 //! Whose arguments are printed, and what all printers share.
 
-use crate::config::{Config, Socket};
+use crate::config::{Config, FrontendSocket, PortConfig};
 use crate::error::{Error, ErrorCode, Problem, Result};
+use crate::net::mac::Mac;
 use crate::print::qemu::Qemu;
 use crate::print::shown_port::ShownPort;
 use crate::print::{cloud_hypervisor, libvirt};
@@ -25,22 +26,26 @@ impl Printer {
         }
     }
 
-    /// The arguments for these ports; nothing is asked of the host but the current directory.
+    /// The arguments for these ports, whose addresses the caller brings in their order. Nothing is asked
+    /// of the host but the current directory.
     ///
     /// # Errors
     /// A port has no path, or one that the VMM's syntax cannot hold.
-    pub fn text(&self, ports: &[ShownPort]) -> Result<String> {
+    pub fn text(&self, ports: &[PortConfig], macs: &[Mac]) -> Result<String> {
         Error::of_problems(ports.iter().filter_map(no_path))?;
+        let shown = ports.iter().zip(macs).map(|(port, &mac)| ShownPort { port, mac });
+        let ports: Vec<ShownPort> = shown.collect();
         match self {
-            Printer::Qemu(qemu) => Ok(qemu.text(ports)),
-            Printer::Libvirt => libvirt::text(ports),
-            Printer::CloudHypervisor => cloud_hypervisor::text(ports),
+            Printer::Qemu(qemu) => Ok(qemu.text(&ports)),
+            Printer::Libvirt => libvirt::text(&ports),
+            Printer::CloudHypervisor => cloud_hypervisor::text(&ports),
         }
     }
 
     /// What the user should know beside the arguments; for stderr, so that stdout can be pasted whole.
     pub fn note(&self, config: &Config) -> String {
-        let listens = config.ports.iter().any(|port| matches!(port.socket, Socket::Listen(_)));
+        let listens =
+            config.ports.iter().any(|port| matches!(port.socket, FrontendSocket::Listen(_)));
         match self {
             Printer::Qemu(qemu) => qemu.note(listens),
             Printer::Libvirt => String::new(),
@@ -54,9 +59,9 @@ pub fn capabilities_json() -> &'static str {
     "{\"type\": \"net\"}\n"
 }
 
-fn no_path(shown: &ShownPort) -> Option<Problem> {
-    match shown.port.socket {
-        Socket::Fd(fd) => Some(Problem::new(
+fn no_path(port: &PortConfig) -> Option<Problem> {
+    match port.socket {
+        FrontendSocket::Fd(fd) => Some(Problem::new(
             ErrorCode::Conflict,
             format!("--fd {fd}"),
             "has no path that could be given to a VMM",
@@ -65,3 +70,6 @@ fn no_path(shown: &ShownPort) -> Option<Problem> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

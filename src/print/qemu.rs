@@ -132,15 +132,12 @@ impl Qemu {
             (false, Reconnect::Milliseconds) => "reconnect-ms=1000",
         };
         let pairs = shown.port.queue_pairs;
-        let mut device = format!("virtio-net-pci,netdev=vhu{index}");
-        if let Some(mac) = shown.mac {
-            device.push_str(&format!(",mac={mac}"));
-        }
+        let mut device = format!("virtio-net-pci,netdev=vhu{index},mac={}", shown.mac);
         if pairs > 1 {
             device.push_str(&format!(",mq=on,vectors={}", 2 * pairs + 2));
         }
         device.push_str(&format!(",rx_queue_size={RING_SIZE},tx_queue_size={RING_SIZE}"));
-        if let Some(mtu) = shown.mtu {
+        if let Some(mtu) = shown.port.mtu {
             device.push_str(&format!(",host_mtu={mtu}"));
         }
         [

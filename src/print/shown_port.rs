@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{PortConfig, Socket};
+use crate::config::{FrontendSocket, PortConfig};
 use crate::net::mac::Mac;
 
 /// Ring size to ask for: the largest that QEMU takes, and the one that saves most wake-ups.
@@ -13,10 +13,8 @@ pub(super) const RING_SIZE: u16 = 1024;
 pub struct ShownPort<'a> {
     /// The port.
     pub port: &'a PortConfig,
-    /// The guest's MAC address; the VMM chooses one when absent.
-    pub mac: Option<Mac>,
-    /// The guest's MTU; the VMM's default when absent.
-    pub mtu: Option<u32>,
+    /// The guest's MAC address.
+    pub mac: Mac,
 }
 
 impl ShownPort<'_> {
@@ -24,10 +22,10 @@ impl ShownPort<'_> {
     /// listen on it.
     pub(super) fn socket(&self) -> (PathBuf, bool) {
         let (path, vmm_listens) = match &self.port.socket {
-            Socket::Listen(path) => (path.clone(), false),
-            Socket::Connect(path) => (path.clone(), true),
+            FrontendSocket::Listen(path) => (path.clone(), false),
+            FrontendSocket::Connect(path) => (path.clone(), true),
             // Refused by `Printer::text`; every VMM refuses an empty path.
-            Socket::Fd(_) => (PathBuf::new(), false),
+            FrontendSocket::Fd(_) => (PathBuf::new(), false),
         };
         (std::path::absolute(&path).unwrap_or(path), vmm_listens)
     }

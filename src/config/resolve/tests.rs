@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::cli::Args;
 use crate::config::{
-    Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, Socket, Workers, derived_name, option,
+    FrontendSocket, Kind, MAX_QUEUE_PAIRS, MacChanges, MacChoice, Workers, derived_name, option,
 };
 
 fn keys() -> String {
@@ -40,7 +40,7 @@ fn one_port_gets_every_default() {
     assert!(!config.one_off);
     let port = &config.ports[0];
     assert_eq!(port.name, derived_name(&port.socket, "eth0"));
-    assert_eq!(port.socket, Socket::Listen("/run/vm1.sock".into()));
+    assert_eq!(port.socket, FrontendSocket::Listen("/run/vm1.sock".into()));
     assert_eq!((port.kind, port.mode), (Kind::Macvtap, Mode::Bridge));
     assert_eq!((port.mac, port.mtu, port.queue_pairs), (MacChoice::Auto, None, 1));
     assert_eq!((port.mac_changes, port.compat), (MacChanges::Deny, false));
@@ -57,7 +57,7 @@ fn every_flag_arrives() {
     assert_eq!((config.workers, config.one_off), (Workers::Count(3), true));
     assert_eq!(config.busy_poll, Duration::from_micros(50));
     let port = &config.ports[0];
-    assert_eq!(port.socket, Socket::Connect("/s".into()));
+    assert_eq!(port.socket, FrontendSocket::Connect("/s".into()));
     assert_eq!(port.mac.to_owned(), MacChoice::Given("52:54:00:00:00:01".parse().unwrap()));
     assert_eq!((port.mtu, port.queue_pairs), (Some(1400), MAX_QUEUE_PAIRS));
     assert_eq!(port.memory_limit, Some(3 << 30));
@@ -77,7 +77,7 @@ fn passthru_follows_the_guest_and_may_have_a_mac() {
 #[test]
 fn an_inherited_socket_ends_with_its_front_end() {
     let config = good("--parent eth0 --fd 3 --workers per-queue");
-    assert_eq!(config.ports[0].socket, Socket::Fd(3));
+    assert_eq!(config.ports[0].socket, FrontendSocket::Fd(3));
     assert_eq!((config.workers, config.one_off), (Workers::PerQueue, true));
 }
 
@@ -98,9 +98,9 @@ fn flags_are_the_defaults_of_ports_and_lie_over_the_files() {
     assert_eq!(
         brief,
         [
-            (Socket::Connect("/c".into()), "eth9", Mode::Private, Some(1400)),
-            (Socket::Connect("/a".into()), "eth9", Mode::Vepa, Some(1400)),
-            (Socket::Listen("/b".into()), "eth9", Mode::Vepa, Some(1200)),
+            (FrontendSocket::Connect("/c".into()), "eth9", Mode::Private, Some(1400)),
+            (FrontendSocket::Connect("/a".into()), "eth9", Mode::Vepa, Some(1400)),
+            (FrontendSocket::Listen("/b".into()), "eth9", Mode::Vepa, Some(1200)),
         ]
     );
 }

@@ -95,13 +95,13 @@ fn other_owner(file: &Path) -> io::Result<Option<u32>> {
 fn drop_capabilities() -> io::Result<()> {
     /// `struct __user_cap_header_struct`
     #[repr(C)]
-    struct Header {
+    struct CapabilityHeader {
         version: u32,
         pid: i32,
     }
     /// `_LINUX_CAPABILITY_VERSION_3`: two sets of effective, permitted and inheritable.
     const VERSION: u32 = 0x2008_0522;
-    let header = Header { version: VERSION, pid: 0 };
+    let header = CapabilityHeader { version: VERSION, pid: 0 };
     let none = [0u32; 6];
     // SAFETY: the kernel reads a header and, for this version, two times three words. Both live on this
     // stack, and the call changes nothing but this thread's capabilities.

@@ -4,12 +4,19 @@ use clap::Parser;
 
 use super::*;
 use crate::cli::Args;
-use crate::config::{Socket, auto_mac, machine_id, resolve};
-use crate::print::Qemu;
+use crate::config::{auto_mac, machine_id, resolve};
+use crate::control::port_mac;
+use crate::host::local::LocalHost;
 
 fn config(line: &str) -> Config {
     let words = std::iter::once("vhost-user-macvtap").chain(line.split(' '));
     resolve(&Args::try_parse_from(words).unwrap().input()).unwrap()
+}
+
+/// What the program prints: with the addresses that the ports would have on this host.
+fn text(printer: &Printer, config: &Config) -> Result<String> {
+    let macs = port_mac::of_all(&config.ports, &mut LocalHost::open()?)?;
+    printer.text(&config.ports, &macs)
 }
 
 /// A QEMU that was not asked.
@@ -91,7 +98,7 @@ fn libvirt_gets_both_elements() {
 fn odd_paths_are_quoted_as_each_reader_wants() {
     let mut config = config(FULL);
     let mut show = |printer: Printer, path: &str| {
-        config.ports[0].socket = Socket::Listen(path.into());
+        config.ports[0].socket = FrontendSocket::Listen(path.into());
         text(&printer, &config)
     };
     let qemu_text = show(qemu(), "/run/it's, odd.sock").unwrap();
