@@ -49,9 +49,9 @@ test: guest ## runs every test, including those with guests
 	[ -z "$$left_out" ] || echo "$$left_out"; \
 	exit $$status
 
-# `make test` runs the same for two seconds each. FUZZ_SECONDS is the time for each target; FUZZ_SEED, which
-# is printed, makes the same inputs once more.
-fuzz: ## every fuzz target for a minute
+# `make test` runs every target for two seconds. FUZZ_SECONDS is the time for each target. The run
+# prints its FUZZ_SEED, which repeats the same inputs.
+fuzz: ## runs every fuzz target for a minute
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(CARGO) test --locked --package fuzz -- --nocapture
 
 # The test prints its seed; VUM_SEED=N repeats that run. VUM_SOAK is the time in seconds.
