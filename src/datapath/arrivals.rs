@@ -1,7 +1,7 @@
 //! Frames that have arrived from the uplink.
 //!
-//! The kernel has copied them into memory of the uplink's, where they stay until the next batch. Kept of each frame are
-//! its judged addresses and who gets it.
+//! They lie in the uplink's memory, where they stay until the next batch. Of each frame its judged addresses and its
+//! receivers are kept here.
 
 use std::time::Instant;
 
@@ -9,13 +9,10 @@ use crate::datapath::fanout::FrameBatch;
 use crate::datapath::frame::Frame;
 use crate::datapath::work_limit::BATCH;
 use crate::net::ethernet::EthernetHeader;
-use crate::net::vnet_hdr::HEADER;
 use crate::switch;
 use crate::switch::{Receivers, Stations, Table};
-use crate::uplink::packet::PacketQueue;
-use crate::uplink::packet::frame::FrameHead as Front;
-use crate::uplink::packet::frame::Received;
-use crate::uplink::packet::inbox::Progress;
+use crate::uplink::received::{Received, ReceivedBatch};
+use crate::uplink::wire::Uplink;
 use crate::virtqueue::guest_slice::GuestSlice;
 use crate::virtqueue::reuse::{Family, Reused};
 
@@ -25,11 +22,9 @@ const ALL_NOTED: usize = 4;
 /// A frame that has arrived, still where the kernel put it.
 #[derive(Clone, Copy)]
 struct Arrival<'q> {
-    header: [u8; HEADER],
-    front: Front,
+    received: &'q Received<'q>,
     head: EthernetHeader,
     body: [GuestSlice<'q>; 1],
-    flow: u32,
     to: Receivers,
 }
 
@@ -57,19 +52,20 @@ impl ArrivalScratch {
     /// of the frames of a busy LAN, go no further.
     pub(crate) fn receive<'s>(
         &'s mut self,
-        queue: &'s mut PacketQueue,
+        uplink: &'s mut dyn Uplink,
         budget: usize,
         table: &Table,
-    ) -> (Arrivals<'s>, Progress) {
+    ) -> (Arrivals<'s>, ReceivedBatch<'s>) {
         let list = self.list.lend();
-        let progress = queue.receive_batch(budget, &mut |received| {
-            if let Some(arrival) = Arrival::new(&received, table)
+        let batch = uplink.receive(budget);
+        for received in batch.frames {
+            if let Some(arrival) = Arrival::new(received, table)
                 && arrival.to != Receivers::None
             {
                 list.push(arrival);
             }
-        });
-        (Arrivals { list, full: &mut self.full }, progress)
+        }
+        (Arrivals { list, full: &mut self.full }, batch)
     }
 }
 
@@ -93,13 +89,13 @@ impl FrameBatch for Arrivals<'_> {
     }
 
     fn flow(&self, index: usize) -> u32 {
-        self.list.get(index).map_or(0, |arrival| arrival.flow)
+        self.list.get(index).map_or(0, |arrival| arrival.received.hash)
     }
 
     fn frame(&self, index: usize) -> Option<Frame<'_>> {
-        let Arrival { header, front, body, .. } = self.list.get(index)?;
-        let len = front.len() + body.iter().map(|piece| piece.len()).sum::<usize>();
-        Some(Frame { header, head: front, body, len })
+        let Arrival { received, body, .. } = self.list.get(index)?;
+        let Received { header, head, .. } = received;
+        Some(Frame { header, head, body, len: received.len() })
     }
 }
 
@@ -124,25 +120,16 @@ impl Arrivals<'_> {
 
     /// Bytes of all bodies.
     pub(crate) fn bytes(&self) -> usize {
-        self.list
-            .iter()
-            .map(|arrival| arrival.body.iter().map(|piece| piece.len()).sum::<usize>())
-            .sum()
+        self.list.iter().map(|arrival| arrival.received.body.len()).sum()
     }
 }
 
 impl<'q> Arrival<'q> {
-    fn new(received: &Received<'q>, table: &Table) -> Option<Arrival<'q>> {
+    fn new(received: &'q Received<'q>, table: &Table) -> Option<Arrival<'q>> {
         let head = EthernetHeader::of(received.head.first_chunk()?);
         let verdict = switch::from_wire(table, &head);
-        Some(Arrival {
-            header: received.header,
-            front: received.head,
-            head,
-            body: [GuestSlice::from(received.body)],
-            flow: received.hash,
-            to: verdict.to,
-        })
+        let body = [GuestSlice::from(received.body)];
+        Some(Arrival { received, head, body, to: verdict.to })
     }
 }
 

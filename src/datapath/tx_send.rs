@@ -1,5 +1,4 @@
-//! What of a batch is for the wire, as the kernel wants it. A tap takes one frame per call, a packet socket all of them
-//! in one call, as messages.
+//! What of a batch is for the wire. A tap takes one frame per call, an uplink all of them in one call.
 //!
 //! What is sent is the judged front of the frame, from our own memory, and the rest from the guest's: the
 //! kernel copies once. A small frame is copied here first, and is one piece in our memory: the kernel
@@ -10,11 +9,12 @@
 use std::io;
 
 use crate::datapath::tx_batch::TxBatch;
-use crate::datapath::tx_frame::{SMALL, Small, TxFrame};
+use crate::datapath::tx_frame::{SMALL, Small};
+use crate::datapath::uplink_queue::UplinkQueue;
 use crate::net::counters::DropReason;
 use crate::net::ethernet::ETHERNET;
 use crate::net::vnet_hdr::{HEADER, LEGACY_HEADER};
-use crate::uplink::packet::socket::{Message, Messages};
+use crate::uplink::send_frame::{SEND_HEADER, SendFrame, SendFrames};
 use crate::uplink::tap::TapQueue;
 use crate::virtqueue::guest_slice::{GuestSlice, Readable};
 use crate::virtqueue::reuse::Reused;
@@ -28,7 +28,7 @@ pub struct SendScratch {
     /// Which of the batch the wire did not take, and why.
     lost: Vec<(usize, DropReason)>,
     pieces: Reused<Readable>,
-    messages: Reused<Messages>,
+    frames: Reused<SendFrames>,
     pub(crate) small: Vec<Small>,
 }
 
@@ -39,7 +39,7 @@ impl SendScratch {
             outgoing: Vec::with_capacity(frames),
             lost: Vec::with_capacity(frames),
             pieces: Reused::with_capacity(frames + pieces),
-            messages: Reused::with_capacity(frames),
+            frames: Reused::with_capacity(frames),
             small: vec![[0; SMALL]; frames],
         }
     }
@@ -82,33 +82,21 @@ impl TxBatch<'_> {
         self.entries.len()
     }
 
-    /// Sends what is for the wire, by `send`, which takes messages, each with a header of `header` bytes, and
-    /// returns how many it took. Returns how many entries of the batch are done: all, unless the wire pushes back.
-    pub fn send(
-        &mut self,
-        header: usize,
-        send: impl FnMut(&mut [Message<'_>]) -> io::Result<usize>,
-    ) -> usize {
-        match header {
-            HEADER => self.send_all::<{ HEADER + ETHERNET }>(send),
-            _ => self.send_all::<{ LEGACY_HEADER + ETHERNET }>(send),
-        }
-    }
-
-    fn send_all<const FRONT: usize>(
-        &mut self,
-        mut send: impl FnMut(&mut [Message<'_>]) -> io::Result<usize>,
-    ) -> usize {
+    /// Sends what is for the wire over an uplink, as few calls as it takes. Returns how many entries of the batch are
+    /// done: all, unless the uplink has no room; the turn that has the rest then waits ([`UplinkQueue::wait`]).
+    pub fn send(&mut self, uplink: &UplinkQueue) -> usize {
         let all = self.entries.len();
-        let SendScratch { outgoing, lost, pieces: list, messages, small } = &mut *self.send;
-        let (list, messages) = (list.lend(), messages.lend());
+        let SendScratch { outgoing, lost, pieces: list, frames, small } = &mut *self.send;
+        let (list, frames) = (list.lend(), frames.lend());
         outgoing.clear();
         lost.clear();
         for ((index, entry), small) in self.entries.iter_mut().enumerate().zip(small) {
             if !entry.is_for_the_wire() {
                 continue;
             }
-            let Some((front, body)) = entry.parts::<FRONT>(self.pieces, small) else { continue };
+            // Of fixed length, which makes a few moves of the copies.
+            let parts = entry.parts::<{ SEND_HEADER + ETHERNET }>(self.pieces, small);
+            let Some((front, body)) = parts else { continue };
             list.push(GuestSlice::from(front));
             match body {
                 [one] => list.push(*one),
@@ -116,26 +104,32 @@ impl TxBatch<'_> {
             }
             outgoing.push((index, 1 + body.len()));
         }
+        if outgoing.is_empty() {
+            return all;
+        }
         let mut rest = list.as_slice();
         for (_, pieces) in outgoing.iter() {
             let Some((pieces, later)) = rest.split_at_checked(*pieces) else { break };
-            messages.push(Message::new(pieces));
+            frames.push(SendFrame::new(pieces));
             rest = later;
         }
+        let mut uplink = uplink.lock();
         let (mut at, mut cut) = (0, all);
-        while let Some(rest) = messages.get_mut(at..).filter(|rest| !rest.is_empty()) {
-            match send(rest) {
-                Ok(count) => at += count.max(1),
-                Err(error) => {
-                    let Some(&(index, _)) = outgoing.get(at) else { break };
-                    if error.kind() == io::ErrorKind::WouldBlock {
-                        cut = index;
-                        break;
-                    }
-                    lost.push((index, reason(&error)));
-                    at += 1;
+        while let Some(rest) = frames.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            let reason = match uplink.send(rest) {
+                Some(Ok(count)) => {
+                    at += count.max(1);
+                    continue;
                 }
-            }
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    cut = outgoing.get(at).map_or(all, |&(index, _)| index);
+                    break;
+                }
+                Some(Err(error)) => reason(&error),
+                None => DropReason::NoDevice,
+            };
+            lost.extend(outgoing.get(at).map(|&(index, _)| (index, reason)));
+            at += 1;
         }
         for (index, reason) in lost.iter() {
             if let Some(entry) = self.entries.get_mut(*index) {
@@ -143,18 +137,6 @@ impl TxBatch<'_> {
             }
         }
         cut
-    }
-
-    /// Whether anything is for the wire.
-    pub fn has_wire(&self) -> bool {
-        self.entries.iter().any(TxFrame::is_for_the_wire)
-    }
-
-    /// There is no wire: what is for it is lost.
-    pub fn lose(&mut self, reason: DropReason) {
-        for entry in self.entries.iter_mut().filter(|entry| entry.is_for_the_wire()) {
-            entry.lost = Some(reason);
-        }
     }
 }
 

@@ -8,19 +8,18 @@
 //! sending one is not watched but while somebody waits for it: the worker would spin, and the kernel call
 //! it for every frame that has left.
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use log::{debug, warn};
 
 use crate::datapath::forwarding_view::SwitchHandle;
 use crate::datapath::scratch::Scratch;
-use crate::datapath::tx_batch::TxBatch;
 use crate::datapath::uplink_to_switch;
-use crate::net::counters::DropReason;
-use crate::uplink::packet::PacketQueue;
 use crate::uplink::packet::long_frames::LongFrames;
-use crate::uplink::packet::socket::SEND_HEADER;
+use crate::uplink::send_frame::SendFrame;
+use crate::uplink::wire::Uplink;
 use crate::worker::poller::Interest;
 use crate::worker::priority_mutex::PriorityMutex;
 use crate::worker::slot::WorkerSlot;
@@ -28,7 +27,7 @@ use crate::worker::task::{Budget, Outcome, Part, Readiness, Task, TurnId};
 
 #[derive(Default)]
 struct QueueState {
-    queue: Option<PacketQueue>,
+    uplink: Option<Box<dyn Uplink>>,
     /// Turns of the queue pairs that wait for room.
     waiting: Vec<TurnId>,
 }
@@ -49,20 +48,20 @@ impl UplinkQueue {
 
     /// Control: puts another socket behind the uplink queue, or none when the parent has gone. The old one is
     /// returned, because to close it takes time.
-    pub fn replace(&self, queue: Option<PacketQueue>) -> Option<PacketQueue> {
+    pub fn replace(&self, uplink: Option<Box<dyn Uplink>>) -> Option<Box<dyn Uplink>> {
         let mut state = self.state.control();
-        let old = state.queue.take();
+        let old = state.uplink.take();
         if let Some(old) = &old {
-            self.slot.poller().remove(old);
-            old.outlets().for_each(|outlet| self.slot.poller().remove(&outlet));
+            self.slot.poller().remove(&old.inlet());
+            self.forget_outlets(old.as_ref());
         }
-        if let Some(new) = &queue
+        if let Some(new) = &uplink
             && let Err(error) =
-                self.slot.poller().add(new, Interest::EPOLLIN, self.slot.ready_token())
+                self.slot.poller().add(&new.inlet(), Interest::EPOLLIN, self.slot.ready_token())
         {
             warn!("parent {}: its socket cannot be watched: {error}", self.name);
         }
-        state.queue = queue;
+        state.uplink = uplink;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         waiting.into_iter().for_each(|turn| self.slot.wake_neighbour(turn));
@@ -73,34 +72,28 @@ impl UplinkQueue {
     /// takes time.
     pub fn set_long_frames(&self, long: Option<Arc<LongFrames>>) -> Option<Arc<LongFrames>> {
         let mut state = self.state.control();
-        let queue = state.queue.as_mut()?;
-        queue.outlets().for_each(|outlet| self.slot.poller().remove(&outlet));
-        let old = queue.set_long_frames(long);
+        let uplink = state.uplink.as_mut()?;
+        self.forget_outlets(uplink.as_ref());
+        let old = uplink.set_long_frames(long);
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
         waiting.into_iter().for_each(|turn| self.slot.wake_neighbour(turn));
         old
     }
 
-    /// Control: does something with the socket, if there is one.
-    pub fn with<R>(&self, act: impl FnOnce(&mut PacketQueue) -> R) -> Option<R> {
-        self.state.control().queue.as_mut().map(act)
+    /// Nothing waits for room any more.
+    fn forget_outlets(&self, uplink: &dyn Uplink) {
+        uplink.outlets().iter().flatten().for_each(|outlet| self.slot.poller().remove(outlet));
     }
 
-    /// Sends what is for the wire. Returns how many entries of the batch are done: all, unless the
-    /// socket is full; whoever has the rest then calls [`UplinkQueue::wait`].
-    pub(crate) fn send(&self, batch: &mut TxBatch<'_>) -> usize {
-        if !batch.has_wire() {
-            return batch.entries.len();
-        }
-        let state = self.state.deliver();
-        match &state.queue {
-            Some(queue) => batch.send(SEND_HEADER, |messages| queue.send(messages)),
-            None => {
-                batch.lose(DropReason::NoDevice);
-                batch.entries.len()
-            }
-        }
+    /// Control: does something with the uplink, if there is one.
+    pub fn with<R>(&self, act: impl FnOnce(&mut dyn Uplink) -> R) -> Option<R> {
+        self.state.control().uplink.as_mut().map(|uplink| act(uplink.as_mut()))
+    }
+
+    /// Worker: the uplink, for one batch that is sent over it.
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked(self.state.deliver())
     }
 
     /// Makes a turn due when the socket has room.
@@ -109,10 +102,10 @@ impl UplinkQueue {
         if !state.waiting.contains(&turn) {
             state.waiting.push(turn);
         }
-        if let Some(queue) = &state.queue {
-            // Fails only if it is watched already, for somebody else.
+        if let Some(uplink) = &state.uplink {
+            // Fails only if it is watched already, for another turn.
             let token = self.slot.ready_token();
-            let _ = self.slot.poller().add(&queue.outlet(), Interest::EPOLLOUT, token);
+            let _ = self.slot.poller().add(&uplink.outlet(), Interest::EPOLLOUT, token);
         }
     }
 
@@ -120,10 +113,22 @@ impl UplinkQueue {
     pub fn turn(&self, now: Instant, scratch: &mut Scratch) -> Outcome {
         let mut state = self.state.deliver();
         let view = self.switch.view();
-        match &mut state.queue {
-            Some(queue) => uplink_to_switch::turn(queue, &self.switch, &view, now, scratch),
+        match &mut state.uplink {
+            Some(uplink) => {
+                uplink_to_switch::turn(uplink.as_mut(), &self.switch, &view, now, scratch)
+            }
             None => Outcome::Idle,
         }
+    }
+}
+
+/// The uplink, while no other worker and not the control side uses it.
+pub(crate) struct Locked<'a>(MutexGuard<'a, QueueState>);
+
+impl Locked<'_> {
+    /// As [`Uplink::send`]; none without an uplink.
+    pub(crate) fn send(&mut self, frames: &mut [SendFrame<'_>]) -> Option<io::Result<usize>> {
+        self.0.uplink.as_mut().map(|uplink| uplink.send(frames))
     }
 }
 
@@ -139,17 +144,17 @@ impl Task<Scratch> for UplinkQueue {
             due(self.slot.turn(Part::First));
         }
         let mut state = self.state.deliver();
-        if failed && let Some(queue) = &state.queue {
-            // A parent that goes down says so once; reading the error clears it. One that has gone says
-            // so for ever, to nobody's use: the control side learns it from netlink.
-            match queue.take_error() {
+        if failed && let Some(uplink) = &mut state.uplink {
+            // A parent that goes down says so once; reading the error clears it. One that has gone says so
+            // indefinitely, which helps no one: the control side learns it from netlink.
+            match uplink.take_error() {
                 Some(errno) => debug!("parent {}: {errno}", self.name),
-                None => self.slot.poller().remove(queue),
+                None => self.slot.poller().remove(&uplink.inlet()),
             }
         }
         if (writable || failed) && !state.waiting.is_empty() {
-            if let Some(queue) = &state.queue {
-                queue.outlets().for_each(|outlet| self.slot.poller().remove(&outlet));
+            if let Some(uplink) = &state.uplink {
+                self.forget_outlets(uplink.as_ref());
             }
             state.waiting.drain(..).for_each(due);
         }

@@ -10,12 +10,12 @@ use crate::datapath::egress::Origin;
 use crate::datapath::forwarding_view::{ForwardingView, SwitchHandle};
 use crate::datapath::scratch::Scratch;
 use crate::datapath::work_limit::{BATCH, TURN_BYTES, TURN_FRAMES};
-use crate::uplink::packet::PacketQueue;
+use crate::uplink::wire::Uplink;
 use crate::worker::task::Outcome;
 
 /// Runs one turn over what has arrived at a socket of this parent.
 pub fn turn(
-    queue: &mut PacketQueue,
+    uplink: &mut dyn Uplink,
     switch: &SwitchHandle,
     view: &ForwardingView,
     now: Instant,
@@ -25,14 +25,14 @@ pub fn turn(
     let (mut done, mut bytes, mut budget) = (0, 0, BATCH);
     fanout.rx().begin_turn();
     while done < TURN_FRAMES && bytes < TURN_BYTES {
-        let (mut batch, progress) = arrivals.receive(queue, budget, &view.table);
+        let (mut batch, received) = arrivals.receive(uplink, budget, &view.table);
         batch.note_sources(switch.stations(), &view.table, now);
         bytes += batch.bytes();
         let copies = fanout.deliver(view, &batch, Origin::Wire);
         // A storm of broadcasts is taken in small bites: the guests want their turns too.
         budget = if copies > 4 * BATCH { BATCH / 16 } else { BATCH };
-        done += copies.max(progress.frames).max(1);
-        if !progress.more {
+        done += copies.max(received.frames.len()).max(1);
+        if !received.more {
             return Outcome::Idle;
         }
     }

@@ -7,5 +7,8 @@
 //! | [`tap_offload`] |  |
 
 pub mod packet;
+pub mod received;
+pub mod send_frame;
 pub mod tap;
 pub mod tap_offload;
+pub mod wire;

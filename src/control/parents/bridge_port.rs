@@ -1,7 +1,6 @@
 //! A port among its siblings: what the forwarding table and the filters of the parent need of it.
 
 use std::cell::Cell;
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +15,6 @@ use crate::host::spec::Wanted;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::switch::{Groups, Rules};
-use crate::uplink::packet::PacketQueue;
 
 /// Whether the table must be made anew for a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,8 +38,6 @@ pub struct BridgePort {
     /// State and address as the table has them.
     shown: Option<(bool, Mac)>,
     allowance: Allowance,
-    /// The address that the NIC lets through for it.
-    filter: Option<Mac>,
 }
 
 impl BridgePort {
@@ -57,7 +53,6 @@ impl BridgePort {
             own_mac: Cell::new(mac),
             shown: None,
             allowance: Allowance::default(),
-            filter: None,
         }
     }
 
@@ -203,31 +198,9 @@ impl BridgePort {
         }
     }
 
-    /// Lets the NIC pass the port's address while the port is up. A passthru port hears everything.
-    pub fn set_filter(&mut self, queue: &mut PacketQueue) -> io::Result<()> {
-        let wanted = (self.is_up() && self.mode() != Mode::Passthru).then(|| self.mac());
-        if wanted == self.filter {
-            return Ok(());
-        }
-        if let Some(old) = self.filter.take() {
-            queue.drop_unicast(old)?;
-        }
-        if let Some(new) = wanted {
-            queue.add_unicast(new)?;
-        }
-        self.filter = wanted;
-        Ok(())
-    }
-
-    /// The port has left: the NIC need not pass its address any more.
-    pub fn drop_filter(&self, queue: &mut PacketQueue) {
-        if let Some(mac) = self.filter {
-            let _ = queue.drop_unicast(mac);
-        }
-    }
-
-    /// The socket that held the filter is closed.
-    pub fn filter_gone(&mut self) {
-        self.filter = None;
+    /// The address that the NIC has to let in for the port: its own while it is up. A passthru port receives
+    /// everything.
+    pub fn filter(&self) -> Option<Mac> {
+        (self.is_up() && self.mode() != Mode::Passthru).then(|| self.mac())
     }
 }

@@ -32,8 +32,8 @@ use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::process::port_log::PortLog;
 use crate::switch::PortId;
-use crate::uplink::packet::Losses;
 use crate::uplink::packet::long_frames::LongFrames;
+use crate::uplink::received::Losses;
 use crate::worker::pool::Pool;
 use crate::worker::slot::WorkerSlot;
 
@@ -263,9 +263,8 @@ impl ParentManager {
     /// Takes a port out; the table follows at the next [`ParentManager::refresh`].
     pub fn leave(&mut self, id: PortId, core: &PortCore) {
         core.attachment.set_attachments(&[], &core.pairs);
-        let left = self.members.get_mut(usize::from(id)).and_then(Option::take);
-        if let (Some(member), Some(uplink_queue)) = (left, self.uplink_queues.first()) {
-            uplink_queue.with(|queue| member.drop_filter(queue));
+        if let Some(member) = self.members.get_mut(usize::from(id)) {
+            *member = None;
         }
         self.stale = true;
     }
@@ -288,7 +287,7 @@ impl ParentManager {
         for losses in self
             .uplink_queues
             .iter()
-            .filter_map(|uplink_queue| uplink_queue.with(|queue| queue.losses()))
+            .filter_map(|uplink_queue| uplink_queue.with(|uplink| uplink.losses()))
         {
             match losses {
                 Ok(losses) => sum += losses,

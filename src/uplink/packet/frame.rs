@@ -19,70 +19,14 @@
 //! The kernel is trusted, but this file parses its bytes as if it were not: every offset is checked
 //! against the frame, and what does not fit is [`Entry::Unusable`].
 
-use std::ops::Deref;
-
-use crate::net::ethernet::ETHERNET;
 use crate::net::vlan::{TAG, Tag};
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME, VIRTIO_NET_HDR_F_NEEDS_CSUM, VnetHeader};
 use crate::offload;
 use crate::uplink::packet::{flow, sctp};
+use crate::uplink::received::{FrameHead, Received};
 
-const ADDRESSES: usize = 12;
 /// The longest frame, in bytes.
 pub(crate) const LONGEST: usize = MAX_FRAME - HEADER;
-
-/// A frame from the wire, as a guest should see it: `header`, then `head`, then `body`.
-#[derive(Debug)]
-pub struct Received<'a> {
-    /// `virtio_net_hdr` of virtio 1, little endian; `num_buffers` is to be filled in, and may hold a note of
-    /// [`offload::mark_length`].
-    pub header: [u8; HEADER],
-    /// The Ethernet header, with the outermost VLAN tag if there was one.
-    pub head: FrameHead,
-    /// What follows, where the kernel has put it.
-    pub body: &'a [u8],
-    /// The flow hash (`flow.rs`).
-    pub hash: u32,
-}
-
-impl Received<'_> {
-    /// The frame's length without the virtio-net header, in bytes.
-    pub fn len(&self) -> usize {
-        self.head.len().saturating_add(self.body.len())
-    }
-
-    /// Never: there is always an Ethernet header.
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-}
-
-/// An Ethernet header of 14 bytes, or 18 with a VLAN tag.
-#[derive(Clone, Copy, Debug)]
-pub struct FrameHead {
-    bytes: [u8; ETHERNET + TAG],
-    tagged: bool,
-}
-
-impl FrameHead {
-    fn new(ethernet: &[u8; ETHERNET], tag: Option<Tag>) -> FrameHead {
-        let mut bytes = [0; ETHERNET + TAG];
-        let (addresses, kind) = ethernet.split_at(ADDRESSES);
-        let tag_bytes = tag.as_ref().map_or(&[][..], |tag| &tag.0);
-        for (to, from) in bytes.iter_mut().zip(addresses.iter().chain(tag_bytes).chain(kind)) {
-            *to = *from;
-        }
-        FrameHead { bytes, tagged: tag.is_some() }
-    }
-}
-
-impl Deref for FrameHead {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        if self.tagged { &self.bytes } else { self.bytes.get(..ETHERNET).unwrap_or_default() }
-    }
-}
 
 /// What a place holds.
 #[derive(Debug)]

@@ -16,7 +16,7 @@
 //!
 //! What can go wrong: the queue is full (counted by the kernel). A frame that cannot be described is
 //! told as EINVAL, to this call or, if there were frames before it, to the next call on the socket,
-//! whichever that is (`sk_err`, see `do_recvmmsg`): it may be [`crate::uplink::packet::PacketQueue::take_error`].
+//! whichever that is (`sk_err`, see `do_recvmmsg`): it may be `take_error`.
 
 use std::io;
 use std::mem::{offset_of, size_of};
@@ -27,9 +27,11 @@ use libc::tpacket_auxdata;
 use crate::net::ethertype;
 use crate::net::vlan::Tag;
 use crate::net::vnet_hdr::LEGACY_HEADER;
-use crate::uplink::packet::frame::{Entry, LONGEST, Received};
+use crate::uplink::packet::frame::{Entry, LONGEST};
 use crate::uplink::packet::socket::Socket;
 use crate::uplink::packet::{frame, socket};
+use crate::uplink::received::{Received, ReceivedBatch};
+use crate::virtqueue::reuse::{Family, Reused};
 
 /// Most frames of a batch. The system call's own cost is a few nanoseconds for each then.
 pub(crate) const BATCH: usize = 32;
@@ -46,19 +48,17 @@ const BESIDE: usize = 40;
 const _: () = assert!(LEGACY_HEADER + LONGEST <= STRIDE);
 const _: () = assert!(size_of::<libc::cmsghdr>() + size_of::<tpacket_auxdata>() <= BESIDE);
 
-/// What came of one call to [`crate::uplink::packet::PacketQueue::receive`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Frames handed over.
-    pub frames: usize,
-    /// True when more may wait: the batch was as long as it could be.
-    pub more: bool,
-}
-
 /// The kernel's words beside a frame, aligned as a `cmsghdr` has to be.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 struct AuxData([u8; BESIDE]);
+
+/// Lists of [`Received`] that keep their memory.
+struct ReceivedFrames;
+
+impl Family for ReceivedFrames {
+    type Item<'a> = Received<'a>;
+}
 
 /// Memory for a batch.
 pub(crate) struct ReceiveBatch {
@@ -66,6 +66,7 @@ pub(crate) struct ReceiveBatch {
     beside: Vec<AuxData>,
     pieces: Vec<libc::iovec>,
     messages: Vec<libc::mmsghdr>,
+    frames: Reused<ReceivedFrames>,
     /// Frames of the next batch at most.
     depth: usize,
     /// Frames that came in part.
@@ -85,22 +86,18 @@ impl ReceiveBatch {
             beside: vec![AuxData([0; BESIDE]); BATCH],
             pieces: Vec::with_capacity(BATCH),
             messages: Vec::with_capacity(BATCH),
+            frames: Reused::with_capacity(BATCH),
             depth: BATCH,
             truncated: 0,
             unusable: 0,
         }
     }
 
-    /// See [`crate::uplink::packet::PacketQueue::receive`].
-    pub(crate) fn take<'q>(
-        &'q mut self,
-        socket: &Socket,
-        budget: usize,
-        each: &mut dyn FnMut(Received<'q>),
-    ) -> Progress {
+    /// See [`Uplink::receive`](crate::uplink::wire::Uplink::receive).
+    pub(crate) fn take(&mut self, socket: &Socket, budget: usize) -> ReceivedBatch<'_> {
         let most = budget.min(self.depth);
         if most == 0 {
-            return Progress { frames: 0, more: true };
+            return ReceivedBatch { frames: &[], more: true };
         }
         self.lay_out(most);
         // SAFETY: every message has one piece and one control buffer, which are this value's own, of the
@@ -109,7 +106,8 @@ impl ReceiveBatch {
             Ok(count) => count,
             Err(error) => return self.refused(&error),
         };
-        let (mut frames, mut large) = (0, false);
+        let mut large = false;
+        let frames = self.frames.lend();
         let places = self.places.chunks_exact_mut(STRIDE);
         for ((message, place), beside) in
             self.messages.iter().take(count).zip(places).zip(&self.beside)
@@ -119,26 +117,23 @@ impl ReceiveBatch {
             let whole = message.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
             let aside = beside.0.get(..message.msg_hdr.msg_controllen).and_then(tag);
             match place.get_mut(..len).map(|bytes| frame::read(bytes, whole, aside)) {
-                Some(Entry::Frame(received)) => {
-                    each(received);
-                    frames += 1;
-                }
+                Some(Entry::Frame(received)) => frames.push(received),
                 Some(Entry::Truncated) => self.truncated = self.truncated.wrapping_add(1),
                 Some(Entry::Unusable) | None => self.unusable = self.unusable.wrapping_add(1),
             }
         }
         self.depth = if large { FEW } else { BATCH.min(2 * self.depth) };
-        Progress { frames, more: count == most }
+        ReceivedBatch { frames, more: count == most }
     }
 
     /// Nothing came, for this reason.
-    fn refused(&mut self, error: &io::Error) -> Progress {
+    fn refused(&mut self, error: &io::Error) -> ReceivedBatch<'_> {
         let undescribed = error.raw_os_error() == Some(libc::EINVAL);
         if undescribed {
             self.unusable = self.unusable.wrapping_add(1);
         }
         // What stands behind it may be fine. Any other error is the parent's, and told by netlink.
-        Progress { frames: 0, more: undescribed }
+        ReceivedBatch { frames: &[], more: undescribed }
     }
 
     /// Makes `count` messages, each with a place.

@@ -33,7 +33,8 @@ use nix::errno::Errno;
 use crate::net::ethernet::ETHERNET;
 use crate::net::vlan::{MAX_TAGS, TAG};
 use crate::net::vnet_hdr::LEGACY_HEADER;
-use crate::uplink::packet::socket::{Message, RingMemory, Socket};
+use crate::uplink::packet::socket::{RingMemory, Socket};
+use crate::uplink::send_frame::SendFrame;
 use crate::virtqueue::fetch::get;
 use crate::virtqueue::guest_slice::GuestSlice;
 
@@ -93,8 +94,8 @@ impl LongFrames {
         Ok(LongFrames { socket, ring: Mutex::new(ring), mtu })
     }
 
-    /// Sends the first of these messages and those behind it that are as long; as [`crate::uplink::packet::PacketQueue::send`].
-    pub(crate) fn send(&self, messages: &[Message<'_>]) -> io::Result<usize> {
+    /// Sends the first of these messages and those behind it that are as long; as [`crate::uplink::wire::Uplink::send`].
+    pub(crate) fn send(&self, messages: &[SendFrame<'_>]) -> io::Result<usize> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut asked = 0;
         for message in messages.iter().take(ring.slots) {

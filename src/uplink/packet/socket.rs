@@ -24,7 +24,6 @@
 //! All `unsafe` of the socket's system calls lives in this file.
 
 use std::io;
-use std::marker::PhantomData;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -32,11 +31,7 @@ use std::ptr::{self, NonNull};
 use libc::{c_int, c_uint, socklen_t};
 use nix::errno::Errno;
 
-use crate::virtqueue::guest_slice::GuestSlice;
-use crate::virtqueue::reuse::Family;
-
-/// Size of the virtio-net header before a frame that is sent, in bytes: without `num_buffers`.
-pub const SEND_HEADER: usize = 10;
+use crate::uplink::send_frame::SendFrame;
 
 /// An AF_PACKET socket, which hears nothing until it is bound.
 #[derive(Debug)]
@@ -207,7 +202,7 @@ impl Socket {
         Ok(value)
     }
 
-    /// See [`crate::uplink::packet::PacketQueue::take_error`].
+    /// See [`crate::uplink::wire::Uplink::take_error`].
     pub(crate) fn take_error(&self) -> Option<Errno> {
         match self.get::<c_int>(libc::SOL_SOCKET, libc::SO_ERROR) {
             Ok(0) | Err(_) => None,
@@ -237,11 +232,11 @@ impl Socket {
         Ok(Errno::result(taken)? as usize)
     }
 
-    /// See [`crate::uplink::packet::PacketQueue::send`].
-    pub(crate) fn send(&self, messages: &mut [Message<'_>]) -> io::Result<usize> {
+    /// See [`crate::uplink::wire::Uplink::send`].
+    pub(crate) fn send(&self, messages: &mut [SendFrame<'_>]) -> io::Result<usize> {
         let count = messages.len().min(libc::UIO_MAXIOV as usize) as c_uint;
         let (fd, start) = (self.fd.as_raw_fd(), messages.as_mut_ptr().cast());
-        // SAFETY: a Message is an mmsghdr (`repr(transparent)`), and there are as many as are announced. Each points to
+        // SAFETY: a SendFrame is an mmsghdr (`repr(transparent)`), and there are as many as are announced. Each points to
         // its pieces, which are readable while it borrows them, and to nothing else.
         let sent = unsafe { libc::sendmmsg(fd, start, count, libc::MSG_DONTWAIT as _) };
         Ok(Errno::result(sent)? as usize)
@@ -286,45 +281,6 @@ pub(crate) fn message(pieces: *mut libc::iovec, count: usize) -> libc::mmsghdr {
     message.msg_hdr.msg_iov = pieces;
     message.msg_hdr.msg_iovlen = count as _;
     message
-}
-
-/// A frame to be sent, as the kernel wants it: its pieces, which it borrows.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct Message<'a> {
-    raw: libc::mmsghdr,
-    pieces: PhantomData<&'a [GuestSlice<'a>]>,
-}
-
-impl<'a> Message<'a> {
-    /// A message of these pieces.
-    #[inline]
-    pub fn new(pieces: &'a [GuestSlice<'a>]) -> Message<'a> {
-        // The kernel only reads them.
-        let start = GuestSlice::as_iovecs(pieces).as_ptr().cast_mut();
-        Message { raw: message(start, pieces.len()), pieces: PhantomData }
-    }
-
-    /// Its pieces.
-    pub fn pieces(&self) -> &'a [GuestSlice<'a>] {
-        let header = &self.raw.msg_hdr;
-        // SAFETY: `new` took start and number from this slice, and nothing changes them.
-        unsafe { std::slice::from_raw_parts(header.msg_iov.cast_const().cast(), header.msg_iovlen) }
-    }
-}
-
-impl std::fmt::Debug for Message<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Message").field(&self.pieces()).finish()
-    }
-}
-
-/// Lists of [`Message`] that keep their memory.
-#[derive(Debug)]
-pub struct Messages;
-
-impl Family for Messages {
-    type Item<'a> = Message<'a>;
 }
 
 /// Values of socket options: numbers (and one pointer), of which any bytes are a valid value.

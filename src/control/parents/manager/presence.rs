@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use crate::control::deadline::sooner;
-use crate::control::parents::bridge_port::BridgePort;
 use crate::control::parents::lease::ParentLease;
 use crate::control::parents::manager::{ParentManager, socket_failed};
 use crate::error::Result;
@@ -20,7 +19,8 @@ use crate::host::verbs::Host;
 use crate::host::watch::LinkEvent;
 use crate::net::mode::Mode;
 use crate::process::threads;
-use crate::uplink::packet::{PacketQueue, PacketSockets};
+use crate::uplink::packet::filter::SocketFilter;
+use crate::uplink::packet::queue::{PacketQueue, PacketSockets};
 
 /// Pause between two attempts to open a lost parent again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ impl ParentManager {
             .open_queues(held.link.index, host)
             .map_err(|error| socket_failed(&held.link.name, &error))?;
         for (uplink_queue, queue) in self.uplink_queues.iter().zip(queues) {
-            uplink_queue.replace(Some(queue));
+            uplink_queue.replace(Some(Box::new(queue)));
         }
         for member in self.members() {
             member.moved_to(&held.link);
@@ -69,7 +69,9 @@ impl ParentManager {
             Ok(PacketSockets { receive: host.receiving_socket()?, send: host.sending_socket()? })
         };
         let sockets: io::Result<_> = self.uplink_queues.iter().map(open).collect();
-        PacketQueue::open_all(index, self.admit(), sockets?)
+        let everything = self.wants_host_unicast();
+        let admit = if everything { SocketFilter::Everything } else { SocketFilter::Guests };
+        PacketQueue::open_all(index, admit, sockets?)
     }
 
     /// The first of the configured names that a device has now.
@@ -155,7 +157,6 @@ impl ParentManager {
             .filter_map(|uplink_queue| uplink_queue.replace(None))
             .collect();
         threads::drop_together(queues);
-        self.members.iter_mut().flatten().for_each(BridgePort::filter_gone);
         self.held = None;
     }
 

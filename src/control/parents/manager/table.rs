@@ -19,15 +19,13 @@ use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::switch::{ParentFacts, Table};
-use crate::uplink::packet::PacketQueue;
-use crate::uplink::packet::filter::SocketFilter;
 use crate::uplink::packet::long_frames::LongFrames;
+use crate::uplink::wire::WantedFilters;
 
 impl ParentManager {
-    /// What the sockets have to let through.
-    pub(crate) fn admit(&self) -> SocketFilter {
-        let host = |member: &BridgePort| matches!(member.mode(), Mode::Passthru | Mode::Source);
-        if self.members().any(host) { SocketFilter::Everything } else { SocketFilter::Guests }
+    /// Whether a port receives what is addressed to the host itself.
+    pub(crate) fn wants_host_unicast(&self) -> bool {
+        self.members().any(|member| matches!(member.mode(), Mode::Passthru | Mode::Source))
     }
 
     /// Makes table and filters follow the members, where something has changed; a failure is told.
@@ -105,25 +103,22 @@ impl ParentManager {
     /// The NIC and the kernel let through what the ports are to hear, and keep from the host what it is
     /// not to hear.
     pub(crate) fn set_filters(&mut self, host: &mut dyn Host) -> Result<()> {
-        let admit = self.admit();
-        let any = self.members().any(BridgePort::is_up);
-        let passthru = self.members().any(|member| member.mode() == Mode::Passthru);
+        let everything = self.wants_host_unicast();
+        let unicast: Vec<Mac> = self.members().filter_map(BridgePort::filter).collect();
+        let wanted = WantedFilters {
+            promiscuous: self.members().any(|member| member.mode() == Mode::Passthru),
+            all_multicast: self.members().any(BridgePort::is_up),
+            unicast: &unicast,
+        };
         let Some(held) = &mut self.held else { return Ok(()) };
         let failed = |error: io::Error| socket_failed(&held.link.name, &error);
         for uplink_queue in &self.uplink_queues {
-            uplink_queue.with(|queue| queue.set_admit(admit)).unwrap_or(Ok(())).map_err(failed)?;
+            let set = uplink_queue.with(|uplink| uplink.set_host_unicast(everything));
+            set.unwrap_or(Ok(())).map_err(failed)?;
         }
         if let Some(uplink_queue) = self.uplink_queues.first() {
-            let members = self.members.iter_mut().flatten();
-            let set = |queue: &mut PacketQueue| -> io::Result<()> {
-                queue.set_promiscuous(passthru)?;
-                queue.set_all_multicast(any)?;
-                for member in members {
-                    member.set_filter(queue)?;
-                }
-                Ok(())
-            };
-            uplink_queue.with(set).unwrap_or(Ok(())).map_err(failed)?;
+            let set = uplink_queue.with(|uplink| uplink.set_filters(&wanted));
+            set.unwrap_or(Ok(())).map_err(failed)?;
         }
         held.deafness.follow(host, &held.link, self.members.iter().flatten())
     }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::net::vnet_hdr::LEGACY_HEADER;
 
-const SERVICE: Tag = Tag([0x88, 0xa8, 0x60, 5]);
+const KIND: u16 = 0x88a8;
+const TCI: u16 = 0x6005;
 
 /// A place with a header and a frame in it.
 fn place(header: [u8; LEGACY_HEADER], frame: &[u8]) -> Vec<u8> {
@@ -44,7 +45,7 @@ fn a_plain_frame_is_passed_as_it_is() {
 #[test]
 fn the_tag_returns_and_what_counts_from_the_start_moves() {
     let mut tagged = place(header(1, 54, 34, 16), &bytes());
-    let found = received(&mut tagged, Some(SERVICE));
+    let found = received(&mut tagged, Some(Tag::new(KIND, TCI)));
     assert_eq!(*found.head, [&bytes()[..12], &[0x88, 0xa8, 0x60, 5], &[12, 13]].concat());
     assert_eq!(found.header, [1, 0, 58, 0, 0, 0, 38, 0, 16, 0, 0, 0]);
     assert_eq!(found.len(), 104);
@@ -86,7 +87,7 @@ proptest! {
             (bytes[7], bytes[9]) = (0, 0);
         }
         let size = bytes.len();
-        if let Entry::Frame(found) = read(&mut bytes, true, tagged.then_some(SERVICE)) {
+        if let Entry::Frame(found) = read(&mut bytes, true, tagged.then(|| Tag::new(KIND, TCI))) {
             prop_assert_eq!(found.len(), size - LEGACY_HEADER + if tagged { TAG } else { 0 });
             let start = u16::from_le_bytes([found.header[6], found.header[7]]);
             let offset = u16::from_le_bytes([found.header[8], found.header[9]]);
