@@ -46,7 +46,7 @@ use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::net::vnet_hdr::HEADER;
 use vhost_user_macvtap::switch::{Groups, ParentFacts, Rules, Table};
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
-use vhost_user_macvtap::uplink::packet::{PacketQueue, PacketSockets};
+use vhost_user_macvtap::uplink::packet::queue::{PacketQueue, PacketSockets};
 use vhost_user_macvtap::uplink::tap::TapQueue;
 use vhost_user_macvtap::virtqueue::guest_map::{GuestMap, SharedMemory};
 use vhost_user_macvtap::virtqueue::split_ring::RingSetup;
@@ -253,7 +253,7 @@ fn switch(
     let [own, one, other] = slots;
     let switch = Arc::new(SwitchHandle::default());
     let uplink_queue = Arc::new(UplinkQueue::new("parent", Arc::clone(&switch), own));
-    uplink_queue.replace(Some(packet_queue(parent.0, SocketFilter::Guests)));
+    uplink_queue.replace(Some(Box::new(packet_queue(parent.0, SocketFilter::Guests))));
     let size = turns.size;
     let guest = |mac, to, port, slot| {
         let attachment = Attachment {

@@ -8,6 +8,7 @@
 //! What can go wrong: frames leave and arrive in order, so a frame that was not seen when a later one has come was
 //! dropped; a flood of kernel macvlans is the exception, and is waited for.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -17,8 +18,9 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
-use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
-use vhost_user_macvtap::uplink::packet::{PacketQueue, PacketSockets};
+use vhost_user_macvtap::uplink::packet::queue::{PacketQueue, PacketSockets};
+use vhost_user_macvtap::uplink::send_frame::SEND_HEADER;
+use vhost_user_macvtap::uplink::wire::Uplink;
 
 use testkit::backend::Backend;
 use testkit::driver::{Driver, VnetHdr};
@@ -47,7 +49,7 @@ pub struct Guest {
 pub struct Pair {
     pub guests: Vec<Guest>,
     pub backend: Backend,
-    pub far: PacketQueue,
+    pub far: RefCell<PacketQueue>,
     pub host: Netns,
     _lan: Netns,
     dir: TempDir,
@@ -99,7 +101,15 @@ impl Pair {
             args.push(format!("socket={socket},parent=p0,name=t{n}{mac},{keys}"));
         }
         let backend = start(&host, &args);
-        let mut pair = Pair { guests: Vec::new(), backend, far, host, _lan: lan, dir, args };
+        let mut pair = Pair {
+            guests: Vec::new(),
+            backend,
+            far: RefCell::new(far),
+            host,
+            _lan: lan,
+            dir,
+            args,
+        };
         for n in 0..keys.len() {
             let guest = pair.connect(n, options);
             pair.guests.push(guest);
@@ -128,7 +138,7 @@ impl Pair {
                 assert!(Instant::now() < deadline, "port {n}: no link");
                 let (one, other) = (fresh_tag(), fresh_tag());
                 self.guests[n].driver.send(0, &[frames::tagged(FAR, mac, one, 60)]);
-                self.far.send_one(&frames::tagged(mac, FAR, other, 60)).unwrap();
+                self.far.borrow().send_one(&frames::tagged(mac, FAR, other, 60)).unwrap();
                 out |= self.wire_gets(|f| frames::tag_of(f) == Some(one), SILENCE);
                 into |= self.guest_gets(n, |f| frames::tag_of(f) == Some(other), SILENCE);
             }
@@ -167,7 +177,7 @@ impl Pair {
 
     /// Sends a frame at the far end of the cable.
     pub fn send_far(&self, frame: &[u8]) {
-        self.far.send_with_header(&[0; SEND_HEADER], frame).expect("the far end sends");
+        self.far.borrow().send_with_header(&[0; SEND_HEADER], frame).expect("the far end sends");
     }
 
     /// Whether such a frame comes out of the cable.
@@ -175,14 +185,15 @@ impl Pair {
         let deadline = Instant::now() + within;
         let mut found = false;
         loop {
-            self.far.receive(32, &mut |frame| {
+            for frame in self.far.borrow_mut().receive(32).frames {
                 found |= wanted(&[&frame.head[..], frame.body].concat());
-            });
+            }
             if found || Instant::now() >= deadline {
                 return found;
             }
-            let mut fds = [PollFd::new(self.far.as_fd(), PollFlags::POLLIN)];
-            poll(&mut fds, PollTimeout::from(10u8)).unwrap();
+            let far = self.far.borrow();
+            poll(&mut [PollFd::new(far.as_fd(), PollFlags::POLLIN)], PollTimeout::from(10u8))
+                .unwrap();
         }
     }
 

@@ -4,14 +4,16 @@
 //! `tests/offload/main.rs` judges the arithmetic; here it is the whole way, from one guest's ring to another's or to the wire.
 //! On the LAN listens the program's own packet queue, because it keeps VLAN tags and tells what is unfinished.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
-use vhost_user_macvtap::uplink::packet::socket::SEND_HEADER;
-use vhost_user_macvtap::uplink::packet::{PacketQueue, PacketSockets};
+use vhost_user_macvtap::uplink::packet::queue::{PacketQueue, PacketSockets};
+use vhost_user_macvtap::uplink::send_frame::SEND_HEADER;
+use vhost_user_macvtap::uplink::wire::Uplink;
 
 use testkit::driver::*;
 use testkit::exchange::{in_netns, noise};
@@ -31,22 +33,22 @@ fn end(mac: Mac) -> End {
 }
 
 /// The LAN, with headers and tags.
-struct Far(PacketQueue);
+struct Far(RefCell<PacketQueue>);
 
 impl Far {
     fn open(world: &World) -> Far {
-        Far(in_netns(&world.lan, || {
+        Far(RefCell::new(in_netns(&world.lan, || {
             let index = nix::net::if_::if_nametoindex("eth0").unwrap();
             let (receive, send) =
                 (packet_socket::receiving().unwrap(), packet_socket::sending().unwrap());
             let sockets = PacketSockets { receive, send };
             PacketQueue::open(index, SocketFilter::Everything, sockets).unwrap()
-        }))
+        })))
     }
 
     fn send(&self, header: &VnetHdr, frame: &[u8]) {
         let header: [u8; SEND_HEADER] = header.bytes()[..SEND_HEADER].try_into().unwrap();
-        self.0.send_with_header(&header, frame).expect("the LAN's frame");
+        self.0.borrow().send_with_header(&header, frame).expect("the LAN's frame");
     }
 
     /// Frames from this address until as much payload has come, or none for a second.
@@ -54,15 +56,17 @@ impl Far {
         let mut all = Vec::new();
         let deadline = Instant::now() + SECOND;
         while payload_of(&all) < payload && Instant::now() < deadline {
-            let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-            poll(&mut fds, PollTimeout::from(20u8)).unwrap();
-            self.0.receive(64, &mut |received| {
+            let queue = self.0.borrow();
+            poll(&mut [PollFd::new(queue.as_fd(), PollFlags::POLLIN)], PollTimeout::from(20u8))
+                .unwrap();
+            drop(queue);
+            for received in self.0.borrow_mut().receive(64).frames {
                 let frame = [&received.head[..], received.body].concat();
                 // But for those by which the bench has found its guests.
                 if frames::src(&frame) == from && frames::ethertype(&frame) != frames::ETH_TAGGED {
                     all.push((VnetHdr::parse(&received.header), frame));
                 }
-            });
+            }
         }
         all
     }

@@ -9,8 +9,8 @@ use vhost_user_macvtap::host::host_filter::{HostFilter, HostFilterRule, MAX_SOUR
 use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::net::mac::Mac;
 
-use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
+use vhost_user_macvtap::uplink::packet::queue::PacketQueue;
 
 use crate::holders;
 use crate::packet::{FAR, index, open, wait_for};
@@ -39,7 +39,7 @@ impl Scene {
     }
 
     /// Whether the stack hears a datagram from that address. The queue hears it in any case.
-    fn hears(&self, from: Mac, to: Mac, ip: [u8; 4]) -> bool {
+    fn hears(&mut self, from: Mac, to: Mac, ip: [u8; 4]) -> bool {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let text = format!("{:08}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let sent = craft::udp4(
@@ -48,7 +48,7 @@ impl Scene {
             text.as_bytes(),
         );
         self.far.send_one(&sent).unwrap();
-        assert!(wait_for(&self.queue, Duration::from_secs(1), |found| found == sent).is_some());
+        assert!(wait_for(&mut self.queue, Duration::from_secs(1), |found| found == sent).is_some());
         // The queue gets its copy first, but the stack is done long before the ring's tick is over;
         // the wait is for a machine that is busy.
         self.socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -61,11 +61,11 @@ impl Scene {
         false
     }
 
-    fn hears_unicast(&self) -> bool {
+    fn hears_unicast(&mut self) -> bool {
         self.hears(Mac(FAR.mac), self.host, HOST)
     }
 
-    fn hears_broadcast(&self) -> bool {
+    fn hears_broadcast(&mut self) -> bool {
         self.hears(Mac(FAR.mac), Mac::BROADCAST, ALL)
     }
 }
@@ -74,7 +74,7 @@ impl Scene {
 fn unicast_is_the_guests_alone_and_the_hosts_again() {
     let world = World::new();
     world.enter(|| {
-        let scene = Scene::new(&world);
+        let mut scene = Scene::new(&world);
         let p0 = index("p0");
         assert!(scene.hears_unicast() && scene.hears_broadcast());
         let filter = HostFilter::attach(p0, HostFilterRule::Unicast).unwrap();
@@ -93,7 +93,7 @@ fn unicast_is_the_guests_alone_and_the_hosts_again() {
 fn frames_of_listed_senders_are_the_guests_alone() {
     let world = World::new();
     world.enter(|| {
-        let scene = Scene::new(&world);
+        let mut scene = Scene::new(&world);
         let p0 = index("p0");
         let sender = |n: u16| {
             let [a, b] = n.to_be_bytes();
@@ -143,7 +143,7 @@ fn the_host_hears_its_own_multicast() {
 fn the_host_hears_again_when_the_process_is_killed() {
     let world = World::new();
     world.enter(|| {
-        let scene = Scene::new(&world);
+        let mut scene = Scene::new(&world);
         let holder = holders::hold(&world, "unicast");
         assert!(!scene.hears_unicast());
         holders::kill(holder);

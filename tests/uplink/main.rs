@@ -13,5 +13,6 @@ mod owners;
 mod packet;
 mod packet_life;
 mod packet_load;
+mod recorder;
 mod refusals;
 mod world;

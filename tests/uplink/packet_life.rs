@@ -6,8 +6,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vhost_user_macvtap::net::mac::Mac;
-use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
+use vhost_user_macvtap::uplink::packet::queue::PacketQueue;
+
+use vhost_user_macvtap::uplink::wire::Uplink;
 
 use crate::frames::TYPE;
 use crate::packet::{FAR, index, open, wait_for};
@@ -74,7 +76,7 @@ fn memberships_count_and_end_with_the_queue() {
 fn a_parent_that_was_down_says_so_once_and_goes_on() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", SocketFilter::Guests);
+        let mut queue = open("p0", SocketFilter::Guests);
         let far = open("w0", SocketFilter::Everything);
         assert!(!events(&queue).contains(PollFlags::POLLERR));
         world.ip("link set p0 down");
@@ -86,13 +88,13 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
         let back = frame(MAC, Mac(FAR.mac), TYPE, b"back");
         let found = poll_until(ARRIVAL, || {
             far.send_one(&back).ok()?;
-            wait_for(&queue, Duration::from_millis(20), |found| found == back)
+            wait_for(&mut queue, Duration::from_millis(20), |found| found == back)
         });
         assert!(found.is_some());
         assert_eq!(queue.take_error(), None);
         // Opened while it is down, alone or in a group: heard once it is up.
         world.ip("link set p0 down");
-        let late = [1, 2].map(|count| {
+        let mut late = [1, 2].map(|count| {
             let sockets = (0..count).map(|_| sockets()).collect();
             PacketQueue::open_all(index("p0"), SocketFilter::Guests, sockets).unwrap()
         });
@@ -100,11 +102,11 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
             assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
         }
         world.ip("link set p0 up");
-        for group in &late {
+        for group in &mut late {
             let found = poll_until(ARRIVAL, || {
                 far.send_one(&back).ok()?;
                 let wait = Duration::from_millis(20);
-                group.iter().find_map(|queue| wait_for(queue, wait, |found| found == back))
+                group.iter_mut().find_map(|queue| wait_for(queue, wait, |found| found == back))
             });
             assert!(found.is_some());
         }
@@ -115,7 +117,7 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
 fn a_parent_that_is_deleted_is_gone_for_good() {
     let world = World::new();
     world.enter(|| {
-        let queue = open("p0", SocketFilter::Guests);
+        let mut queue = open("p0", SocketFilter::Guests);
         queue.add_unicast(MAC).unwrap();
         world.ip("link del p0");
         assert_eq!(queue.take_error(), Some(Errno::ENETDOWN));
@@ -124,7 +126,7 @@ fn a_parent_that_is_deleted_is_gone_for_good() {
         assert_eq!(errno, Some(libc::ENODEV));
         // What failed is not remembered as done.
         assert!(queue.set_promiscuous(true).is_err() && queue.set_promiscuous(true).is_err());
-        assert!(!queue.receive(10, &mut |_| ()).more);
+        assert!(!queue.receive(10).more);
         world.ip("link add w0 type veth peer name p0");
         world.ip("link set p0 up");
         assert_eq!(refusal(&queue), Some(libc::ENXIO));

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use vhost_user_macvtap::net::mac::Mac;
-use vhost_user_macvtap::uplink::packet::PacketQueue;
 use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
+use vhost_user_macvtap::uplink::packet::queue::PacketQueue;
+
+use vhost_user_macvtap::uplink::wire::Uplink;
 
 use crate::frames::TYPE;
 use crate::packet::{FAR, GUEST, index, open, take, wait_for};
@@ -21,19 +23,20 @@ fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", SocketFilter::Guests);
-        let far = open("w0", SocketFilter::Everything);
+        let mut queue = open("p0", SocketFilter::Guests);
+        let mut far = open("w0", SocketFilter::Everything);
         let count = 20_000u32;
         let numbered = |n: u32| frame(MAC, Mac(FAR.mac), TYPE, &n.to_be_bytes());
         let mut next = 0;
         std::thread::scope(|scope| {
-            scope.spawn(|| (0..count).for_each(|n| far.send_one(&numbered(n)).unwrap()));
+            let far = &mut far;
+            scope.spawn(move || (0..count).for_each(|n| far.send_one(&numbered(n)).unwrap()));
             let end = Instant::now() + ARRIVAL;
             while next < count && Instant::now() < end {
-                queue.receive(256, &mut |got| {
+                for got in queue.receive(256).frames {
                     assert_eq!(got.body[..4], next.to_be_bytes());
                     next += 1;
-                });
+                }
             }
         });
         assert_eq!((next, queue.losses().unwrap().dropped), (count, 0));
@@ -41,7 +44,13 @@ fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
         let sent = 100_000u32;
         (0..sent).for_each(|n| far.send_one(&numbered(n)).unwrap());
         let mut found = 0u32;
-        while queue.receive(usize::MAX, &mut |_| found += 1).more {}
+        loop {
+            let batch = queue.receive(usize::MAX);
+            found += batch.frames.len() as u32;
+            if !batch.more {
+                break;
+            }
+        }
         let dropped = queue.losses().unwrap().dropped;
         assert!(dropped > 0 && found > 0, "{found} and {dropped}");
         assert_eq!(u64::from(found) + dropped, u64::from(sent));
@@ -54,7 +63,7 @@ fn a_reader_may_sleep_while_a_thousand_frames_come() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", SocketFilter::Guests);
+        let mut queue = open("p0", SocketFilter::Guests);
         let far = open("w0", SocketFilter::Everything);
         let numbered = |n: u32| {
             let payload = [&n.to_be_bytes()[..], &[7; 1496]].concat();
@@ -63,7 +72,7 @@ fn a_reader_may_sleep_while_a_thousand_frames_come() {
         (0..1000).for_each(|n| far.send_one(&numbered(n)).unwrap());
         let mut found = Vec::new();
         poll_until(ARRIVAL, || {
-            found.extend(take(&queue, 1000).0.into_iter().map(|got| got.frame));
+            found.extend(take(&mut queue, 1000).0.into_iter().map(|got| got.frame));
             (found.len() == 1000).then_some(())
         });
         assert!((0..).zip(&found).all(|(n, found)| *found == numbered(n)), "{}", found.len());
@@ -77,7 +86,7 @@ fn large_and_small_frames_come_in_order() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queue = open("p0", SocketFilter::Guests);
+        let mut queue = open("p0", SocketFilter::Guests);
         let far = open("w0", SocketFilter::Everything);
         let mut sent = Vec::new();
         for n in 0..200u32 {
@@ -88,7 +97,7 @@ fn large_and_small_frames_come_in_order() {
         }
         let mut found = Vec::new();
         poll_until(ARRIVAL, || {
-            found.extend(take(&queue, 1000).0.into_iter().map(|got| got.frame));
+            found.extend(take(&mut queue, 1000).0.into_iter().map(|got| got.frame));
             (found.len() == sent.len()).then_some(())
         });
         assert!(found == sent, "{} of {}", found.len(), sent.len());
@@ -101,7 +110,7 @@ fn two_queues_share_the_flows() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let queues =
+        let mut queues =
             PacketQueue::open_all(index("p0"), SocketFilter::Guests, vec![sockets(), sockets()])
                 .unwrap();
         let far = open("w0", SocketFilter::Everything);
@@ -112,7 +121,7 @@ fn two_queues_share_the_flows() {
         }
         let mut flows = [Vec::new(), Vec::new()];
         poll_until(ARRIVAL, || {
-            for (queue, flows) in queues.iter().zip(&mut flows) {
+            for (queue, flows) in queues.iter_mut().zip(&mut flows) {
                 let got = take(queue, 1000).0;
                 flows.extend(got.iter().map(|got| craft::segment(&got.frame).unwrap().ports.0));
             }
@@ -131,7 +140,8 @@ fn a_lone_frame_waits_for_nothing() {
     let world = World::new();
     world.quiet();
     world.enter(|| {
-        let (near, far) = (open("p0", SocketFilter::Guests), open("w0", SocketFilter::Everything));
+        let (mut near, mut far) =
+            (open("p0", SocketFilter::Guests), open("w0", SocketFilter::Everything));
         let (ping, pong) =
             (frame(MAC, Mac(FAR.mac), TYPE, b"ping"), frame(Mac(FAR.mac), MAC, TYPE, b"pong"));
         let mut times: Vec<Duration> = (0..200)
@@ -141,10 +151,10 @@ fn a_lone_frame_waits_for_nothing() {
                 let start = Instant::now();
                 far.send_one(&ping).unwrap();
                 readable(&near);
-                assert!(wait_for(&near, ARRIVAL, |found| found == ping).is_some());
+                assert!(wait_for(&mut near, ARRIVAL, |found| found == ping).is_some());
                 near.send_one(&pong).unwrap();
                 readable(&far);
-                assert!(wait_for(&far, ARRIVAL, |found| found == pong).is_some());
+                assert!(wait_for(&mut far, ARRIVAL, |found| found == pong).is_some());
                 start.elapsed()
             })
             .collect();

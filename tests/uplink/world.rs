@@ -12,7 +12,7 @@ use vhost_user_macvtap::host::packet_socket;
 use vhost_user_macvtap::host::spec::MacvtapSpec;
 use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
-use vhost_user_macvtap::uplink::packet::PacketSockets;
+use vhost_user_macvtap::uplink::packet::queue::PacketSockets;
 use vhost_user_macvtap::uplink::tap::TapQueue;
 
 /// The address that most tests give their port.
