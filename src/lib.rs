@@ -22,6 +22,10 @@
 //! | [`net`] | what the specifications say about frames and addresses; pure |
 //! | [`error`], [`suggest`] | errors, "did you mean ...?" |
 //!
+//! The library is there for the program, and for the tests, benchmarks and fuzz targets beside it. A
+//! module is `pub` only if one of those names it; all others are `pub(crate)`, so that the compiler
+//! finds what nothing uses (`testkit/tests/used.rs` holds this).
+//!
 //! docs/architecture.md follows one frame out and one back.
 #![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -36,7 +40,7 @@ pub mod net;
 pub mod offload;
 pub mod print;
 pub mod process;
-pub mod suggest;
+pub(crate) mod suggest;
 pub mod switch;
 pub mod uplink;
 pub mod vhost_user;

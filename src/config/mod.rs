@@ -16,7 +16,7 @@ mod derived;
 mod file;
 mod input;
 mod invalid;
-pub mod log_level;
+pub(crate) mod log_level;
 pub mod option;
 mod option_table;
 mod port_config;
@@ -29,7 +29,7 @@ mod raw_options;
 mod resolve;
 mod setting;
 mod siblings;
-pub mod size;
+pub(crate) mod size;
 mod value;
 
 pub use access::{Account, SocketAccess};

@@ -23,10 +23,10 @@
 //! directory. The directory may belong to the VMM's user, who can rename what is in it at any moment:
 //! therefore owner and mode are set inside the private directory only, through its descriptor.
 
-pub mod directory;
-pub mod location;
-pub mod private;
-pub mod reach;
+pub(crate) mod directory;
+pub(crate) mod location;
+pub(crate) mod private;
+pub(crate) mod reach;
 
 use std::ffi::OsStr;
 use std::io;

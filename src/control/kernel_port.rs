@@ -11,8 +11,8 @@
 //! The parent is the device that the configured name stood for when the port was made: it may be renamed
 //! meanwhile. Only when it has gone is the name looked up again.
 
-pub mod device_state;
-pub mod upkeep;
+pub(crate) mod device_state;
+pub(crate) mod upkeep;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -13,11 +13,11 @@
 //! | `member` | a port among its siblings |
 //! | `allowance` | how often a port may have the table made anew |
 
-pub mod allowance;
-pub mod bridge_port;
-pub mod host_filters;
-pub mod lease;
-pub mod manager;
+pub(crate) mod allowance;
+pub(crate) mod bridge_port;
+pub(crate) mod host_filters;
+pub(crate) mod lease;
+pub(crate) mod manager;
 
 use std::collections::BTreeMap;
 use std::time::Instant;

@@ -66,6 +66,7 @@ pub enum Reaction {
 
 impl PortState {
     /// Every state.
+    #[cfg(test)]
     pub const ALL: [PortState; 6] = [
         PortState::Opening,
         PortState::Ready,

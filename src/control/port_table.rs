@@ -78,6 +78,7 @@ impl<T> PortTable<T> {
     }
 
     /// The key of the port with this name.
+    #[cfg(test)]
     pub fn find(&self, name: &str) -> Option<PortKey> {
         self.names.get(name).copied()
     }

@@ -5,7 +5,7 @@
 //! queue pairs can receive. What happens to a frame with another source address is in `datapath/port/source_mac.rs`.
 
 pub mod mac_policy;
-pub mod source_mac;
+pub(crate) mod source_mac;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

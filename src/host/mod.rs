@@ -40,32 +40,32 @@
 //! | [`upkeep`] | What another program has changed about a port's device, and how it is put right |
 //! | [`watch`] | The kernel's news about network devices, as they come |
 
-pub mod address;
-pub mod adopt;
-pub mod bpf;
+pub(crate) mod address;
+pub(crate) mod adopt;
+pub(crate) mod bpf;
 pub mod closing;
-pub mod create;
+pub(crate) mod create;
 pub mod device_lock;
-pub mod device_node;
+pub(crate) mod device_node;
 #[cfg(test)]
 pub(crate) mod fake;
-pub mod foresight;
+pub(crate) mod foresight;
 pub mod guardian;
 pub mod host_filter;
-pub mod link;
+pub(crate) mod link;
 pub mod local;
 pub mod mac_guard;
 pub mod macvtap;
-pub mod neighbours;
+pub(crate) mod neighbours;
 pub mod netlink;
 pub mod packet_socket;
-pub mod parent;
-pub mod quiesce;
-pub mod refusal;
-pub mod rootless;
+pub(crate) mod parent;
+pub(crate) mod quiesce;
+pub(crate) mod refusal;
+pub(crate) mod rootless;
 pub mod spec;
-pub mod sysfs;
+pub(crate) mod sysfs;
 pub mod tap_setup;
-pub mod upkeep;
-pub mod verbs;
+pub(crate) mod upkeep;
+pub(crate) mod verbs;
 pub mod watch;

@@ -16,8 +16,8 @@
 //! | [`questions`] | Questions, and dumps of a table |
 //! | [`changes`] | Devices and addresses created, changed and deleted |
 
-pub mod changes;
-pub mod questions;
+pub(crate) mod changes;
+pub(crate) mod questions;
 
 use std::future::Future;
 use std::io;

@@ -17,14 +17,14 @@
 //! | [`vlan`] | VLAN tags in front of a frame's type, of every kind and any number |
 //! | [`vnet_hdr`] | The header in front of every frame: `virtio_net_hdr` |
 
-pub mod bytes;
-pub mod checksum;
+pub(crate) mod bytes;
+pub(crate) mod checksum;
 pub mod counters;
 pub mod ethernet;
-pub mod ethertype;
+pub(crate) mod ethertype;
 pub mod feature;
-pub mod group;
-pub mod ip;
+pub(crate) mod group;
+pub(crate) mod ip;
 pub mod mac;
 pub mod mode;
 pub mod vlan;

@@ -25,13 +25,13 @@
 //! a tiny size would become very many pieces:
 //! [`MAX_SEGMENTS`](crate::net::vnet_hdr::MAX_SEGMENTS) is the bound.
 
-pub mod cut;
-pub mod fragment;
-pub mod header_buf;
+pub(crate) mod cut;
+pub(crate) mod fragment;
+pub(crate) mod header_buf;
 pub mod need;
-pub mod packet;
+pub(crate) mod packet;
 pub mod repair;
-pub mod segment;
+pub(crate) mod segment;
 
 pub use cut::Emit;
 pub use need::Accepts;

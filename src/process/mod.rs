@@ -8,8 +8,8 @@
 //! | [`threads`] | Starting a thread while tenants are served |
 //! | [`unix_socket`] | Connected Unix sockets: which process is at the other end |
 
-pub mod descriptors;
+pub(crate) mod descriptors;
 pub mod logging;
-pub mod port_log;
-pub mod threads;
-pub mod unix_socket;
+pub(crate) mod port_log;
+pub(crate) mod threads;
+pub(crate) mod unix_socket;

@@ -70,16 +70,16 @@
 //! joined, not those besides that share a hash value; and the first half of 5 holds for it too. And
 //! no port ever gets a frame twice, which the kernel does to a source port that lists its own address.
 
-pub mod decide;
-pub mod groups;
-pub mod link_control;
-pub mod lookup;
-pub mod port_id;
-pub mod selection;
-pub mod snoop;
-pub mod stations;
-pub mod table;
-pub mod verdict;
+pub(crate) mod decide;
+pub(crate) mod groups;
+pub(crate) mod link_control;
+pub(crate) mod lookup;
+pub(crate) mod port_id;
+pub(crate) mod selection;
+pub(crate) mod snoop;
+pub(crate) mod stations;
+pub(crate) mod table;
+pub(crate) mod verdict;
 
 pub use decide::from_guest;
 pub use decide::from_wire;

@@ -18,11 +18,11 @@
 //! | [`membership`] | Which frames the NIC lets in: addresses, all multicast, promiscuous |
 
 pub mod filter;
-pub mod flow;
+pub(crate) mod flow;
 pub mod frame;
-pub mod inbox;
+pub(crate) mod inbox;
 pub mod long_frames;
-pub mod membership;
+pub(crate) mod membership;
 pub mod queue;
-pub mod sctp;
-pub mod socket;
+pub(crate) mod sctp;
+pub(crate) mod socket;

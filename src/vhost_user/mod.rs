@@ -16,19 +16,19 @@
 //! | [`vring_handle`] | The crate's view of a ring, with ours behind it |
 //! | [`wire`] | Messages on and off a Unix socket, without ever waiting |
 
-pub mod device;
-pub mod fd_kind;
-pub mod features;
-pub mod frontend;
+pub(crate) mod device;
+pub(crate) mod fd_kind;
+pub(crate) mod features;
+pub(crate) mod frontend;
 pub mod last_holder;
 pub mod message;
-pub mod net_config;
-pub mod private_socket;
-pub mod rarp;
-pub mod received_fd;
+pub(crate) mod net_config;
+pub(crate) mod private_socket;
+pub(crate) mod rarp;
+pub(crate) mod received_fd;
 pub mod request_filter;
-pub mod request_pace;
-pub mod served_port;
-pub mod session;
-pub mod vring_handle;
+pub(crate) mod request_pace;
+pub(crate) mod served_port;
+pub(crate) mod session;
+pub(crate) mod vring_handle;
 pub mod wire;

@@ -34,12 +34,12 @@
 //! each ring of the port, and at most 32 memory regions. Specification: QEMU's `docs/interop/vhost-user.rst`.
 
 pub mod action;
-pub mod memory;
-pub mod negotiation;
-pub mod region;
-pub mod region_file;
-pub mod rings;
-pub mod sharing;
+pub(crate) mod memory;
+pub(crate) mod negotiation;
+pub(crate) mod region;
+pub(crate) mod region_file;
+pub(crate) mod rings;
+pub(crate) mod sharing;
 
 use crate::net::mac::Mac;
 use crate::vhost_user::message::{Message, request};

@@ -103,11 +103,6 @@ impl<'a> Placement<'a> {
         ETHERNET + self.body_len
     }
 
-    /// Never: there is always an Ethernet header.
-    pub fn is_empty(&self) -> bool {
-        false
-    }
-
     /// Copies all of it, behind a virtio-net header in two little-endian words.
     #[inline]
     pub fn write(&self, (first, second): (u64, u32)) {

@@ -32,11 +32,6 @@ impl KeptSlices {
         self.slices.len()
     }
 
-    /// True when there are none.
-    pub fn is_empty(&self) -> bool {
-        self.slices.is_empty()
-    }
-
     /// Forgets all of them.
     pub fn clear(&mut self) {
         self.slices.clear();

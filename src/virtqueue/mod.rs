@@ -16,16 +16,16 @@
 //! | [`split_ring`] | A split virtqueue, device side |
 //! | [`vring`] | One ring as the control side hands it to the data side |
 
-pub mod address_space;
+pub(crate) mod address_space;
 pub mod chain;
-pub mod copy;
-pub mod fault;
+pub(crate) mod copy;
+pub(crate) mod fault;
 pub mod fetch;
 pub mod guest_map;
 pub mod guest_slice;
-pub mod kept_slices;
-pub mod mapping;
-pub mod reuse;
-pub mod signaller;
+pub(crate) mod kept_slices;
+pub(crate) mod mapping;
+pub(crate) mod reuse;
+pub(crate) mod signaller;
 pub mod split_ring;
 pub mod vring;

@@ -16,12 +16,12 @@
 //! | [`thread`] | The loop of one worker thread |
 //! | [`token`] | What woke a worker |
 
-pub mod deadlines;
-pub mod poller;
+pub(crate) mod deadlines;
+pub(crate) mod poller;
 pub mod pool;
-pub mod priority_mutex;
-pub mod run_list;
+pub(crate) mod priority_mutex;
+pub(crate) mod run_list;
 pub mod slot;
 pub mod task;
-pub mod thread;
-pub mod token;
+pub(crate) mod thread;
+pub(crate) mod token;

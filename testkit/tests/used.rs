@@ -1,4 +1,4 @@
-//! Every public item of this crate is used by another file.
+//! Every public item of this crate is used by another file, and every public module of the program from outside of it.
 //!
 //! The compiler reports private items that nothing uses. It cannot know who uses the public ones of a library, so this
 //! test looks for their names in all Rust files of the repository. An item that only its own file names should be
@@ -50,7 +50,7 @@ fn public(text: &str) -> impl Iterator<Item = &str> {
 fn every_public_item_is_used_elsewhere() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut paths = Vec::new();
-    for dir in ["src", "tests", "testkit", "benches", "examples"] {
+    for dir in ["src", "tests", "testkit", "benches", "examples", "fuzz"] {
         rust_files(&top.join(dir), &mut paths);
     }
     // The program has names of its own; only its unit tests use this crate.
@@ -71,4 +71,25 @@ fn every_public_item_is_used_elsewhere() {
         unused.extend(dead.map(|name| format!("{file}: {name}")));
     }
     assert!(unused.is_empty(), "used nowhere else:\n{}", unused.join("\n"));
+}
+
+#[test]
+fn every_public_module_of_the_program_is_used_from_outside() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut inside, mut outside) = (Vec::new(), vec![top.join("src/main.rs")]);
+    rust_files(&top.join("src"), &mut inside);
+    for dir in ["tests", "benches", "examples", "fuzz"] {
+        rust_files(&top.join(dir), &mut outside);
+    }
+    let texts: Vec<String> = outside.iter().map(|path| read(path)).collect();
+    let used: BTreeSet<&str> = texts.iter().flat_map(|text| names(text)).collect();
+    let mut unused = Vec::new();
+    for path in inside {
+        let text = read(&path);
+        let modules =
+            text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+        let unnamed = modules.filter(|name| !used.contains(name));
+        unused.extend(unnamed.map(|name| format!("{}: {name}", path.display())));
+    }
+    assert!(unused.is_empty(), "make these pub(crate):\n{}", unused.join("\n"));
 }

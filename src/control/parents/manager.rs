@@ -4,9 +4,9 @@
 //! ports. What follows from the ports' state is made in `table.rs`; how the parent comes and goes is told in
 //! `presence.rs`; what other programs put on it or over it, in `other_users.rs`.
 
-pub mod other_users;
-pub mod presence;
-pub mod table;
+pub(crate) mod other_users;
+pub(crate) mod presence;
+pub(crate) mod table;
 
 use std::io;
 use std::sync::Arc;
