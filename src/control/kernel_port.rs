@@ -82,7 +82,7 @@ impl KernelPort {
             "port {}: {} macvtap {} on {}, {} mode, MAC {}, MTU {}",
             core.name(),
             if device.created() { "created" } else { "adopted" },
-            device.shall().known_as(core.name()),
+            device.wanted().known_as(core.name()),
             device.parent().known_as(&core.config.parent),
             core.config.mode,
             device.mac(),
@@ -184,7 +184,7 @@ impl KernelPort {
         if wanted == device.mtu() {
             return;
         }
-        device.shall_have_mtu(wanted);
+        device.want_mtu(wanted);
         // The device's own news, which follow, tell everybody else.
         if let Err(error) = host.set_mtu(device.ifindex(), wanted) {
             log.warn(format_args!("cannot follow its parent to MTU {wanted}: {error}"));

@@ -3,7 +3,7 @@
 //! Three cases share one name. A device with our alias was made by an earlier process of ours that
 //! was killed (the owner's lock proves that it is dead): it is replaced by a new one, which also
 //! gives a passthru parent its own MAC back. A macvtap of the right parent and mode was prepared by
-//! somebody for us: we adopt it, set it as the port needs it, and put back at the end what we
+//! the user for us: we adopt it, set it as the port needs it, and put back at the end what we
 //! changed. Anything else keeps its name, and we say what it is.
 //!
 //! Adoption changes only what differs, so that a device prepared in full can be adopted without
@@ -64,18 +64,18 @@ pub(crate) fn check(existing: &LinkInfo, parent: &Parent, spec: &MacvtapSpec) ->
 #[derive(Debug)]
 pub(crate) struct Before {
     link: LinkInfo,
-    silence: Option<HostQuiesce>,
+    quiesce: Option<HostQuiesce>,
 }
 
 impl Before {
     /// Remembers the device as it is now.
     pub(crate) fn new(link: LinkInfo) -> Before {
-        Before { link, silence: None }
+        Before { link, quiesce: None }
     }
 
-    /// Remembers what was silenced.
-    pub(crate) fn silenced(&mut self, silence: HostQuiesce) {
-        self.silence = Some(silence);
+    /// Remembers what was quiesced.
+    pub(crate) fn quiesced(&mut self, quiesce: HostQuiesce) {
+        self.quiesce = Some(quiesce);
     }
 
     /// Puts everything back as it was found, going on after a failure; returns the first one.
@@ -97,8 +97,8 @@ impl Before {
         if now.sources != was.sources {
             result = result.and(netlink.set_sources(was.index, &was.sources));
         }
-        if let Some(silence) = &self.silence {
-            result = result.and(silence.lift(netlink, &now));
+        if let Some(quiesce) = &self.quiesce {
+            result = result.and(quiesce.lift(netlink, &now));
         }
         result
     }

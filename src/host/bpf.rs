@@ -204,7 +204,7 @@ fn call<T: Attributes>(command: c_long, attributes: &T) -> io::Result<OwnedFd> {
     // pointers in them (see `load`) are to memory that outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attributes, size) };
     let fd = Errno::result(fd)?;
-    // SAFETY: the descriptor is new (close-on-exec, as all of bpf's) and nobody else's.
+    // SAFETY: the descriptor is new (close-on-exec, as all of bpf's) and no other code has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 

@@ -86,7 +86,7 @@ fn delete_together(ports: &[Macvtap], netlink: &mut Netlink) -> io::Result<()> {
     if created.len() < 2 {
         return Ok(());
     }
-    // Bit 30 is always set: nobody's small hand-made number. RandomState is randomly seeded.
+    // Bit 30 is always set, unlike in a small number that a user chose. RandomState is randomly seeded.
     let group = (RandomState::new().hash_one(0) as u32 & 0x3fff_ffff) | 0x4000_0000;
     if netlink.links()?.iter().any(|link| link.group == group) {
         return Err(io::Error::from_raw_os_error(libc::EEXIST));

@@ -1,4 +1,4 @@
-//! Making a new macvtap device: what it shall be, and its first two messages.
+//! Making a new macvtap device: the two messages that it takes.
 //!
 //! RTM_NEWLINK creates the device, down; it ignores an alias, so the mark by which a later process
 //! recognises what a killed one has left (`adopt.rs`) follows in a second message. A kill between
@@ -38,7 +38,7 @@ pub(crate) fn create(
     })?;
     let alias = adopt::alias();
     if let Err(error) = netlink.set_alias(link.index, &alias) {
-        // Without its mark nobody would ever remove it.
+        // Without its mark no later process would remove it.
         if let Err(undo) = netlink.delete(link.index) {
             log::warn!("macvtap {}: left behind: {undo}", spec.name);
         }

@@ -1,17 +1,17 @@
 //! One thing, one process: the lock that two processes cannot both hold.
 //!
-//! A tap can be opened by anybody with the right to, and a second reader would silently get half of
-//! the guest's frames. So whoever uses the device NAME listens on the abstract Unix socket
+//! Any process with the right to may open a tap, and a second reader would silently get half of
+//! the guest's frames. So a process that uses the device NAME listens on the abstract Unix socket
 //! "vhost-user-macvtap:NAME" first. A parent whose ports live in userspace has the same trouble: two
-//! processes there would neither hear each other's guests nor notice that both claim one address.
+//! processes there would neither reach each other's guests nor notice that both claim one address.
 //! Its lock is "vhost-user-macvtap parent:IFINDEX", by number because a device can be renamed while
 //! it is in use; no device name holds a blank, so the two kinds cannot meet.
 //!
 //! Abstract names live in the network namespace, as device names and indices do; only one socket
-//! can have one; and the kernel takes it back when the process dies, however it dies. Whoever comes
-//! second connects, and SO_PEERCRED tells who listens.
+//! can have one; and the kernel takes it back when the process dies, however it dies. The
+//! second process connects, and SO_PEERCRED says which one listens.
 //!
-//! Nobody ever accepts: a question stays in the backlog of the listener. The backlog is therefore
+//! No connection is accepted: a question stays in the backlog of the listener. The backlog is therefore
 //! small, and once it is full the second process still knows that there is an owner, but not which.
 //!
 //! What can go wrong: abstract names have no permissions. A local user of the same network namespace
@@ -90,7 +90,7 @@ pub struct DeviceLock {
 impl Drop for DeviceLock {
     /// Closing alone is not enough in a process that starts others: between fork and exec a child
     /// holds a copy of every descriptor, and with it the name. A listener that was shut down refuses
-    /// questions from that moment, which tells [`DeviceLock::take`] to wait for the rest.
+    /// questions from that moment, by which [`DeviceLock::take`] knows to wait for the rest.
     fn drop(&mut self) {
         if let Err(errno) = shutdown(self.listener.as_raw_fd(), Shutdown::Both) {
             log::debug!("lock of a device: {errno}");
@@ -102,7 +102,7 @@ impl DeviceLock {
     /// Takes the lock in the calling thread's network namespace. One that is just being given back
     /// is waited for, up to two seconds.
     ///
-    /// Errors: somebody has it, and the message says who; or there can be no socket.
+    /// Errors: another process has it, and the message says which; or there can be no socket.
     pub fn take(claim: &LockName) -> Result<DeviceLock> {
         // An owner that ends between our two looks, or is about to, leaves the name free.
         for _ in 0..ATTEMPTS {

@@ -7,7 +7,7 @@
 //!
 //! 1. the device number comes from a sysfs proven to be ours (`sysfs.rs`);
 //! 2. /dev/tapINDEX is looked at without opening it (O_PATH) and opened only when it has that number,
-//!    through the same descriptor, so that nobody can swap it in between;
+//!    through the same descriptor, so that it cannot be swapped in between;
 //! 3. otherwise a private node with that number is made in a directory only we can enter, opened, and
 //!    removed. This also covers a node that does not exist (yet): /dev may be a container's tmpfs;
 //! 4. what was opened is asked for its name and address, which must be the device's.
@@ -153,7 +153,7 @@ fn open_private(number: libc::dev_t) -> io::Result<OwnedFd> {
 }
 
 fn open_private_in(place: &str, number: libc::dev_t) -> io::Result<OwnedFd> {
-    // mkdtemp makes it mode 0700 under a name nobody could have prepared.
+    // mkdtemp makes it mode 0700 under a name that could not be prepared.
     let directory = mkdtemp(&Path::new(place).join(".vhost-user-macvtap-XXXXXX"))?;
     let node = directory.join("tap");
     let opened = mknod(&node, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, number)

@@ -138,9 +138,9 @@ impl Host for FakeHost {
     fn repair_port(&mut self, port: &mut Macvtap, found: &[Difference]) -> Result<()> {
         let words: Vec<String> = found.iter().map(Difference::to_string).collect();
         self.ask(format!("repair port {} ({})", port.name(), words.join(", ")));
-        let shall = port.link.clone();
-        self.links.iter_mut().filter(|link| link.index == shall.index).for_each(|link| {
-            link.clone_from(&shall);
+        let wanted = port.link.clone();
+        self.links.iter_mut().filter(|link| link.index == wanted.index).for_each(|link| {
+            link.clone_from(&wanted);
         });
         Ok(())
     }
@@ -178,7 +178,7 @@ impl Host for FakeHost {
 
     fn guard_mac(&mut self, index: u32, original: Mac) -> Result<MacGuard> {
         self.ask(format!("guard MAC {original} of {index}"));
-        // Writes to a guardian that nobody is: they are not looked at.
+        // There is no guardian: what is written to it goes nowhere.
         let sink = File::options().write(true).open("/dev/null").unwrap();
         Ok(MacGuard::over(sink))
     }

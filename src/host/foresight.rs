@@ -1,7 +1,7 @@
 //! Which ports can be had, before any of them is made.
 //!
 //! A macvtap device is news to every network manager of the host from its first moment on. A start that
-//! fails halfway makes devices appear and vanish again, and tells of one mistake where there are several.
+//! fails halfway makes devices appear and vanish again, and reports one mistake where there are several.
 //! So the ports are judged first, one after the other, by the same rules by which they are made
 //! (`parent.rs`, `adopt.rs`): each is added to what the kernel shows, as a sibling of those that follow.
 //!

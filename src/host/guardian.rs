@@ -123,7 +123,7 @@ fn restore(netlink: &mut Netlink, ifindex: u32, original: Mac, ours: &Changes) -
             log::warn!("parent {}: its MAC address {original} is restored", link.name);
             Ok(())
         }
-        // Deleted, moved away, in order already, or changed by somebody else.
+        // Deleted, moved away, in order already, or changed by another program.
         _ => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! The host's own stack does not hear what is the guest's alone.
+//! Frames that are the guest's alone, kept from the host's own stack.
 //!
 //! In passthru mode the guest is the parent's only station: the kernel's macvlan takes every unicast
 //! frame and leaves the host none. In source mode with NODST the same holds for frames from certain
@@ -8,7 +8,7 @@
 //! (`__netif_receive_skb_core`: taps, then tc, then the stack).
 //!
 //! Crash-safe: the attachment is a BPF link, and the link is a file descriptor. However we end, the
-//! kernel closes it, and the host hears again.
+//! kernel closes it, and the host receives again.
 //!
 //! Our program is the first on the device and ends with TCX_NEXT, so that others (Cilium) come after
 //! it as if it were not there. Frames that the host sends are not touched (that is egress), nor those
@@ -16,7 +16,7 @@
 //! multicast, which comes without an Ethernet header.
 //!
 //! What can go wrong: a kernel before 6.6 has no TCX, and a container may lack CAP_BPF; the message
-//! says so. Kernel macvlans on the same parent come after TCX as well and starve with the host:
+//! says so. Kernel macvlans on the same parent come after TCX as well and lose the same frames as the host:
 //! `parent.rs` refuses passthru beside them.
 
 use std::io;
@@ -29,7 +29,7 @@ use crate::net::mac::Mac;
 /// Most addresses that [`HostFilterRule::Sources`] takes.
 pub const MAX_SOURCES: usize = 256;
 
-/// What the host shall not hear.
+/// What the host must not receive.
 #[derive(Clone, Copy, Debug)]
 pub enum HostFilterRule<'a> {
     /// Unicast frames, whosesoever. Group frames pass: passthru mode.
@@ -54,14 +54,14 @@ impl HostFilter {
     ///
     /// Errors: EPERM without CAP_BPF and CAP_NET_ADMIN; Unsupported where the kernel has no TCX;
     /// ENODEV; InvalidInput for more sources than there may be. The text says what is missing.
-    pub fn attach(ifindex: u32, starve: HostFilterRule<'_>) -> io::Result<HostFilter> {
-        if let HostFilterRule::Sources(sources) | HostFilterRule::Reflected(sources) = starve
+    pub fn attach(ifindex: u32, rule: HostFilterRule<'_>) -> io::Result<HostFilter> {
+        if let HostFilterRule::Sources(sources) | HostFilterRule::Reflected(sources) = rule
             && sources.len() > MAX_SOURCES
         {
             let text = format!("{} source addresses; at most {MAX_SOURCES}", sources.len());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let code = assemble(starve)
+        let code = assemble(rule)
             .ok_or_else(|| io::Error::other("the filter's program cannot be put together"))?;
         let program = bpf::load(&code).map_err(explained)?;
         let link = bpf::attach(&program, ifindex).map_err(explained)?;
@@ -106,10 +106,10 @@ const SCRATCH: Reg = Reg(3);
 const END: Reg = Reg(4);
 const SOURCE: Reg = Reg(5);
 
-fn assemble(starve: HostFilterRule<'_>) -> Option<Vec<Instruction>> {
+fn assemble(rule: HostFilterRule<'_>) -> Option<Vec<Instruction>> {
     let mut program = Program::default();
     // The verifier does not like code that is never reached.
-    if matches!(starve, HostFilterRule::Sources([]) | HostFilterRule::Reflected([])) {
+    if matches!(rule, HostFilterRule::Sources([]) | HostFilterRule::Reflected([])) {
         program.set(RESULT, TCX_NEXT);
         program.end();
         return program.finish();
@@ -123,13 +123,13 @@ fn assemble(starve: HostFilterRule<'_>) -> Option<Vec<Instruction>> {
     program.copy(SCRATCH, FRAME);
     program.add(SCRATCH, 14);
     program.jump_if_reg(SCRATCH, Is::Greater, END, pass);
-    match starve {
+    match rule {
         HostFilterRule::Unicast => {
             program.load(Size::Byte, SCRATCH, FRAME, 0);
             program.jump_if(SCRATCH, Is::AnyBit, 1, pass);
         }
         HostFilterRule::Sources(sources) | HostFilterRule::Reflected(sources) => {
-            if let HostFilterRule::Reflected(_) = starve {
+            if let HostFilterRule::Reflected(_) = rule {
                 let group = program.label();
                 program.load(Size::Byte, SCRATCH, FRAME, 0);
                 program.jump_if(SCRATCH, Is::AnyBit, 1, group);

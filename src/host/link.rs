@@ -54,7 +54,7 @@ pub struct LinkInfo {
     pub mode: Option<Mode>,
     /// Source addresses, for a macvlan or macvtap in source mode.
     pub sources: Vec<Mac>,
-    /// IFLA_GROUP: 0 unless somebody grouped it.
+    /// IFLA_GROUP: 0 unless a user grouped it.
     pub group: u32,
     /// Alias (IFLA_IFALIAS): free text.
     pub alias: Option<String>,

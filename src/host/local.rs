@@ -99,7 +99,7 @@ impl Host for LocalHost {
     }
 
     fn repair_port(&mut self, port: &mut Macvtap, found: &[Difference]) -> Result<()> {
-        port.put_right(&mut self.netlink, found)
+        port.repair(&mut self.netlink, found)
     }
 
     fn may_have_ipv6(&mut self, port: &Macvtap) -> bool {
@@ -107,7 +107,7 @@ impl Host for LocalHost {
     }
 
     fn forbid_ipv6(&mut self, port: &Macvtap) -> Result<()> {
-        port.silence_again()
+        port.forbid_ipv6()
     }
 
     fn delete_address(&mut self, address: &HostAddress) -> io::Result<()> {

@@ -3,17 +3,17 @@
 //! In passthru mode a guest's change of address is followed by the parent, as with a kernel macvlan.
 //! But there the kernel puts the parent's address back when the port goes; an address set by netlink
 //! stays. A host that has lost its address has lost its DHCP lease and its neighbours' caches, and
-//! perhaps the way in for whoever should repair it. So before the first such change a guardian is
+//! perhaps the administrator's way in. So before the first such change a guardian is
 //! started: this very program once more, with the hidden subcommand `guard-mac`. It reads a pipe whose
 //! other end only we hold. When we end, however that is, the kernel closes our end; the guardian reads
 //! the end of the file, puts the address back, and is done.
 //!
 //! What goes through the pipe: `m` and six bytes before each change, so that the guardian knows
-//! which addresses are our doing, and leaves alone one that somebody else has set since; `q` when all
-//! is well and it shall just leave. It says `r` when it is ready, and [`MacGuard::start`] waits for
+//! which addresses are our doing, and leaves alone one that another program has set since; `q` when all
+//! is well and it can just leave. It says `r` when it is ready, and [`MacGuard::start`] waits for
 //! this. What it does at its end of the pipe is in `guardian.rs`.
 //!
-//! What can go wrong: whoever kills the guardian too (`systemctl kill -s KILL`, the OOM killer on the
+//! What can go wrong: a kill that hits the guardian too (`systemctl kill -s KILL`, the OOM killer on the
 //! whole control group) leaves the parent with the guest's address. A program that is started again
 //! in the very milliseconds in which the guardian works must not take the guest's address for the
 //! parent's own: the guardian keeps a lock (`device_lock.rs`) for its life, and [`MacGuard::settle`] waits for
@@ -45,7 +45,7 @@ const START: u16 = 5000;
 /// How long it may take to leave. After that it is killed, which then does no harm.
 const LEAVING: Duration = Duration::from_secs(2);
 
-/// How long somebody else's guardian may take to put an address back and leave.
+/// How long another process's guardian may take to put an address back and leave.
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// The guardian of one parent's address, seen from the process that it watches. Dropping it is
@@ -60,7 +60,7 @@ pub struct MacGuard {
 
 impl MacGuard {
     /// Starts a guardian for the device with that index, in the calling thread's network namespace.
-    /// `original` is the address that it shall have again.
+    /// `original` is the address that it gets back.
     ///
     /// Errors: no process can be started, or it did not get ready within five seconds, because
     /// there is another guardian for example.
@@ -125,7 +125,7 @@ impl MacGuard {
         Ok(guard)
     }
 
-    /// Tells the guardian that the device is about to be given this address. To be called before
+    /// Announces to the guardian that the device is about to be given this address. To be called before
     /// each change; without, it puts back whatever it finds.
     ///
     /// Errors: EPIPE, the guardian is dead. The address should not be changed then.
@@ -134,7 +134,7 @@ impl MacGuard {
         self.pipe.write_all(&[CHANGE, a, b, c, d, e, f])
     }
 
-    /// Sends the guardian away, and reaps it. Whoever calls this has put the address back already.
+    /// Sends the guardian away, and reaps it. The caller has put the address back already.
     pub fn release(self) {}
 }
 

@@ -4,16 +4,16 @@
 //! queue hands its frames to the host's stack, which would answer in the guest's name; right after
 //! an open all offloads are on, though no guest has agreed to any. So:
 //!
-//! 1. the owner's lock: nobody else uses the device (`device_lock.rs`);
+//! 1. the device's lock: no other process uses the device (`device_lock.rs`);
 //! 2. a leftover of a killed process goes; the parent and the siblings are judged (`parent.rs`);
 //! 3. the device is created, down, and marked by its alias; or one that fits is adopted (`adopt.rs`);
-//! 4. it is silenced (`quiesce.rs`), and gets its MAC, MTU and sources;
+//! 4. the host is quiesced on it (`quiesce.rs`), and gets its MAC, MTU and sources;
 //! 5. all queues are opened (`device_node.rs`), and the offloads switched off;
 //! 6. it goes up. Only now does the kernel compare MAC addresses (EADDRINUSE).
 //!
 //! Whatever fails, everything before it is undone. At the end a created device is deleted (by which
 //! the kernel gives a passthru parent its own MAC address back), an adopted one put back.
-//! A device that vanishes later (with its parent, or deleted by somebody) is noticed by `watch.rs`,
+//! A device that vanishes later (with its parent, or deleted by a user) is noticed by `watch.rs`,
 //! not by the queues. `close` then succeeds, and a new `open` starts over.
 
 use std::io;
@@ -113,10 +113,10 @@ impl Macvtap {
     /// Steps 4 to 6.
     fn bring_up(&mut self, netlink: &mut Netlink, spec: &MacvtapSpec) -> Result<()> {
         let index = self.link.index;
-        let silence = HostQuiesce::impose(netlink, &self.link, self.created())
-            .map_err(|error| self.failed("silencing it", &error))?;
+        let quiesce = HostQuiesce::impose(netlink, &self.link, self.created())
+            .map_err(|error| self.failed("quiescing it", &error))?;
         if let Some(before) = &mut self.before {
-            before.silenced(silence);
+            before.quiesced(quiesce);
         }
         if let Some(mac) = spec.mac
             && mac != self.link.mac
@@ -188,7 +188,7 @@ impl Macvtap {
         self.link.mac
     }
 
-    /// The MTU that it shall have, in bytes.
+    /// The MTU that is wanted for it, in bytes.
     pub fn mtu(&self) -> u32 {
         self.link.mtu
     }

@@ -1,23 +1,23 @@
-//! A port's device side: everything between its configuration and the queues that carry its frames.
+//! Everything that takes a privilege: what a port needs of the host's network, opened, changed and given back.
 //!
-//! A port of type macvtap is a kernel network device on top of a parent, plus one character device
-//! file descriptor per queue pair. This folder creates the device or adopts one, keeps the host's
-//! network stack off it, opens the queues and gives everything back at the end. All of it is control
-//! plane: it may wait, allocate and fail with an [`Error`](crate::error::Error). The exceptions are
-//! the queues, [`TapQueue`](crate::uplink::tap::TapQueue) and [`PacketQueue`](crate::uplink::packet::PacketQueue), whose calls are what the data path uses.
+//! The control thread calls the verbs of the trait [`Host`](verbs::Host). Arguments and results are plain data or
+//! descriptors, so that a process of its own can stand behind the trait later. The data path calls nothing here: it
+//! is given descriptors.
 //!
-//! A port in userspace has no device of its own. Its switch shares one [`PacketQueue`](crate::uplink::packet::PacketQueue) on the parent,
-//! and what the kernel's macvlan would do to the parent and the host is done by [`HostFilter`](host_filter::HostFilter) and
-//! [`MacGuard`](mac_guard::MacGuard): both end well however the process ends.
-//!
-//! The way through the folder, in the order in which a port comes to life:
+//! A port of type macvtap is a kernel network device on top of a parent, and one descriptor of its character device
+//! for each queue pair. This room creates the device or adopts one, keeps the host's network stack off it, opens the
+//! queues and gives everything back at the end. A port in userspace has no device of its own. Packet sockets are opened
+//! for its parent, and what the kernel's macvlan would do to the parent and to the host is done by
+//! [`HostFilter`](host_filter::HostFilter) and [`MacGuard`](mac_guard::MacGuard). Both end with this process, however it
+//! ends.
 //!
 //! Two rules hold everywhere. A network namespace belongs to a *thread*: sockets, /proc/sys/net and
-//! the owner's lock are those of the thread that calls. And nothing is derived from an interface
+//! the device's lock are those of the thread that calls. And nothing is derived from an interface
 //! index alone: indices repeat between namespaces, and /dev does not know namespaces.
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | [`address`] | An IP address that the host has on a device |
 //! | [`adopt`] | A device that exists already |
 //! | [`bpf`] | A few BPF instructions by name, an assembler with labels, and the kernel's two doors for a program |
 //! | [`closing`] | The end of a port, and of many ports in the time of a few |
@@ -26,18 +26,23 @@
 //! | [`device_node`] | Finding and opening a tap's character device, and never another one's |
 //! | [`foresight`] | Which ports can be had, before any of them is made |
 //! | [`guardian`] | The guardian |
-//! | [`host_filter`] | The host's own stack does not hear what is the guest's alone |
+//! | [`host_filter`] | Frames that are the guest's alone, kept from the host's own stack |
 //! | [`link`] | A network device, as the kernel describes it |
+//! | [`local`] | The verbs, done by this very process |
 //! | [`mac_guard`] | The parent has its own MAC address back when we are gone, even by `kill -9` |
 //! | [`macvtap`] | A macvtap port |
 //! | [`neighbours`] | Whose address this is, as far as the host knows |
 //! | [`netlink`] | The blocking face of rtnetlink |
+//! | [`packet_socket`] | Opening a packet socket |
 //! | [`parent`] | May this port live on this parent, beside these siblings? |
-//! | [`quiesce`] | The host's side of the port stays mute, and the guest hears every group |
+//! | [`quiesce`] | The host neither speaks on a port's device nor filters the guest's groups |
 //! | [`refusal`] | The kernel's refusals, put into words |
 //! | [`rootless`] | Whether we run in a user namespace other than the host's |
+//! | [`spec`] | What a port asks of the host |
 //! | [`sysfs`] | The view of /sys that belongs to our network namespace, and what is read there |
+//! | [`tap_setup`] | The first ioctls on an opened tap node |
 //! | [`upkeep`] | What another program has changed about a port's device, and how it is put right |
+//! | [`verbs`] | What the control side asks of the host, in one trait |
 //! | [`watch`] | The kernel's news about network devices, as they come |
 
 pub(crate) mod address;

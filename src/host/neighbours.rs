@@ -1,7 +1,7 @@
 //! Whose address this is, as far as the host knows: its neighbours, its default gateway, a bridge's table.
 //!
 //! Asked before a port takes an address that its guest uses. The frames of the host's own conversations do not
-//! come to the ports' sockets, so what only the host has heard is known here alone: above all the gateway.
+//! come to the ports' sockets, so what only the host has learned is known here alone: above all the gateway.
 //!
 //! - The default gateway's address is never a guest's, however old the host's entry is.
 //! - A neighbour on the parent counts while the kernel is sure of it (reachable, or being probed, or set by

@@ -28,8 +28,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, Result};
 
-/// How long an answer may take. Creating a device waits for RCU grace periods and for everybody
-/// else who holds the kernel's RTNL lock: seconds are possible on a busy host.
+/// How long an answer may take. Creating a device waits for RCU grace periods and for all
+/// other holders of the kernel's RTNL lock: seconds are possible on a busy host.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A netlink connection to one network namespace.

@@ -6,7 +6,7 @@
 //! slips through here (a race, a driver's own rule) is put into words by `refusal.rs`.
 //!
 //! A port in userspace is judged by the same rules, and needs it more: an AF_PACKET socket on the
-//! slave of a bond or beside a passthru macvlan opens without complaint and then hears what is not
+//! slave of a bond or beside a passthru macvlan opens without complaint and then receives what is not
 //! for it, or nothing. There is no kernel behind it to say EADDRINUSE.
 //!
 //! Kernel facts (drivers/net/macvlan.c):

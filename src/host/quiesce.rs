@@ -1,4 +1,4 @@
-//! The host's side of the port stays mute, and the guest hears every group.
+//! The host neither speaks on a port's device nor filters the guest's groups.
 //!
 //! A macvtap is a full network device of the host as well: brought up, it would form an IPv6
 //! link-local address from the *guest's* MAC, probe for it, answer ARP for the host's addresses and
@@ -8,7 +8,7 @@
 //!
 //! - no ARP (IFF_NOARP): the host neither asks nor answers on it;
 //! - no IPv6: address generation off by netlink, and the whole protocol off by the sysctl
-//!   `disable_ipv6`. Either alone is enough for silence; where /proc/sys is read-only (containers)
+//!   `disable_ipv6`. Either alone is enough; where /proc/sys is read-only (containers)
 //!   the first still holds, where the kernel has no IPv6 neither is needed;
 //! - all multicast (IFF_ALLMULTI): every group reaches the guest, which filters for itself.
 //!
@@ -23,7 +23,7 @@ use rtnetlink::packet_route::link::LinkFlags;
 use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
 
-/// The flags that make the silence.
+/// The flags of a quiesced device.
 fn flags() -> LinkFlags {
     LinkFlags::Noarp | LinkFlags::Allmulti
 }
@@ -37,7 +37,7 @@ pub(crate) struct HostQuiesce {
 }
 
 impl HostQuiesce {
-    /// Silences the device. For one that was adopted, IPv6 addresses that the host has on it go
+    /// Quiesces the device. For one that was adopted, IPv6 addresses that the host has on it go
     /// now and do not come back: only the setting does.
     pub(crate) fn impose(
         netlink: &mut Netlink,
@@ -68,7 +68,7 @@ impl HostQuiesce {
         Ok(HostQuiesce { flags: link.flags & flags(), disable_ipv6 })
     }
 
-    /// Sets the flags of the silence again.
+    /// Sets the flags of a quiesced device again.
     pub(crate) fn flags_again(netlink: &mut Netlink, index: u32) -> io::Result<()> {
         netlink.set_flags(index, flags(), flags())
     }

@@ -66,7 +66,7 @@ pub(crate) fn of(name: &str, what: &str, error: &io::Error) -> Error {
     }
 }
 
-/// The device `name` shall have the address `mac`, but `holder` has it. Without a known holder it is
+/// The device `name` is to have the address `mac`, but `holder` has it. Without a known holder it is
 /// a port in another network namespace, or in one that the kernel is still taking down.
 pub(crate) fn of_address(name: &str, mac: Mac, holder: Option<String>) -> Error {
     let holder = holder.unwrap_or_else(|| {

@@ -5,7 +5,7 @@
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
-/// What a new macvtap device shall be.
+/// A new macvtap device.
 #[derive(Clone, Debug)]
 pub struct NewMacvtap<'a> {
     /// Device name, 1 to 15 bytes.
@@ -22,7 +22,7 @@ pub struct NewMacvtap<'a> {
     pub sources: &'a [Mac],
 }
 
-/// What a port's device shall be.
+/// A port's device, as it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MacvtapSpec {
     /// Device name, 1 to 15 bytes.

@@ -8,7 +8,7 @@
 //! device has.
 //!
 //! If /sys is the wrong one, a short-lived thread gets a mount namespace of its own, mounts a fresh
-//! sysfs over /sys there, reads, and ends; the namespace and the mount end with it. Nobody else sees
+//! sysfs over /sys there, reads, and ends; the namespace and the mount end with it. No other thread sees
 //! any of it. This needs CAP_SYS_ADMIN, which a process in a foreign network namespace usually has;
 //! if not, the error says how to be started instead.
 
@@ -103,7 +103,7 @@ fn parse_device_number(text: &str) -> Option<libc::dev_t> {
     Some(makedev(major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// True when the device is known to be wireless; false also when /sys cannot tell.
+/// True when the device is known to be wireless; false also when /sys does not say.
 pub(crate) fn is_wireless(name: &str, index: u32) -> bool {
     let base = Path::new("/sys/class/net").join(name);
     let ours =

@@ -60,7 +60,7 @@ pub fn set_up(tap: &OwnedFd) -> io::Result<()> {
     unsafe { tun_set_iff(fd, &request) }?;
     // SAFETY: as above, with an int.
     unsafe { tun_set_header(fd, &HEADER) }?;
-    // virtio 1 headers are little endian; the tap's are the host's unless told otherwise.
+    // virtio 1 headers are little endian; the tap's are the host's by default.
     #[cfg(target_endian = "big")]
     // SAFETY: as above, with an int.
     unsafe { tun_set_le(fd, &1) }?;

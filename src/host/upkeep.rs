@@ -1,6 +1,6 @@
 //! What another program has changed about a port's device, and how it is put right.
 //!
-//! A macvtap is a network device like any other. A network manager that was not told to leave it alone sets
+//! A macvtap is a network device like any other. A network manager that does not know that it is ours sets
 //! it down, gives it an address, takes its flags away; a hand may do the same. Nothing of that shows at the
 //! tap's descriptor: reads stay empty and writes succeed, and the guest has no network. So the device is
 //! compared with what it was when it came up ([`differences`], pure), and what differs is set again.
@@ -30,7 +30,7 @@ use crate::host::quiesce::HostQuiesce;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
-/// One thing that differs from what the device shall be.
+/// One thing in which the device differs from what is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// It was set down.
@@ -79,9 +79,9 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What differs between the device as it shall be and as it is.
-pub fn differences(shall: &LinkInfo, is: &LinkInfo) -> Vec<Difference> {
-    let missing = |flag| shall.flags.contains(flag) && !is.flags.contains(flag);
+/// What differs between the device as it is wanted and as it is.
+pub fn differences(wanted: &LinkInfo, is: &LinkInfo) -> Vec<Difference> {
+    let missing = |flag| wanted.flags.contains(flag) && !is.flags.contains(flag);
     let sources = |link: &LinkInfo| {
         let mut sources = link.sources.clone();
         sources.sort_unstable();
@@ -92,40 +92,40 @@ pub fn differences(shall: &LinkInfo, is: &LinkInfo) -> Vec<Difference> {
         (missing(LinkFlags::Allmulti), Difference::AllMulticastOff),
         (missing(LinkFlags::Noarp), Difference::ArpOn),
         (missing(LinkFlags::Multicast), Difference::MulticastOff),
-        (is.mtu != shall.mtu, Difference::Mtu(is.mtu)),
-        (is.mac != shall.mac, Difference::Mac(is.mac)),
-        (is.queue_len < shall.queue_len, Difference::QueueLength(is.queue_len)),
-        (is.name != shall.name, Difference::Name(is.name.clone())),
-        (is.mode != shall.mode, Difference::Mode(is.mode)),
-        (sources(is) != sources(shall), Difference::Sources),
-        (is.master.is_some() && is.master != shall.master, Difference::Master),
-        (is.alias != shall.alias, Difference::Alias),
+        (is.mtu != wanted.mtu, Difference::Mtu(is.mtu)),
+        (is.mac != wanted.mac, Difference::Mac(is.mac)),
+        (is.queue_len < wanted.queue_len, Difference::QueueLength(is.queue_len)),
+        (is.name != wanted.name, Difference::Name(is.name.clone())),
+        (is.mode != wanted.mode, Difference::Mode(is.mode)),
+        (sources(is) != sources(wanted), Difference::Sources),
+        (is.master.is_some() && is.master != wanted.master, Difference::Master),
+        (is.alias != wanted.alias, Difference::Alias),
     ];
     found.into_iter().filter_map(|(differs, what)| differs.then_some(what)).collect()
 }
 
 impl Macvtap {
-    /// The device as it shall be.
-    pub fn shall(&self) -> &LinkInfo {
+    /// The device as it is wanted.
+    pub fn wanted(&self) -> &LinkInfo {
         &self.link
     }
 
-    /// It shall have this MTU from now on, in bytes.
-    pub fn shall_have_mtu(&mut self, mtu: u32) {
+    /// It is wanted with this MTU from now on, in bytes.
+    pub fn want_mtu(&mut self, mtu: u32) {
         self.link.mtu = mtu;
     }
 
-    /// It is as it shall be in this respect, too: for what the user has changed of an adopted device.
+    /// It is wanted as it is in this respect: for what the user has changed of an adopted device.
     pub fn accept(&mut self, difference: &Difference, is: &LinkInfo) {
-        let shall = &mut self.link;
+        let wanted = &mut self.link;
         match difference {
-            Difference::Mtu(mtu) => shall.mtu = *mtu,
-            Difference::Mac(mac) => shall.mac = *mac,
-            Difference::QueueLength(frames) => shall.queue_len = *frames,
-            Difference::Name(name) => shall.name.clone_from(name),
-            Difference::Sources => shall.sources.clone_from(&is.sources),
-            Difference::Master => shall.master = is.master,
-            Difference::Alias => shall.alias.clone_from(&is.alias),
+            Difference::Mtu(mtu) => wanted.mtu = *mtu,
+            Difference::Mac(mac) => wanted.mac = *mac,
+            Difference::QueueLength(frames) => wanted.queue_len = *frames,
+            Difference::Name(name) => wanted.name.clone_from(name),
+            Difference::Sources => wanted.sources.clone_from(&is.sources),
+            Difference::Master => wanted.master = is.master,
+            Difference::Alias => wanted.alias.clone_from(&is.alias),
             _ => {}
         }
     }
@@ -134,14 +134,14 @@ impl Macvtap {
     ///
     /// # Errors
     /// The first thing that the kernel refuses; the others are set all the same.
-    pub fn put_right(&mut self, netlink: &mut Netlink, differences: &[Difference]) -> Result<()> {
-        let shall = self.link.clone();
+    pub fn repair(&mut self, netlink: &mut Netlink, differences: &[Difference]) -> Result<()> {
+        let wanted = self.link.clone();
         let mut result = Ok(());
         // Up comes last: what the host might do on a device that is up is forbidden first.
         let (down, rest): (Vec<_>, Vec<_>) =
             differences.iter().partition(|difference| **difference == Difference::Down);
         for difference in rest.into_iter().chain(down) {
-            if let Err(error) = set_again(netlink, &shall, difference) {
+            if let Err(error) = set_again(netlink, &wanted, difference) {
                 let error = self.failed(&format!("correcting it ({difference})"), &error);
                 result = result.and(Err(error));
             }
@@ -149,7 +149,7 @@ impl Macvtap {
         result
     }
 
-    /// Whether the host may have IPv6 addresses on it: news of one may be from before it was silenced.
+    /// Whether the host may have IPv6 addresses on it: news of one may be from before IPv6 was switched off.
     pub fn has_ipv6(&self) -> bool {
         quiesce::has_ipv6(&self.link.name)
     }
@@ -158,17 +158,17 @@ impl Macvtap {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn silence_again(&self) -> Result<()> {
+    pub fn forbid_ipv6(&self) -> Result<()> {
         quiesce::no_ipv6(&self.link.name).map_err(|error| self.failed("switching IPv6 off", &error))
     }
 }
 
-fn set_again(netlink: &mut Netlink, shall: &LinkInfo, what: &Difference) -> io::Result<()> {
-    let index = shall.index;
+fn set_again(netlink: &mut Netlink, wanted: &LinkInfo, what: &Difference) -> io::Result<()> {
+    let index = wanted.index;
     match what {
         Difference::Down => {
-            if let Err(error) = quiesce::no_ipv6(&shall.name) {
-                log::debug!("{}: {error}", shall.name);
+            if let Err(error) = quiesce::no_ipv6(&wanted.name) {
+                log::debug!("{}: {error}", wanted.name);
             }
             netlink.set_up(index, true)
         }
@@ -176,17 +176,17 @@ fn set_again(netlink: &mut Netlink, shall: &LinkInfo, what: &Difference) -> io::
         Difference::MulticastOff => {
             netlink.set_flags(index, LinkFlags::Multicast, LinkFlags::Multicast)
         }
-        Difference::Mtu(_) => netlink.set_mtu(index, shall.mtu),
-        Difference::Mac(_) => netlink.set_mac(index, shall.mac),
-        Difference::QueueLength(_) => netlink.set_queue_len(index, shall.queue_len),
-        Difference::Name(_) => netlink.set_name(index, &shall.name),
-        Difference::Mode(_) => match shall.mode {
+        Difference::Mtu(_) => netlink.set_mtu(index, wanted.mtu),
+        Difference::Mac(_) => netlink.set_mac(index, wanted.mac),
+        Difference::QueueLength(_) => netlink.set_queue_len(index, wanted.queue_len),
+        Difference::Name(_) => netlink.set_name(index, &wanted.name),
+        Difference::Mode(_) => match wanted.mode {
             Some(mode) => netlink.set_macvtap_mode(index, mode),
             None => Ok(()),
         },
-        Difference::Sources => netlink.set_sources(index, &shall.sources),
-        Difference::Master => netlink.set_master(index, shall.master),
-        Difference::Alias => netlink.set_alias(index, shall.alias.as_deref().unwrap_or_default()),
+        Difference::Sources => netlink.set_sources(index, &wanted.sources),
+        Difference::Master => netlink.set_master(index, wanted.master),
+        Difference::Alias => netlink.set_alias(index, wanted.alias.as_deref().unwrap_or_default()),
     }
 }
 

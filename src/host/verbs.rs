@@ -3,7 +3,7 @@
 //! The control side holds facts and descriptors; the host does the rest. Arguments and results are plain data
 //! ([`MacvtapSpec`], [`LinkInfo`], [`Difference`]) or stand for descriptors: a [`Macvtap`] is facts, a lock and tap
 //! queues, a [`DeviceLock`] is a listening socket, a [`HostFilter`] a BPF link, a [`MacGuard`] a pipe. No verb takes a
-//! callback, and none is told of a frame. So a process of its own, which keeps the privileges while the rest gives
+//! callback, and none concerns a frame. So a process of its own, which keeps the privileges while the rest gives
 //! them up, can stand behind the trait: descriptors pass over a Unix socket, and the rest is a message.
 //!
 //! [`LocalHost`](crate::host::local::LocalHost) does it in this process, by netlink.

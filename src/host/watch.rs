@@ -1,8 +1,8 @@
 //! The kernel's news about network devices, as they come.
 //!
-//! A tap descriptor does not tell that its device is gone: reads say EAGAIN, writes succeed. The only
+//! A tap descriptor does not show that its device is gone: reads say EAGAIN, writes succeed. The only
 //! sign is RTM_DELLINK on a netlink socket that listens to the group RTNLGRP_LINK; the same socket
-//! tells when a parent goes down, loses its carrier, changes its MTU or MAC, or comes back. The socket
+//! reports when a parent goes down, loses its carrier, changes its MTU or MAC, or comes back. The socket
 //! is plain and non-blocking, so that it fits an epoll loop: no runtime is involved. The groups of IPv4 and
 //! IPv6 addresses are subscribed to as well: the host must have none on a guest's device.
 //!
@@ -38,7 +38,7 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// Room for one datagram, in bytes. A device with many virtual functions fills the most.
 const DATAGRAM: usize = 64 << 10;
 
-/// Most datagrams that are read at a time: a loop of changes must not keep the reader for ever.
+/// Most datagrams that are read at a time: a loop of changes must not keep the reader indefinitely.
 pub const AT_ONCE: usize = 256;
 
 /// One piece of news.
@@ -92,16 +92,16 @@ impl LinkWatch {
     /// there are more.
     ///
     /// Errors are those of the socket; the subscription is then of no more use.
-    pub fn drain(&mut self, mut tell: impl FnMut(LinkEvent)) -> io::Result<()> {
+    pub fn drain(&mut self, mut report: impl FnMut(LinkEvent)) -> io::Result<()> {
         for _ in 0..AT_ONCE {
             match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut self.datagram) {
                 // Port 0 is the kernel; no other sender has anything to say here.
                 Ok((length, Some(sender))) if sender.pid() == 0 => {
-                    parse(&self.datagram[..length], &mut tell);
+                    parse(&self.datagram[..length], &mut report);
                 }
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return Ok(()),
-                Err(Errno::ENOBUFS) => tell(LinkEvent::Overrun),
+                Err(Errno::ENOBUFS) => report(LinkEvent::Overrun),
                 Err(errno) => return Err(errno.into()),
             }
         }
@@ -116,10 +116,10 @@ impl AsFd for LinkWatch {
 }
 
 /// Takes a datagram apart. What cannot be decoded counts as lost.
-fn parse(mut datagram: &[u8], tell: &mut impl FnMut(LinkEvent)) {
+fn parse(mut datagram: &[u8], report: &mut impl FnMut(LinkEvent)) {
     while !datagram.is_empty() {
         let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram) else {
-            tell(LinkEvent::Overrun);
+            report(LinkEvent::Overrun);
             return;
         };
         // Messages start at multiples of four; a length of zero would never end.
@@ -128,17 +128,17 @@ fn parse(mut datagram: &[u8], tell: &mut impl FnMut(LinkEvent)) {
         match message.payload {
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
                 if let Some(link) = device(&link) {
-                    tell(LinkEvent::Changed(link));
+                    report(LinkEvent::Changed(link));
                 }
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
                 if let Some(LinkInfo { index, name, .. }) = device(&link) {
-                    tell(LinkEvent::Gone { index, name });
+                    report(LinkEvent::Gone { index, name });
                 }
             }
             NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address)) => {
                 if let Some(address) = HostAddress::parse(&address) {
-                    tell(LinkEvent::Addressed(address));
+                    report(LinkEvent::Addressed(address));
                 }
             }
             _ => {}

@@ -2,9 +2,12 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | [`packet`] | A port on the parent itself |
+//! | [`packet`] | Packet sockets on the parent itself, the first uplink of a switch |
+//! | [`received`] | Frames from the wire, as an uplink hands them over |
+//! | [`send_frame`] | A frame for the wire, as an uplink takes it |
 //! | [`tap`] | One queue of a macvtap device |
-//! | [`tap_offload`] |  |
+//! | [`tap_offload`] | What the reader of a tap can take |
+//! | [`wire`] | What a switch needs of the wire, in one trait |
 
 pub mod packet;
 pub mod received;

@@ -1,7 +1,7 @@
 //! A port on the parent itself: AF_PACKET sockets that receive and send whole Ethernet frames.
 //!
 //! The userspace switch has no macvtap device below it. It listens on the parent, before the host's
-//! stack and before kernel macvlans, and sends as the parent would. Nobody loses anything by that: the
+//! stack and before kernel macvlans, and sends as the parent would. The host's traffic stays as it is: the
 //! host gets its own copy of every frame (`host_filter.rs` is for the modes where it must not), and drops
 //! what is addressed to a guest.
 //!

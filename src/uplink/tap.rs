@@ -4,14 +4,14 @@
 //! kernel spreads received frames over the attached queues by flow hash. One `readv` takes one
 //! frame, one `writev` gives one; both start with a virtio-net header of 12 bytes.
 //!
-//! The descriptor comes set up from whoever opened the node (`host/tap_setup.rs`).
+//! The host room opens the node and sets the descriptor up (`host/tap_setup.rs`).
 //!
 //! Kernel facts that shape the code (drivers/net/tap.c):
 //! - Bytes 10 and 11 of the header are zero on a read: `num_buffers` is the reader's to fill in.
 //! - TUNSETOFFLOAD counts for the device, not the queue.
 //! - A short buffer truncates without a word: offer room for 65,535 + 18 bytes and the header.
-//! - After the device is gone, reads say EAGAIN for ever and writes still succeed; only the ioctls
-//!   say ENOLINK. Nobody learns of it here: that is what `watch.rs` is for.
+//! - After the device is gone, reads say EAGAIN indefinitely and writes still succeed; only the
+//!   ioctls say ENOLINK. The control thread learns of it from netlink (`host/watch.rs`).
 //!
 //! All `unsafe` of reading, writing and ioctl lives in this file.
 

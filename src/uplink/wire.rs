@@ -37,7 +37,7 @@ pub trait Uplink: Send {
     fn receive(&mut self, budget: usize) -> ReceivedBatch<'_>;
 
     /// Sends frames, at most 1024, of at most 1024 pieces each. Never waits. Returns how many were taken; less than
-    /// all means that the next one has a reason, which the next call tells.
+    /// all means that the next one has a reason, which the next call returns.
     ///
     /// Frames that need a checksum or segmentation get it from the device, or from the kernel before it. A guest
     /// that changes a piece meanwhile changes its own frame only.
@@ -101,6 +101,6 @@ pub trait Uplink: Send {
     /// What was lost since the uplink was opened.
     ///
     /// # Errors
-    /// The kernel does not tell.
+    /// The kernel does not answer.
     fn losses(&mut self) -> io::Result<Losses>;
 }

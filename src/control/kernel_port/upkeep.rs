@@ -26,20 +26,20 @@ impl KernelPort {
     /// The device has changed, or this is news of what we have done ourselves.
     pub(crate) fn look_after(&mut self, core: &PortCore, news: &LinkInfo, host: &mut dyn Host) {
         let Some(device) = &mut self.device else { return };
-        if differences(device.shall(), news).is_empty() {
+        if differences(device.wanted(), news).is_empty() {
             return self.show(core, news);
         }
         // News may be older than what we have done since, and the parent's MTU may have changed first.
         if let Ok(Some(parent)) = host.link_by_index(device.parent_index()) {
             let wanted = wanted_mtu(core, device, parent.mtu);
-            device.shall_have_mtu(wanted);
+            device.want_mtu(wanted);
         }
         let is = match host.link_by_index(device.ifindex()) {
             Ok(Some(is)) => is,
             Ok(None) => return self.lose(core, host),
             Err(error) => return core.data.log.warn(format_args!("its device: {error}")),
         };
-        let found = differences(device.shall(), &is);
+        let found = differences(device.wanted(), &is);
         let (open, ours): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|difference| is_open(core, device, difference));
         for difference in open {

@@ -128,7 +128,7 @@ impl Netlink {
         self.set(LinkUnspec::new_with_index(index).link_group(group).build())
     }
 
-    /// Deletes all devices of a group, whoever put them there. EPERM for group 0, where all start.
+    /// Deletes all devices of a group, also those that others put there. EPERM for group 0, where all start.
     pub fn delete_group(&mut self, group: u32) -> io::Result<()> {
         let mut request = self.handle.link().del(0);
         request.message_mut().attributes.push(LinkAttribute::Group(group));

@@ -81,7 +81,7 @@ impl Netlink {
         self.dump(None)
     }
 
-    /// Devices of one kind, or all. The kernel filters, unless it has never heard of the kind (module not
+    /// Devices of one kind, or all. The kernel filters, unless it does not know the kind (module not
     /// loaded): then it sends everything, and the caller's filter finds nothing.
     fn dump(&self, kind: Option<InfoKind>) -> io::Result<Vec<LinkInfo>> {
         let mut request = self

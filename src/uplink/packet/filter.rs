@@ -1,7 +1,7 @@
 //! Which frames the kernel copies into the ring: a few instructions that it runs on each.
 //!
 //! Every frame of the parent passes the socket, also what the host itself receives and sends. To copy
-//! the host's own downloads into a ring where nobody wants them costs as much as a frame for a guest.
+//! the host's own downloads, which no guest wants, costs as much as a frame for a guest.
 //! So a classic BPF program (Documentation/networking/filter.rst) looks at the frame's type, as the
 //! device has classified it by its destination, and says "all of it" or "nothing".
 //!
@@ -18,7 +18,7 @@ use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_RET, so
 /// Which of the parent's inbound frames are of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketFilter {
-    /// Broadcast, multicast, and unicast to anybody but the host: the guests' share.
+    /// Broadcast, multicast, and unicast to every station but the host: the guests' share.
     Guests,
     /// Also unicast to the host's own address: for passthru and source mode.
     Everything,

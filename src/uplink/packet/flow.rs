@@ -4,7 +4,7 @@
 //! conversations spread. Any function of addresses and ports will do that treats all frames of a
 //! conversation alike, so a fragment, which may have no ports, is not asked for them, and neither is what
 //! stands behind a tag or an extension header. The kernel's own hash, by which it spreads frames over
-//! several sockets, is not told with a frame; it is better so, for the frames of one socket would have
+//! several sockets, does not come with a frame. It would not help: the frames of one socket have
 //! hashes that resemble each other.
 //!
 //! What can go wrong: a stranger who chooses ports so that all go to one queue. He slows himself down.

@@ -7,7 +7,7 @@
 //! Three things have to be put right:
 //!
 //! **The VLAN tag.** The kernel takes the outermost tag out of the frame, whatever the NIC can do, and
-//! tells it beside. A guest wants it back, priority tags (VID 0) too. The frame is then 4 bytes longer
+//! reports it beside. A guest wants it back, priority tags (VID 0) too. The frame is then 4 bytes longer
 //! in front, so `csum_start` and `hdr_len` of the virtio-net header, which count from the frame's
 //! start, move along.
 //!

@@ -1,7 +1,7 @@
 //! Frames taken from the socket, a batch at a time, by one `recvmmsg`.
 //!
 //! Each frame lands in a place of its own, header and frame in one piece, and stays there until the next
-//! batch. A place has room for the largest frame, because nobody knows what comes next; the memory is
+//! batch. A place has room for the largest frame, because the length of the next one is unknown; the memory is
 //! only touched as far as frames reach, so that ordinary ones cost a page or two each. Large ones would
 //! fill two megabytes at a time and drive everything else out of the processor's cache: when some of
 //! a batch were large, the next batches are short, and grow again with small frames.
@@ -9,13 +9,13 @@
 //! Why no ring shared with the kernel: TPACKET_V3 hands over a block when it is full or a tick of a
 //! millisecond has passed, and every lone frame waits for that. TPACKET_V2 wakes us for each frame, but
 //! together with virtio-net headers the first frame that the kernel cannot describe (LRO, SCTP
-//! segmentation) blocks it for ever: `tpacket_rcv` marks the slot as being filled, leaves by an error
+//! segmentation) blocks it indefinitely: `tpacket_rcv` marks the slot as being filled, leaves by an error
 //! and never takes the mark back (tried on Linux 6.18). The socket's own queue has neither fault,
 //! holds no memory while nothing waits, and super-frames come through it faster, since the processor
 //! that receives them does not have to copy them first.
 //!
 //! What can go wrong: the queue is full (counted by the kernel). A frame that cannot be described is
-//! told as EINVAL, to this call or, if there were frames before it, to the next call on the socket,
+//! reported as EINVAL, to this call or, if there were frames before it, to the next call on the socket,
 //! whichever that is (`sk_err`, see `do_recvmmsg`): it may be `take_error`.
 
 use std::io;
@@ -132,7 +132,7 @@ impl ReceiveBatch {
         if undescribed {
             self.unusable = self.unusable.wrapping_add(1);
         }
-        // What stands behind it may be fine. Any other error is the parent's, and told by netlink.
+        // What stands behind it may be fine. Any other error is the parent's, and netlink reports it.
         ReceivedBatch { frames: &[], more: undescribed }
     }
 
@@ -174,7 +174,7 @@ fn tag(beside: &[u8]) -> Option<Tag> {
     let reported = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
     let tci = frame::u16_at(data, offset_of!(tpacket_auxdata, tp_vlan_tci))?;
     let kind = frame::u16_at(data, offset_of!(tpacket_auxdata, tp_vlan_tpid))?;
-    // Linux before 3.14 does not tell which kind of tag it was.
+    // Linux before 3.14 does not say which kind of tag it was.
     let kind = if reported { kind } else { ethertype::C_TAG };
     (status & libc::TP_STATUS_VLAN_VALID != 0).then(|| Tag::new(kind, tci))
 }

@@ -1,7 +1,7 @@
 //! Which frames the NIC lets in on our account: packet memberships.
 //!
-//! A NIC drops what is addressed to nobody here before any socket could hear it. A membership tells the
-//! kernel that somebody is here: a further unicast address (the same call that a kernel macvlan makes,
+//! A NIC drops a frame that is for no station of this host before any socket could receive it. A membership
+//! adds a station: a further unicast address (the same call that a kernel macvlan makes,
 //! `dev_uc_add`), all multicast, or everything. Memberships are counted, by the kernel over all sockets
 //! and for each socket, and a socket's end takes its own back, however it ends: nothing can be left
 //! behind, even by `kill -9`.

@@ -3,8 +3,8 @@
 //! Both directions go in batches through plain system calls, `recvmmsg` and `sendmmsg`, not through rings
 //! shared with the kernel: `inbox.rs` says why for the receiving side, and the transmit ring was measured
 //! slower than `sendmmsg`, and its header parsing in the kernel has a race (CVE-2026-31700). Both carry
-//! a virtio-net header, so that 64 KiB of TCP pass in one piece. The kernel wakes us for every frame that
-//! finds us asleep: a lone one waits for nothing but that.
+//! a virtio-net header, so that 64 KiB of TCP pass in one piece. The kernel wakes a sleeping worker for
+//! every frame: a lone one waits for nothing but that.
 //!
 //! What can go wrong: frames get lost when too many wait (counted, [`Uplink::losses`]). A parent
 //! that goes down says ENETDOWN once ([`PacketQueue::take_error`]); the socket resumes by itself. One
@@ -46,7 +46,7 @@ pub struct PacketQueue {
     /// The addresses that the NIC lets in on the switch's account, sorted.
     unicast: Vec<Mac>,
     dropped: u64,
-    /// Frames without a description, of which another call than the one that receives was told.
+    /// Frames without a description that were reported to another call than the receiving one.
     reported: AtomicU64,
     socket: Socket,
     outlet: Socket,
@@ -56,7 +56,7 @@ pub struct PacketQueue {
     long_is_full: AtomicBool,
 }
 
-/// Two packet sockets, opened by somebody who may, and bound to nothing yet.
+/// Two packet sockets, which the host room has opened, and bound to nothing yet.
 #[derive(Debug)]
 pub struct PacketSockets {
     /// Frames are received by this one.
@@ -81,7 +81,7 @@ impl PacketQueue {
     }
 
     /// Makes several queues, which share the flows of the parent among them by flow hash. A single one
-    /// hears everything.
+    /// receives everything.
     ///
     /// Errors: those of [`PacketQueue::open`]; before Linux 6.13 EINVAL for a parent that is down.
     pub fn open_all(
@@ -95,7 +95,7 @@ impl PacketQueue {
         let mut group = None;
         let one = |sockets| {
             Self::prepare(ifindex, sockets, |socket| {
-                // Between bind and join the socket is on its own, and would hear all flows.
+                // Between bind and join the socket is on its own, and would receive all flows.
                 socket.filter(NOTHING)?;
                 socket.listen(ifindex)?;
                 group = Some(socket.join(group)?);

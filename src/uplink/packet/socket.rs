@@ -1,15 +1,15 @@
 //! The two sockets of a packet queue: options, set in the one order that works, sending and receiving.
 //!
 //! The order for the one that receives, and why:
-//! 1. a socket without a protocol: it hears nothing yet;
+//! 1. a socket without a protocol: it receives nothing yet;
 //! 2. the virtio-net header, the words beside a frame, no outgoing frames, the buffer, the filter: all
 //!    before the first frame can come;
 //! 3. bind, which names device and protocol and starts the flow of frames;
 //! 4. fanout, which wants a bound socket.
 //!
-//! The one that sends is bound without a protocol and never hears anything. It is a socket of its own
-//! because whoever watches a socket is called by the kernel for every frame that has left, whatever he
-//! watches for (`sock_wfree`, `ep_poll_callback`): measured, eight percent of sending. Errors of what
+//! The one that sends is bound without a protocol and never receives anything. It is a socket of its own
+//! because the kernel calls a watcher of a socket for every frame that has left, whatever the watcher
+//! waits for (`sock_wfree`, `ep_poll_callback`): measured, eight percent of sending. Errors of what
 //! comes in are not told to what goes out then, either.
 //!
 //! The header before a frame has 10 bytes both ways: `virtio_net_hdr` without `num_buffers`, which is the
@@ -33,7 +33,7 @@ use nix::errno::Errno;
 
 use crate::uplink::send_frame::SendFrame;
 
-/// An AF_PACKET socket, which hears nothing until it is bound.
+/// An AF_PACKET socket, which receives nothing until it is bound.
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
@@ -134,7 +134,7 @@ impl Socket {
     }
 
     /// Step 4: shares the flows of the parent with the other members of a group, by flow hash; with a
-    /// new group where none is named, whose number is nobody else's. A conversation's two directions have
+    /// new group where none is named, whose number no other group has. A conversation's two directions have
     /// the same hash. Returns the group.
     pub(crate) fn join(&self, group: Option<u16>) -> io::Result<u16> {
         let mut how = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
