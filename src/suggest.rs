@@ -1,13 +1,13 @@
 //! "Did you mean ...?": the word that a user most likely meant.
 //!
-//! A refusal that lists twenty words leaves the search to the reader. Two kinds of wrong words are
-//! answered with one right word: typing errors (a letter too much, too little, another, two exchanged) and
-//! words of other programs, which mean the same there: QEMU's `queues`, cloud-hypervisor's
-//! `num_queues`, passt's `--socket`, a bridge helper's `iface`. Everything is compared in lower case and
-//! with `_` for `-`.
+//! A refusal that lists twenty words leaves the search to the reader. Two kinds of wrong words have one
+//! right word as their answer: typing errors (a letter too many, too few or wrong, or two exchanged), and
+//! other programs' words for the same thing, such as QEMU's `queues`, cloud-hypervisor's `num_queues`,
+//! passt's `--socket` or a bridge helper's `iface`. The caller brings the latter. Words are compared in
+//! lower case and with `-` for `_`.
 //!
-//! What can go wrong: a suggestion that is far off is worse than none. The number of errors that is
-//! forgiven therefore grows with the word's length, and short words are forgiven one at most.
+//! What can go wrong: a suggestion that is far off is worse than none. So the number of typing errors
+//! that are forgiven grows with the word's length. A short word may have one at most.
 
 /// A word in the form in which words are compared.
 pub fn plain(word: &str) -> String {

@@ -1,14 +1,13 @@
 //! The command line: what the user typed, and nothing more.
 //!
-//! The doc comments below are the help text. Values stay strings on purpose: clap would stop at the
-//! first value that it cannot parse, while we owe the user every fault at once
-//! (`config::resolve` collects them). Clap itself only refuses what it cannot make sense of at all
-//! (an unknown flag, a flag without its value); `typing.rs` puts that into our own words.
+//! The flags of the options come from their tables (`flags.rs`). The doc comments below are the help
+//! of the rest. All values stay text: clap would stop at the first value that it cannot parse, while
+//! `config::resolve` reports every error at once. Clap refuses only what it cannot read at all, such
+//! as an unknown flag or a flag without its value. `typing.rs` puts that into our own words.
 //!
-//! The flags are global, so that the printers (`qemu-args` and its siblings) take the very same
-//! ones, before or after their name. What can go wrong: a flag that changes meaning between the
-//! printers and the program itself would print arguments that do not fit the running port, so there
-//! is exactly one definition of each.
+//! The flags are global, so the printers (`qemu-args` and its siblings) take the same flags, before or
+//! after their name. What can go wrong: if a flag meant one thing to a printer and another to the
+//! program, the printed arguments would not fit the running port. So each flag is defined once.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -49,7 +48,7 @@ pub struct Args {
     #[command(flatten)]
     pub process: ProcessFlags,
 
-    /// Validate all input, report every fault at once, touch nothing; exit 0 or 2
+    /// Validate all input, report every error at once, touch nothing; exit 0 or 2
     #[arg(long, global = true, help_heading = "Process")]
     pub check: bool,
 
@@ -67,8 +66,8 @@ pub struct Args {
 pub enum Command {
     /// Print what to give QEMU for these ports
     QemuArgs {
-        /// The QEMU that shall take them, a path or a name in PATH: it is asked which words it
-        /// knows [default: the one in PATH]
+        /// The QEMU to print for, a path or a name in PATH; it is asked which options it knows
+        /// [default: the one in PATH]
         #[arg(long, value_name = "BINARY")]
         qemu: Option<PathBuf>,
 
@@ -80,7 +79,7 @@ pub enum Command {
     LibvirtXml,
     /// Print what to give cloud-hypervisor for these ports
     CloudHypervisorArgs,
-    /// Give a device the address of --mac back when stdin ends; the program starts it itself
+    /// Give the address of --mac back to a device when stdin ends; the program starts this itself
     #[command(hide = true)]
     GuardMac {
         /// The device's interface index
@@ -107,7 +106,7 @@ impl Command {
 }
 
 impl Args {
-    /// What of this is configuration.
+    /// The part of the command line that is configuration.
     pub fn input(&self) -> Input {
         Input {
             flags: self.flags.0.clone(),

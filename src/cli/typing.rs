@@ -1,13 +1,13 @@
 //! A command line with wrong words.
 //!
-//! Clap stops at the first word that it does not know, and answers in several lines. A user owes the
-//! answer "which word, and which one instead" to every wrong word at once, in one line each, as for wrong
-//! values. So a wrong flag is reported, replaced by the one that was most likely meant, and the line is
-//! read again; the values behind it are judged as if it had been right. Where no flag is near, the word
-//! goes, and with it the right to say anything about what may be missing then.
+//! Clap stops at the first word that it does not know, and answers in several lines. Users need one
+//! line for every wrong word, with the word that was most likely meant, as they get for wrong values.
+//! So a wrong flag is reported and replaced by the nearest known flag, and the line is read again; the
+//! values behind it are judged as if the flag had been right. Where no flag is near, the word is
+//! removed, and nothing is reported as missing, since the removed word may have given it.
 //!
-//! What can go wrong: a word that stood behind an unknown flag may be its value or not. It is taken for
-//! the value unless it begins with `-` or is a command.
+//! What can go wrong: a word behind an unknown flag may be its value or not. It is taken for the value
+//! unless it begins with `-` or is a command.
 
 use std::ffi::OsString;
 
@@ -19,7 +19,7 @@ use crate::config::{PORT_OPTIONS, PROCESS_OPTIONS};
 use crate::error::{Error, ErrorCode, Problem};
 use crate::suggest;
 
-/// Why there is nothing to be run.
+/// Why there is nothing to run.
 #[derive(Debug)]
 pub enum NothingToRun {
     /// Clap's own answer: help, version.
@@ -56,7 +56,7 @@ const FOREIGN_FLAGS: [(&str, &str); 8] = [
     ("capabilities", "print-capabilities"),
 ];
 
-/// More wrong words than this are not looked for.
+/// Most wrong words that are looked for.
 const MOST: usize = 20;
 
 /// Reads the words of a command line, the program's name first.
@@ -66,7 +66,7 @@ const MOST: usize = 20;
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, NothingToRun> {
     let mut words: Vec<OsString> = words.into_iter().collect();
     let mut problems: Vec<Problem> = Vec::new();
-    // Whether every wrong word had an answer, so that nothing seems missing but what is.
+    // True while every wrong word had an answer: only then is what seems to be missing reported.
     let mut certain = true;
     let args = loop {
         let error = match Args::try_parse_from(&words) {
@@ -99,7 +99,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, NothingT
                     problems.push(explained(&error));
                 }
             }
-            // A word that was put in by us may be short of a value: that is no mistake of the user's.
+            // A flag that was put in here may lack a value; that is not the user's mistake.
             _ if problems.is_empty() => problems.push(explained(&error)),
             _ => {}
         }
@@ -163,8 +163,8 @@ fn flags() -> Vec<String> {
     flags.chain(["help", "version", "qemu", "memory"]).map(str::to_owned).collect()
 }
 
-/// Puts another word in the place of a wrong one, or takes it away with its value. False if it is not
-/// found, because clap has shown it otherwise than it was typed.
+/// Replaces a wrong word by another one, or removes it with its value. False if the word is not found,
+/// because clap reports it in another form than it was typed.
 fn replace(words: &mut Vec<OsString>, wrong: &str, instead: Option<&str>) -> bool {
     let is = |word: &OsString| {
         let word = word.to_string_lossy();
@@ -200,7 +200,7 @@ fn explained(error: &clap::Error) -> Problem {
 mod tests {
     use super::*;
 
-    fn faults(line: &str) -> Vec<String> {
+    fn messages(line: &str) -> Vec<String> {
         let words = std::iter::once("x").chain(line.split_whitespace()).map(OsString::from);
         match parse(words) {
             Err(NothingToRun::Wrong(error)) => {
@@ -241,20 +241,18 @@ mod tests {
             ("--parent eth0 --mtu 1 --mtu 2", "cannot be used multiple times; see --help"),
             ("--parent", "a value is required for '--parent <DEV>'"),
         ] {
-            let faults = faults(line);
-            assert!(faults.len() == 1 && faults[0].contains(meant), "{line}: {faults:#?}");
+            let lines = messages(line);
+            assert!(lines.len() == 1 && lines[0].contains(meant), "{line}: {lines:#?}");
         }
     }
 
     #[test]
-    fn every_wrong_word_is_told_and_the_values_behind_it() {
-        let faults = faults("--iface eth0 --sokcet-path /s --mode brigde --colour red --mtuu 12");
-        assert_eq!(faults.len(), 4, "{faults:#?}");
-        let faults = crate::cli::typing::tests::faults(
-            "--iface eth0 --sokcet-path /s --mode brigde --mtuu 12",
-        );
-        assert_eq!(faults.len(), 5, "{faults:#?}");
-        assert!(faults[3].starts_with("--mode brigde: ") && faults[4].starts_with("--mtu 12: "));
+    fn every_wrong_word_is_reported_and_the_values_behind_it() {
+        let lines = messages("--iface eth0 --sokcet-path /s --mode brigde --colour red --mtuu 12");
+        assert_eq!(lines.len(), 4, "{lines:#?}");
+        let lines = messages("--iface eth0 --sokcet-path /s --mode brigde --mtuu 12");
+        assert_eq!(lines.len(), 5, "{lines:#?}");
+        assert!(lines[3].starts_with("--mode brigde: ") && lines[4].starts_with("--mtu 12: "));
     }
 
     #[test]

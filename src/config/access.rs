@@ -1,12 +1,12 @@
 //! Who may connect to a port's socket: `socket-owner`, `socket-group`, `socket-mode`.
 //!
-//! A back-end runs as root, a VMM mostly does not, and connecting to a Unix socket takes the right to
-//! write to it. Users and groups are given by name or number and looked up here, in the host's own
-//! databases: a name that is not there is a mistake of the input like any other, and better told before
-//! anything is made. Without a mode the umask decides, as for every file; with a group it would mostly
-//! keep the group out, therefore a group alone means 0660.
+//! A back-end runs as root, most VMMs do not, and connecting to a Unix socket needs the right to write
+//! to it. Users and groups are given by name or number and looked up here, in the host's databases. A
+//! name that does not exist is an error of the input, reported before anything is made. Without a mode
+//! the umask decides, as for every file. The usual umask would keep a group out, so a group without a
+//! mode means 0660.
 //!
-//! What can go wrong: a mode that keeps out the very user or group that was named. That is refused.
+//! What can go wrong: a mode that keeps out the user or group that was named. It is refused.
 
 use nix::unistd::{Group, User};
 
@@ -21,7 +21,8 @@ pub struct Account {
     pub id: u32,
 }
 
-/// What a socket's file shall be; what is absent is left to the process's user, group and umask.
+/// Owner, group and mode of a socket's file. What is absent comes from the process's user, group and
+/// umask.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketAccess {
     /// The user that owns it.
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn modes_are_octal_and_let_somebody_in() {
+    fn modes_are_octal_and_let_a_user_in() {
         assert_eq!(mode("0660"), Ok(0o660));
         assert_eq!(mode("0o777"), Ok(0o777));
         assert_eq!(mode("2"), Ok(2));

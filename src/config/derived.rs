@@ -1,8 +1,8 @@
-//! What is derived when the user gives nothing: a port's name and its MAC address.
+//! A port's name and MAC address where the user gives none.
 //!
-//! Both must be the same at every start, on every version, or guests would see a new network card
-//! after an upgrade. So the hash is SipHash 2-4 with fixed keys, written down here, and not the
-//! standard library's, which may change. The name carries 16 hash bits: two ports of one process
+//! Both must be the same at every start and in every version, or guests would see a new network card
+//! after an upgrade. So the hash is SipHash 2-4 with the keys below. The standard library's hash may
+//! change. The name carries 16 hash bits: two ports of one process
 //! may clash (once in 65536), which `siblings.rs` reports. The address has 46 random bits, locally
 //! administered and unicast (IEEE 802-2014, section 8.2), so that a LAN of a thousand ports has a
 //! clash with probability 10^-8.
@@ -16,7 +16,7 @@ use siphasher::sip::SipHasher24;
 use crate::config::port_config::FrontendSocket;
 use crate::net::mac::Mac;
 
-/// "vhost-user" and "macvtap", nothing secret: they only keep our values apart from others'.
+/// "vhost-user" and "macvtap", nothing secret: they keep our values apart from other programs'.
 const KEYS: (u64, u64) = (0x7668_6f73_742d_7573, 0x6572_6d61_6376_7470);
 
 fn hash(parts: &[&[u8]]) -> u64 {
@@ -60,8 +60,8 @@ pub fn auto_mac(machine_id: &str, port_name: &str) -> Mac {
     Mac([a & 0xfc | 0x02, b, c, d, e, f])
 }
 
-/// The machine's id, where it has one (systemd's or D-Bus's file). Once found it is not read again: every
-/// port without an address asks for it.
+/// The machine's id, where it has one (systemd's or D-Bus's file). It is read once: every port without an
+/// address asks for it.
 pub fn machine_id() -> Option<String> {
     static FOUND: OnceLock<String> = OnceLock::new();
     if let Some(found) = FOUND.get() {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn names_are_readable_and_never_change() {
-        // These are promises: guests' addresses hang on them.
+        // These are promises: guests' addresses depend on them.
         assert_eq!(name("/run/vm1.sock"), "vm1-e590");
         assert_eq!(name("/run/a very long name.sock"), "a-very-lon-d52d");
         assert_eq!(name("/run/.sock"), "sock-5741");

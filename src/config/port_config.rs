@@ -14,12 +14,12 @@ use crate::net::mode::Mode;
 /// Largest number of queue pairs of a port: the crate's kick masks and QEMU's own limits allow 64 rings.
 pub const MAX_QUEUE_PAIRS: u16 = 32;
 
-/// Where the front-end is met.
+/// How the port and its front-end connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrontendSocket {
     /// We listen at this path.
     Listen(PathBuf),
-    /// We connect to this path, and retry for ever.
+    /// We connect to this path, and retry indefinitely.
     Connect(PathBuf),
     /// An already connected socket, inherited.
     Fd(RawFd),
@@ -54,13 +54,13 @@ pub enum MacChanges {
     Deny,
 }
 
-/// What becomes of a frame from the wire to a group that no bridge forwards (01:80:c2:00:00:00 to 0f).
+/// What happens to a frame from the wire to a group that no bridge forwards (01:80:c2:00:00:00 to 0f).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReservedGroups {
-    /// The guest gets it, as with a kernel device.
+    /// The guest receives it, as with a kernel device.
     #[default]
     Deliver,
-    /// The guest does not get it.
+    /// The guest does not receive it.
     Drop,
 }
 
@@ -78,7 +78,7 @@ pub enum Guard {
 pub struct PortConfig {
     /// The port's name, which is the macvtap device's too: at most 15 bytes.
     pub name: String,
-    /// Where the front-end is met.
+    /// How the port and its front-end connect.
     pub socket: FrontendSocket,
     /// Who may connect to the socket, where we listen.
     pub access: SocketAccess,
@@ -98,7 +98,7 @@ pub struct PortConfig {
     pub memory_limit: Option<u64>,
     /// Source addresses accepted in source mode; empty in every other mode.
     pub sources: Vec<Mac>,
-    /// The host and the siblings do not get the frames of those sources (source mode, userspace ports).
+    /// The host and the siblings do not receive the frames of those sources (source mode, userspace ports).
     pub nodst: bool,
     /// What happens to frames from the wire to reserved groups (userspace ports).
     pub reserved_groups: ReservedGroups,

@@ -107,7 +107,7 @@ options! {
         key "nodst", flag "nodst", takes Switch, scope Inherited,
         parse value::on_off,
         default Literal("off"),
-        help "With type macvlan and mode source: the host and the siblings do not get the frames of those sources",
+        help "With type macvlan and mode source: the host and the siblings do not receive the frames of those sources",
         manual "with `type=macvlan` and mode `source`: neither the host nor a sibling receives frames from those addresses",
         synonyms [],
     }
@@ -139,7 +139,7 @@ options! {
         key "mac-changes", flag "mac-changes", takes Value("allow|deny"), scope Inherited,
         parse value::mac_changes,
         default Words("`deny`; in passthru `allow`"),
-        help "Another source address from the guest: follow it, or drop and count",
+        help "Another source address from the guest: adopt it, or drop and count the frame",
         manual "what the port does when the guest sends from another address: `allow` adopts the address, `deny` drops and counts the frame",
         synonyms ["mac-change", "spoof", "spoofchk", "trusted"],
     }
@@ -179,7 +179,7 @@ options! {
         key "socket-mode", flag "socket-mode", takes Octal("OCTAL"), scope Inherited,
         parse access::mode,
         default Words("from the umask; with `--socket-group` 0660"),
-        help "The socket's permission bits, as 0660; connecting takes the right to write",
+        help "The socket's permission bits, as 0660; a front-end needs the right to write",
         manual "the socket's permission bits, for example `0660`; a front-end needs the right to write",
         synonyms ["perm", "perms", "permissions", "umask"],
     }

@@ -25,7 +25,7 @@ pub struct Config {
     pub workers: Workers,
     /// How long a worker looks for more frames before it sleeps, after some have moved.
     pub busy_poll: Duration,
-    /// End when the front-end of any port has gone.
+    /// End when the front-end of any port disconnects.
     pub one_off: bool,
 }
 

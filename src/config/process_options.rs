@@ -24,7 +24,7 @@ options! {
         key "busy-poll", flag "busy-poll", takes Number("MICROSECONDS"), scope Process,
         parse value::busy_poll,
         default Literal("5"),
-        help "For how long a worker looks for more frames before it sleeps, after some have moved; takes processor time",
+        help "How long a worker polls for more frames before it sleeps, after it has moved frames; takes processor time",
         manual "how long a worker polls for more frames of userspace ports before it sleeps, after it has moved frames; up to 1000. A longer time saves wake-ups and costs processor time",
         synonyms [],
     }

@@ -1,9 +1,9 @@
 //! The elements of a libvirt domain.
 //!
-//! Two places of the document are concerned: `<memoryBacking>` once, directly in `<domain>`, and
-//! one `<interface>` for each port in `<devices>`; a comment says so before each. libvirt's `mode`
-//! is the VMM's end: `client` when we listen, which is also what libvirt advises, because with
-//! `server` the domain's start waits for us.
+//! They go to two places of the document: `<memoryBacking>` once, directly in `<domain>`, and one
+//! `<interface>` for each port in `<devices>`. A comment before each says so. libvirt's `mode` is the
+//! VMM's end: `client` when we listen, which libvirt advises too, because with `server` the domain's
+//! start waits for us.
 
 use crate::error::{Error, Result};
 use crate::print::shown_port::{RING_SIZE, ShownPort};

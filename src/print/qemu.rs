@@ -2,21 +2,21 @@
 //!
 //! Two things are easily forgotten: guest memory must be shared (a memfd back-end), and `queues=`
 //! counts pairs. A device of several pairs needs `mq=on` and two interrupt vectors for each pair plus
-//! two. `tx_queue_size` above 256 is allowed with vhost-user only, and worth it. A comma in a value is
-//! doubled.
+//! two. QEMU allows a `tx_queue_size` above 256 with vhost-user only; it is worth it. A comma in a
+//! value is doubled.
 //!
-//! The size of memory stands in one place: `-machine memory-backend=` takes the memory back-end for
-//! the guest's memory and its size with it, from QEMU 5.0 on. Several `-machine` options add up, so
-//! the user's `-machine q35` stays. A `-m` of another size is refused by QEMU.
+//! The size of memory stands in one place: from QEMU 5.0 on, `-machine memory-backend=` makes the
+//! memory back-end the guest's memory, with its size. Several `-machine` options add up, so the user's
+//! `-machine q35` stays. QEMU refuses a `-m` of another size.
 //!
-//! One option has two names, and no spelling fits all versions: `reconnect=` (seconds) is known up to
-//! QEMU 10.1, `reconnect-ms=` from 9.2 on. [`probe`] asks the QEMU at hand. The form for a QEMU that
-//! cannot be asked is the older one, and a note says so: it is what the QEMUs of most releases in use
-//! take, and a newer QEMU refuses it by name, at once.
+//! One option has two names, and no spelling fits all versions: QEMU knows `reconnect=` (seconds) up to
+//! 10.1, and `reconnect-ms=` from 9.2 on. [`probe`] asks the QEMU at hand. For a QEMU that cannot be
+//! asked the older form is printed, and a note says so: most releases in use take it, and a newer QEMU
+//! refuses it by name at once.
 //!
-//! No `vectors=0`: it costs a guest on KVM much of its speed (INTx in place of MSI-X). QEMU 7.2 needs
-//! it without KVM, where it crashes when a vhost-user network device starts with MSI-X; for a QEMU
-//! that old a note says so.
+//! `vectors=0` is not printed: it costs a guest on KVM much of its speed (INTx instead of MSI-X). Without
+//! KVM, QEMU 7.2 needs it, because it crashes when a vhost-user network device starts with MSI-X. For
+//! a QEMU that old a note says so.
 
 mod bounded_run;
 mod probe;
@@ -33,10 +33,10 @@ use crate::print::shown_port::{RING_SIZE, ShownPort};
 const MEMORY: &str = "1G";
 
 /// The first QEMU that is known not to crash without KVM when a vhost-user network device starts with
-/// MSI-X. Versions between 7.2, which does, and this one were not tried.
+/// MSI-X. QEMU 7.2 crashes. The versions between were not tried.
 const MSIX_WITHOUT_KVM: (u32, u32) = (10, 0);
 
-/// What was learned about the QEMU that the arguments are for.
+/// What is known about the QEMU that the arguments are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Known {
     /// Its first line of `--version`, and the version in it.
@@ -51,7 +51,7 @@ impl Default for Known {
     }
 }
 
-/// The QEMU to print for: how much memory its guest has, and which words it takes.
+/// The QEMU to print for: how much memory its guest has, and which options it takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Qemu {
     binary: Option<PathBuf>,
@@ -61,18 +61,18 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// A QEMU of this path, or of this name in `PATH`; without, the one of the usual names. `memory` is
-    /// the size of its guest's memory as the user typed it. It is not asked anything yet.
+    /// A QEMU of this path, or of this name in `PATH`, or else of one of the usual names. `memory` is the
+    /// size of its guest's memory as the user typed it. QEMU is not asked yet.
     ///
     /// # Errors
-    /// The size is none.
+    /// `memory` is not a size.
     pub fn new(binary: Option<&Path>, memory: Option<&str>) -> Result<Qemu> {
         let memory = memory.map(memory_size).transpose()?;
         Ok(Qemu { binary: binary.map(Path::to_owned), memory, ..Qemu::default() })
     }
 
-    /// Asks it which words it takes. One that is not there, or does not answer within some seconds, is
-    /// no error: the arguments fit most versions then, and the note says why.
+    /// Asks QEMU which options it takes. It is no error if QEMU is missing or does not answer within five
+    /// seconds: then the arguments fit most versions, and the note gives the reason.
     pub fn ask(&mut self) {
         self.known = match crate::print::qemu::probe::ask(self.binary.as_deref()) {
             Ok(answer) => {
@@ -96,7 +96,7 @@ impl Qemu {
         lines(&arguments)
     }
 
-    /// What to tell beside the arguments.
+    /// What the user should know beside the arguments.
     pub(super) fn note(&self, listens: bool) -> String {
         let mut note = String::new();
         if self.memory.is_none() {
@@ -191,8 +191,8 @@ mod tests {
             assert_eq!(memory_size(typed).unwrap(), printed, "{typed}");
         }
         for typed in ["", "G", "0", "-1G", "+1G", "1K", "1.5G", "1 G", "1GG", "512B", "9999999T"] {
-            let fault = memory_size(typed).unwrap_err().to_string();
-            assert!(fault.starts_with(&format!("--memory {typed}: ")), "{fault}");
+            let error = memory_size(typed).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--memory {typed}: ")), "{error}");
         }
     }
 }

@@ -44,7 +44,7 @@ fn blanks_in_device_names_are_refused() {
 }
 
 #[test]
-fn every_fault_of_a_command_line_is_told_at_once() {
+fn every_error_of_a_command_line_is_reported_at_once() {
     let lines = refused(
         "--check --mode brigde --workers 0 --queue-pairs 99 --port socket=/a,parent=eth0,mtu=1,x=y \
          --port socket=/a,mac=1:2",

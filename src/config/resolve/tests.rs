@@ -26,7 +26,7 @@ fn good(line: &str) -> Config {
     resolve(&args(line).input()).unwrap_or_else(|error| panic!("{line}: {error}"))
 }
 
-fn faults(line: &str) -> Vec<String> {
+fn messages(line: &str) -> Vec<String> {
     match resolve(&args(line).input()) {
         Err(error) => error.problems().iter().map(ToString::to_string).collect(),
         other => panic!("{line}: {other:?}"),
@@ -112,7 +112,7 @@ fn a_default_source_list_is_for_those_in_source_mode() {
     assert!(ports[0].sources.is_empty());
     assert_eq!(ports[1].sources.len(), 1);
     assert_eq!(
-        faults("--parent eth0 --source 02:0:0:0:0:1 --port socket=/a --port socket=/b"),
+        messages("--parent eth0 --source 02:0:0:0:0:1 --port socket=/a --port socket=/b"),
         ["--source 02:0:0:0:0:1: no port has mode=source; set it or leave the list out"]
     );
 }
@@ -136,18 +136,18 @@ fn one_mistake_is_one_message() {
         "--parent eth0 --fd x",
         "--config /nonexistent/ports.toml",
     ] {
-        let faults = faults(line);
-        assert_eq!(faults.len(), 1, "{line}: {faults:?}");
+        let lines = messages(line);
+        assert_eq!(lines.len(), 1, "{line}: {lines:?}");
     }
 }
 
 #[test]
-fn all_faults_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let keys = keys();
     let unknown =
         format!("--port 2 (socket=/run/a.sock): 'foo' is not a key of a port; the keys are {keys}");
     assert_eq!(
-        faults(
+        messages(
             "--mode brigde --workers 0 --busy-poll 1001 --log-level loud --port socket=/run/a.sock,mtu=12 \
              --port socket=/run/a.sock,parent=eth0,queue-pairs=33,foo=1"
         ),
@@ -198,13 +198,13 @@ fn every_refusal_names_the_place_the_reason_and_the_remedy() {
             "--port 1 (socket=/a) and --port 2 (socket=/b): share parent eth0, but mode=passthru",
         ),
     ] {
-        let faults = faults(line);
-        assert!(faults.len() == 1 && faults[0].contains(message), "{line}:\n{faults:#?}");
+        let lines = messages(line);
+        assert!(lines.len() == 1 && lines[0].contains(message), "{line}:\n{lines:#?}");
     }
 }
 
 #[test]
-fn a_fault_that_quotes_a_line_break_is_still_one_line() {
+fn an_error_that_quotes_a_line_break_is_still_one_line() {
     let mut args = args("--parent eth0 --socket-path /s");
     args.flags.0.add("mode", "a\nb\u{1b}[2J".to_owned(), None);
     let error = resolve(&args.input()).unwrap_err().to_string();
@@ -212,7 +212,7 @@ fn a_fault_that_quotes_a_line_break_is_still_one_line() {
 }
 
 proptest! {
-    /// Whatever is typed, the answer is a configuration or faults, each one line.
+    /// Any text is answered: the answer is a configuration or errors, each one line.
     #[test]
     fn nothing_that_can_be_typed_breaks_the_parser(
         port in "((socket|parent|mtu|mac|source|mode|name|x)?=?[ -~\\PC]{0,12},?){0,6}",

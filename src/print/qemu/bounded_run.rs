@@ -1,20 +1,20 @@
-//! What a program of the user's choice prints, without harm from it.
+//! The output of a program that the user names, read without harm from the program.
 //!
-//! The printer asks a QEMU, and the user says which one. The printer may run as root, because what it
-//! prints for is run as root; the QEMU is an answer to a question and needs no privilege. So:
+//! The printer asks a QEMU, and the user says which one. The printer may run as root, because the
+//! back-end does. QEMU only answers a question and needs no privilege. So:
 //!
-//! * it runs without any capability and cannot gain one (`no_new_privs`, which a program that is root's
-//!   by its set-user-ID bit does not pass either);
-//! * a root that asks does not run another user's program as root: where the file or a directory above
-//!   it belongs to another user, who can put there what they like, it runs as that user;
-//! * it has no input, its output is read up to [`MOST`] bytes and for [`LONGEST`], and then all of its
-//!   process group is ended, whether it has finished or not.
+//! * QEMU runs without any capability and cannot gain one. `no_new_privs` also stops a program with
+//!   root's set-user-ID bit;
+//! * root does not run another user's program as root. If the file or a directory above it belongs to
+//!   another user, who can replace it, QEMU runs as that user;
+//! * QEMU has no input, and its output is read up to [`MOST`] bytes and for [`LONGEST`]. Then its whole
+//!   process group is killed, whether it has finished or not.
 //!
 //! Capabilities and `no_new_privs` belong to a thread, and a child inherits those of the thread that
 //! starts it. So a thread that lives for one question gives them up, and the process keeps its own.
 //!
-//! What can go wrong: a child that leaves its process group escapes the end; it has no privilege, and
-//! we wait for nothing that it could hold.
+//! What can go wrong: a child that leaves its process group is not killed. It has no privilege, and
+//! the printer waits for nothing that it could hold.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;

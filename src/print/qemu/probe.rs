@@ -1,15 +1,14 @@
-//! Which words the QEMU at hand takes.
+//! Which options the QEMU at hand takes.
 //!
-//! `-chardev socket,help` lists the options of a socket chardev and ends: the answer about the very
-//! option that is in question, whatever a distribution has patched into its version. A QEMU that knows
-//! both names (9.2 to 10.1) gets the one that stays. `--version` is for the user's eyes, and for what
-//! no list of options says.
+//! `-chardev socket,help` lists the options of a socket chardev and ends. It answers for this very
+//! build, whatever a distribution has patched into its version. A QEMU that knows both names (9.2 to
+//! 10.1) gets the newer one. `--version` is for the note, and for what no list of options says.
 //!
-//! Without a name the usual ones are looked for: `qemu-system-x86_64` (of the host's architecture) and
-//! `kvm` in `PATH`, and where Red Hat's distributions keep theirs.
+//! Without a name the usual programs are looked for: `qemu-system-x86_64` (of the host's architecture)
+//! and `kvm` in `PATH`, and the place where Red Hat's distributions keep theirs.
 //!
-//! What can go wrong: no such program, one that is no QEMU, one that hangs or floods: each is a reason
-//! in text, for the note beside the printed arguments.
+//! What can go wrong: the program does not exist, is not QEMU, hangs, or floods. Each is a reason in
+//! text, for the note beside the printed arguments.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -53,7 +52,7 @@ pub(super) fn ask(binary: Option<&Path>) -> Result<Answer, String> {
     let run = |arguments: &[&str]| {
         output(&program, arguments).map_err(|reason| format!("{}: {reason}", program.display()))
     };
-    // The version first: what is no QEMU is told apart before it is asked anything stranger.
+    // The version first: a program that is not QEMU should not be asked anything stranger.
     let version = run(&["--version"])?;
     let (words, version) = parse_version(&version).ok_or_else(|| {
         format!("{}: it does not answer --version as QEMU does", program.display())
