@@ -1,7 +1,7 @@
 //! Which of its guest's addresses a port takes.
 //!
-//! A worker tells of an address that the guest uses and that is not the port's (`port.rs`). Here it is decided,
-//! at the control side's pace, what becomes of it:
+//! A worker tells of an address that the guest uses and that is not the port's (`port.rs`). Here it
+//! is decided, at the control side's pace, what becomes of it:
 //!
 //! - It is another machine's: the parent's, a sibling's, one that the host knows (`host/neighbours.rs`). Then it is
 //!   refused, and asked for again after [`DENIED`]: a machine may have gone, or moved here.
@@ -12,7 +12,7 @@
 //!   silent for [`QUIET`], or for [`LONG_QUIET`] where the guest only goes back to one that it had before.
 //!
 //! The old address is watched without cost: the port is told to forget that it has heard it
-//! ([`PortData::watch_own`](crate::datapath::port::PortData::watch_own)), and asked later whether it has heard it since.
+//! (`SourceMacs::watch_own`), and asked later whether it has heard it since.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -79,8 +79,8 @@ impl Follow {
         *self = Follow { not_before, ..Follow::default() };
     }
 
-    /// Judges an address that a passthru port's guest uses. `own_used`: the guest has used the port's own
-    /// address since it is watched (or at all). Pure.
+    /// Judges an address that a passthru port's guest uses. `own_used`: the guest has used the
+    /// port's own address since it is watched (or at all). Pure.
     fn judge(&mut self, wanted: Mac, own_used: bool, now: Instant) -> Decision {
         if !self.settled && !own_used {
             return Decision::Follow;
@@ -117,14 +117,14 @@ impl Follow {
     /// What is to be done about the guest's addresses now.
     pub fn step(&mut self, data: &PortData, now: Instant) -> FollowStep {
         if self.denied_until.is_some_and(|until| until <= now) {
-            data.deny(None);
+            data.macs.deny(None);
             self.denied_until = None;
         }
         let next = self.denied_until;
-        if !data.has_wanted() && !data.has_heard() {
+        if !data.macs.has_wanted() && !data.macs.has_heard() {
             return FollowStep::Wait(next);
         }
-        if let Some(mac) = data.take_heard() {
+        if let Some(mac) = data.macs.take_heard() {
             self.say(
                 data,
                 &format!(
@@ -134,19 +134,19 @@ impl Follow {
                 ),
             );
         }
-        if data.is_exclusive()
-            && let Some(wanted) = data.wanted()
+        if data.macs.is_exclusive()
+            && let Some(wanted) = data.macs.wanted()
         {
-            match self.judge(wanted, data.own_used(), now) {
+            match self.judge(wanted, data.macs.own_used(), now) {
                 Decision::Follow => {}
                 Decision::Wait(until, watch) => {
                     if watch {
-                        data.watch_own();
+                        data.macs.watch_own();
                     }
                     return FollowStep::Wait(sooner(next, Some(until)));
                 }
                 Decision::AuxData => {
-                    data.add_beside(wanted);
+                    data.macs.add_beside(wanted);
                     let own = data.mac();
                     self.say(
                         data,
@@ -162,11 +162,11 @@ impl Follow {
         if let Some(later) = self.not_before.filter(|&time| time > now) {
             return FollowStep::Wait(sooner(next, Some(later)));
         }
-        data.take_wanted().map_or(FollowStep::Wait(next), FollowStep::Take)
+        data.macs.take_wanted().map_or(FollowStep::Wait(next), FollowStep::Take)
     }
 
-    /// The port has taken the address that [`Follow::step`] returned at `then`, or could not. Returns when to ask
-    /// again.
+    /// The port has taken the address that [`Follow::step`] returned at `then`, or could not.
+    /// Returns when to ask again.
     pub fn taken(
         &mut self,
         data: &PortData,
@@ -176,12 +176,12 @@ impl Follow {
     ) -> Option<Instant> {
         match taken {
             Ok(old) => {
-                data.followed(wanted);
+                data.macs.followed(wanted);
                 self.followed(old);
                 data.log.info(format_args!("adopted the guest's MAC {wanted} in place of {old}"));
             }
             Err(error) => {
-                data.deny(Some(wanted));
+                data.macs.deny(Some(wanted));
                 self.denied_until = Some(then + DENIED);
                 self.say(data, &format!("cannot adopt the guest's MAC {wanted}: {error}"));
             }
@@ -244,7 +244,8 @@ mod tests {
         assert_eq!(follow.judge(A, false, at(start, 30_800)), Decision::Follow);
     }
 
-    /// The old address was used before the guest left it, beside a third one: that is not held against the new.
+    /// The old address was used before the guest left it, beside a third one: that is not held
+    /// against the new.
     #[test]
     fn each_new_address_is_judged_by_what_comes_after_it() {
         let start = Instant::now();

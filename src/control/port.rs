@@ -187,7 +187,7 @@ impl Port {
         {
             warn!("{error}");
         }
-        self.core.data.forget_guest();
+        self.core.data.macs.forget_guest();
         self.follow.forget_guest();
         self.carrier.forget_guest(context);
         let event = match ended.condemned {
@@ -265,8 +265,8 @@ impl Port {
     /// Takes an address that the guest uses, unless the host knows that it is another machine's.
     fn take_mac(&mut self, wanted: Mac, context: &mut ControlContext) -> Result<()> {
         let data = &self.core.data;
-        if !data.is_exclusive()
-            && !data.had(wanted)
+        if !data.macs.is_exclusive()
+            && !data.macs.had(wanted)
             && let Some(parent) = self.carrier.parent(context)
         {
             let object = || format!("MAC address {wanted}");
@@ -303,7 +303,7 @@ impl Port {
     /// Reports what workers and others have left for the log. Returns when to ask again.
     pub fn report(&self, now: Instant) -> Option<Instant> {
         let data = &self.core.data;
-        if let Some(foreign) = data.take_foreign() {
+        if let Some(foreign) = data.macs.take_foreign() {
             data.log.warn(format_args!(
                 "the guest sends from {foreign}, and the port's address is {own}: such frames are \
                  dropped and counted as foreign MAC; give the VMM mac={own}, or let \

@@ -1,7 +1,7 @@
 //! Frames that have arrived from the uplink.
 //!
-//! They lie in the uplink's memory, where they stay until the next batch. Of each frame its judged addresses and its
-//! receivers are kept here.
+//! They lie in the uplink's memory, where they stay until the next batch. Of each frame its judged
+//! addresses and its receivers are kept here.
 
 use std::time::Instant;
 
@@ -48,8 +48,8 @@ impl Default for ArrivalScratch {
 }
 
 impl ArrivalScratch {
-    /// Receives a batch of at most `budget` frames. Kept are those that the switch has receivers for. The others, most
-    /// of the frames of a busy LAN, go no further.
+    /// Receives a batch of at most `budget` frames. Kept are those that the switch has receivers
+    /// for. The others, most of the frames of a busy LAN, go no further.
     pub(crate) fn receive<'s>(
         &'s mut self,
         uplink: &'s mut dyn Uplink,
@@ -100,7 +100,8 @@ impl FrameBatch for Arrivals<'_> {
 }
 
 impl Arrivals<'_> {
-    /// Notes who was heard on the wire: see `switch/stations.rs`. What a switch has reflected is a port's own.
+    /// Notes who was heard on the wire: see `switch/stations.rs`. What a switch has reflected is a
+    /// port's own.
     #[inline]
     pub(crate) fn note_sources(&mut self, stations: &Stations, table: &Table, now: Instant) {
         if self.is_noted() {

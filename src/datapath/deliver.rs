@@ -1,19 +1,20 @@
-//! Into a guest: a frame from a sibling or from the uplink, placed in a receive ring by whoever has it.
+//! Into a guest: the worker that has a frame from a sibling or from the uplink places it in a
+//! receive ring.
 //!
-//! There is no queue between ports. The sender's worker takes the receiver's lock for one batch and
-//! copies from the sender's buffers straight into the receiver's: one copy, no wake-up in between, no
-//! segmentation, the header passed through. What the receiver did not accept is repaired before the
-//! copy (`offload`), which costs a second one.
+//! There is no queue between ports. The sender's worker takes the receiver's lock for one batch,
+//! and copies from the sender's buffers straight into the receiver's: one copy, no wake-up in
+//! between, no segmentation, and the header passes through. A frame that the receiver did not
+//! negotiate is repaired before the copy (`offload`), which costs a second copy.
 //!
-//! A receiver that has no buffers loses the frame, and only that: no worker waits for a guest. What came
-//! from the wire may wait for it a while, in a queue of its own (`rx_backlog.rs`); the guest is asked to kick
-//! its receive ring only then.
+//! A receiver that has no buffers loses the frame, and nothing else happens: no worker waits for a
+//! guest. A frame from the wire may wait for a while in a queue of the receiver's own
+//! (`rx_backlog.rs`). Only then is the guest asked to kick its receive ring.
 //!
-//! How many descriptors of the receiver a frame may take, those of chains that cannot be used included, is
-//! bounded (`work_limit.rs`): a ring that asks for more counts as empty for this frame.
+//! A frame may take a bounded number of the receiver's descriptors, those of unusable chains
+//! included (`work_limit.rs`). A ring that asks for more counts as empty for this frame.
 //!
-//! With mergeable buffers a frame may take several chains. All of them are given back before any is
-//! published, and their number stands in the header (virtio 1.2, 5.1.6.4).
+//! With mergeable buffers a frame may take several chains. All of them are marked used before any
+//! is published, and their number stands in the header (virtio 1.2, 5.1.6.4).
 
 use crate::datapath::fast_path;
 use crate::datapath::fast_path::Slots;
@@ -78,10 +79,10 @@ impl RxScratch {
     }
 }
 
-/// Places frames in one receive ring, until the line is published.
+/// Places frames in one receive ring, until the ring is published.
 pub struct Delivery<'a> {
-    line: &'a mut Vring,
-    carry: &'a mut RxScratch,
+    vring: &'a mut Vring,
+    scratch: &'a mut RxScratch,
     accepts: Accepts,
     /// The frame is for many.
     flood: Option<&'a mut Flood>,
@@ -90,14 +91,14 @@ pub struct Delivery<'a> {
 }
 
 impl<'a> Delivery<'a> {
-    /// Deliveries into `line`, which the caller has locked.
+    /// Deliveries into `vring`, which the caller has locked.
     pub fn new(
-        line: &'a mut Vring,
-        carry: &'a mut RxScratch,
+        vring: &'a mut Vring,
+        scratch: &'a mut RxScratch,
         backlog: Option<&'a mut RxBacklog>,
     ) -> Delivery<'a> {
-        let accepts = Accepts::of_guest(line.features);
-        Delivery { line, carry, accepts, flood: None, backlog }
+        let accepts = Accepts::of_guest(vring.features);
+        Delivery { vring, scratch, accepts, flood: None, backlog }
     }
 
     /// The frame to deliver is for many.
@@ -105,18 +106,18 @@ impl<'a> Delivery<'a> {
         Delivery { flood, ..self }
     }
 
-    /// Places what waits, as far as there are buffers, but a turn's frames at most. `expired` says that the first
-    /// has waited long enough for a guest that has some buffers, but too few for it.
+    /// Places what waits, as far as there are buffers, but a turn's frames at most. `expired` says
+    /// that the first has waited long enough for a guest that has some buffers, but too few for it.
     ///
     /// # Errors
     /// The ring cannot be used any more.
     pub fn drain(&mut self, mut expired: bool) -> Result<Drained, Fault> {
         let Some(backlog) = self.backlog.take() else { return Ok(Drained::Empty) };
-        let Vring { ring: Some(ring), counters, features, enabled: true, .. } = &mut *self.line
+        let Vring { ring: Some(ring), counters, features, enabled: true, .. } = &mut *self.vring
         else {
             return Ok(if backlog.is_empty() { Drained::Empty } else { Drained::Waits });
         };
-        let RxScratch { pieces, chains, excess, .. } = &mut *self.carry;
+        let RxScratch { pieces, chains, excess, .. } = &mut *self.scratch;
         let features = *features;
         let (queue, pieces) = (ring.queue(), pieces.lend());
         let mut place =
@@ -154,10 +155,10 @@ impl<'a> Delivery<'a> {
             // Nothing overtakes what waits.
             if !self.waits()
                 && let Vring { ring: Some(ring), counters, features, enabled: true, .. } =
-                    &mut *self.line
+                    &mut *self.vring
                 && vnet_hdr::header_len(*features) == HEADER
             {
-                let slots = &mut self.carry.slots;
+                let slots = &mut self.scratch.slots;
                 fast_path::run(&mut ring.queue(), counters, self.accepts, slots, &mut frames);
             }
             match frames.next() {
@@ -172,12 +173,12 @@ impl<'a> Delivery<'a> {
     /// # Errors
     /// The ring cannot be used any more.
     pub fn frame(&mut self, frame: &Frame<'_>) -> Result<(), Fault> {
-        let Vring { ring, counters, features, enabled, .. } = &mut *self.line;
+        let Vring { ring, counters, features, enabled, .. } = &mut *self.vring;
         let Some(ring) = ring.as_mut().filter(|_| *enabled) else {
             counters.drop(DropReason::NoGuest);
             return Ok(());
         };
-        let RxScratch { pieces, chains, whole, excess, .. } = &mut *self.carry;
+        let RxScratch { pieces, chains, whole, excess, .. } = &mut *self.scratch;
         let backlog = self.backlog.as_deref_mut();
         let features = *features;
         let (queue, pieces) = (ring.queue(), pieces.lend());
@@ -301,8 +302,8 @@ impl RxWriter<'_> {
         Ok(Placed::Now)
     }
 
-    /// Takes chains that together hold `whole` bytes, or says why there are none: the ring is then as
-    /// it was, but for chains that cannot be right.
+    /// Takes chains that together hold `whole` bytes, or says why there are none: the ring is then
+    /// as it was, but for chains that cannot be right.
     fn take(&mut self, whole: usize, header: usize) -> Result<Placed, Fault> {
         self.pieces.clear();
         self.chains.clear();
@@ -321,8 +322,8 @@ impl RxWriter<'_> {
                     room += chain.bytes;
                     self.chains.push(chain);
                 }
-                // Given back in order, so what was taken before it goes back too, unused. Each such chain
-                // is met once: the guest pays with its own buffers.
+                // Given back in order, so what was taken before it goes back too, unused. Each such
+                // chain is met once: the guest pays with its own buffers.
                 Popped::Bad(id) => {
                     for chain in self.chains.drain(..) {
                         self.queue.add_used(chain.id, 0);

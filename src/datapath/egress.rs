@@ -1,11 +1,12 @@
 //! Where the switch can send.
 //!
-//! A sender hands over a batch receiver by receiver (`fanout.rs`). It knows a receiver only as an [`Egress`]: a guest's
-//! queue pair today, a host port's tap or a tunnel later. An egress gets all frames that a batch has for it in one call,
-//! so the indirect call is paid once for a receiver and not for each frame.
+//! A sender hands over a batch receiver by receiver (`fanout.rs`). It knows a receiver only as an
+//! [`Egress`]: a guest's queue pair today, a host port's tap or a tunnel later. An egress gets all
+//! frames that a batch has for it in one call, so the indirect call is paid once for a receiver and
+//! not for each frame.
 //!
-//! The parent's wire is no egress. It may push back, and the sender's batch is then cut there; an egress never pushes
-//! back: what it cannot take it keeps for a while, or counts as lost.
+//! The parent's wire is no egress. It may push back, and the sender's batch is then cut there; an
+//! egress never pushes back: what it cannot take it keeps for a while, or counts as lost.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -26,8 +27,9 @@ pub enum Origin {
 
 /// A receiver of frames.
 pub trait Egress: Debug + Send + Sync {
-    /// Takes frames in their order, or counts why not. The sender's worker calls this, whichever that is. With `flood`,
-    /// there is one frame, which other receivers get too: what is done to it once serves all of them.
+    /// Takes frames in their order, or counts why not. The sender's worker calls this, whichever
+    /// that is. With `flood`, there is one frame, which other receivers get too: what is done to it
+    /// once serves all of them.
     fn deliver(
         &self,
         frames: &[Frame<'_>],
@@ -47,8 +49,8 @@ pub struct EgressPort {
 }
 
 impl EgressPort {
-    /// Which queue a flow goes to: one that can receive, if there is any. With none, the first counts why the frame was
-    /// dropped.
+    /// Which queue a flow goes to: one that can receive, if there is any. With none, the first
+    /// counts why the frame was dropped.
     pub fn queue(&self, flow: u32) -> usize {
         let mut mask = self.port.as_ref().map_or(0, |port| port.receiving());
         let count = mask.count_ones();

@@ -1,11 +1,12 @@
 //! Handing a batch of frames to their receivers, receiver by receiver.
 //!
-//! Frames of a batch may be for different ports. They are grouped first, so that every receiver is
-//! locked, published and called once for all that it gets; within a receiver they keep their order. A
-//! frame for many ends a group: what came before it is delivered before it, so a broadcast never
-//! overtakes or falls behind (the kernel's does: it goes through a work queue).
+//! The frames of a batch may be for different ports. They are grouped first, so that every receiver
+//! is locked, published and called once for all its frames; within a receiver they keep their
+//! order. A frame for many receivers ends a group: the frames before it are delivered before it, so
+//! a broadcast never overtakes them or falls behind. (In the kernel it can: there it goes through a
+//! work queue.)
 //!
-//! Only one receiver is locked at a time, so no two senders can wait for each other.
+//! Only one receiver is locked at a time, so two senders cannot wait for each other.
 
 use crate::datapath::deliver::RxScratch;
 use crate::datapath::egress::Origin;
@@ -18,7 +19,7 @@ use crate::switch::{Receivers, Selection};
 use crate::virtqueue::guest_slice::GuestSlice;
 use crate::virtqueue::reuse::{Family, Reused};
 
-/// Frames that were decided upon.
+/// Frames whose receivers the switch has decided.
 pub trait FrameBatch {
     /// How many there are.
     fn count(&self) -> usize;

@@ -1,14 +1,15 @@
 //! The usual frame into the usual buffer: many at a time.
 //!
-//! Between two guests nearly every frame needs no repair, lies behind its header in one piece and fits into
-//! the receiver's next buffer. What such a frame costs is less instructions than cache lines that the two
-//! guests' processors have: the receiver's descriptor and its buffer, which the receiver has just read. One
-//! after the other, each takes as long as a hundred instructions; the shorter the code between two of them,
-//! the more of them are under way at a time. So a run of frames goes in two tight loops: the first takes a
-//! buffer for each and asks the processor for it, the second copies.
+//! Between two guests nearly every frame needs no repair, lies behind its header in one piece and
+//! fits into the receiver's next buffer. What such a frame costs is less instructions than cache
+//! lines that the two guests' processors have: the receiver's descriptor and its buffer, which the
+//! receiver has just read. One after the other, each takes as long as a hundred instructions; the
+//! shorter the code between two of them, the more of them are under way at a time. So a run of
+//! frames goes in two tight loops: the first takes a buffer for each and asks the processor for it,
+//! the second copies.
 //!
-//! A frame or a buffer that is anything else ends the run, and `deliver.rs` does that frame in the general
-//! way. So nothing is decided here that is not decided the same way there.
+//! A frame or a buffer that is anything else ends the run, and `deliver.rs` does that frame in the
+//! general way. So nothing is decided here that is not decided the same way there.
 
 use crate::datapath::frame::Frame;
 use crate::datapath::work_limit::BATCH;
@@ -71,9 +72,9 @@ impl<'a> FastSlot<'a> {
     }
 }
 
-/// Places frames in a receive ring that has headers of [`HEADER`] bytes, up to the first that is not of the
-/// usual kind or finds no usual buffer; at most as many as a batch has. Those that were placed are taken from
-/// the iterator.
+/// Places frames in a receive ring that has headers of [`HEADER`] bytes, up to the first that is
+/// not of the usual kind or finds no usual buffer; at most as many as a batch has. Those that were
+/// placed are taken from the iterator.
 pub fn run<'r, 'f>(
     queue: &mut Queue<'r>,
     counters: &mut Counters,

@@ -1,17 +1,19 @@
 //! A frame for many receivers, made easy to copy once and repaired once.
 //!
-//! A broadcast is copied for every port of the LAN. What has to be done to the frame itself must not be done as
-//! often. A frame in many pieces is first made one piece. A frame that has to be completed or cut for receivers
-//! without offloads is repaired once for each kind of receiver (`Accepts::distinguished`), of which a frame has at
-//! most `KINDS`, and what came of it is copied to all receivers of that kind.
+//! A broadcast is copied for every port of the LAN, but work on the frame itself is done once. A
+//! frame in many pieces is first made one piece. A frame that has to be completed or cut for
+//! receivers without offloads is repaired once for each kind of receiver
+//! (`Accepts::distinguished`). There are at most `KINDS` of them for a frame, and all receivers of
+//! one kind get copies of the same result.
 //!
-//! The kernel cuts a TCP super-frame for a group like any other, and such frames exist: a Microsoft NLB cluster is
-//! addressed by a multicast MAC address. So they are not refused, but bounded. For a group a frame becomes at most
-//! `MOST_SEGMENTS` segments, as many as the kernel allows a UDP super-frame (`UDP_MAX_SEGMENTS`), and all
-//! receivers together get at most `MOST_COPIES`.
+//! The kernel cuts a TCP super-frame for a group like any other one, and such frames exist: a
+//! Microsoft NLB cluster has a multicast MAC address. So they are not refused, but bounded. A frame
+//! for a group becomes at most `MOST_SEGMENTS` segments, as many as the kernel allows a UDP
+//! super-frame (`UDP_MAX_SEGMENTS`), and all receivers together get at most `MOST_COPIES`.
 //!
-//! What can go wrong: on a LAN with very many ports that take no offloads a super-frame for all of them exceeds
-//! that. It counts as `cannot be repaired` there, and TCP sends again in single segments.
+//! What can go wrong: on a LAN with very many ports that take no offloads, a super-frame for all of
+//! them exceeds the bound. It counts as `cannot be repaired` there, and TCP sends it again in
+//! single segments.
 
 use std::ops::Range;
 
@@ -91,12 +93,13 @@ impl Flood {
         self.flat = flat;
     }
 
-    /// What a receiver that takes `accepts` gets of the frame: each part as header, head and payload. False: the
-    /// frame cannot be repaired for it.
+    /// What a receiver that takes `accepts` gets of the frame: each part as header, head and
+    /// payload. False: the frame cannot be repaired for it.
     pub fn each(&mut self, frame: &Frame<'_>, accepts: Accepts, emit: &mut FloodEmit<'_>) -> bool {
         let accepts = accepts.distinguished(frame.header);
         let known = self.kinds.iter().take(self.known).position(|kind| kind.accepts == accepts);
-        // There are never more than KINDS; if there were, the last one would be made anew each time.
+        // There are never more than KINDS; if there were, the last one would be made anew each
+        // time.
         let at = known.unwrap_or(self.known.min(KINDS - 1));
         let Some(kind) = self.kinds.get_mut(at) else { return false };
         if known.is_none() {
@@ -126,7 +129,8 @@ impl ReceiverKind {
                 most,
                 &mut |header, front, payload| {
                     let mut head = [0; HEAD];
-                    // Both have at most HEAD bytes, and there are at most MOST_SEGMENTS of them: no allocation.
+                    // Both have at most HEAD bytes, and there are at most MOST_SEGMENTS of them: no
+                    // allocation.
                     if let Some(place) = head.get_mut(..front.len())
                         && segments.len() < segments.capacity()
                     {

@@ -1,14 +1,15 @@
 //! A parent's switch, as the data path sees it.
 //!
-//! All userspace ports of one parent share a [`SwitchHandle`]. What the workers need of it is a snapshot
-//! ([`ForwardingView`]): the forwarding table and, for every port of the table, where its frames are delivered. The
-//! control side makes a new snapshot when anything changes and swaps it in whole; a turn works with the
-//! one that it took at its beginning, and takes the lock for just that. A frame may thus be forwarded by
-//! a table that was replaced an instant ago, never by half of one.
+//! All userspace ports of one parent share a [`SwitchHandle`]. What the workers need of it is a
+//! snapshot ([`ForwardingView`]): the forwarding table and, for every port of the table, where its
+//! frames are delivered. The control side makes a new snapshot when anything changes and swaps it
+//! in whole; a turn works with the one that it took at its beginning, and takes the lock for just
+//! that. A frame may thus be forwarded by a table that was replaced an instant ago, never by half
+//! of one.
 //!
 //! A view refers to queue pairs, and a queue pair to the `SwitchHandle` through its
-//! [`Attachment`](crate::datapath::attachment::Attachment): the control side breaks this circle when it takes the
-//! attachment away.
+//! [`Attachment`](crate::datapath::attachment::Attachment): the control side breaks this circle
+//! when it takes the attachment away.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

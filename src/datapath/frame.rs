@@ -1,8 +1,8 @@
 //! A frame on its way through the switch.
 //!
-//! The sender's header and the frame's first bytes were copied and judged. A [`Frame`] refers to these private
-//! copies, and to the rest where the sender left it: in a guest's memory, or in a buffer of the uplink's. The
-//! receiver copies all of it once, into its own buffers.
+//! The sender's header and the frame's first bytes were copied and judged. A [`Frame`] refers to
+//! these private copies, and to the rest where the sender left it: in a guest's memory, or in a
+//! buffer of the uplink's. The receiver copies all of it once, into its own buffers.
 
 use crate::net::vnet_hdr::HEADER;
 use crate::virtqueue::fetch::Fetched;

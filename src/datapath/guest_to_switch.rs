@@ -1,13 +1,15 @@
 //! From the guest into the switch: the guest's transmit ring, where we forward.
 //!
-//! A turn takes batches: all frames are looked at and decided upon (`tx_batch.rs`), then what is for the
-//! wire goes out in one `sendmmsg`, then what is for siblings is copied into their rings
-//! (`fanout.rs`), then the chains are given back and the index published once.
+//! A turn takes batches. All frames of a batch are read and decided upon (`tx_batch.rs`). Those for
+//! the wire leave in one `sendmmsg`, then those for siblings are copied into the siblings' rings
+//! (`fanout.rs`), then the chains are marked used and the index is published once.
 //!
-//! The wire comes first because it may push back: the batch is then cut before the first frame that it
-//! did not take, and the rest, siblings' frames included, goes back into the ring as if it had never been
-//! looked at; likewise what would make the turn too long: a broadcast counts as many frames as there are
-//! ports, so that a guest that floods gets no more of the worker's time than one that does not. So no frame leaves twice, none is lost for want of room, and chains complete in order.
+//! The wire comes first because it may push back. The batch is then cut before the first frame that
+//! the wire did not take, and the rest, siblings' frames included, goes back into the ring as if it
+//! had never been read. The same happens to frames that would make the turn too long: a broadcast
+//! counts as many frames as there are ports, so that a guest that floods gets no more of the
+//! worker's time than another one. So no frame leaves twice, none is lost for lack of room, and
+//! chains complete in order.
 
 use crate::datapath::attachment::Attachment;
 use crate::datapath::egress::Origin;
@@ -24,7 +26,7 @@ use crate::net::ethernet::EthernetHeader;
 use crate::switch;
 use crate::switch::{Groups, Membership, Receivers};
 use crate::virtqueue::fetch::Fetched;
-use crate::virtqueue::vring::{End, RingLog, Vring};
+use crate::virtqueue::vring::{BatchEnd, RingLog, Vring};
 
 /// What is looked at of a membership report, in bytes: a frame of the usual MTU.
 const REPORT: usize = 1518;
@@ -73,10 +75,10 @@ fn note_groups(groups: &Groups, frame: &Frame<'_>, whole: &mut [u8]) {
     });
 }
 
-/// Runs one turn of queue pair `index`'s transmit ring. The line is enabled and has a ring. With `busy_poll`
-/// the guest is not asked to kick at the end.
+/// Runs one turn of queue pair `index`'s transmit ring. The ring is enabled and runs. With
+/// `busy_poll` the guest is not asked to kick at the end.
 pub fn turn(
-    line: &mut Vring,
+    vring: &mut Vring,
     attachment: &Attachment,
     port: &PortData,
     index: u16,
@@ -88,14 +90,14 @@ pub fn turn(
     let mut budget = WorkLimit::TURN;
     let mut moved = false;
     scratch.fanout.rx().begin_turn();
-    if let Some(ring) = &mut line.ring {
+    if let Some(ring) = &mut vring.ring {
         ring.disable_notification();
     }
     loop {
         if budget.is_spent() {
             return TurnEnd::More;
         }
-        let Vring { ring: Some(ring), counters, features, .. } = &mut *line else {
+        let Vring { ring: Some(ring), counters, features, .. } = &mut *vring else {
             return TurnEnd::Idle;
         };
         let Scratch { batch, fanout, .. } = scratch;
@@ -129,17 +131,17 @@ pub fn turn(
             queue.add_used(entry.chain, 0);
         }
         queue.undo_pop((all - cut + late) as u16);
-        line.publish();
+        vring.publish();
         if cut < all {
             return TurnEnd::Full;
         }
         if late > 0 {
             return TurnEnd::More;
         }
-        if end == End::Empty && busy_poll {
+        if end == BatchEnd::Empty && busy_poll {
             return TurnEnd::Polling { moved };
         }
-        if line.rests(end, name) {
+        if vring.rests(end, name) {
             return TurnEnd::Idle;
         }
     }

@@ -1,17 +1,17 @@
 //! From the guest to a tap: the guest's transmit ring, where the kernel forwards.
 //!
-//! A turn takes batches: all frames are looked at and judged (`tx_batch.rs`), then each is written to the tap in
-//! one system call, then the chains are given back and the index published once. To look at all of them first
-//! is not for the order's sake: their lines come from the guest's processor side by side, and not one by one
-//! between two system calls.
+//! A turn takes batches. All frames of a batch are read and judged (`tx_batch.rs`), then each is
+//! written to the tap in one system call, then the chains are marked used and the index is
+//! published once. The frames are read together because their cache lines then come from the
+//! guest's processor side by side, and not one by one between two system calls.
 //!
-//! What the kernel gets of header and addresses is our copy, the one that was judged, and not what the
-//! guest may have put there since (`tx_send.rs`).
+//! Of the headers and addresses, the kernel gets our copy, which was judged, and not what the guest
+//! may have written there since (`tx_send.rs`).
 //!
-//! The tap pushes back when its socket buffer is full: then the batch is cut there, the chains go back into
-//! the ring and the turn ends; writability of the tap starts the next one. Nothing is ever dropped for that
-//! reason. A ring that runs but is disabled must be consumed and its frames discarded (vhost-user
-//! specification, "Ring states").
+//! The tap pushes back when its socket buffer is full. The batch is then cut there, the chains go
+//! back into the ring and the turn ends; the next one starts when the tap is writable. No frame is
+//! ever dropped for that reason. A ring that runs but is disabled must be consumed, and its frames
+//! discarded (vhost-user specification, "Ring states").
 
 use crate::datapath::port::PortData;
 use crate::datapath::scratch::Scratch;
@@ -25,21 +25,21 @@ use crate::virtqueue::vring::{RingLog, Vring};
 
 /// Runs one turn of the guest's transmit ring. With no `tap`, all its frames are dropped.
 pub fn turn(
-    line: &mut Vring,
+    vring: &mut Vring,
     tap: Option<&TapQueue>,
     port: &PortData,
     Scratch { batch, .. }: &mut Scratch,
     name: &dyn RingLog,
 ) -> TurnEnd {
     let mut budget = WorkLimit::TURN;
-    if let Some(ring) = &mut line.ring {
+    if let Some(ring) = &mut vring.ring {
         ring.disable_notification();
     }
     loop {
         if budget.is_spent() {
             return TurnEnd::More;
         }
-        let Vring { ring: Some(ring), counters, features, enabled, .. } = &mut *line else {
+        let Vring { ring: Some(ring), counters, features, enabled, .. } = &mut *vring else {
             return TurnEnd::Idle;
         };
         let mut queue = ring.queue();
@@ -64,14 +64,14 @@ pub fn turn(
             queue.add_used(entry.chain, 0);
         }
         queue.undo_pop((all - cut + late) as u16);
-        line.publish();
+        vring.publish();
         if cut < all {
             return TurnEnd::Full;
         }
         if late > 0 {
             return TurnEnd::More;
         }
-        if line.rests(end, name) {
+        if vring.rests(end, name) {
             return TurnEnd::Idle;
         }
     }

@@ -1,15 +1,27 @@
-//! The queues: where frames move.
+//! The data path: where frames move.
 //!
-//! With a macvtap device behind it, where the kernel forwards:
+//! With a macvtap device behind a port, the kernel forwards:
+//!
+//! ```text
+//! guest's transmit ring -> guest_to_tap -> tap queue
+//! tap queue -> tap_to_guest -> guest's receive ring
+//! ```
 //!
 //! In our own switch (its decisions are in [`crate::switch`], its repairs in [`crate::offload`]):
 //!
-//! Every queue pair has exactly one worker, which alone takes frames from its guest; into a guest's receive
-//! ring whoever has a frame for it may copy. The lock of a direction is the barrier of GET_VRING_BASE. Work
-//! comes in *turns* with a budget, so that no ring of a worker waits longer for another than one turn
-//! takes.
+//! ```text
+//! guest's transmit ring -> guest_to_switch -> tx_send -> uplink_queue
+//!                                          -> fanout -> Egress -> deliver -> a sibling's receive ring
+//! uplink_queue -> uplink_to_switch -> fanout -> Egress -> deliver -> a guest's receive ring
+//! ```
 //!
-//! Locks are taken in this order, never the other way: a transmit ring's, a lane's, one receive ring's.
+//! Every queue pair has one worker, and only this worker takes frames from the guest. Any worker
+//! that has a frame for a guest may copy it into the guest's receive ring. The lock of a direction
+//! is the barrier of GET_VRING_BASE. A worker does its work in *turns* with a limit, so that no
+//! ring of the worker waits longer for another one than a turn takes.
+//!
+//! Locks are taken in this order, never the other way: a transmit side's, an uplink queue's, one
+//! receive side's.
 //!
 //! | file | idea |
 //! | --- | --- |
@@ -26,7 +38,7 @@
 //! | [`guest_to_switch`] | From the guest into the switch |
 //! | [`guest_to_tap`] | From the guest to a tap |
 //! | [`port`] | What the data path knows of its port |
-//! | [`port_backend`] | What a port is attached to, and how the guest wants its frames |
+//! | [`port_backend`] | What a port is attached to, and in which form the guest takes its frames |
 //! | [`queue_pair`] | A queue pair |
 //! | [`receive_side`] | The receive side of a queue pair |
 //! | [`ring_name`] | A ring's name in the log |
@@ -35,7 +47,7 @@
 //! | [`scratch`] | Working memory of a worker |
 //! | [`side`] | The two directions of a queue pair, named from the guest |
 //! | [`tap_to_guest`] | From a tap to the guest |
-//! | [`tap_watch`] | What a pair's tap queue is watched for |
+//! | [`tap_watch`] | The events of its tap queue that a queue pair waits for |
 //! | [`transmit_side`] | The transmit side of a queue pair |
 //! | [`turn_end`] | How a turn over a ring ended |
 //! | [`tx_batch`] | A batch of frames from one guest, taken apart before any of them is moved |

@@ -1,9 +1,10 @@
-//! What a port is attached to, and how the guest wants its frames.
+//! What a port is attached to, and in which form the guest takes its frames.
 //!
-//! With a macvtap device behind the port, two settings of its tap depend on what the guest negotiated:
-//! which offloads the kernel may leave to it (per device), and the length of the header in front of each
-//! frame (per queue). The device may also be lost and made anew while a guest runs, and then needs the
-//! same settings again. Both come together here. Our own switch looks at what each guest took by itself.
+//! With a macvtap device behind the port, two settings of its tap depend on what the guest
+//! negotiated: the offloads that the kernel may leave to the guest (per device), and the length of
+//! the header before each frame (per queue). The device may also be lost and made again while a
+//! guest runs, and then needs the same settings again. Both come together here. Our own switch
+//! reads the features of each guest by itself.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,7 +54,8 @@ impl PortBackend {
         }
     }
 
-    /// Plugs the pairs into a switch, each at its own worker's uplink queue; none when the port closes.
+    /// Attaches the pairs to a switch, each at its own worker's uplink queue; none when the port
+    /// closes.
     pub fn set_attachments(&self, attachments: &[Attachment], pairs: &[Arc<QueuePair>]) {
         self.lock().attachment = attachments.first().cloned();
         for (index, pair) in pairs.iter().enumerate() {
@@ -77,7 +79,7 @@ impl PortBackend {
 }
 
 impl BackendState {
-    /// Length of the header in front of every frame, in bytes: the tap's own until there is a guest.
+    /// Length of the header before every frame, in bytes: the tap's own until there is a guest.
     fn header(&self) -> usize {
         match self.features {
             0 => vnet_hdr::HEADER,
@@ -105,8 +107,8 @@ mod tests {
     use crate::net::feature;
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-    /// SEND_RARP may come before SET_FEATURES. The frame used to get a header of 10 bytes then, while
-    /// the tap expected 12 and took two bytes of the address for the header's end.
+    /// SEND_RARP may come before SET_FEATURES. The frame used to get a header of 10 bytes then,
+    /// while the tap expected 12 and took two bytes of the address for the header's end.
     #[test]
     fn a_frame_injected_before_the_features_has_the_header_that_the_tap_expects() {
         let none = SockFlag::empty();

@@ -1,14 +1,17 @@
-//! A queue pair: the guest's transmit and receive ring, and what is behind them: a tap queue or a switch.
+//! A queue pair: the guest's transmit and receive ring, and what is behind them: a tap queue or a
+//! switch.
 //!
-//! A pair belongs to its port for the port's life; front-ends come and go. It has one lock per direction
-//! ([`PriorityMutex`]). The pair's worker takes it for one turn; the control thread takes it to start, stop or change a
-//! ring. This makes it the barrier that GET_VRING_BASE needs: while the control thread has it, no turn is under way, and
-//! none will begin with what the control thread takes away.
+//! A pair belongs to its port for the port's life; front-ends come and go. It has one lock per
+//! direction ([`PriorityMutex`]). The pair's worker takes it for one turn; the control thread takes
+//! it to start, stop or change a ring. This makes it the barrier that GET_VRING_BASE needs: while
+//! the control thread has it, no turn is under way, and none will begin with what the control
+//! thread takes away.
 //!
-//! What follows from a turn's end (what the tap is watched for, which turn waits for an uplink queue) is done under the
-//! same lock, so that a stop cannot come between the two.
+//! What follows from a turn's end (what the tap is watched for, which turn waits for an uplink
+//! queue) is done under the same lock, so that a stop cannot come between the two.
 //!
-//! What a turn locks and clones before its first frame, beside the table of tasks that the worker takes for a whole round:
+//! What a turn locks and clones before its first frame, beside the table of tasks that the worker
+//! takes for a whole round:
 //!
 //! | turn | locks | `Arc` clones |
 //! | --- | --- | --- |
@@ -70,8 +73,8 @@ impl QueuePair {
         RingName::new(&self.port, self.index, side)
     }
 
-    /// Control: makes the ring as the front-end wants it. Returns where it stands when it runs, or where it stood when
-    /// this stopped it.
+    /// Control: makes the ring as the front-end wants it. Returns where it stands when it runs, or
+    /// where it stood when this stopped it.
     pub fn apply(&self, side: Side, config: &VringConfig) -> Option<u16> {
         let name = self.name(side);
         // Dropped at the end, when no ring's lock is held any more.
@@ -98,7 +101,8 @@ impl QueuePair {
         after.or(before)
     }
 
-    /// A ring that starts may be that of a guest that ran before us, whose multicast groups are not known.
+    /// A ring that starts may be that of a guest that ran before us, whose multicast groups are not
+    /// known.
     fn note_start(&self, side: Side, backing: &Backing, before: Option<u16>, after: Option<u16>) {
         if let Some(groups) = backing.attachment().and_then(|place| place.groups.as_ref())
             && let (None, Some(used)) = (before, after)
@@ -112,8 +116,9 @@ impl QueuePair {
         let active = state.vring.active();
         self.port.set_receiving(self.index, active);
         state.prepare();
-        // The kernel spreads flows over the attached queues: one without a reader would swallow its share. Queue 0
-        // stays, because with no queue attached the frames would go to the host's stack.
+        // The kernel spreads flows over the attached queues: one without a reader would swallow its
+        // share. Queue 0 stays, because with no queue attached the frames would go to the host's
+        // stack.
         let attach = active || self.index == 0;
         if let Some(tap) = state.backing.tap().filter(|_| attach != state.attached) {
             let done = if attach { tap.attach() } else { tap.detach() };
@@ -128,8 +133,8 @@ impl QueuePair {
         }
     }
 
-    /// Control: sets the eventfd by which the guest kicks the ring. Like all that a front-end gave, the old one
-    /// is closed when the ring's lock is free again.
+    /// Control: sets the eventfd by which the guest kicks the ring. Like all that a front-end gave,
+    /// the old one is closed when the ring's lock is free again.
     pub fn set_kick(&self, side: Side, kick: Option<File>) {
         let old = match side {
             Side::FromGuest => self.watch_kick(side, kick, &mut self.from_guest.control().kick),
@@ -138,8 +143,8 @@ impl QueuePair {
         drop(old);
     }
 
-    /// Watches another kick eventfd. Returns what is to be closed: the old one, or the new one if it cannot be
-    /// watched.
+    /// Watches another kick eventfd. Returns what is to be closed: the old one, or the new one if
+    /// it cannot be watched.
     fn watch_kick(
         &self,
         side: Side,

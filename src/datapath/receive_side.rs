@@ -1,7 +1,8 @@
 //! The receive side of a queue pair: the guest's receive ring, and what brings frames for it.
 //!
-//! With a tap behind the pair, only its own worker fills the ring (`tap_to_guest.rs`). In a switch, every sender's worker
-//! does, and the pair's own worker looks after the frames that wait for buffers.
+//! With a tap behind the pair, only its own worker fills the ring (`tap_to_guest.rs`). In a switch,
+//! every sender's worker does, and the pair's own worker looks after the frames that wait for
+//! buffers.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -55,7 +56,8 @@ impl ReceiveSide {
         remains
     }
 
-    /// Control: forgets everything of the present front-end. Returns it, to be dropped after the lock.
+    /// Control: forgets everything of the present front-end. Returns it, to be dropped after the
+    /// lock.
     pub(crate) fn reset(&mut self) -> Remains {
         let remains = self.vring.reset();
         self.receive = None;
@@ -66,7 +68,8 @@ impl ReceiveSide {
         remains
     }
 
-    /// Control: after a change, makes buffers for the ring and discards frames that are not for its guest.
+    /// Control: after a change, makes buffers for the ring and discards frames that are not for its
+    /// guest.
     pub(crate) fn prepare(&mut self) {
         let active = self.vring.active();
         if self.backing.attachment().is_some() {
@@ -89,8 +92,8 @@ impl ReceiveSide {
         }
     }
 
-    /// Worker: runs one turn in a round that has begun at `now`. A turn that ends with a frame that waits says until when
-    /// by [`ReceiveSide::gives_up`].
+    /// Worker: runs one turn in a round that has begun at `now`. A turn that ends with a frame that
+    /// waits says until when by [`ReceiveSide::gives_up`].
     pub(crate) fn turn(
         &mut self,
         now: Instant,
@@ -136,8 +139,8 @@ impl ReceiveSide {
         })
     }
 
-    /// Any worker: places frames in the ring, or one frame that is for many. True when frames wait from now on: the pair's
-    /// own worker looks after them.
+    /// Any worker: places frames in the ring, or one frame that is for many. True when frames wait
+    /// from now on: the pair's own worker looks after them.
     pub(crate) fn deliver(
         &mut self,
         frames: &[Frame<'_>],

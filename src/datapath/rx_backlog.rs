@@ -1,16 +1,17 @@
 //! Frames from the wire that wait for a guest's buffers.
 //!
-//! The kernel hands over what the wire has brought in blocks, some eighty frames at memory speed. A guest
-//! that was busy for a moment, with a ring of 256 (QEMU's default) and several buffers to a frame, has not
-//! given back enough by then, though it would a millisecond later. A tap has a queue of 500 frames for that.
-//! This is ours: in order, bounded in bytes, one for each queue pair that runs.
+//! The kernel hands over what has arrived from the wire in blocks, about eighty frames at memory
+//! speed. A guest that was busy for a moment has not given back enough buffers by then, if its ring
+//! is short (256 is QEMU's default) and a frame takes several of them; a millisecond later it would
+//! have. A tap has a queue of 500 frames for this. The backlog is ours: in order, bounded in bytes,
+//! one for each queue pair that runs.
 //!
-//! Frames of siblings never wait: their sender's worker could go on making them for ever, and who sends
-//! faster than the other one takes must learn that.
+//! Frames of siblings never wait. Their sender's worker could go on producing them indefinitely,
+//! and a sender that is faster than its receiver must learn it by loss.
 //!
-//! The memory is taken when a pair's first ring starts, and kept: the kernel gives pages only to what is
-//! used, so that a pair that was never short of buffers costs nothing. (Freed and taken again it would come
-//! from the heap, and be filled with zeros, which uses it.)
+//! The memory is taken when a pair's first ring starts, and kept. The kernel provides pages only as
+//! they are used, so a pair that was never short of buffers costs nothing. (Memory that is freed
+//! and taken again would come from the heap and be filled with zeros, which uses it.)
 
 use std::collections::VecDeque;
 

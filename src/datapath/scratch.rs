@@ -1,8 +1,9 @@
 //! Working memory of a worker.
 //!
-//! A turn allocates nothing: what it needs beyond the guest's memory is here, made once for each worker and big
-//! enough for the longest chain and the fullest batch. Memory that no frame has needed yet is not touched, so a
-//! worker that serves no parent of a kind pays nothing for it.
+//! A turn allocates nothing. The memory that it needs beside the guest's is here, made once for
+//! each worker, and large enough for the longest chain and the fullest batch. Memory that no frame
+//! has needed yet is not touched, so a worker pays nothing for a kind of parent that it does not
+//! serve.
 
 use crate::datapath::arrivals::ArrivalScratch;
 use crate::datapath::fanout::Fanout;

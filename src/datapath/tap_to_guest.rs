@@ -1,19 +1,20 @@
 //! From a tap to the guest: the guest's receive ring, where the kernel forwards.
 //!
-//! A turn reads frames from the tap straight into the guest's buffers, one `readv` each. How long a
-//! frame is shows only after it was read, so buffers are taken from the ring ahead of need
-//! ([`RxPrefetch`]), and behind them the read has our own buffer as a last piece: what does not fit into the
-//! guest's lands there and is not lost. Most frames are small, so one guest buffer is offered and
-//! 64 KiB only while super-frames are coming; a wrong guess costs one copy.
+//! A turn reads frames from the tap straight into the guest's buffers, one `readv` each. The length
+//! of a frame is known only after it was read, so buffers are taken from the ring ahead of need
+//! ([`RxPrefetch`]). Behind them the read has our own buffer as its last piece: the part that does
+//! not fit into the guest's buffers lands there and is not lost. Most frames are small, so one
+//! guest buffer is offered, and 64 KiB only while super-frames arrive; a wrong guess costs one
+//! copy.
 //!
-//! With mergeable buffers a frame may take several chains. All of them are given back before any is
-//! published, and their number stands in the header (virtio 1.2, 5.1.6.4).
+//! With mergeable buffers a frame may take several chains. All of them are marked used before any
+//! is published, and their number stands in the header (virtio 1.2, 5.1.6.4).
 //!
 //! What can go wrong: the guest has no buffers, or not enough for this frame. Then the frame waits
-//! here, the tap is not watched (its queue holds what comes, and drops beyond), and the ring's next
-//! kick goes on. A guest that offers a few buffers, never as many as the frame needs, and waits, would
-//! freeze its port so (Firecracker's CVE-2020-16843 was of this kind): the worker calls again after a
-//! short while with `expired`, and the frame is dropped.
+//! here, the tap is not watched (its queue holds the frames behind it, and drops those beyond), and
+//! the ring's next kick continues. A guest that offers a few buffers, never as many as the frame
+//! needs, and waits, would freeze its port so (Firecracker's CVE-2020-16843 was of this kind). So a
+//! turn follows a short while later with `expired`, and drops the frame.
 
 use std::io;
 
@@ -82,53 +83,53 @@ impl Receive {
     /// buffers has waited long enough.
     pub fn turn(
         &mut self,
-        line: &mut Vring,
+        vring: &mut Vring,
         tap: Option<&TapQueue>,
         mut expired: bool,
         name: &dyn RingLog,
     ) -> TurnEnd {
-        if !line.active() {
+        if !vring.active() {
             // Whatever is in the tap is not for this ring: it is not to be woken for it.
             return TurnEnd::Starved { waiting: false };
         }
         let (mut frames, mut bytes) = (0, 0);
         self.left = TURN_DESCRIPTORS;
-        if let Some(ring) = &mut line.ring {
+        if let Some(ring) = &mut vring.ring {
             ring.disable_notification();
         }
         let end = loop {
             if frames >= TURN_FRAMES || bytes >= TURN_BYTES || self.left == 0 {
                 break TurnEnd::More;
             }
-            match self.step(line, tap, std::mem::take(&mut expired)) {
+            match self.step(vring, tap, std::mem::take(&mut expired)) {
                 Ok(Step::Moved(len)) => {
                     frames += 1;
                     bytes += len;
                     if frames % BATCH == 0 {
-                        line.publish();
+                        vring.publish();
                     }
                 }
                 Ok(Step::End(turn)) => break turn,
                 Err(fault) => {
-                    line.publish();
+                    vring.publish();
                     self.ahead.clear();
-                    line.break_ring(fault, name);
+                    vring.break_ring(fault, name);
                     return TurnEnd::Starved { waiting: false };
                 }
             }
         };
-        line.publish();
+        vring.publish();
         end
     }
 
     /// Moves one frame.
     fn step(
         &mut self,
-        line: &mut Vring,
+        vring: &mut Vring,
         tap: Option<&TapQueue>,
         expired: bool,
     ) -> Result<Step, Fault> {
-        let Vring { ring: Some(ring), counters, features, .. } = line else {
+        let Vring { ring: Some(ring), counters, features, .. } = vring else {
             return Ok(Step::End(TurnEnd::Idle));
         };
         let header = vnet_hdr::header_len(*features);
@@ -164,7 +165,8 @@ impl Receive {
                 counters.frame(len - header);
                 return Ok(Step::Moved(len));
             }
-            // More cannot come when the guest's whole ring is here, or when one chain is all we may use.
+            // More cannot come when the guest's whole ring is here, or when one chain is all we may
+            // use.
             let hopeless = queue.all_popped()
                 || self.ahead.is_full()
                 || (!mergeable && !self.ahead.is_empty());
@@ -173,10 +175,10 @@ impl Receive {
                 counters.drop(DropReason::NoRoom);
                 return Ok(Step::Moved(0));
             }
-            return self.starve(line);
+            return self.starve(vring);
         }
         if self.ahead.is_empty() {
-            return self.starve(line);
+            return self.starve(vring);
         }
 
         let Some(tap) = tap else { return Ok(Step::End(TurnEnd::Idle)) };
@@ -217,9 +219,9 @@ impl Receive {
     }
 
     /// The guest has too few buffers: ask it to kick, unless some came in meanwhile.
-    fn starve(&mut self, line: &mut Vring) -> Result<Step, Fault> {
-        line.publish();
-        let more = line.ring.as_mut().map_or(Ok(false), Ring::enable_notification)?;
+    fn starve(&mut self, vring: &mut Vring) -> Result<Step, Fault> {
+        vring.publish();
+        let more = vring.ring.as_mut().map_or(Ok(false), Ring::enable_notification)?;
         if more {
             return Ok(Step::Moved(0));
         }
@@ -227,12 +229,12 @@ impl Receive {
     }
 
     /// Reads and discards what has queued up in the tap while nobody was there to receive it.
-    pub fn discard_stale(&mut self, line: &mut Vring, tap: &TapQueue) {
+    pub fn discard_stale(&mut self, vring: &mut Vring, tap: &TapQueue) {
         self.pending = None;
         // The tap's queue holds 500 frames; the bound is for a flood that refills it.
         for _ in 0..1000 {
             match tap.read(&mut self.buffer) {
-                Ok(len) if len > LEGACY_HEADER => line.counters.drop(DropReason::Stale),
+                Ok(len) if len > LEGACY_HEADER => vring.counters.drop(DropReason::Stale),
                 _ => break,
             }
         }

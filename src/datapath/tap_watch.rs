@@ -1,8 +1,9 @@
-//! What a pair's tap queue is watched for.
+//! The events of its tap queue that a queue pair waits for.
 //!
-//! The tap is level-triggered: it is watched for input only while the guest has buffers, for output only
-//! while it pushed back, or the worker would spin. Both directions and the control side change the wish,
-//! hence the lock; it is taken when the wish may change, not per frame.
+//! The tap is level-triggered. It is watched for input only while the guest has buffers, and for
+//! output only after it pushed back; otherwise the worker would spin. Both directions and the
+//! control thread change what is watched, hence the lock. It is taken when that may change, not for
+//! each frame.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,12 +56,12 @@ impl TapWatch {
         self.change(slot, |state| state.output = wanted);
     }
 
-    /// Waits for nothing.
+    /// Watches the tap for nothing.
     pub fn nothing(&self, slot: &WorkerSlot<Scratch>) {
         self.change(slot, |state| (state.input, state.output) = (false, false));
     }
 
-    /// The tap reports an error for ever: no more of it until it is replaced.
+    /// The tap reports an error indefinitely: it is not watched again until it is replaced.
     pub fn give_up(&self, slot: &WorkerSlot<Scratch>) {
         if let Some(tap) = &self.lock().tap {
             slot.poller().remove(tap.as_ref());

@@ -28,9 +28,9 @@ impl TransmitSide {
     ) -> Option<Remains> {
         let remains = self.vring.apply(config, name);
         if !self.vring.enabled && self.vring.ring.is_some() {
-            // Now rather than by the worker: cloud-hypervisor pauses a guest by disabling its rings, and takes a
-            // snapshot of the memory when we have answered. Four turns are the longest ring; a guest that goes on
-            // sending is the worker's.
+            // Now rather than by the worker: cloud-hypervisor pauses a guest by disabling its
+            // rings, and takes a snapshot of the memory when we have answered. Four turns are the
+            // longest ring; a guest that goes on sending is the worker's.
             let mut scratch = Scratch::default();
             for _ in 0..4 {
                 let end = guest_to_tap::turn(&mut self.vring, None, port, &mut scratch, name);
@@ -42,7 +42,8 @@ impl TransmitSide {
         remains
     }
 
-    /// Worker: runs one turn of queue pair `index`. With `busy_poll`, the guest need not be asked to kick.
+    /// Worker: runs one turn of queue pair `index`. With `busy_poll`, the guest need not be asked
+    /// to kick.
     pub(crate) fn turn(
         &mut self,
         port: &PortData,

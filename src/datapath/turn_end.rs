@@ -1,7 +1,7 @@
 //! How a turn over a ring ended.
 //!
-//! The queue pair concludes from it what its tap queue is watched for, when a frame that waits is dropped, and what the
-//! worker is to do ([`Outcome`](crate::worker::task::Outcome)).
+//! The queue pair concludes from it what its tap queue is watched for, when a frame that waits is
+//! dropped, and what the worker is to do ([`Outcome`](crate::worker::task::Outcome)).
 
 /// How a turn over a ring ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

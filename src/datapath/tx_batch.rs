@@ -22,7 +22,7 @@ use crate::virtqueue::fetch::get;
 use crate::virtqueue::guest_slice::{GuestSlice, Readable};
 use crate::virtqueue::reuse::Reused;
 use crate::virtqueue::split_ring::{Popped, Queue};
-use crate::virtqueue::vring::End;
+use crate::virtqueue::vring::BatchEnd;
 
 /// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.
 const PIECES: usize = 8192;
@@ -71,7 +71,7 @@ impl TxScratch {
         queue: &mut Queue<'s>,
         features: u64,
         budget: &mut WorkLimit,
-    ) -> (TxBatch<'s>, End) {
+    ) -> (TxBatch<'s>, BatchEnd) {
         let TxScratch { entries, pieces, spill, send } = self;
         entries.clear();
         let pieces = pieces.lend();
@@ -96,7 +96,7 @@ impl TxScratch {
 
 impl<'s> TxBatch<'s> {
     /// Takes chains from the ring.
-    fn take(&mut self, queue: &mut Queue<'s>, budget: WorkLimit) -> End {
+    fn take(&mut self, queue: &mut Queue<'s>, budget: WorkLimit) -> BatchEnd {
         let longest = 2 * usize::from(queue.size());
         let before = queue.read_since(0);
         let (most, room) = (budget.frames.min(BATCH), budget.bytes);
@@ -128,9 +128,9 @@ impl<'s> TxBatch<'s> {
             }
             let first = self.pieces.len();
             match queue.pop(1, u32::MAX, self.pieces) {
-                Popped::Empty => return End::Empty,
+                Popped::Empty => return BatchEnd::Empty,
                 Popped::Costly => break,
-                Popped::Broken(fault) => return End::Broken(fault),
+                Popped::Broken(fault) => return BatchEnd::Broken(fault),
                 Popped::Bad(id) => self.add(id, TxAction::DropReason(DropReason::BadChain), first),
                 Popped::Chain(chain) => {
                     if chain.pieces >= IOV_MAX && std::mem::replace(&mut self.spilt, true) {
@@ -145,7 +145,7 @@ impl<'s> TxBatch<'s> {
                 }
             }
         }
-        End::Full
+        BatchEnd::Full
     }
 
     /// Joins the pieces of the one entry that has too many in the spill buffer.

@@ -239,7 +239,7 @@ impl TxFrame {
     ) -> TxAction {
         match self.check(pieces, port, features, longest) {
             Err(reason) => TxAction::DropReason(reason),
-            Ok(_) if port.judge_source(self.head.src) == MacJudgement::Foreign => {
+            Ok(_) if port.macs.judge_source(self.head.src) == MacJudgement::Foreign => {
                 TxAction::DropReason(DropReason::ForeignMac)
             }
             Ok(_) => TxAction::Go(Verdict { wire: true, to: Receivers::None, why: None }),
@@ -262,9 +262,9 @@ impl TxFrame {
         };
         let source = self.head.src;
         // Judged first, so that the control side is told of a guest that wants a sibling's address.
-        if !port.is_settled(source)
-            && (port.judge_source(source) == MacJudgement::Foreign
-                || port.is_unsettled(source) && table.is_taken(source, id))
+        if !port.macs.is_settled(source)
+            && (port.macs.judge_source(source) == MacJudgement::Foreign
+                || port.macs.is_unsettled(source) && table.is_taken(source, id))
         {
             return TxAction::DropReason(DropReason::ForeignMac);
         }

@@ -1,12 +1,14 @@
 //! One worker's way to and from a parent.
 //!
-//! A parent has a uplink queue at every worker that carries queue pairs of its ports: AF_PACKET sockets for both
-//! directions. The kernel spreads what arrives over the uplink queues (PACKET_FANOUT, by flow), and each
-//! guest sends by the uplink queue of its own worker. A uplink queue sits at its worker as queue pairs do.
+//! A parent has an uplink queue at every worker that carries queue pairs of its ports: AF_PACKET
+//! sockets for both directions. The kernel spreads the arriving frames over the uplink queues
+//! (PACKET_FANOUT, by flow), and each guest sends by the uplink queue of its own worker. To the
+//! worker, an uplink queue is a task as queue pairs are.
 //!
-//! The parent may go down, or go away and come back: the uplink queue stays, with or without sockets. The
-//! sending one is not watched but while somebody waits for it: the worker would spin, and the kernel call
-//! it for every frame that has left.
+//! The parent may go down, or be removed and come back: the uplink queue stays, with or without
+//! sockets. The sending socket is registered with epoll only while a queue pair waits for room.
+//! Otherwise epoll would report it writable at once, and the kernel would wake the worker for every
+//! transmitted frame.
 
 use std::io;
 use std::sync::{Arc, MutexGuard};
@@ -41,13 +43,14 @@ pub struct UplinkQueue {
 }
 
 impl UplinkQueue {
-    /// A uplink queue of `switch`, whose parent is called `name`, at the worker of `slot`; no socket yet.
+    /// An uplink queue of `switch`, whose parent is called `name`, at the worker of `slot`; no
+    /// socket yet.
     pub fn new(name: &str, switch: Arc<SwitchHandle>, slot: WorkerSlot<Scratch>) -> UplinkQueue {
         UplinkQueue { name: name.to_owned(), switch, slot, state: PriorityMutex::default() }
     }
 
-    /// Control: puts another socket behind the uplink queue, or none when the parent has gone. The old one is
-    /// returned, because to close it takes time.
+    /// Control: puts another socket behind the uplink queue, or none when the parent has gone. The
+    /// old one is returned, because to close it takes time.
     pub fn replace(&self, uplink: Option<Box<dyn Uplink>>) -> Option<Box<dyn Uplink>> {
         let mut state = self.state.control();
         let old = state.uplink.take();
@@ -68,8 +71,8 @@ impl UplinkQueue {
         old
     }
 
-    /// Control: puts another ring for long frames behind the uplink queue. The old one is returned, because to close it
-    /// takes time.
+    /// Control: puts another ring for long frames behind the uplink queue. The old one is returned,
+    /// because to close it takes time.
     pub fn set_long_frames(&self, long: Option<Arc<LongFrames>>) -> Option<Arc<LongFrames>> {
         let mut state = self.state.control();
         let uplink = state.uplink.as_mut()?;
@@ -145,8 +148,9 @@ impl Task<Scratch> for UplinkQueue {
         }
         let mut state = self.state.deliver();
         if failed && let Some(uplink) = &mut state.uplink {
-            // A parent that goes down says so once; reading the error clears it. One that has gone says so
-            // indefinitely, which helps no one: the control side learns it from netlink.
+            // A parent that goes down reports it once; reading the error clears it. One that was
+            // removed reports it indefinitely, which is of no use: the control thread learns it
+            // from netlink.
             match uplink.take_error() {
                 Some(errno) => debug!("parent {}: {errno}", self.name),
                 None => self.slot.poller().remove(&uplink.inlet()),

@@ -1,8 +1,9 @@
 //! From the uplink into the switch: what the parent has received.
 //!
-//! A turn takes batches (`arrivals.rs`); the table decides who gets each frame, and it is copied into the receivers'
-//! rings. All ports of the parent depend on the socket, so one guest must not hold it up: a frame for which a receiver
-//! has no buffers waits in a queue of the receiver's own, or is lost.
+//! A turn takes batches (`arrivals.rs`); the table decides who gets each frame, and it is copied
+//! into the receivers' rings. All ports of the parent depend on the socket, so one guest must not
+//! hold it up: a frame for which a receiver has no buffers waits in a queue of the receiver's own,
+//! or is lost.
 
 use std::time::Instant;
 

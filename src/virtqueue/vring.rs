@@ -36,7 +36,7 @@ pub struct VringConfig {
 
 /// Why a batch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum BatchEnd {
     /// It has as many frames as were asked for.
     Full,
     /// The guest has sent no more.
@@ -118,11 +118,11 @@ impl Vring {
     }
 
     /// After a batch from the guest that ended so: true when there is no more to take until it kicks.
-    pub fn rests(&mut self, end: End, name: &dyn RingLog) -> bool {
+    pub fn rests(&mut self, end: BatchEnd, name: &dyn RingLog) -> bool {
         let more = match end {
-            End::Full => Ok(true),
-            End::Empty => self.ring.as_mut().map_or(Ok(false), Ring::enable_notification),
-            End::Broken(fault) => Err(fault),
+            BatchEnd::Full => Ok(true),
+            BatchEnd::Empty => self.ring.as_mut().map_or(Ok(false), Ring::enable_notification),
+            BatchEnd::Broken(fault) => Err(fault),
         };
         more.map_or_else(
             |fault| {

@@ -1,13 +1,15 @@
 //! Every timer of a worker, in one structure.
 //!
-//! A task asks for a turn in one of two ways: at a time (a frame has waited long enough for a guest's buffers, a rate
-//! limit has credit again), or again and again until a time (busy polling). Both are kept here, at most one of each for
-//! one turn of a task. The worker asks for what is due at the beginning of each round, and derives its epoll timeout
-//! from the rest. There is no other clock in a worker.
+//! A task asks for a turn in one of two ways: at a time (a frame has waited long enough for a
+//! guest's buffers, a rate limit has credit again), or again and again until a time (busy polling).
+//! Both are kept here, at most one of each for one turn of a task. The worker asks for what is due
+//! at the beginning of each round, and derives its epoll timeout from the rest. There is no other
+//! clock in a worker.
 //!
-//! A turn that ends without asking for a time has its deadline cleared, which happens after every turn and must cost
-//! nothing. So deadlines stand in a table by slot, and only a lower bound of the earliest one is kept. A deadline that
-//! is cleared leaves the bound as it is, and the worker may wake up once for nothing; then the table is searched.
+//! A turn that ends without asking for a time has its deadline cleared, which happens after every
+//! turn and must cost nothing. So deadlines stand in a table by slot, and only a lower bound of the
+//! earliest one is kept. A deadline that is cleared leaves the bound as it is, and the worker may
+//! wake up once for nothing; then the table is searched.
 //!
 //! Nothing here reads a clock: the tests decide what time it is.
 
@@ -80,15 +82,17 @@ impl Deadlines {
         !self.polled.is_empty()
     }
 
-    /// Takes the turns that are to run in this round, each with the time until which it may go on so.
+    /// Takes the turns that are to run in this round, each with the time until which it may go on
+    /// so.
     pub(super) fn take_polled(&mut self, mut due: impl FnMut(TurnId, Instant)) {
         while let Some((turn, until)) = self.polled.pop() {
             due(turn, until);
         }
     }
 
-    /// How long the worker may sleep, in whole milliseconds as epoll takes them: never less than until the next
-    /// deadline, or the worker would spin before it; -1 when there is none. `now` is asked only if it matters.
+    /// How long the worker may sleep, in whole milliseconds as epoll takes them: never less than
+    /// until the next deadline, or the worker would spin before it; -1 when there is none. `now` is
+    /// asked only if it matters.
     pub(super) fn timeout_ms(&self, now: impl FnOnce() -> Instant) -> i32 {
         if self.polls() {
             return 0;

@@ -1,8 +1,8 @@
 //! Worker threads: which task gets a turn, and when.
 //!
-//! A worker is one thread with one epoll instance. It runs tasks in turns, each with a budget, so that no task of a
-//! worker waits longer for another one than a turn takes. What a task is and what its turns move, the worker does not
-//! know: nothing here names a queue pair, a ring or a frame.
+//! A worker is one thread with one epoll instance. It runs tasks in turns, each with a budget, so
+//! that no task of a worker waits longer for another one than a turn takes. What a task is and what
+//! its turns move, the worker does not know: nothing here names a queue pair, a ring or a frame.
 //!
 //! | file | idea |
 //! | --- | --- |

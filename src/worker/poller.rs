@@ -1,13 +1,12 @@
 //! One epoll instance, owned.
 //!
-//! The `epoll` crate is a thin face over the system calls: it hands out raw descriptors, does not
-//! close them and does not retry after a signal. [`Poller`] adds just that. A token is a plain
-//! number here; each loop (the control loop in `server`, the workers in `queue`) has its own
-//! meaning for it.
+//! The `epoll` crate wraps the system calls and nothing more: it hands out raw descriptors, does
+//! not close them, and does not retry after a signal. [`Poller`] adds that. A token is a plain
+//! number here; each loop (the control loop, the workers) has its own meaning for it.
 //!
-//! What can go wrong: a descriptor that was closed without [`Poller::remove`] stays registered while
-//! somebody else holds the same open file description, and then fires for ever with an old token.
-//! Every owner in this crate therefore removes before it closes.
+//! What can go wrong: a descriptor that was closed without [`Poller::remove`] stays registered
+//! while another process holds the same open file description, and then fires indefinitely with an
+//! old token. Every owner in this crate therefore removes before it closes.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -27,7 +26,7 @@ impl Poller {
     /// Creates an instance that is closed on exec.
     pub fn new() -> io::Result<Poller> {
         let raw = epoll::create(true)?;
-        // SAFETY: `raw` was just returned by epoll_create1 and nobody else has it.
+        // SAFETY: `raw` was just returned by epoll_create1 and nothing else owns it.
         Ok(Poller { fd: unsafe { OwnedFd::from_raw_fd(raw) } })
     }
 
@@ -50,7 +49,7 @@ impl Poller {
         let _ = self.control(ControlOptions::EPOLL_CTL_DEL, fd.as_raw_fd(), Events::empty(), 0);
     }
 
-    /// Waits at most `timeout_ms` (for ever when negative) and returns the events that came.
+    /// Waits at most `timeout_ms` (without a limit when negative) and returns the events that came.
     /// A signal counts as "nothing came".
     pub fn wait<'a>(&self, timeout_ms: i32, events: &'a mut [Event]) -> io::Result<&'a [Event]> {
         match epoll::wait(self.fd.as_raw_fd(), timeout_ms, events) {

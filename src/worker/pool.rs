@@ -1,8 +1,9 @@
 //! The workers of a process.
 //!
-//! How many threads carry the tasks is a choice (`--workers`). Every task has a [`WorkerSlot`] at one worker for as long
-//! as it lives. Queue pairs with a device of their own get their slots in turn. Queue pairs that share a switch get theirs
-//! at the same worker, because a frame between two of them then crosses no processor.
+//! How many threads carry the tasks is a choice (`--workers`). Every task has a [`WorkerSlot`] at
+//! one worker for as long as it lives. Queue pairs with a device of their own get their slots in
+//! turn. Queue pairs that share a switch get theirs at the same worker, because a frame between two
+//! of them then crosses no processor.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::virtqueue::signaller::Signaller;
 use crate::worker::slot::{Worker, WorkerSlot};
 use crate::worker::thread::run;
 
-/// All workers of the process. Each has working memory of type `S`, which it lends to the tasks that it runs.
+/// All workers of the process. Each has working memory of type `S`, which it lends to the tasks
+/// that it runs.
 pub struct Pool<S> {
     workers: Vec<Arc<Worker<S>>>,
     threads: Vec<JoinHandle<()>>,
@@ -25,8 +27,8 @@ pub struct Pool<S> {
 }
 
 impl<S: Default + 'static> Pool<S> {
-    /// Starts `count` workers (at least one). After a turn has moved something, its worker polls it for as long as
-    /// `busy_poll` before it sleeps.
+    /// Starts `count` workers (at least one). After a turn has moved something, its worker polls it
+    /// for as long as `busy_poll` before it sleeps.
     pub fn start(count: usize, busy_poll: Duration) -> io::Result<Pool<S>> {
         let mut pool = Pool { workers: Vec::new(), threads: Vec::new(), next: 0 };
         signaller::prepare_shared();
@@ -88,7 +90,8 @@ impl<S> Pool<S> {
         }
     }
 
-    /// Waits until all workers have ended. False when one has not in time: it may hold any lock of the data path then.
+    /// Waits until all workers have ended. False when one has not in time: it may hold any lock of
+    /// the data path then.
     pub fn join(&mut self, until: Instant) -> bool {
         while !self.threads.iter().all(JoinHandle::is_finished) {
             if Instant::now() >= until {

@@ -1,18 +1,19 @@
-//! A lock between a worker and the control side.
+//! A lock between workers and the control threads, in which the latter go first.
 //!
-//! Mutexes are not fair. A worker that takes a lock for one turn after the other would win every race
-//! against a control request that waits for it, and so would several workers that deliver to one busy ring. So the
-//! control side announces itself, and holds a second lock (`turnstile`) until it has the first. A worker that sees
-//! an announcement stands back. The pair's own worker comes back later. A worker that delivers cannot, and goes
-//! through the turnstile, behind the control side. So the control side waits for the present holder, and for each
-//! worker that had looked before the announcement, and for no other. Each holds the lock for one bounded turn or
+//! Mutexes are not fair. A worker that takes a lock for one turn after the other would win every
+//! race against a control thread that waits for it, and so would several workers that deliver to
+//! one busy ring. So the control thread announces itself, and holds a second lock (`turnstile`)
+//! until it has the first. A worker that sees an announcement stands back. The pair's own worker
+//! comes back later. A worker that delivers cannot, and passes the turnstile behind the control
+//! thread. So the control thread waits for the present holder, and for each worker that had looked
+//! before the announcement, and for no other. Each of them holds the lock for one bounded turn or
 //! delivery.
 //!
-//! The pair's own worker does not wait for the lock either. The control side may hold it for long, because it asks
-//! the kernel for something, and the worker has other pairs to serve.
+//! The pair's own worker does not wait for the lock either. The control thread may hold it for
+//! long, because it asks the kernel for something, and the worker has other pairs to serve.
 //!
-//! What can go wrong: a panic under the lock would poison it. There are none outside tests, and the state is as
-//! good as before: a poisoned lock is taken as it is.
+//! What can go wrong: a panic under the lock would poison it. There are none outside tests, and the
+//! state is as good as before: a poisoned lock is taken as it is.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -71,8 +72,8 @@ impl<T> PriorityMutex<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locks for the pair's own worker, unless the control side has the lock or wants it: then `None`, and the worker
-    /// comes back.
+    /// Locks for the pair's own worker, unless the control side has the lock or wants it: then
+    /// `None`, and the worker comes back.
     pub fn work(&self) -> Option<MutexGuard<'_, T>> {
         if self.announced.load(Ordering::Relaxed) > 0 {
             std::thread::yield_now();
@@ -88,7 +89,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::{Duration, Instant};
 
-    /// Two workers that delivered without a pause kept the control side out for as long as they liked.
+    /// Two workers that delivered without a pause kept the control side out for as long as they
+    /// liked.
     #[test]
     fn the_control_side_gets_in_between_two_that_deliver_all_the_time() {
         let (gate, stop) = (PriorityMutex::<u64>::default(), AtomicBool::new(false));

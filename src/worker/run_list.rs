@@ -1,8 +1,9 @@
 //! Which turns of a worker are due.
 //!
-//! Turns run in the order in which they became due, each at most once at a time: a ring that is kicked while its turn
-//! is due anyway has one turn. A busy-polled turn (`thread.rs`) runs after all others, and carries the time until which
-//! it may go on so. A turn that is due for a reason of its own carries none.
+//! Turns run in the order in which they became due, each at most once at a time: a ring that is
+//! kicked while its turn is due anyway has one turn. A busy-polled turn (`thread.rs`) runs after
+//! all others, and carries the time until which it may go on so. A turn that is due for a reason of
+//! its own carries none.
 
 use std::collections::VecDeque;
 use std::time::Instant;

@@ -1,15 +1,17 @@
 //! A task's place at a worker.
 //!
-//! A [`WorkerSlot`] is what a task and its control side hold of the worker that runs the task. It gives access to the
-//! worker's epoll instance, so that the control thread registers descriptors by itself (epoll is thread-safe), and
-//! mints the numbers under which their events come. It also asks for turns, through an inbox and an eventfd.
+//! A [`WorkerSlot`] is what a task and its control side hold of the worker that runs the task. It
+//! gives access to the worker's epoll instance, so that the control thread registers descriptors by
+//! itself (epoll is thread-safe), and mints the numbers under which their events come. It also asks
+//! for turns, through an inbox and an eventfd.
 //!
-//! The worker's tasks stand in a table that is replaced when one comes or leaves, and never changed. A worker takes
-//! the table once for a round, so the turns themselves take no lock and clone no `Arc` to find their task. While it
-//! sleeps it holds no table: a task that has left is not kept alive by an idle worker.
+//! The worker's tasks stand in a table that is replaced when one comes or leaves, and never
+//! changed. A worker takes the table once for a round, so the turns themselves take no lock and
+//! clone no `Arc` to find their task. While it sleeps it holds no table: a task that has left is
+//! not kept alive by an idle worker.
 //!
-//! What can go wrong: a worker that took the table and then read the inbox could find a request there for a task that
-//! had come in between, and lose it. So it empties the inbox first.
+//! What can go wrong: a worker that took the table and then read the inbox could find a request
+//! there for a task that had come in between, and lose it. So it empties the inbox first.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::AtomicBool;
@@ -21,7 +23,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::worker::poller::{Interest, Poller};
 use crate::worker::task::{Part, Task, TurnId};
-use crate::worker::token::Token;
+use crate::worker::token::EventToken;
 
 /// One place of the table.
 enum SlotState<S> {
@@ -79,7 +81,7 @@ impl<S> Worker<S> {
             busy_poll,
         };
         let events = Interest::EPOLLIN | Interest::EPOLLET;
-        worker.poller.add(&WakeFd(&worker.wake), events, Token::Wake.number())?;
+        worker.poller.add(&WakeFd(&worker.wake), events, EventToken::Wake.number())?;
         Ok(worker)
     }
 
@@ -99,7 +101,8 @@ impl<S> Worker<S> {
         let _ = self.wake.write(1);
     }
 
-    /// Puts something else into a slot. What was there is dropped outside the lock, since it may be the last reference.
+    /// Puts something else into a slot. What was there is dropped outside the lock, since it may be
+    /// the last reference.
     fn set(&self, slot: usize, state: SlotState<S>) {
         let mut tasks = lock(&self.tasks);
         let place = Arc::make_mut(&mut tasks).get_mut(slot);
@@ -165,12 +168,12 @@ impl<S> WorkerSlot<S> {
 
     /// The token of a descriptor whose every event makes a turn due.
     pub fn turn_token(&self, part: Part) -> u64 {
-        Token::Turn(self.turn(part)).number()
+        EventToken::Turn(self.turn(part)).number()
     }
 
     /// The token of a descriptor whose events the task looks at ([`Task::ready`]).
     pub fn ready_token(&self) -> u64 {
-        Token::Ready(self.slot).number()
+        EventToken::Ready(self.slot).number()
     }
 
     /// One kind of the task's turns, by which other tasks of the same worker can make it due.

@@ -1,9 +1,9 @@
 //! What a worker runs.
 //!
-//! A worker knows its [`Task`]s only by this trait: queue pairs and uplink queues today, a rate limiter tomorrow. A
-//! task has up to two kinds of turns, which it tells apart by a [`Part`]; what a part means is the task's own affair.
-//! The worker decides when a turn runs and lends its working memory (`S`). The task decides how much it does in one
-//! turn, and answers with an [`Outcome`].
+//! A worker knows its [`Task`]s only by this trait: queue pairs and uplink queues today, a rate
+//! limiter tomorrow. A task has up to two kinds of turns, which it tells apart by a [`Part`]; what
+//! a part means is the task's own affair. The worker decides when a turn runs and lends its working
+//! memory (`S`). The task decides how much it does in one turn, and answers with an [`Outcome`].
 //!
 //! A turn costs the worker one indirect call, whatever number of frames it moves.
 
@@ -36,9 +36,11 @@ pub struct TurnId {
 /// What a turn may count on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// When the worker's present round began. A turn that reads the clock only for a rough time uses this one.
+    /// When the worker's present round began. A turn that reads the clock only for a rough time
+    /// uses this one.
     pub now: Instant,
-    /// With nothing left to do, the task need not ask to be notified: it may answer [`Outcome::Polling`].
+    /// With nothing left to do, the task need not ask to be notified: it may answer
+    /// [`Outcome::Polling`].
     pub busy_poll: bool,
 }
 
@@ -56,7 +58,8 @@ pub enum Outcome {
     Idle,
     /// Another turn soon: there is more to do.
     More,
-    /// Another turn at this time, or before it when an event comes. It replaces the time that the turn before asked for.
+    /// Another turn at this time, or before it when an event comes. It replaces the time that the
+    /// turn before asked for.
     Until(Instant),
     /// Another turn soon, although nothing is left to do: the task has not asked to be notified.
     Polling {
@@ -81,7 +84,8 @@ pub trait Task<S>: Send + Sync {
     /// Runs one turn.
     fn turn(&self, part: Part, budget: Budget, scratch: &mut S) -> Outcome;
 
-    /// A descriptor that was registered under the slot's [`ready_token`](super::slot::WorkerSlot::ready_token) is ready.
-    /// The task names the turns that are due, its own ones and those of its worker's other tasks.
+    /// A descriptor that was registered under the slot's
+    /// [`ready_token`](super::slot::WorkerSlot::ready_token) is ready. The task names the turns
+    /// that are due, its own ones and those of its worker's other tasks.
     fn ready(&self, readiness: Readiness, due: &mut dyn FnMut(TurnId));
 }

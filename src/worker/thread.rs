@@ -1,15 +1,18 @@
 //! The loop of one worker thread.
 //!
-//! A worker runs the tasks in its slots (`slot.rs`). Turns that are due stand in a run list, which the worker serves
-//! round by round, so that every task gets its share. Between two rounds it looks for new events without waiting. An
-//! event may concern a ring that has stopped since: its turn finds nothing to do. A worker never ends by an error.
+//! A worker runs the tasks in its slots (`slot.rs`). Turns that are due stand in a run list, which
+//! the worker serves round by round, so that every task gets its share. Between two rounds it looks
+//! for new events without waiting. An event may concern a ring that has stopped since: its turn
+//! finds nothing to do. A worker never ends by an error.
 //!
-//! To sleep and to be woken takes some seven microseconds, and a kick costs the guest a system call. So a task that has
-//! just moved frames is busy-polled: it has a turn in every round until `--busy-poll` has passed without a frame. Only
-//! then does it ask to be notified, and the worker sleeps. The default is no longer than the wake-up that it may save.
-//! Each turn has its own time, so a busy ring does not keep the worker polling an idle one.
+//! To sleep and to be woken takes some seven microseconds, and a kick costs the guest a system
+//! call. So a task that has just moved frames is busy-polled: it has a turn in every round until
+//! `--busy-poll` has passed without a frame. Only then does it ask to be notified, and the worker
+//! sleeps. The default is no longer than the wake-up that it may save. Each turn has its own time,
+//! so a busy ring does not keep the worker polling an idle one.
 //!
-//! All times, those of busy polling included, are in [`Deadlines`], and the epoll timeout is derived from them.
+//! All times, those of busy polling included, are in [`Deadlines`], and the epoll timeout is
+//! derived from them.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -21,7 +24,7 @@ use crate::worker::poller::{Interest, Ready};
 use crate::worker::run_list::{RunEntry, RunList};
 use crate::worker::slot::{Tasks, Worker};
 use crate::worker::task::{Budget, Outcome, Readiness};
-use crate::worker::token::Token;
+use crate::worker::token::EventToken;
 
 /// Rounds of busy polling for each look at the events: a look is a system call.
 const BLIND_ROUNDS: u32 = 4;
@@ -54,7 +57,8 @@ pub(super) fn run<S: Default>(worker: &Worker<S>) {
 }
 
 impl<S> WorkerState<'_, S> {
-    /// Looks for events, and waits for them when there is nothing to do. Returns the tasks of the next round.
+    /// Looks for events, and waits for them when there is nothing to do. Returns the tasks of the
+    /// next round.
     fn look(&mut self) -> Tasks<S> {
         // While it only polls, the worker does not look every time.
         if self.run.due() == 0 && self.deadlines.polls() && self.blind < BLIND_ROUNDS {
@@ -74,16 +78,16 @@ impl<S> WorkerState<'_, S> {
             &[]
         });
         for event in events {
-            match Token::of(event.data) {
-                Token::Wake => worker.take_calls(|turn| run.push(turn)),
-                Token::Turn(turn) => run.push(turn),
-                Token::Ready(_) => {}
+            match EventToken::of(event.data) {
+                EventToken::Wake => worker.take_calls(|turn| run.push(turn)),
+                EventToken::Turn(turn) => run.push(turn),
+                EventToken::Ready(_) => {}
             }
         }
         // After the inbox was emptied: see `slot.rs`.
         let tasks = worker.tasks();
         for event in events {
-            if let Token::Ready(slot) = Token::of(event.data)
+            if let EventToken::Ready(slot) = EventToken::of(event.data)
                 && let Some(task) = tasks.get(slot)
             {
                 task.ready(readiness(event), &mut |turn| run.push(turn));
@@ -92,8 +96,8 @@ impl<S> WorkerState<'_, S> {
         tasks
     }
 
-    /// One turn for each that is due, then one for each that is polled. Those that become due meanwhile wait for the next
-    /// look at the events.
+    /// One turn for each that is due, then one for each that is polled. Those that become due
+    /// meanwhile wait for the next look at the events.
     fn round(&mut self, tasks: &Tasks<S>) {
         let now = Instant::now();
         self.deadlines.take_due(now, |turn| self.run.push(turn));

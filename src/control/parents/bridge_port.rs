@@ -122,7 +122,7 @@ impl BridgePort {
 
     /// On another parent: what was refused on the one before need not be here.
     pub fn moved_to(&self, link: &LinkInfo) {
-        self.data.deny(None);
+        self.data.macs.deny(None);
         self.parent_changed(link, true);
     }
 

@@ -157,7 +157,7 @@ impl ParentManager {
         self.check_mac(&object, mac)?;
         self.check_passthru(&object, mode)?;
         let member = BridgePort::new(core, mac);
-        core.data.set_stations(self.switch.stations());
+        core.data.macs.set_stations(self.switch.stations());
         if let Some(held) = &mut self.held {
             held.check(&member.wants(&object), host)?;
             held.give(&member, host)?;

@@ -21,8 +21,8 @@ const NO_HEADER: [u8; HEADER] = [0; HEADER];
 
 struct Bench {
     guest: Buffers<GuestMemoryMmap>,
-    line: Vring,
-    carry: RxScratch,
+    vring: Vring,
+    scratch: RxScratch,
     backlog: RxBacklog,
     patient: bool,
 }
@@ -35,10 +35,10 @@ impl Bench {
         let ring = testkit::ring::Ring::new(memory, Layout::at(0, SIZE), features);
         let (desc, avail, used) = (ring.desc, ring.avail, ring.used);
         let setup = RingSetup { size: SIZE, desc, avail, used, features, map };
-        let mut line = Vring::default();
-        line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
-        let (carry, backlog) = (RxScratch::default(), RxBacklog::default());
-        Bench { guest: Buffers::new(ring, DATA, SLOT), line, carry, backlog, patient: false }
+        let mut vring = Vring::default();
+        vring.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
+        let (scratch, backlog) = (RxScratch::default(), RxBacklog::default());
+        Bench { guest: Buffers::new(ring, DATA, SLOT), vring, scratch, backlog, patient: false }
     }
 
     /// Offers a buffer; `flags` 2 is a good one.
@@ -52,16 +52,16 @@ impl Bench {
         let body = [one, two].map(GuestSlice::from);
         let frame = Frame { header, head, body: &body, len: bytes.len() };
         let backlog = self.patient.then_some(&mut self.backlog);
-        Delivery::new(&mut self.line, &mut self.carry, backlog).frame(&frame).unwrap();
-        self.line.publish();
+        Delivery::new(&mut self.vring, &mut self.scratch, backlog).frame(&frame).unwrap();
+        self.vring.publish();
     }
 
     /// The guest has kicked, or `expired`. Whether something still waits.
     fn drain(&mut self, expired: bool) -> bool {
         let backlog = Some(&mut self.backlog);
-        self.carry.begin_turn();
-        let drained = Delivery::new(&mut self.line, &mut self.carry, backlog).drain(expired);
-        self.line.publish();
+        self.scratch.begin_turn();
+        let drained = Delivery::new(&mut self.vring, &mut self.scratch, backlog).drain(expired);
+        self.vring.publish();
         drained.unwrap() != Drained::Empty
     }
 
@@ -77,7 +77,7 @@ impl Bench {
     }
 
     fn dropped(&self, reason: DropReason) -> u64 {
-        self.line.counters.dropped(reason)
+        self.vring.counters.dropped(reason)
     }
 }
 
@@ -173,7 +173,7 @@ fn bad_buffers_cost_the_guest_its_buffers_and_not_the_frame() {
 fn a_ring_that_is_disabled_or_gone_counts_no_guest() {
     let mut bench = Bench::new(MERGEABLE);
     bench.offer(2000, 2);
-    bench.line.enabled = false;
+    bench.vring.enabled = false;
     bench.deliver(&NO_HEADER, &bytes(60));
     assert_eq!(bench.dropped(DropReason::NoGuest), 1);
     assert_eq!(bench.take(), None);
@@ -236,7 +236,7 @@ proptest! {
                 }
             }
             bench.deliver(&NO_HEADER, &bytes(len));
-            let frames = bench.line.counters.frames;
+            let frames = bench.vring.counters.frames;
             while let Some(first) = bench.take() {
                 if first.is_empty() {
                     continue;
@@ -285,9 +285,9 @@ fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring() {
         let mut fault = None;
         let end = Instant::now() + Duration::from_secs(20);
         while fault.is_none() && Instant::now() < end {
-            bench.carry.begin_turn();
-            let delivery = Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame);
-            bench.line.publish();
+            bench.scratch.begin_turn();
+            let delivery = Delivery::new(&mut bench.vring, &mut bench.scratch, None).frame(&frame);
+            bench.vring.publish();
             fault = delivery.err();
             std::thread::yield_now();
         }
@@ -304,20 +304,20 @@ fn bug_s1_a_turn_reads_a_bounded_number_of_bad_buffers() {
     }
     let _busy = Busy::start(&bench);
     let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
-    let read = |bench: &mut Bench| bench.line.ring.as_mut().unwrap().queue().read_since(0);
+    let read = |bench: &mut Bench| bench.vring.ring.as_mut().unwrap().queue().read_since(0);
     let end = Instant::now() + Duration::from_secs(20);
-    while bench.line.counters.frames < 1000 && Instant::now() < end {
+    while bench.vring.counters.frames < 1000 && Instant::now() < end {
         let before = read(&mut bench);
-        bench.carry.begin_turn();
+        bench.scratch.begin_turn();
         for _ in 0..256 {
-            Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame).unwrap();
-            bench.line.publish();
+            Delivery::new(&mut bench.vring, &mut bench.scratch, None).frame(&frame).unwrap();
+            bench.vring.publish();
         }
         let turn = read(&mut bench) - before;
         assert!(turn <= 4096 + 256 * 9, "{turn} descriptors in one turn");
         std::thread::yield_now();
     }
-    assert!(bench.line.counters.frames >= 1000, "the good ones are used");
+    assert!(bench.vring.counters.frames >= 1000, "the good ones are used");
 }
 
 /// 256 frames into chains of a thousand descriptors took as long as 256,000 descriptors take.
@@ -337,13 +337,13 @@ fn bug_f14_a_turn_reads_a_bounded_number_of_descriptors_of_a_receive_ring() {
     let _busy = Busy::start(&bench);
     let frame = Frame { header: &NO_HEADER, head: &[1; 60], body: &[], len: 60 };
     for _ in 0..256 {
-        Delivery::new(&mut bench.line, &mut bench.carry, None).frame(&frame).unwrap();
-        bench.line.publish();
+        Delivery::new(&mut bench.vring, &mut bench.scratch, None).frame(&frame).unwrap();
+        bench.vring.publish();
         std::thread::yield_now();
     }
-    let read = bench.line.ring.as_mut().unwrap().queue().read_since(0);
+    let read = bench.vring.ring.as_mut().unwrap().queue().read_since(0);
     assert!(read <= 4096 + 256 * 9, "{read}");
-    let frames = bench.line.counters.frames;
+    let frames = bench.vring.counters.frames;
     assert!(frames >= 10, "{frames}");
     assert_eq!(frames + bench.dropped(DropReason::NoBuffers), 256);
 }

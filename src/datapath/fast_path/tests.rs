@@ -23,7 +23,7 @@ const FEATURES: u64 = 1 << feature::VIRTIO_F_VERSION_1 | 1 << feature::VIRTIO_NE
 /// A receive ring with these buffers, each of a length and with flags; 2 is a good one.
 struct Receiver {
     memory: GuestMemoryMmap,
-    line: Vring,
+    vring: Vring,
 }
 
 impl Receiver {
@@ -35,9 +35,9 @@ impl Receiver {
         let mut guest = Buffers::new(ring, DATA, SLOT);
         assert!(buffers.iter().all(|&(len, flags)| guest.offer(len, flags)));
         let setup = RingSetup { size: SIZE, desc, avail, used, features, map };
-        let mut line = Vring::default();
-        line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
-        Receiver { memory, line }
+        let mut vring = Vring::default();
+        vring.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
+        Receiver { memory, vring }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -106,15 +106,15 @@ proptest! {
         let features = FEATURES | u64::from(csum) << feature::VIRTIO_NET_F_GUEST_CSUM;
         let bodies: Vec<_> = sent.iter().map(Sent::body).collect();
         let (mut together, mut apart) = (Receiver::new(&buffers, features), Receiver::new(&buffers, features));
-        let (mut carry, mut backlogs) = (RxScratch::default(), [RxBacklog::default(), RxBacklog::default()]);
+        let (mut scratch, mut backlogs) = (RxScratch::default(), [RxBacklog::default(), RxBacklog::default()]);
         let [first, second] = &mut backlogs;
-        Delivery::new(&mut together.line, &mut carry, Some(first)).frames(frames(&sent, &bodies)).unwrap();
+        Delivery::new(&mut together.vring, &mut scratch, Some(first)).frames(frames(&sent, &bodies)).unwrap();
         for frame in frames(&sent, &bodies) {
-            Delivery::new(&mut apart.line, &mut carry, Some(&mut *second)).frame(&frame).unwrap();
+            Delivery::new(&mut apart.vring, &mut scratch, Some(&mut *second)).frame(&frame).unwrap();
         }
-        together.line.publish();
-        apart.line.publish();
-        prop_assert_eq!(together.line.counters, apart.line.counters);
+        together.vring.publish();
+        apart.vring.publish();
+        prop_assert_eq!(together.vring.counters, apart.vring.counters);
         prop_assert!(together.bytes() == apart.bytes(), "the rings differ");
         prop_assert_eq!(first.is_empty(), second.is_empty());
     }
@@ -128,7 +128,7 @@ fn usual_frames_go_in_one_run_and_the_first_unusual_one_ends_it() {
     let sent = [usual.clone(), usual.clone(), cut, usual];
     let bodies: Vec<_> = sent.iter().map(Sent::body).collect();
     let mut receiver = Receiver::new(&[(2048, 2); 8], FEATURES);
-    let Vring { ring: Some(ring), counters, .. } = &mut receiver.line else { panic!("no ring") };
+    let Vring { ring: Some(ring), counters, .. } = &mut receiver.vring else { panic!("no ring") };
     let (mut slots, mut all) = (Slots::default(), frames(&sent, &bodies));
     run(&mut ring.queue(), counters, Accepts::NONE, &mut slots, &mut all);
     assert_eq!(all.count(), 2, "the rest is left");

@@ -1,7 +1,7 @@
 //! Guests on one switch, turn by turn, with the test in the worker's place. There is no parent: what is
 //! for the wire is lost and counted, unless a test says what the wire does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -11,7 +11,9 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use super::*;
 use crate::datapath::backing::Backing;
-use crate::datapath::egress::EgressPort;
+use crate::datapath::deliver::RxScratch;
+use crate::datapath::egress::{Egress, EgressPort};
+use crate::datapath::flood::Flood;
 use crate::datapath::forwarding_view::{ForwardingView, SwitchHandle};
 use crate::datapath::port::mac_policy::MacPolicy;
 use crate::datapath::queue_pair::QueuePair;
@@ -86,6 +88,12 @@ fn frame(to: Mac, from: usize, tag: u8) -> Vec<u8> {
 
 /// So many guests in bridge mode, with all buffers offered, on a parent that is up.
 fn guests(count: usize) -> (Pool<Scratch>, Vec<Guest>) {
+    let (pool, all, _) = attached_guests(count);
+    (pool, all)
+}
+
+/// The same, with an attachment to their switch.
+fn attached_guests(count: usize) -> (Pool<Scratch>, Vec<Guest>, Attachment) {
     let mut pool = Pool::start(1, std::time::Duration::from_micros(5)).unwrap();
     let switch = Arc::new(SwitchHandle::default());
     let uplink_queue = Arc::new(UplinkQueue::new("none", Arc::clone(&switch), pool.slot()));
@@ -139,7 +147,8 @@ fn guests(count: usize) -> (Pool<Scratch>, Vec<Guest>) {
     }
     let facts = ParentFacts { mac: Mac([2, 9, 9, 9, 9, 9]), up: true, mtu: 1500 };
     switch.show(ForwardingView { table: Table::new(rules, facts), egress_ports });
-    (pool, all)
+    let attachment = Attachment { switch, port: 0, uplink_queue, groups: None };
+    (pool, all, attachment)
 }
 
 #[test]
@@ -250,7 +259,7 @@ fn a_frame_in_more_pieces_than_a_message_holds_arrives_whole() {
     let setup = RingSetup { size, desc: 0, avail, used, features: FEATURES, map };
     let mut ring = Ring::start(&setup).unwrap();
     // The second one has to wait: there is one place for such.
-    for expected in [End::Full, End::Empty] {
+    for expected in [BatchEnd::Full, BatchEnd::Empty] {
         let mut queue = ring.queue();
         let (batch, end) = scratch.fill(&mut queue, FEATURES, &mut WorkLimit::TURN.clone());
         assert_eq!((end, batch.entries.len()), (expected, 1));
@@ -261,4 +270,36 @@ fn a_frame_in_more_pieces_than_a_message_holds_arrives_whole() {
         assert_eq!(rest, bytes[HEADER + 14..]);
         queue.add_used(batch.entries[0].chain, 0);
     }
+}
+
+/// An egress that looks at how often the sender's attachment is referred to while a turn delivers.
+#[derive(Debug)]
+struct CloneCounter {
+    attachment: Attachment,
+    seen: Mutex<Vec<[usize; 2]>>,
+}
+
+fn references(attachment: &Attachment) -> [usize; 2] {
+    [Arc::strong_count(&attachment.switch), Arc::strong_count(&attachment.uplink_queue)]
+}
+
+impl Egress for CloneCounter {
+    fn deliver(&self, _: &[Frame<'_>], _: Origin, _: &mut RxScratch, _: Option<&mut Flood>) {
+        self.seen.lock().unwrap().push(references(&self.attachment));
+    }
+}
+
+#[test]
+fn a_turn_clones_nothing_of_its_attachment() {
+    let (_pool, mut all, attachment) = attached_guests(2);
+    let counter = Arc::new(CloneCounter { attachment: attachment.clone(), seen: Mutex::default() });
+    let view = attachment.switch.view();
+    let mut egress_ports = view.egress_ports.clone();
+    egress_ports[1].queues = vec![counter.clone()];
+    attachment.switch.show(ForwardingView { table: view.table.clone(), egress_ports });
+    drop(view);
+    let idle = references(&attachment);
+    all[0].send(&frame(mac(1), 0, 7));
+    assert_eq!(all[0].turn(&mut Scratch::default()), Outcome::Idle);
+    assert_eq!(*counter.seen.lock().unwrap(), [idle]);
 }

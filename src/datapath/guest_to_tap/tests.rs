@@ -24,7 +24,7 @@ const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
 struct Bench {
     memory: GuestMemoryMmap,
     ring: Ring<GuestMemoryMmap>,
-    line: Vring,
+    vring: Vring,
     tap: TapQueue,
     port: PortData,
     scratch: Scratch,
@@ -44,13 +44,13 @@ impl Bench {
         let setup = RingSetup { size: SIZE, desc, avail, used, features, map };
         let flags = SockFlag::SOCK_NONBLOCK;
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
-        let mut line = Vring::default();
+        let mut vring = Vring::default();
         let tap = TapQueue::new(tap);
-        line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
+        vring.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let notifier = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
         let port = PortData::new("test", MacPolicy::Deny, notifier);
         port.set_device(OWN, 1500);
-        Bench { memory, ring, line, tap, port, scratch: Scratch::default(), wire }
+        Bench { memory, ring, vring, tap, port, scratch: Scratch::default(), wire }
     }
 
     /// Offers header and frame in one buffer at `place`.
@@ -70,7 +70,7 @@ impl Bench {
     }
 
     fn turn(&mut self) -> TurnEnd {
-        turn(&mut self.line, Some(&self.tap), &self.port, &mut self.scratch, &"test")
+        turn(&mut self.vring, Some(&self.tap), &self.port, &mut self.scratch, &"test")
     }
 
     fn used(&self) -> u16 {
@@ -143,9 +143,9 @@ fn what_may_not_leave_is_dropped_for_its_reason() {
     assert_eq!(bench.wire(), Some(message(OWN, 60)), "the good one behind them");
     assert_eq!(bench.wire(), None);
     assert_eq!(bench.used(), 6, "all come back");
-    assert_eq!(bench.line.counters.dropped(DropReason::Short), 2);
+    assert_eq!(bench.vring.counters.dropped(DropReason::Short), 2);
     for (_, reason) in cases {
-        assert!(bench.line.counters.dropped(reason) > 0, "{reason:?}");
+        assert!(bench.vring.counters.dropped(reason) > 0, "{reason:?}");
     }
 }
 
@@ -166,18 +166,18 @@ fn a_full_tap_keeps_the_chain_in_the_ring() {
         bench.turn();
     }
     assert_eq!(bench.used(), SIZE);
-    assert_eq!(bench.line.counters.frames, u64::from(SIZE), "none lost, none twice");
+    assert_eq!(bench.vring.counters.frames, u64::from(SIZE), "none lost, none twice");
 }
 
 #[test]
 fn a_disabled_ring_is_emptied() {
     let mut bench = Bench::new();
-    bench.line.enabled = false;
+    bench.vring.enabled = false;
     bench.offer(0, DATA, &message(OWN, 60));
     assert_eq!(bench.turn(), TurnEnd::Idle);
     assert_eq!(bench.used(), 1);
     assert_eq!(bench.wire(), None);
-    assert_eq!(bench.line.counters.dropped(DropReason::Disabled), 1);
+    assert_eq!(bench.vring.counters.dropped(DropReason::Disabled), 1);
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn the_kernel_gets_the_address_that_was_judged() {
 
     let mut bench = Bench::new();
     bench.offer(0, DATA, &message(OWN, SMALL));
-    let features = bench.line.features;
-    let mut queue = bench.line.ring.as_mut().unwrap().queue();
+    let features = bench.vring.features;
+    let mut queue = bench.vring.ring.as_mut().unwrap().queue();
     let (batch, _) = bench.scratch.batch.fill(&mut queue, features, &mut WorkLimit::TURN.clone());
     let mut small = [0; SMALL];
     let parts = batch.entries[0].parts::<{ HEADER + ETHERNET }>(batch.pieces, &mut small);
@@ -257,7 +257,7 @@ fn bug_f15_a_turn_has_a_bounded_number_of_segments() {
         bytes[..HEADER].copy_from_slice(&[1, 1, 54, 0, size as u8, 0, 34, 0, 16, 0, 0, 0]);
         bench.offer(0, DATA, &bytes);
         bench.turn();
-        let refused = bench.line.counters.dropped(DropReason::BadHeader) == 1;
+        let refused = bench.vring.counters.dropped(DropReason::BadHeader) == 1;
         assert_eq!(refused, 65_549 > usize::from(size) * crate::net::vnet_hdr::MAX_SEGMENTS);
     }
 }

@@ -23,7 +23,7 @@ const SLOT: u64 = 0x1_2000;
 
 struct Bench {
     guest: Buffers<GuestMemoryMmap>,
-    line: Vring,
+    vring: Vring,
     tap: TapQueue,
     receive: Receive,
     wire: OwnedFd,
@@ -40,11 +40,11 @@ impl Bench {
         let flags = SockFlag::SOCK_NONBLOCK;
         let (wire, tap) = socketpair(AddressFamily::Unix, SockType::Datagram, None, flags).unwrap();
         setsockopt(&wire, sockopt::SndBuf, &(4 << 20)).unwrap();
-        let mut line = Vring::default();
+        let mut vring = Vring::default();
         let tap = TapQueue::new(tap);
-        line.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
+        vring.apply(&VringConfig { ready: true, enabled: true, setup: Some(setup) }, &"test");
         let guest = Buffers::new(ring, DATA, SLOT);
-        Bench { guest, line, tap, receive: Receive::default(), wire }
+        Bench { guest, vring, tap, receive: Receive::default(), wire }
     }
 
     fn put(&self, frame: &[u8]) {
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     fn turn(&mut self, expired: bool) -> TurnEnd {
-        self.receive.turn(&mut self.line, Some(&self.tap), expired, &"test")
+        self.receive.turn(&mut self.vring, Some(&self.tap), expired, &"test")
     }
 }
 
@@ -102,7 +102,7 @@ proptest! {
                 got.push(bytes);
             }
         }
-        prop_assert_eq!(bench.line.counters.dropped(DropReason::NoRoom), 0);
+        prop_assert_eq!(bench.vring.counters.dropped(DropReason::NoRoom), 0);
         prop_assert_eq!(got.len(), lens.len(), "all frames");
         for (number, (bytes, &len)) in got.iter().zip(&lens).enumerate() {
             prop_assert!(bytes == &frame(number, len), "frame {}", number);
@@ -124,7 +124,7 @@ fn without_mergeable_buffers_a_frame_takes_one_chain_or_is_dropped() {
         assert_eq!(taken(&mut bench.guest), Some((frame(0, len), 1)), "{len}");
     }
     assert_eq!(taken(&mut bench.guest), None);
-    assert_eq!(bench.line.counters.dropped(DropReason::NoRoom), 1);
+    assert_eq!(bench.vring.counters.dropped(DropReason::NoRoom), 1);
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn cve_2020_16843_a_guest_with_too_few_buffers_does_not_freeze() {
     // No more come: the frame goes, the next one gets through.
     assert_eq!(bench.turn(true), TurnEnd::Starved { waiting: false });
     assert_eq!(taken(&mut bench.guest), Some((frame(1, 60), 1)));
-    assert_eq!(bench.line.counters.dropped(DropReason::NoRoom), 1);
+    assert_eq!(bench.vring.counters.dropped(DropReason::NoRoom), 1);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_turn_is_bounded() {
             break;
         }
         assert!(round < 100, "{turn:?}");
-        assert!(bench.line.counters.frames as usize <= (round + 1) * TURN_FRAMES);
+        assert!(bench.vring.counters.frames as usize <= (round + 1) * TURN_FRAMES);
     }
 }
 
@@ -181,8 +181,8 @@ fn stale_frames_are_discarded_and_counted() {
     for number in 0..5 {
         bench.put(&frame(number, 60));
     }
-    bench.receive.discard_stale(&mut bench.line, &bench.tap);
-    assert_eq!(bench.line.counters.dropped(DropReason::Stale), 5);
+    bench.receive.discard_stale(&mut bench.vring, &bench.tap);
+    assert_eq!(bench.vring.counters.dropped(DropReason::Stale), 5);
     bench.guest.post(2048);
     assert_eq!(bench.turn(false), TurnEnd::Idle);
     assert_eq!(taken(&mut bench.guest), None);
@@ -198,14 +198,14 @@ fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring_and_no_turn() {
         let (ring, stopped) = (bench.guest.ring.clone(), Arc::clone(&stop));
         let busy = std::thread::spawn(move || ring.offer_again(&stopped, || (), || ()));
         let end = Instant::now() + Duration::from_secs(20);
-        while bench.line.ring.is_some() && Instant::now() < end {
+        while bench.vring.ring.is_some() && Instant::now() < end {
             bench.turn(false);
             std::thread::yield_now();
         }
         stop.store(true, Ordering::Relaxed);
         busy.join().unwrap();
-        assert!(bench.line.ring.is_none(), "more bad chains in a row than the ring is long");
-        assert!(bench.line.counters.dropped(DropReason::BadChain) <= u64::from(SIZE));
+        assert!(bench.vring.ring.is_none(), "more bad chains in a row than the ring is long");
+        assert!(bench.vring.counters.dropped(DropReason::BadChain) <= u64::from(SIZE));
     }
 }
 

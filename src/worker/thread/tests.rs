@@ -1,4 +1,5 @@
-//! A worker with tasks that move nothing: when it runs them, with what, and that it knows nothing else of them.
+//! A worker with tasks that move nothing: when it runs them, with what, and that it knows nothing
+//! else of them.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, mpsc};

@@ -1,20 +1,21 @@
 //! Which source addresses a port's guest may use.
 //!
-//! A front-end never tells the back-end that its guest has changed its MAC address (QEMU keeps that to
-//! itself), so the only sign is a frame with a new source. Where the port may adopt it, the worker leaves
-//! the address here and rings the control side's notifier; the device is changed there, in its own time
-//! (`control/follow.rs`). An address that was heard on the wire before the guest used it is another machine's, and is
-//! never adopted.
+//! A front-end never tells the back-end that its guest has changed its MAC address (QEMU keeps that
+//! to itself), so the only sign is a frame with a new source. Where the port may adopt it, the
+//! worker leaves the address here and rings the control side's notifier; the device is changed
+//! there, in its own time (`control/follow.rs`). An address that was heard on the wire before the
+//! guest used it is another machine's, and is never adopted.
 //!
-//! What can go wrong: a worker asks for every frame, so the port's own address is settled by two comparisons,
-//! and all else is out of line. Every cell is one atomic, and each list of addresses has a fixed length: a guest
-//! that uses a new address for every frame only overwrites them.
+//! What can go wrong: a worker asks for every frame, so the port's own address is settled by two
+//! comparisons, and all else is out of line. Every cell is one atomic, and each list of addresses
+//! has a fixed length: a guest that uses a new address for every frame only overwrites them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::datapath::port::PortData;
+use nix::sys::eventfd::EventFd;
+
 use crate::datapath::port::mac_policy::{MacJudgement, MacPolicy};
 use crate::net::mac::Mac;
 use crate::switch::Stations;
@@ -37,7 +38,67 @@ fn contains(cells: &[AtomicU64], number: u64) -> bool {
 /// Beside a foreign address: the log has it.
 const REPORTED: u64 = 1 << 63;
 
-impl PortData {
+/// The addresses that a port and its guest use.
+#[derive(Debug)]
+pub struct SourceMacs {
+    mac: AtomicU64,
+    policy: MacPolicy,
+    /// No frame with the port's own address has come from the present guest yet, or since
+    /// [`SourceMacs::watch_own`].
+    unknown: AtomicBool,
+    /// The address last seen from the guest that is not the port's; 0 when there is none to act on.
+    wanted: AtomicU64,
+    /// An address that the port could not take, because it is another's; 0 when there is none.
+    denied: AtomicU64,
+    /// The first address of the present guest whose frames were dropped; 0 when there is none, with
+    /// the mark `REPORTED` once the control thread has taken it.
+    foreign: AtomicU64,
+    /// The machines of the LAN, once the port is on one of our switches.
+    stations: OnceLock<Arc<Stations>>,
+    /// The new address that was found not to be heard on the wire. From the guest's first frame on,
+    /// a switch may reflect what it sends.
+    vetted: AtomicU64,
+    /// An address that the guest has used and that was heard on the wire, to be reported; 0 when
+    /// there is none.
+    heard: AtomicU64,
+    /// Addresses that the port has had for its guests: such a guest may move away, be heard, and
+    /// come back.
+    had: [AtomicU64; 8],
+    /// Addresses that the present guest uses beside the port's own, in passthru mode.
+    beside: [AtomicU64; 4],
+    notifier: Arc<EventFd>,
+}
+
+impl SourceMacs {
+    /// A port without an address. The notifier is written to when the control thread has something
+    /// to take.
+    pub(super) fn new(policy: MacPolicy, notifier: Arc<EventFd>) -> SourceMacs {
+        SourceMacs {
+            mac: AtomicU64::new(0),
+            policy,
+            unknown: AtomicBool::new(true),
+            wanted: AtomicU64::new(0),
+            denied: AtomicU64::new(0),
+            foreign: AtomicU64::new(0),
+            stations: OnceLock::new(),
+            vetted: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
+            had: Default::default(),
+            beside: Default::default(),
+            notifier,
+        }
+    }
+
+    /// The port has this address.
+    pub(super) fn set_own(&self, mac: Mac) {
+        self.mac.store(mac.to_u64(), Ordering::Relaxed);
+    }
+
+    /// The port's address.
+    pub(super) fn own(&self) -> Mac {
+        Mac::from_u64(self.mac.load(Ordering::Relaxed))
+    }
+
     /// Whether this is the port's own address and nothing new is learnt from it: as nearly always.
     #[inline]
     pub fn is_settled(&self, source: Mac) -> bool {
@@ -136,7 +197,7 @@ impl PortData {
         let _ = self.stations.set(Arc::clone(stations));
     }
 
-    /// Control: whether there is an address to be told of by [`PortData::take_heard`].
+    /// Control: whether there is an address to be told of by [`SourceMacs::take_heard`].
     pub fn has_heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed) != 0
     }
@@ -152,13 +213,14 @@ impl PortData {
         self.policy == MacPolicy::Exclusive
     }
 
-    /// Whether the guest has used the port's own address, since [`PortData::watch_own`] or at all.
+    /// Whether the guest has used the port's own address, since [`SourceMacs::watch_own`] or at
+    /// all.
     pub fn own_used(&self) -> bool {
         !self.unknown.load(Ordering::Relaxed)
     }
 
-    /// Control: what was heard of the port's own address is forgotten, so that [`PortData::own_used`] tells
-    /// whether it is still used.
+    /// Control: what was heard of the port's own address is forgotten, so that
+    /// [`SourceMacs::own_used`] tells whether it is still used.
     pub fn watch_own(&self) {
         self.unknown.store(true, Ordering::Relaxed);
     }
@@ -191,8 +253,8 @@ impl PortData {
         (number != 0 && number != self.mac.load(Ordering::Relaxed)).then(|| Mac::from_u64(number))
     }
 
-    /// Control: the port has taken the address that its guest uses. A port that learns wants no other
-    /// until [`PortData::forget_guest`].
+    /// Control: the port has taken the address that its guest uses. A port that learns wants no
+    /// other until [`SourceMacs::forget_guest`].
     pub fn followed(&self, mac: Mac) {
         self.deny(None);
         push(&self.had, mac.to_u64());
@@ -202,10 +264,10 @@ impl PortData {
         }
     }
 
-    /// Whether an address that is not the port's own needs more than [`PortData::judge_source`]: it passes
-    /// at once, before the control side has looked whether it is somebody else's.
+    /// Whether an address that is not the port's own needs more than [`SourceMacs::judge_source`]:
+    /// it passes at once, before the control side has looked whether it is somebody else's.
     pub fn is_unsettled(&self, source: Mac) -> bool {
-        self.policy != MacPolicy::Ignore && source != self.mac()
+        self.policy != MacPolicy::Ignore && source != self.own()
     }
 
     /// Whatever addresses a guest had, wanted or was denied, it has gone.
@@ -219,7 +281,8 @@ impl PortData {
         self.beside.iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
     }
 
-    /// The port cannot take this address: frames that carry it are foreign. `None` forgets the last.
+    /// The port cannot take this address: frames that carry it are foreign. `None` forgets the
+    /// last.
     pub fn deny(&self, mac: Option<Mac>) {
         self.denied.store(mac.map_or(0, Mac::to_u64), Ordering::Relaxed);
     }
