@@ -18,4 +18,3 @@ mod shown_port;
 pub use printer::Printer;
 pub use printer::capabilities_json;
 pub use qemu::Qemu;
-pub use shown_port::ShownPort;

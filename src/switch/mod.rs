@@ -96,4 +96,4 @@ pub use stations::Stations;
 pub use table::ParentFacts;
 pub use table::Rules;
 pub use table::Table;
-pub use verdict::{Receivers, Verdict, Why};
+pub use verdict::{Receivers, Verdict};

@@ -463,6 +463,7 @@ impl<'r> Queue<'r> {
     }
 
     /// Puts back everything that was popped and not given back.
+    #[cfg(test)]
     pub fn undo_all(&mut self) {
         self.state.next_avail = self.state.next_used;
     }
