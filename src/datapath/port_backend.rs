@@ -43,7 +43,7 @@ impl PortBackend {
         state.adjust(port);
     }
 
-    /// Puts tap queues behind the pairs; none when the device has gone.
+    /// Puts tap queues behind the pairs; none when the device is lost.
     pub fn set_taps(&self, queues: &[Arc<TapQueue>], pairs: &[Arc<QueuePair>], port: &str) {
         let mut state = self.lock();
         state.queues = queues.to_vec();

@@ -195,7 +195,7 @@ impl QueuePair {
         self.to_guest.control().fresh = true;
     }
 
-    /// Control: the front-end has gone. Afterwards nothing of it is touched any more.
+    /// Control: the front-end is disconnected. Afterwards nothing of it is touched any more.
     pub fn reset(&self) {
         for side in [Side::FromGuest, Side::ToGuest] {
             self.set_kick(side, None);
@@ -209,7 +209,7 @@ impl QueuePair {
         self.watch.nothing(&self.slot);
     }
 
-    /// Control: puts something else behind the pair, or nothing when the device has gone.
+    /// Control: puts something else behind the pair, or nothing when the device is lost.
     pub fn set_backing(&self, backing: Backing) {
         if let Err(error) = self.watch.replace(&self.slot, backing.tap()) {
             warn!("port {}: tap queue {} cannot be watched: {error}", self.port.name, self.index);

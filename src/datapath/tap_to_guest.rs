@@ -228,7 +228,7 @@ impl Receive {
         Ok(Step::End(TurnEnd::Starved { waiting: self.pending.is_some() }))
     }
 
-    /// Reads and discards what has queued up in the tap while nobody was there to receive it.
+    /// Reads and discards what has queued up in the tap while the port had no front-end.
     pub fn discard_stale(&mut self, vring: &mut Vring, tap: &TapQueue) {
         self.pending = None;
         // The tap's queue holds 500 frames; the bound is for a flood that refills it.

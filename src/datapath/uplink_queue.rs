@@ -49,7 +49,7 @@ impl UplinkQueue {
         UplinkQueue { name: name.to_owned(), switch, slot, state: PriorityMutex::default() }
     }
 
-    /// Control: puts another socket behind the uplink queue, or none when the parent has gone. The
+    /// Control: puts another socket behind the uplink queue, or none when the parent is removed. The
     /// old one is returned, because to close it takes time.
     pub fn replace(&self, uplink: Option<Box<dyn Uplink>>) -> Option<Box<dyn Uplink>> {
         let mut state = self.state.control();

@@ -45,7 +45,7 @@ pub enum BatchEnd {
     Broken(Fault),
 }
 
-/// What a line has let go of, to be dropped when its lock is free again: to unmap a guest's memory takes time,
+/// What a ring has released, to be dropped when its lock is free again: to unmap a guest's memory takes time,
 /// and what closing a front-end's descriptor takes is the front-end's choice.
 #[derive(Default)]
 pub struct Remains {

@@ -2,7 +2,7 @@
 //!
 //! A front-end never tells the back-end that its guest has changed its MAC address (QEMU keeps that
 //! to itself), so the only sign is a frame with a new source. Where the port may adopt it, the
-//! worker leaves the address here and rings the control side's notifier; the device is changed
+//! worker leaves the address here and writes to the control side's notifier; the device is changed
 //! there, in its own time (`control/follow.rs`). An address that was heard on the wire before the
 //! guest used it is another machine's, and is never adopted.
 //!
@@ -142,7 +142,7 @@ impl SourceMacs {
         if self.is_heard(source) {
             return MacJudgement::Foreign;
         }
-        // Rung once until somebody looks, not per frame: a guest may use many addresses.
+        // Once until the control thread looks, not per frame: a guest may use many addresses.
         if self.wanted.swap(number, Ordering::Relaxed) == 0 {
             // A full counter means that the control side is awake anyway.
             let _ = self.notifier.write(1);
@@ -265,12 +265,12 @@ impl SourceMacs {
     }
 
     /// Whether an address that is not the port's own needs more than [`SourceMacs::judge_source`]:
-    /// it passes at once, before the control side has looked whether it is somebody else's.
+    /// it passes at once, before the control side has looked whether it is another machine's.
     pub fn is_unsettled(&self, source: Mac) -> bool {
         self.policy != MacPolicy::Ignore && source != self.own()
     }
 
-    /// Whatever addresses a guest had, wanted or was denied, it has gone.
+    /// The guest is disconnected: forgets the addresses that it had, wanted or was denied.
     pub fn forget_guest(&self) {
         self.unknown.store(true, Ordering::Relaxed);
         self.wanted.store(0, Ordering::Relaxed);
