@@ -44,7 +44,7 @@ impl FrameBatch for Sent<'_> {
     }
 
     fn receivers(&self, index: usize) -> Receivers {
-        match self.batch.entries.get(index).map(|entry| entry.fate) {
+        match self.batch.entries.get(index).map(|entry| &entry.fate) {
             Some(TxAction::Go(verdict)) => verdict.to,
             _ => Receivers::None,
         }
@@ -119,14 +119,14 @@ pub fn turn(
         let sent = Sent { batch: &batch, count: cut, flow: u32::from(index) };
         fanout.deliver(&view, &sent, Origin::Sibling);
         for entry in batch.entries.iter().take(cut) {
-            match (entry.fate, entry.lost) {
-                (TxAction::Go(_), Some(reason)) => counters.drop(reason),
-                (TxAction::Go(verdict), _) if verdict.why.is_some() => {
-                    counters.drop(DropReason::NotForwarded);
-                }
-                (TxAction::Go(_), _) => counters.frame(entry.len),
-                (TxAction::DropReason(reason), _) => counters.drop(reason),
-                (TxAction::Undecided, _) => {}
+            match &entry.fate {
+                TxAction::Go(verdict) => match (entry.lost, verdict.why) {
+                    (None, None) => counters.frame(entry.len),
+                    (Some(reason), _) => counters.drop(reason),
+                    (None, Some(_)) => counters.drop(DropReason::NotForwarded),
+                },
+                TxAction::DropReason(reason) => counters.drop(*reason),
+                TxAction::Undecided => {}
             }
             queue.add_used(entry.chain, 0);
         }

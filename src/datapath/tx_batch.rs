@@ -9,7 +9,7 @@
 use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
 use crate::datapath::tx_frame::{TxAction, TxFrame};
-use crate::datapath::tx_send::SendScratch;
+use crate::datapath::tx_send::WireScratch;
 use crate::datapath::work_limit::{BATCH, WorkLimit};
 use crate::net::counters::DropReason;
 use crate::net::ethernet::ETHERNET;
@@ -35,7 +35,7 @@ pub struct TxScratch {
     pieces: Reused<Readable>,
     /// For the one frame of a batch that lies in more pieces than the kernel takes.
     spill: Vec<u8>,
-    pub(crate) send: SendScratch,
+    pub(crate) send: WireScratch,
 }
 
 impl Default for TxScratch {
@@ -44,7 +44,7 @@ impl Default for TxScratch {
             entries: Vec::with_capacity(BATCH),
             pieces: Reused::with_capacity(PIECES),
             spill: vec![0; MAX_FRAME],
-            send: SendScratch::new(BATCH, PIECES),
+            send: WireScratch::new(BATCH, PIECES),
         }
     }
 }
@@ -54,7 +54,7 @@ pub struct TxBatch<'s> {
     /// The frames, in the order in which they were sent.
     pub entries: &'s mut Vec<TxFrame>,
     pub(crate) pieces: &'s mut Vec<GuestSlice<'s>>,
-    pub(crate) send: &'s mut SendScratch,
+    pub(crate) send: &'s mut WireScratch,
     /// A frame lies in more pieces than the kernel takes.
     spilt: bool,
     /// Bytes of the chains.

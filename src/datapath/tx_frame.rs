@@ -108,22 +108,22 @@ impl TxFrame {
         self.head = EthernetHeader::of(&ethernet);
     }
 
-    /// The frame as the kernel gets it, with the judged header in front: in one piece in `small` if that has room for
-    /// it, else its front, and the rest where it is. `FRONT` is the length of header and Ethernet header.
+    /// The frame as the kernel gets it, with the judged header in front: a small one in one piece in the next memory of
+    /// `small`, others as their front, and the rest where it is. `LEN` is the length of the header.
     #[inline]
-    pub(crate) fn parts<'a, const FRONT: usize>(
+    pub(crate) fn parts<'a, const LEN: usize>(
         &'a mut self,
         pieces: &'a [GuestSlice<'a>],
-        small: &'a mut Small,
+        small: &mut impl Iterator<Item = &'a mut Small>,
     ) -> Option<(&'a [u8], &'a [GuestSlice<'a>])> {
         let body = pieces.get(self.pieces.clone())?;
-        let front = self.front.last_chunk_mut::<FRONT>()?;
-        let header = self.header.iter().take(FRONT - ETHERNET);
-        front.iter_mut().zip(header).for_each(|(to, from)| *to = *from);
-        match small.get_mut(..FRONT - ETHERNET + self.len) {
-            Some(whole) => Some((Fetched::with_head(front, body, whole)?.into_inner(), &[])),
-            None => Some((front, body)),
+        let front = self.front.get_mut(HEADER - LEN..)?;
+        *front.first_chunk_mut::<LEN>()? = *self.header.first_chunk::<LEN>()?;
+        if LEN + self.len > SMALL {
+            return Some((front, body));
         }
+        let whole = small.next()?.get_mut(..LEN + self.len)?;
+        Some((Fetched::with_head(front, body, whole)?.into_inner(), &[]))
     }
 
     /// Whether it costs more than others of its length, when it was judged.

@@ -12,34 +12,28 @@ use crate::datapath::tx_batch::TxBatch;
 use crate::datapath::tx_frame::{SMALL, Small};
 use crate::datapath::uplink_queue::UplinkQueue;
 use crate::net::counters::DropReason;
-use crate::net::ethernet::ETHERNET;
 use crate::net::vnet_hdr::{HEADER, LEGACY_HEADER};
-use crate::uplink::send_frame::{SEND_HEADER, SendFrame, SendFrames};
+use crate::uplink::send_frame::{SEND_HEADER, SendScratch};
 use crate::uplink::tap::TapQueue;
-use crate::virtqueue::guest_slice::{GuestSlice, Readable};
+use crate::virtqueue::guest_slice::{GuestSlice, Readable, SliceArena};
 use crate::virtqueue::reuse::Reused;
 
-/// A frame that is for the wire: which of the batch it is, and how many pieces it has.
-type Outgoing = (usize, usize);
-
 /// Working memory of sending.
-pub struct SendScratch {
-    outgoing: Vec<Outgoing>,
-    /// Which of the batch the wire did not take, and why.
+pub struct WireScratch {
+    /// Which of the frames for the wire it did not take, and why.
     lost: Vec<(usize, DropReason)>,
     pieces: Reused<Readable>,
-    frames: Reused<SendFrames>,
+    frames: SendScratch,
     pub(crate) small: Vec<Small>,
 }
 
-impl SendScratch {
+impl WireScratch {
     /// Memory for a batch of so many frames, which have so many pieces together.
-    pub(crate) fn new(frames: usize, pieces: usize) -> SendScratch {
-        SendScratch {
-            outgoing: Vec::with_capacity(frames),
+    pub(crate) fn new(frames: usize, pieces: usize) -> WireScratch {
+        WireScratch {
             lost: Vec::with_capacity(frames),
             pieces: Reused::with_capacity(frames + pieces),
-            frames: Reused::with_capacity(frames),
+            frames: SendScratch::new(frames),
             small: vec![[0; SMALL]; frames],
         }
     }
@@ -51,27 +45,26 @@ impl TxBatch<'_> {
     pub fn write(&mut self, header: usize, tap: &TapQueue) -> usize {
         // Of fixed length, which makes a few moves of the copies.
         match header {
-            HEADER => self.write_each::<{ HEADER + ETHERNET }>(tap),
-            _ => self.write_each::<{ LEGACY_HEADER + ETHERNET }>(tap),
+            HEADER => self.write_each::<HEADER>(tap),
+            _ => self.write_each::<LEGACY_HEADER>(tap),
         }
     }
 
-    fn write_each<const FRONT: usize>(&mut self, tap: &TapQueue) -> usize {
-        let SendScratch { pieces: list, small, .. } = &mut *self.send;
+    fn write_each<const LEN: usize>(&mut self, tap: &TapQueue) -> usize {
+        let WireScratch { pieces: list, small, .. } = &mut *self.send;
         let Some(small) = small.first_mut() else { return 0 };
         for (index, entry) in self.entries.iter_mut().enumerate() {
             if !entry.is_for_the_wire() {
                 continue;
             }
-            let Some((front, body)) = entry.parts::<FRONT>(self.pieces, small) else { continue };
+            let small = &mut std::iter::once(&mut *small);
+            let Some((front, body)) = entry.parts::<LEN>(self.pieces, small) else { continue };
             let written = match body {
                 [] => tap.write(front),
-                body => {
-                    let list = list.lend();
-                    list.push(GuestSlice::from(front));
-                    list.extend_from_slice(body);
-                    tap.write_vectored(list)
-                }
+                body => match SliceArena::new(list.lend()).join(GuestSlice::from(front), body) {
+                    Some(pieces) => tap.write_vectored(pieces),
+                    None => continue,
+                },
             };
             match written {
                 Ok(_) => {}
@@ -85,58 +78,48 @@ impl TxBatch<'_> {
     /// Sends what is for the wire over an uplink, as few calls as it takes. Returns how many entries of the batch are
     /// done: all, unless the uplink has no room; the turn that has the rest then waits ([`UplinkQueue::wait`]).
     pub fn send(&mut self, uplink: &UplinkQueue) -> usize {
-        let all = self.entries.len();
-        let SendScratch { outgoing, lost, pieces: list, frames, small } = &mut *self.send;
-        let (list, frames) = (list.lend(), frames.lend());
-        outgoing.clear();
+        let WireScratch { lost, pieces: list, frames, small } = &mut *self.send;
+        let (mut arena, mut frames) = (SliceArena::new(list.lend()), frames.lend());
         lost.clear();
-        for ((index, entry), small) in self.entries.iter_mut().enumerate().zip(small) {
-            if !entry.is_for_the_wire() {
-                continue;
-            }
+        let mut small = small.iter_mut();
+        for entry in self.entries.iter_mut().filter(|entry| entry.is_for_the_wire()) {
             // Of fixed length, which makes a few moves of the copies.
-            let parts = entry.parts::<{ SEND_HEADER + ETHERNET }>(self.pieces, small);
-            let Some((front, body)) = parts else { continue };
-            list.push(GuestSlice::from(front));
-            match body {
-                [one] => list.push(*one),
-                more => list.extend_from_slice(more),
-            }
-            outgoing.push((index, 1 + body.len()));
+            let parts = entry.parts::<SEND_HEADER>(self.pieces, &mut small);
+            let pieces = parts.and_then(|(front, body)| arena.join(GuestSlice::from(front), body));
+            frames.push(pieces.unwrap_or_default());
         }
-        if outgoing.is_empty() {
-            return all;
-        }
-        let mut rest = list.as_slice();
-        for (_, pieces) in outgoing.iter() {
-            let Some((pieces, later)) = rest.split_at_checked(*pieces) else { break };
-            frames.push(SendFrame::new(pieces));
-            rest = later;
+        if frames.is_empty() {
+            return self.entries.len();
         }
         let mut uplink = uplink.lock();
-        let (mut at, mut cut) = (0, all);
-        while let Some(rest) = frames.get_mut(at..).filter(|rest| !rest.is_empty()) {
-            let reason = match uplink.send(rest) {
+        let (mut at, mut full) = (0, false);
+        while at < frames.len() {
+            let reason = match uplink.send(frames.from(at)) {
                 Some(Ok(count)) => {
                     at += count.max(1);
                     continue;
                 }
                 Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    cut = outgoing.get(at).map_or(all, |&(index, _)| index);
+                    full = true;
                     break;
                 }
                 Some(Err(error)) => reason(&error),
                 None => DropReason::NoDevice,
             };
-            lost.extend(outgoing.get(at).map(|&(index, _)| (index, reason)));
+            lost.push((at, reason));
             at += 1;
         }
-        for (index, reason) in lost.iter() {
-            if let Some(entry) = self.entries.get_mut(*index) {
+        drop(uplink);
+        for (frame, reason) in lost.iter() {
+            let mut entries = self.entries.iter_mut().filter(|entry| entry.is_for_the_wire());
+            if let Some(entry) = entries.nth(*frame) {
                 entry.lost = Some(*reason);
             }
         }
-        cut
+        let mut outgoing =
+            self.entries.iter().enumerate().filter(|(_, entry)| entry.is_for_the_wire());
+        let cut = if full { outgoing.nth(at) } else { None };
+        cut.map_or(self.entries.len(), |(index, _)| index)
     }
 }
 

@@ -26,6 +26,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 
 use crate::virtqueue::reuse::Family;
 
@@ -153,6 +154,42 @@ impl fmt::Debug for GuestSlice<'_> {
 impl fmt::Debug for GuestSliceMut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GuestSliceMut({} bytes)", self.len())
+    }
+}
+
+/// Memory in which pieces are put together: a front of our own and a body of the guest's, one behind the other.
+#[derive(Debug)]
+pub struct SliceArena<'m> {
+    rest: &'m mut [MaybeUninit<GuestSlice<'m>>],
+}
+
+impl<'m> SliceArena<'m> {
+    /// All memory of a list, whose items are forgotten.
+    #[inline]
+    pub fn new(list: &'m mut Vec<GuestSlice<'m>>) -> SliceArena<'m> {
+        list.clear();
+        SliceArena { rest: list.spare_capacity_mut() }
+    }
+
+    /// `front` and `body` one behind the other, if there is room for them.
+    #[inline]
+    pub fn join(
+        &mut self,
+        front: GuestSlice<'m>,
+        body: &[GuestSlice<'m>],
+    ) -> Option<&'m [GuestSlice<'m>]> {
+        let (here, rest) = std::mem::take(&mut self.rest).split_at_mut_checked(1 + body.len())?;
+        self.rest = rest;
+        let (first, places) = here.split_first_mut()?;
+        first.write(front);
+        match (&mut *places, body) {
+            // Nearly always one.
+            ([place], [piece]) => _ = place.write(*piece),
+            _ => places.iter_mut().zip(body).for_each(|(place, piece)| _ = place.write(*piece)),
+        }
+        // SAFETY: the first place and as many as `body` has were just written, and these are all. A MaybeUninit has the
+        // layout of what it is for.
+        Some(unsafe { &*(std::ptr::from_ref(here) as *const [GuestSlice<'m>]) })
     }
 }
 
