@@ -10,7 +10,7 @@ PROFILE ?= default
 
 CASES ?=
 
-.PHONY: help build install-deps guest test fuzz soak budget bench lint demo clean
+.PHONY: help build install-deps guest test fuzz loom miri soak budget bench lint demo clean
 
 help: ## prints this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,6 +53,15 @@ test: guest ## runs every test, including those with guests
 # prints its FUZZ_SEED, which repeats the same inputs.
 fuzz: ## runs every fuzz target for a minute
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-60} $(CARGO) test --locked --package fuzz -- --nocapture
+
+# `make test` looks at the orders with three preemptions at most.
+loom: ## the concurrent protocols in every order of their steps: a minute
+	LOOM_UNBOUNDED=1 $(CARGO) test --locked --package models -- --nocapture
+
+# Needs the nightly toolchain with its components miri and rust-src.
+miri: ## the pure rooms under miri, which finds undefined behaviour
+	PROPTEST_CASES=4 MIRIFLAGS=-Zmiri-disable-isolation \
+		$(CARGO) +nightly miri test --locked --target-dir target/miri --lib -- net:: offload:: switch::
 
 # The test prints its seed; VUM_SEED=N repeats that run. VUM_SOAK is the time in seconds.
 soak: install-deps ## runs a hostile tenant beside fifteen others for five minutes

@@ -20,6 +20,7 @@
 //! | [`config`] | what the program needs, with every error reported |
 //! | [`process`] | log, threads, limits |
 //! | [`net`] | what the specifications say about frames and addresses; pure |
+//! | `sync` | locks and atomics, which the models exchange for loom's |
 //! | [`error`], [`suggest`] | errors, "did you mean ...?" |
 //!
 //! The library is there for the program, and for the tests, benchmarks and fuzz targets beside it. A
@@ -42,6 +43,7 @@ pub mod print;
 pub mod process;
 pub(crate) mod suggest;
 pub mod switch;
+mod sync;
 pub mod uplink;
 pub mod vhost_user;
 pub mod virtqueue;

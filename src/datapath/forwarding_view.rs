@@ -11,11 +11,12 @@
 //! [`Attachment`](crate::datapath::attachment::Attachment): the control side breaks this circle
 //! when it takes the attachment away.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::datapath::egress::EgressPort;
 use crate::net::mac::Mac;
 use crate::switch::{ParentFacts, Stations, Table};
+use crate::worker::snapshot::Snapshot;
 
 /// A snapshot of a parent's ports.
 #[derive(Debug)]
@@ -37,14 +38,14 @@ impl Default for ForwardingView {
 /// The userspace ports of one parent.
 #[derive(Debug, Default)]
 pub struct SwitchHandle {
-    view: Mutex<Arc<ForwardingView>>,
+    view: Snapshot<ForwardingView>,
     stations: Arc<Stations>,
 }
 
 impl SwitchHandle {
     /// The present snapshot.
     pub fn view(&self) -> Arc<ForwardingView> {
-        Arc::clone(&self.view.lock().unwrap_or_else(PoisonError::into_inner))
+        self.view.get()
     }
 
     /// The machines that were heard on the parent's wire.
@@ -54,11 +55,6 @@ impl SwitchHandle {
 
     /// Control: swaps in another snapshot.
     pub fn show(&self, view: ForwardingView) {
-        let old = {
-            let mut present = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *present, Arc::new(view))
-        };
-        // Outside the lock: this may be the last reference to a queue pair.
-        drop(old);
+        self.view.set(view);
     }
 }

@@ -11,6 +11,7 @@
 //! | [`guest_slice`] | A piece of memory that a frame lies in, the data path's currency |
 //! | [`kept_slices`] | Pieces of chains of one ring, kept from one borrow of the ring to the next |
 //! | [`mapping`] | One region of guest memory, mapped and watched |
+//! | [`notification`] | When one side of a ring notifies the other |
 //! | [`reuse`] | A list whose memory is used again and again |
 //! | [`signaller`] | Adding 1 to an eventfd that another party owns, without ever waiting |
 //! | [`split_ring`] | A split virtqueue, device side |
@@ -25,6 +26,7 @@ pub mod guest_map;
 pub mod guest_slice;
 pub(crate) mod kept_slices;
 pub(crate) mod mapping;
+pub(crate) mod notification;
 pub(crate) mod reuse;
 pub(crate) mod signaller;
 pub mod split_ring;

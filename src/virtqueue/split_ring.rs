@@ -18,13 +18,15 @@
 //! more than the ring is long stop it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
+use std::sync::atomic::AtomicU64;
 
 use crate::net::feature;
 use crate::net::feature::has;
+use crate::sync::{AtomicU16, Ordering};
 use crate::virtqueue::chain::{Chain, ChainId, Refused, Table};
 use crate::virtqueue::guest_map::GuestMap;
 use crate::virtqueue::guest_slice::{ChainSlice, GuestSliceMut};
+use crate::virtqueue::notification::{passed, store_then_look};
 
 /// Largest ring size we accept: QEMU's and cloud-hypervisor's largest.
 pub const MAX_RING_SIZE: u16 = 1024;
@@ -241,20 +243,17 @@ impl Ring {
         if self.state.published == self.state.next_used {
             return false;
         }
-        self.state.used_index().store(self.state.next_used.to_le(), Ordering::Release);
-        self.state.published = self.state.next_used;
-        // The driver's wish must be read after our index is visible, or both sides may miss each other.
-        fence(Ordering::SeqCst);
-        let new = self.state.published;
+        let new = self.state.next_used;
+        self.state.published = new;
+        // What the driver wants is said by its event index, or else by a flag.
+        let word = if self.state.event_idx { 2 + usize::from(self.state.size) } else { 0 };
+        let (index, event) = (self.state.used_index(), self.state.avail_word(word));
+        let event = store_then_look(index, new, Ordering::Release, event);
         if !self.state.event_idx {
-            return self.state.avail_word(0).load(Ordering::Relaxed) & AVAIL_F_NO_INTERRUPT.to_le()
-                == 0;
+            return event & AVAIL_F_NO_INTERRUPT == 0;
         }
-        let event = u16::from_le(
-            self.state.avail_word(2 + usize::from(self.state.size)).load(Ordering::Relaxed),
-        );
         match self.state.asked.replace(new) {
-            Some(old) => crossed(event, old, new),
+            Some(old) => passed(event, old, new),
             None => true,
         }
     }
@@ -262,29 +261,14 @@ impl Ring {
     /// Asks the driver to kick for the next chain. Returns true when one came in meanwhile: then the
     /// kick may not come, and the caller has to go on by itself.
     pub fn enable_notification(&mut self) -> Result<bool, Fault> {
-        if self.state.event_idx {
-            let event = self.state.used_word(2 + 4 * usize::from(self.state.size));
-            event.store(self.state.next_avail.to_le(), Ordering::Relaxed);
-        } else {
-            self.state.used_word(0).store(0, Ordering::Relaxed);
-        }
-        // Our wish must be visible before we look again.
-        fence(Ordering::SeqCst);
-        self.state.seen_avail = self.state.next_avail;
-        Ok(self.state.waiting()? > 0)
+        self.state.seen_avail = self.state.ask_for_notification(self.state.next_avail);
+        Ok(self.state.known()? > 0)
     }
 
     /// As [`Ring::enable_notification`], for who has looked at what is there and wants more.
     pub fn enable_notification_at(&mut self) -> Result<bool, Fault> {
         let known = u16::from_le(self.state.avail_word(1).load(Ordering::Acquire));
-        if self.state.event_idx {
-            let event = self.state.used_word(2 + 4 * usize::from(self.state.size));
-            event.store(known.to_le(), Ordering::Relaxed);
-        } else {
-            self.state.used_word(0).store(0, Ordering::Relaxed);
-        }
-        fence(Ordering::SeqCst);
-        Ok(u16::from_le(self.state.avail_word(1).load(Ordering::Acquire)) != known)
+        Ok(self.state.ask_for_notification(known) != known)
     }
 
     /// How many chains wait to be popped.
@@ -321,12 +305,27 @@ impl State {
         usize::from(index & (self.size - 1))
     }
 
+    /// Asks the driver to notify us of the chain at `index`, and returns its available index as it was
+    /// afterwards.
+    fn ask_for_notification(&self, index: u16) -> u16 {
+        // Without the event index there is a flag, which 0 clears.
+        let (word, value) =
+            if self.event_idx { (2 + 4 * usize::from(self.size), index) } else { (0, 0) };
+        store_then_look(self.used_word(word), value, Ordering::Relaxed, self.avail_word(1))
+    }
+
     /// How many chains wait, by a fresh look at the driver's index when none is known.
     #[inline]
     fn waiting(&mut self) -> Result<u16, Fault> {
         if self.seen_avail == self.next_avail {
             self.seen_avail = u16::from_le(self.avail_word(1).load(Ordering::Acquire));
         }
+        self.known()
+    }
+
+    /// How many chains wait, by the driver's index as last read.
+    #[inline]
+    fn known(&self) -> Result<u16, Fault> {
         let waiting = self.seen_avail.wrapping_sub(self.next_avail);
         // Counted from the used index: what was popped and not yet given back still occupies the ring.
         if self.seen_avail.wrapping_sub(self.next_used) > self.size {
@@ -482,11 +481,6 @@ impl<'r> Queue<'r> {
         }
         self.state.next_used = self.state.next_used.wrapping_add(1);
     }
-}
-
-/// `vring_need_event` (virtio 1.2, 2.7.10): has the index passed `event` on its way from `old` to `new`?
-fn crossed(event: u16, old: u16, new: u16) -> bool {
-    new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old)
 }
 
 #[cfg(test)]

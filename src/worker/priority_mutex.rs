@@ -16,8 +16,8 @@
 //! state is as good as before: a poisoned lock is taken as it is.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering, PoisonError, yield_now};
 
 /// A lock in which the control side goes first.
 #[derive(Default)]
@@ -64,9 +64,14 @@ impl<T> PriorityMutex<T> {
         Control { state, announced: &self.announced }
     }
 
+    /// Whether the control side has the lock or waits for it.
+    pub fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Relaxed) > 0
+    }
+
     /// Locks for a worker that has something to bring and cannot come back for it: another port's.
     pub fn deliver(&self) -> MutexGuard<'_, T> {
-        if self.announced.load(Ordering::Relaxed) > 0 {
+        if self.is_announced() {
             drop(self.turnstile.lock());
         }
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -75,8 +80,8 @@ impl<T> PriorityMutex<T> {
     /// Locks for the pair's own worker, unless the control side has the lock or wants it: then
     /// `None`, and the worker comes back.
     pub fn work(&self) -> Option<MutexGuard<'_, T>> {
-        if self.announced.load(Ordering::Relaxed) > 0 {
-            std::thread::yield_now();
+        if self.is_announced() {
+            yield_now();
             return None;
         }
         Some(self.state.lock().unwrap_or_else(PoisonError::into_inner))

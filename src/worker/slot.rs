@@ -14,14 +14,16 @@
 //! there for a task that had come in between, and lose it. So it empties the inbox first.
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{io, mem};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::worker::inbox::Inbox;
 use crate::worker::poller::{Interest, Poller};
+use crate::worker::snapshot::Snapshot;
 use crate::worker::task::{Part, Task, TurnId};
 use crate::worker::token::EventToken;
 
@@ -59,15 +61,11 @@ impl<S> Tasks<S> {
 pub(super) struct Worker<S> {
     pub(super) poller: Poller,
     wake: EventFd,
-    inbox: Mutex<Vec<TurnId>>,
-    tasks: Mutex<Arc<Vec<SlotState<S>>>>,
+    inbox: Inbox<TurnId>,
+    tasks: Snapshot<Vec<SlotState<S>>>,
     pub(super) stop: AtomicBool,
     /// How long a turn is polled again after it has moved something.
     pub(super) busy_poll: Duration,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<S> Worker<S> {
@@ -75,8 +73,8 @@ impl<S> Worker<S> {
         let worker = Worker {
             poller: Poller::new()?,
             wake: EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?,
-            inbox: Mutex::default(),
-            tasks: Mutex::default(),
+            inbox: Inbox::default(),
+            tasks: Snapshot::default(),
             stop: AtomicBool::new(false),
             busy_poll,
         };
@@ -87,12 +85,12 @@ impl<S> Worker<S> {
 
     /// The tasks of now: one lock and one clone for all turns of a round.
     pub(super) fn tasks(&self) -> Tasks<S> {
-        Tasks(Arc::clone(&lock(&self.tasks)))
+        Tasks(self.tasks.get())
     }
 
     /// Takes the turns that other threads have asked for.
     pub(super) fn take_calls(&self, take: impl FnMut(TurnId)) {
-        lock(&self.inbox).drain(..).for_each(take);
+        self.inbox.take(take);
     }
 
     /// Wakes the worker's thread.
@@ -104,33 +102,30 @@ impl<S> Worker<S> {
     /// Puts something else into a slot. What was there is dropped outside the lock, since it may be
     /// the last reference.
     fn set(&self, slot: usize, state: SlotState<S>) {
-        let mut tasks = lock(&self.tasks);
-        let place = Arc::make_mut(&mut tasks).get_mut(slot);
-        let old = place.map(|place| mem::replace(place, state));
-        drop(tasks);
+        let old = self.tasks.update(|tasks| Some(mem::replace(tasks.get_mut(slot)?, state)));
         drop(old);
     }
 
     /// Reserves a slot.
     pub(super) fn reserve(&self) -> usize {
-        let mut tasks = lock(&self.tasks);
-        let tasks = Arc::make_mut(&mut tasks);
-        match tasks.iter_mut().enumerate().find(|(_, state)| matches!(state, SlotState::Free)) {
-            Some((slot, state)) => {
-                *state = SlotState::Reserved;
-                slot
+        self.tasks.update(|tasks| {
+            let free = |(_, state): &(usize, &mut SlotState<S>)| matches!(state, SlotState::Free);
+            match tasks.iter_mut().enumerate().find(free) {
+                Some((slot, state)) => {
+                    *state = SlotState::Reserved;
+                    slot
+                }
+                None => {
+                    tasks.push(SlotState::Reserved);
+                    tasks.len() - 1
+                }
             }
-            None => {
-                tasks.push(SlotState::Reserved);
-                tasks.len() - 1
-            }
-        }
+        })
     }
 
     /// Takes all tasks out, when the thread has ended.
     pub(super) fn clear(&self) {
-        let left = mem::take(&mut *lock(&self.tasks));
-        drop(left);
+        self.tasks.set(Vec::new());
     }
 }
 
@@ -188,14 +183,7 @@ impl<S> WorkerSlot<S> {
 
     /// Asks for a turn of another task of the same worker.
     pub fn wake_neighbour(&self, turn: TurnId) {
-        let mut inbox = lock(&self.worker.inbox);
-        // The first request wakes the worker, which then takes all.
-        let first = inbox.is_empty();
-        inbox.push(turn);
-        drop(inbox);
-        if first {
-            self.worker.wake();
-        }
+        self.worker.inbox.put(turn, || self.worker.wake());
     }
 }
 

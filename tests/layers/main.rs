@@ -51,10 +51,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("print", &["config", "net", "error"]),
     ("vhost_user", &["datapath", "virtqueue", "config", "process", "net"]),
     ("datapath", &["worker", "virtqueue", "uplink", "switch", "offload", "process", "net"]),
-    ("worker", &["virtqueue"]),
+    ("worker", &["virtqueue", "sync"]),
     ("uplink", &["virtqueue", "offload", "net"]),
     ("host", &["process", "net", "error"]),
-    ("virtqueue", &["net"]),
+    ("virtqueue", &["net", "sync"]),
     ("switch", &["net"]),
     ("offload", &["net"]),
     ("config", &["net", "error", "suggest"]),
@@ -62,6 +62,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("error", &[]),
     ("suggest", &[]),
+    ("sync", &[]),
 ];
 
 /// Names of Rust's prelude and of the traits that every reader takes for the standard library's.

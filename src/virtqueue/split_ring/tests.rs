@@ -310,12 +310,12 @@ proptest! {
         prop_assert_eq!(driver.word(USED + 2), heads.len() as u16);
     }
 
-    /// `crossed` against its definition: an index is passed when counting from old to new meets event+1.
+    /// `passed` against its definition: an index is passed when counting from old to new meets event+1.
     #[test]
-    fn crossed_is_counting(event: u16, old: u16, steps in 0u16..200) {
+    fn passed_is_counting(event: u16, old: u16, steps in 0u16..200) {
         let new = old.wrapping_add(steps);
         let met = (0..steps).any(|step| old.wrapping_add(step) == event);
-        prop_assert_eq!(crossed(event, old, new), met);
+        prop_assert_eq!(passed(event, old, new), met);
     }
 }
 
