@@ -9,6 +9,8 @@
 //! | [`tap_offload`] | What the reader of a tap can take |
 //! | [`wire`] | What a switch needs of the wire, in one trait |
 
+#[cfg(test)]
+pub(crate) mod faulty;
 pub mod packet;
 pub mod received;
 pub mod send_frame;

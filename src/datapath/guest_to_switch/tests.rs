@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use testkit::buffers::Buffers;
 use testkit::ring::{Desc, Layout, RingMemory};
@@ -26,6 +27,7 @@ use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::net::vnet_hdr::HEADER;
 use crate::switch::{ParentFacts, Rules, Table};
+use crate::uplink::faulty::FaultyUplink;
 use crate::virtqueue::fetch::get;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::{Ring, RingSetup};
@@ -164,6 +166,24 @@ fn receivers_get_their_frames_in_order_and_broadcasts_in_between() {
     assert_eq!(all[2].take(), [1, 2, 3]);
     assert_eq!(all[0].take(), [5], "what it sent to itself");
     assert_eq!(all[0].dropped(DropReason::NoDevice).0, 1, "the broadcast's copy for the wire");
+}
+
+#[test]
+fn a_refused_frame_is_lost_alone_and_a_full_uplink_loses_none() {
+    let script = [Ok(1), Err(Errno::ENOBUFS), Ok(2), Err(Errno::EAGAIN)];
+    let uplink = FaultyUplink::new(script);
+    let taken = uplink.taken();
+    let (_pool, mut all, attachment) = attached_guests(1);
+    attachment.uplink_queue.replace(Some(Box::new(uplink)));
+    let mut scratch = Scratch::default();
+    let lan = Mac([2, 7, 7, 7, 7, 7]);
+    (0..6).for_each(|tag| all[0].send(&frame(lan, 0, tag)));
+    let tags = || taken.lock().unwrap().iter().map(|frame| frame[14]).collect::<Vec<_>>();
+    all[0].turn(&mut scratch);
+    assert_eq!((tags(), all[0].done()), (vec![0, 2, 3], 4), "the rest is back in the ring");
+    assert_eq!(all[0].dropped(DropReason::Refused).0, 1);
+    all[0].turn(&mut scratch);
+    assert_eq!((tags(), all[0].done()), (vec![0, 2, 3, 4, 5], 6));
 }
 
 #[test]
