@@ -1,9 +1,9 @@
 //! The Internet checksum: the ones' complement sum of 16-bit words (RFC 1071).
 //!
-//! Such a sum does not care how the words are grouped, nor in which byte order they are added, as long
-//! as the result is turned round once at the end (RFC 1071, section 2, B and C). So eight bytes are
-//! added at a time, in the processor's order, with the carry put back in at the bottom; four
-//! accumulators keep one addition from waiting for the one before.
+//! The sum does not depend on how the words are grouped, nor on the byte order in which they are added,
+//! if the result is swapped once at the end (RFC 1071, section 2, B and C). So eight bytes are added at
+//! a time, in the processor's order, and the carry is added at the bottom. With four accumulators, no
+//! addition waits for the one before.
 //!
 //! What can go wrong: a part of odd length moves every later part by one byte. [`sum`] pads as if the
 //! part were the last one, so sums may be [`add`]ed only when all parts but the last are of even

@@ -1,4 +1,4 @@
-//! A multicast group as a guest joins it: an IP address on a VLAN; and the MAC address that stands for it.
+//! A multicast group as a guest joins it: an IP address on a VLAN, and the MAC address of its frames.
 //!
 //! It is a number, so that it fits an atomic cell:
 //!
@@ -8,11 +8,11 @@
 //!                                                       else: the MAC address
 //! ```
 //!
-//! The bits that the MAC address has (RFC 1112, section 6.4; RFC 2464, section 7) stand in one piece, so that one
-//! comparison finds out whether a frame is for the group.
+//! The bits that the MAC address has (RFC 1112, section 6.4; RFC 2464, section 7) stand in one piece, so
+//! that one comparison tells whether a frame is for the group.
 //!
-//! What can go wrong: two IPv6 groups that agree in their low 32 bits may have one hash; leaving one is then
-//! leaving both. A guest that looks for such groups finds them, and is deaf to them.
+//! What can go wrong: two IPv6 groups that agree in their low 32 bits may have one hash. Leaving one is
+//! then leaving both. A guest that searches for such groups finds them, and no longer receives them.
 
 use crate::net::mac::Mac;
 

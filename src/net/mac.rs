@@ -1,7 +1,7 @@
 //! An Ethernet hardware address.
 //!
-//! Six bytes, printed and parsed as iproute2 does (`52:54:00:12:34:56`). The type carries the few
-//! questions the rest of the program asks: may a port have this address at all, and is it a group
+//! Six bytes, printed and parsed as iproute2 does (`52:54:00:12:34:56`). The type answers the two
+//! questions that the program asks of an address: whether a port may have it, and whether it is a group
 //! address. Bit 0 of the first byte is the group bit, bit 1 "locally administered" (IEEE 802-2014,
 //! section 8.2).
 

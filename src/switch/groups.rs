@@ -1,23 +1,25 @@
 //! The multicast groups that a port's guest has joined.
 //!
-//! Only ports with `compat=on` ask: they hear what a macvtap with the kernel's filter would hear, only
+//! Only ports with `compat=on` ask. They receive what a macvtap with the kernel's filter would receive, but
 //! exactly, where the kernel hashes into 256 bits (`macvlan_compute_filter`). The workers of a port add
 //! and remove groups as they see its guest's reports (`snoop.rs`); every worker that floods reads. So
-//! the list is an array of atomics, without a lock, and every access is relaxed: a group that is seen
-//! one frame later is no harm.
+//! the list is an array of atomics without a lock, and every access is relaxed: it does no harm if a
+//! worker sees a group one frame later.
 //!
 //! A guest may join any number of groups. The array has room for 64, which is also where QEMU gives up
-//! (`MAC_TABLE_ENTRIES`); the 65th makes the port hear every group, until it is cleared. Rather too
-//! much than too little: a multicast that is not heard is a fault that nobody finds.
+//! (`MAC_TABLE_ENTRIES`). The 65th makes the port receive every group, until it is cleared. Too much
+//! is better than too little: a multicast that does not arrive is an error that is hard to find.
 //!
-//! A frame is judged by its MAC address, but 32 IPv4 groups share one (RFC 1112, section 6.4), and a guest may join
-//! a group on several VLANs. So a place holds what was joined, by IP address and VLAN, and only the same may be left:
-//! the guest hears the union. Where a report does not say for sure which it was (two tags), nothing is left.
+//! A frame is judged by its MAC address, but 32 IPv4 groups share one (RFC 1112, section 6.4), and a
+//! guest may join a group on several VLANs. So a place holds what was joined, by IP address and VLAN, and
+//! only the same may be left: the guest receives the union. Where a report does not tell for sure which
+//! group it means (two tags), nothing is left.
 //!
-//! A guest says what it joins when it joins it. One that was there before us (the back-end was restarted) has said it
-//! to our predecessor, and says it again only when a querier asks. Its rings tell: they do not begin at 0. Such
-//! a guest hears every group until its front-end goes. A query of our own would be answered, but only on VLANs that
-//! we know, and would make us one of the LAN's queriers in the guest's eyes.
+//! A guest reports a group when it joins it. A guest that was there before this back-end started has
+//! reported to the previous one, and reports again only when a querier asks. Its rings show that: they do
+//! not begin at 0. Such a guest receives every group until its front-end disconnects. A query of our own
+//! would be answered, but only on VLANs that are known here, and the guest would take us for one of the
+//! LAN's queriers.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -89,8 +91,8 @@ impl Groups {
         }
     }
 
-    /// Control: ring `ring` of the guest starts at this used index. What a guest joined that has used a ring before
-    /// us, is not known.
+    /// Control: ring `ring` of the guest starts at this used index. If another back-end has used the ring
+    /// before, what the guest joined then is not known.
     pub fn ring_starts(&self, ring: usize, used: u16) {
         let bit = 1u64.checked_shl(ring as u32).unwrap_or(0);
         if self.started.fetch_or(bit, Relaxed) & bit == 0 && used != 0 {
@@ -98,7 +100,7 @@ impl Groups {
         }
     }
 
-    /// Forgets what a guest has joined, because it has gone.
+    /// Forgets what the guest has joined: its front-end has disconnected.
     pub fn clear(&self) {
         self.started.store(0, Relaxed);
         for place in &self.joined {

@@ -2,14 +2,14 @@
 //!
 //! An open-addressing table of one 64-bit word per slot: 48 bits of address, 16 bits of port, 0 for
 //! empty. It is built once and never changed, so it needs no deletion and no lock; at most half of its
-//! slots are used, and 1000 ports fit into 16 KiB, which a first-level cache holds. A small table has room to
-//! spare, so that the few addresses of a few ports seldom meet.
+//! slots are used, and 1000 ports fit into 16 KiB, which a first-level cache holds. A small table has
+//! more free slots than that, so the few addresses of a few ports seldom meet.
 //!
 //! Addresses are chosen by users and, where a port may follow its guest, by guests. A guest that knew
 //! the hash function could pick addresses that all land in one place and make every lookup of every
 //! port walk over them. So the function is multiplied by a random number that no guest sees, and a
 //! table whose longest walk is too long is built again with another one. The walk of a *missing*
-//! address, which anybody on the LAN may choose, is as bounded as that of a present one: it ends at the
+//! address, which any machine on the LAN may choose, is as bounded as that of a present one: it ends at the
 //! first empty slot, and what is measured is the longest run of full ones.
 
 use std::collections::hash_map::RandomState;

@@ -1,13 +1,13 @@
-//! Reading over a guest's shoulder which multicast groups it joins and leaves.
+//! Which multicast groups a guest joins and leaves, read from the reports that it sends.
 //!
 //! A kernel macvlan knows the groups of its own stack; a back-end sees frames only, and QEMU does not
 //! pass on the filter that a driver sets. But a guest that joins a group says so on the network: by
 //! IGMP (RFC 1112 appendix I, RFC 2236, RFC 3376) for IPv4 and by MLD (RFC 2710, RFC 3810) for IPv6.
 //! This is the parser of those reports, without state: bytes in, memberships out.
 //!
-//! Everything here is said by a guest about itself. A lie makes it hear more or less multicast, which
-//! is its own affair; so checksums, hop limits and router alerts are not looked at. What counts is that
-//! no byte can make us read outside the frame, loop, or take long: every record is cut off the front
+//! A guest says all of this about itself. A false report gives it more or less multicast and harms no
+//! other guest, so checksums, hop limits and router alerts are not looked at. What counts is that no
+//! byte can make the parser read outside the frame, loop, or take long: every record is cut off the front
 //! of what is left, and at most [`RECORDS`] of them are read. A frame cut short (the caller may look at
 //! its first piece only) yields the records that are there.
 //!

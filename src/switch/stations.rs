@@ -1,12 +1,12 @@
-//! The machines of the LAN, as far as they were heard on the wire lately: no guest may take their addresses.
+//! The machines of the LAN that sent a frame lately: no guest may take their addresses.
 //!
-//! A port without a given address takes the first one that its guest uses. A guest that uses the gateway's
-//! would get its siblings' frames to the gateway, and none of them would leave. So the workers note the
-//! sources of frames from the wire here, and ask when a guest uses a new address.
+//! A port without a given address adopts the first one that its guest uses. A guest that uses the
+//! gateway's would get its siblings' frames to the gateway, and none of them would leave. So the workers
+//! note the sources of frames from the wire here, and ask when a guest uses a new address.
 //!
-//! The table costs the data path next to nothing: only frames that reach a guest are looked at, and of four
-//! full batches of them one source is noted, of a small batch all. A machine that talks at all gets in soon; the default gateway is also looked for among the host's
-//! neighbours (`host/neighbours.rs`).
+//! The table costs the data path next to nothing. Only frames that reach a guest are looked at. Of four
+//! full batches of them one source is noted, of a small batch all. A machine that sends at all is noted
+//! soon; the default gateway is also looked up among the host's neighbours (`host/neighbours.rs`).
 //!
 //! It is bounded: [`SETS`] sets of [`WAYS`] addresses. A flood of random sources on the LAN must not push the
 //! real machines out. An address that was heard in two different seconds is therefore confirmed, and gives
