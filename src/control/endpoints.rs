@@ -17,7 +17,7 @@ use crate::control::deadline::sooner;
 use crate::control::endpoint::{Endpoint, Reserved};
 use crate::control::port::Port;
 use crate::control::port_table::{PortKey, PortTable};
-use crate::control::wake::Token;
+use crate::control::wake::WakeToken;
 use crate::error::{Error, Result};
 use crate::worker::poller::{Interest, Poller};
 
@@ -55,7 +55,7 @@ pub(crate) fn open_endpoints(
                 let Some(reserved) = entrances.sockets.remove(&name) else { continue };
                 let reported = reserved.reported();
                 let socket = reserved.publish()?;
-                poller.add(&socket, Interest::EPOLLIN, Token::Listener(key).number()).map_err(
+                poller.add(&socket, Interest::EPOLLIN, WakeToken::Listener(key).number()).map_err(
                     |error| Error::system(format!("socket {}", path.display()), error, "retry"),
                 )?;
                 port.serve_at(Endpoint::Listening(socket));
@@ -122,6 +122,6 @@ impl Listeners {
 
 fn watch(key: PortKey, port: &Port, interest: Interest, poller: &Poller) {
     if let Some(Endpoint::Listening(socket)) = port.endpoint() {
-        let _ = poller.modify(socket, interest, Token::Listener(key).number());
+        let _ = poller.modify(socket, interest, WakeToken::Listener(key).number());
     }
 }

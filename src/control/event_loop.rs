@@ -4,7 +4,7 @@
 //! front-end has sent. Signals are looked at before anything else, and each wake-up takes one connection of a
 //! listener at most, so that no flood delays the end of the process. Frames never pass here.
 //!
-//! A round has two parts: what has happened ([`Token`]), and what is due by now. Every part that does something
+//! A round has two parts: what has happened ([`WakeToken`]), and what is due by now. Every part that does something
 //! later returns the time of it, and the loop sleeps until the earliest one (`deadline.rs`).
 
 use std::io;
@@ -28,7 +28,7 @@ use crate::control::port_table::PortTable;
 use crate::control::share::used;
 use crate::control::signals::{Order, Signals};
 use crate::control::sources::Sources;
-use crate::control::wake::{Next, Token, borrowed};
+use crate::control::wake::{Next, WakeToken, borrowed};
 use crate::control::{ending, identity, port_checks};
 use crate::error::{Error, Result};
 use crate::host::local::LocalHost;
@@ -77,9 +77,11 @@ impl EventLoop {
             .map_err(|errno| os("eventfd")(errno.into()))?;
         let input = Interest::EPOLLIN;
         poller
-            .add(&borrowed(signals.as_fd()), input, Token::Signal.number())
-            .and_then(|()| poller.add(&borrowed(watch.as_fd()), input, Token::Links.number()))
-            .and_then(|()| poller.add(&borrowed(notifier.as_fd()), input, Token::Notifier.number()))
+            .add(&borrowed(signals.as_fd()), input, WakeToken::Signal.number())
+            .and_then(|()| poller.add(&borrowed(watch.as_fd()), input, WakeToken::Links.number()))
+            .and_then(|()| {
+                poller.add(&borrowed(notifier.as_fd()), input, WakeToken::Notifier.number())
+            })
             .map_err(os("epoll"))?;
         let pool = Pool::start(config.threads(), config.busy_poll).map_err(os("worker threads"))?;
         let mut this = EventLoop {
@@ -140,8 +142,9 @@ impl EventLoop {
                     return Err(Error::internal("epoll", error, "this is a bug; please report it"));
                 }
             };
-            let mut tokens: Vec<Token> = events.iter().filter_map(|e| Token::of(e.data)).collect();
-            tokens.sort_by_key(|token| *token != Token::Signal);
+            let mut tokens: Vec<WakeToken> =
+                events.iter().filter_map(|e| WakeToken::of(e.data)).collect();
+            tokens.sort_by_key(|token| *token != WakeToken::Signal);
             if tokens.into_iter().any(|token| self.serve(token) == Next::Stop) {
                 break;
             }
@@ -155,12 +158,12 @@ impl EventLoop {
         ending::close(self.ports, self.context);
     }
 
-    fn serve(&mut self, token: Token) -> Next {
+    fn serve(&mut self, token: WakeToken) -> Next {
         match token {
-            Token::Signal => return self.signal(),
-            Token::Links => self.links(),
-            Token::Notifier => return self.notified(),
-            Token::Listener(key) => self.listeners.accept(key, &mut self.ports, &self.poller),
+            WakeToken::Signal => return self.signal(),
+            WakeToken::Links => self.links(),
+            WakeToken::Notifier => return self.notified(),
+            WakeToken::Listener(key) => self.listeners.accept(key, &mut self.ports, &self.poller),
         }
         Next::GoOn
     }

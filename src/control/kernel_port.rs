@@ -22,7 +22,7 @@ use log::info;
 use crate::config::PortConfig;
 use crate::control::deadline::sooner;
 use crate::control::kernel_port::device_state::{DeviceEvent, DeviceState, Taps};
-use crate::control::patience::Patience;
+use crate::control::kernel_port::upkeep::{Looked, Upkeep, wanted_mtu};
 use crate::control::port_core::PortCore;
 use crate::control::port_mac;
 use crate::error::{Error, Result};
@@ -51,7 +51,7 @@ pub struct KernelPort {
     parent: Option<(u32, String)>,
     parent_up: Option<bool>,
     state: DeviceState,
-    patience: Patience,
+    upkeep: Upkeep,
 }
 
 impl KernelPort {
@@ -67,7 +67,7 @@ impl KernelPort {
             parent: None,
             parent_up: None,
             state: DeviceState::Lost,
-            patience: Patience::default(),
+            upkeep: Upkeep::default(),
         };
         port.use_device(core, device);
         port
@@ -140,11 +140,26 @@ impl KernelPort {
                 self.retry = self.retry.map(|_| Instant::now());
             }
             LinkEvent::Addressed(address) if Some(address.index) == own => {
-                self.take_away(core, address, host);
+                if let Some(device) = &self.device {
+                    self.upkeep.take_away(core, device, address, host);
+                }
             }
             // Some news was lost: look for ourselves.
             LinkEvent::Overrun => self.look(core, host),
             _ => {}
+        }
+    }
+
+    /// Follows a change of the device.
+    fn look_after(&mut self, core: &PortCore, news: &LinkInfo, host: &mut dyn Host) {
+        let Some(device) = &mut self.device else { return };
+        match self.upkeep.look_after(core, device, news, host) {
+            Looked::Shown { link, own_mac } => {
+                self.own_mac = own_mac.unwrap_or(self.own_mac);
+                self.show(core, &link);
+            }
+            Looked::Vanished => self.lose(core, host),
+            Looked::Unknown => {}
         }
     }
 
@@ -238,10 +253,10 @@ impl KernelPort {
         host: &mut dyn Host,
         now: Instant,
     ) -> Option<Instant> {
-        if self.patience.due().is_some_and(|due| due <= now) && self.device.is_some() {
+        if self.upkeep.due().is_some_and(|due| due <= now) && self.device.is_some() {
             self.look(core, host);
         }
-        let rest = self.patience.due().filter(|due| *due > now && self.device.is_some());
+        let rest = self.upkeep.due().filter(|due| *due > now && self.device.is_some());
         let Some(due) = self.retry else { return rest };
         if due > now {
             return sooner(rest, Some(due));
@@ -304,15 +319,6 @@ pub fn give_back(ended: impl IntoIterator<Item = UsedDevice>, host: &mut dyn Hos
     let errors = host.close_ports(devices);
     threads::drop_together(queues.into_iter().flatten().collect());
     errors
-}
-
-/// The MTU that the device shall have on a parent with this one, in bytes.
-fn wanted_mtu(core: &PortCore, device: &Macvtap, parent: u32) -> u32 {
-    match core.config.mtu {
-        Some(own) => own.min(parent),
-        None if device.created() => parent,
-        None => device.mtu().min(parent),
-    }
 }
 
 /// Creates or adopts the device that the configuration asks for.

@@ -7,11 +7,11 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | `keeper` | a parent with its ports: table, filters, loss and return |
-//! | `held` | the parent itself, in our hands, and how it is left |
-//! | `deaf` | what the host's own stack must not hear |
-//! | `member` | a port among its siblings |
-//! | `allowance` | how often a port may have the table made anew |
+//! | [`manager`] | a parent with its ports: table, filters, loss and return |
+//! | [`lease`] | the parent itself, while this process has the right to it, and how it is given back |
+//! | [`host_filters`] | what the host's own stack must not receive |
+//! | [`bridge_port`] | a port among its siblings |
+//! | [`allowance`] | how often a port may have the table made anew |
 
 pub(crate) mod allowance;
 pub(crate) mod bridge_port;
@@ -64,7 +64,7 @@ impl Parents {
         Parents { widest, ..Parents::default() }
     }
 
-    /// Seats for a port's queue pairs, near those of its siblings. Opens the parent for the first.
+    /// Worker slots for a port's queue pairs, at the workers of its siblings. Opens the parent for the first.
     ///
     /// # Errors
     /// The parent cannot be had: not there, not Ethernet, in use by another process.
@@ -102,7 +102,7 @@ impl Parents {
         Ok(self.parents.len() - 1)
     }
 
-    /// Makes a port one of its parent's, and attachments its queue pairs in.
+    /// Makes a port one of its parent's, and attaches its queue pairs to the switch.
     ///
     /// # Errors
     /// Its address, mode or MTU cannot be had on this parent; the message says why.

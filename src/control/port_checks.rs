@@ -19,7 +19,7 @@ use crate::control::endpoint::Reserved;
 use crate::control::endpoint::location::Locations;
 use crate::control::endpoints::Entrances;
 use crate::control::parents::host_filters::not_deaf;
-use crate::control::parents::manager::socket_failed;
+use crate::control::parents::manager::uplink_queues::socket_failed;
 use crate::control::{kernel_port, port_mac};
 use crate::error::{Error, Result};
 use crate::host::foresight::Foresight;

@@ -15,7 +15,7 @@ use log::warn;
 use crate::control::context::ControlContext;
 use crate::control::deadline::sooner;
 use crate::control::share::{Share, used};
-use crate::control::wake::{Token, borrowed};
+use crate::control::wake::{WakeToken, borrowed};
 use crate::host::watch::LinkWatch;
 use crate::worker::poller::{Interest, Poller};
 
@@ -46,7 +46,7 @@ impl Sources {
     pub(crate) fn links_done(&mut self, before: Duration, watch: &LinkWatch, poller: &Poller) {
         self.links.rest(used().saturating_sub(before), Instant::now());
         if self.links.rests() {
-            attend(watch, Token::Links, false, poller);
+            attend(watch, WakeToken::Links, false, poller);
         }
     }
 
@@ -59,7 +59,7 @@ impl Sources {
     ) {
         self.notifier.rest(used().saturating_sub(before), Instant::now());
         if self.notifier.rests() {
-            attend(&*context.notifier, Token::Notifier, false, poller);
+            attend(&*context.notifier, WakeToken::Notifier, false, poller);
         }
     }
 
@@ -93,10 +93,10 @@ impl Sources {
         poller: &Poller,
     ) -> Option<Instant> {
         if self.links.wake(now) {
-            attend(watch, Token::Links, true, poller);
+            attend(watch, WakeToken::Links, true, poller);
         }
         if self.notifier.wake(now) {
-            attend(&*context.notifier, Token::Notifier, true, poller);
+            attend(&*context.notifier, WakeToken::Notifier, true, poller);
         }
         if self.tables.wake(now) && self.behind {
             self.refresh_tables(context);
@@ -107,7 +107,7 @@ impl Sources {
 }
 
 /// Watches a source, or no longer.
-fn attend(source: &impl AsFd, token: Token, on: bool, poller: &Poller) {
+fn attend(source: &impl AsFd, token: WakeToken, on: bool, poller: &Poller) {
     let interest = if on { Interest::EPOLLIN } else { Interest::empty() };
     if let Err(error) = poller.modify(&borrowed(source.as_fd()), interest, token.number()) {
         warn!("epoll: {error}");

@@ -1,6 +1,6 @@
 //! What can wake the event loop.
 //!
-//! Every descriptor that the loop waits for is registered under a [`Token`], so this list is the list of
+//! Every descriptor that the loop waits for is registered under a [`WakeToken`], so this list is the list of
 //! everything that can happen to the control thread, timers apart. Signals come through a descriptor, too
 //! (`signals.rs`). A token of a listener carries its port's key: an event for a port that was removed in the
 //! same round finds no port.
@@ -11,7 +11,7 @@ use crate::control::port_table::PortKey;
 
 /// Everything that can wake the event loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Token {
+pub(crate) enum WakeToken {
     /// A signal came.
     Signal,
     /// The kernel has news about devices.
@@ -22,24 +22,24 @@ pub(crate) enum Token {
     Listener(PortKey),
 }
 
-impl Token {
+impl WakeToken {
     /// The number that epoll carries.
     pub(crate) fn number(self) -> u64 {
         match self {
-            Token::Signal => 0,
-            Token::Links => 1,
-            Token::Notifier => 2,
-            Token::Listener(port) => port.number() << 3 | 3,
+            WakeToken::Signal => 0,
+            WakeToken::Links => 1,
+            WakeToken::Notifier => 2,
+            WakeToken::Listener(port) => port.number() << 3 | 3,
         }
     }
 
-    /// The inverse of [`Token::number`].
-    pub(crate) fn of(number: u64) -> Option<Token> {
+    /// The inverse of [`WakeToken::number`].
+    pub(crate) fn of(number: u64) -> Option<WakeToken> {
         Some(match number & 7 {
-            0 => Token::Signal,
-            1 => Token::Links,
-            2 => Token::Notifier,
-            3 => Token::Listener(PortKey::of(number >> 3)),
+            0 => WakeToken::Signal,
+            1 => WakeToken::Links,
+            2 => WakeToken::Notifier,
+            3 => WakeToken::Listener(PortKey::of(number >> 3)),
             _ => return None,
         })
     }
@@ -73,11 +73,11 @@ mod tests {
     #[test]
     fn every_token_goes_through_a_number() {
         for port in [0, 1, 7, (1 << 61) - 1] {
-            let listener = Token::Listener(PortKey::of(port));
-            for token in [Token::Signal, Token::Links, Token::Notifier, listener] {
-                assert_eq!(Token::of(token.number()), Some(token));
+            let listener = WakeToken::Listener(PortKey::of(port));
+            for token in [WakeToken::Signal, WakeToken::Links, WakeToken::Notifier, listener] {
+                assert_eq!(WakeToken::of(token.number()), Some(token));
             }
         }
-        assert_eq!(Token::of(4), None);
+        assert_eq!(WakeToken::of(4), None);
     }
 }

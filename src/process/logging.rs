@@ -71,18 +71,18 @@ impl Lines {
 
 /// The queue with its thread's bells.
 #[derive(Debug)]
-struct Queue {
+struct LineQueue {
     lines: Mutex<Lines>,
     /// A line has come, or the thread has written.
     changed: Condvar,
 }
 
-static QUEUE: Queue = Queue {
+static QUEUE: LineQueue = LineQueue {
     lines: Mutex::new(Lines { waiting: VecDeque::new(), bytes: 0, lost: 0, writing: false }),
     changed: Condvar::new(),
 };
 
-impl Queue {
+impl LineQueue {
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -247,8 +247,8 @@ mod tests {
                 Ok(())
             }
         }
-        let queue: &'static Queue =
-            Box::leak(Box::new(Queue { lines: Mutex::default(), changed: Condvar::new() }));
+        let queue: &'static LineQueue =
+            Box::leak(Box::new(LineQueue { lines: Mutex::default(), changed: Condvar::new() }));
         std::thread::spawn(|| queue.write_all(&mut Never));
         let start = Instant::now();
         for _ in 0..10_000 {

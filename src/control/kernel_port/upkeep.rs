@@ -12,58 +12,92 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::config::MacChoice;
-use crate::control::kernel_port::{KernelPort, wanted_mtu};
-use crate::control::patience::RepairVerdict;
+use crate::control::patience::{Patience, RepairVerdict};
 use crate::control::port_core::PortCore;
 use crate::host::address::HostAddress;
 use crate::host::link::LinkInfo;
 use crate::host::macvtap::Macvtap;
 use crate::host::upkeep::{Difference, differences};
 use crate::host::verbs::Host;
+use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
-impl KernelPort {
+/// What a look at the device has found.
+pub(crate) enum Looked {
+    /// It is so by now. A new address is the port's own from now on.
+    Shown { link: Box<LinkInfo>, own_mac: Option<Mac> },
+    /// It has vanished.
+    Vanished,
+    /// The kernel does not answer.
+    Unknown,
+}
+
+/// The care for one port's device.
+#[derive(Default)]
+pub(crate) struct Upkeep {
+    patience: Patience,
+}
+
+impl Upkeep {
+    /// When a device that was left alone is to be looked at again.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.patience.due()
+    }
+
     /// The device has changed, or this is news of what we have done ourselves.
-    pub(crate) fn look_after(&mut self, core: &PortCore, news: &LinkInfo, host: &mut dyn Host) {
-        let Some(device) = &mut self.device else { return };
+    pub(crate) fn look_after(
+        &mut self,
+        core: &PortCore,
+        device: &mut Macvtap,
+        news: &LinkInfo,
+        host: &mut dyn Host,
+    ) -> Looked {
         if differences(device.wanted(), news).is_empty() {
-            return self.show(core, news);
+            return Looked::Shown { link: Box::new(news.clone()), own_mac: None };
         }
         // News may be older than what we have done since, and the parent's MTU may have changed first.
         if let Ok(Some(parent)) = host.link_by_index(device.parent_index()) {
             let wanted = wanted_mtu(core, device, parent.mtu);
             device.want_mtu(wanted);
         }
-        let is = match host.link_by_index(device.ifindex()) {
+        let mut is = match host.link_by_index(device.ifindex()) {
             Ok(Some(is)) => is,
-            Ok(None) => return self.lose(core, host),
-            Err(error) => return core.data.log.warn(format_args!("its device: {error}")),
+            Ok(None) => return Looked::Vanished,
+            Err(error) => {
+                core.data.log.warn(format_args!("its device: {error}"));
+                return Looked::Unknown;
+            }
         };
         let found = differences(device.wanted(), &is);
         let (open, ours): (Vec<_>, Vec<_>) =
             found.into_iter().partition(|difference| is_open(core, device, difference));
+        let mut own_mac = None;
         for difference in open {
             device.accept(&difference, &is);
             match difference {
-                Difference::Mac(mac) => self.own_mac = mac,
+                Difference::Mac(mac) => own_mac = Some(mac),
                 Difference::Mtu(_) => {}
                 other => core.data.log.info(format_args!(
                     "another program has changed its device ({other}), which its configuration leaves open"
                 )),
             }
         }
-        if ours.is_empty() {
-            return self.show(core, &is);
+        if !ours.is_empty() {
+            self.repair(core, device, &ours, host);
+            if let Ok(Some(now)) = host.link_by_index(device.ifindex()) {
+                is = now;
+            }
         }
-        self.put_right(core, &ours, host);
-        match self.device.as_ref().map(|device| host.link_by_index(device.ifindex())) {
-            Some(Ok(Some(is))) => self.show(core, &is),
-            _ => self.show(core, &is),
-        }
+        Looked::Shown { link: Box::new(is), own_mac }
     }
 
-    fn put_right(&mut self, core: &PortCore, found: &[Difference], host: &mut dyn Host) {
-        let Some(device) = &mut self.device else { return };
+    fn repair(
+        &mut self,
+        core: &PortCore,
+        device: &mut Macvtap,
+        found: &[Difference],
+        host: &mut dyn Host,
+    ) {
         let name = device.name().to_owned();
         let words: Vec<String> = found.iter().map(Difference::to_string).collect();
         let result = match self.patience.judge(Instant::now()) {
@@ -95,10 +129,10 @@ impl KernelPort {
     pub(crate) fn take_away(
         &mut self,
         core: &PortCore,
+        device: &Macvtap,
         address: &HostAddress,
         host: &mut dyn Host,
     ) {
-        let Some(device) = &self.device else { return };
         let ip = address.ip;
         // On an adopted device an IPv4 address is the user's own business: the host cannot use it there.
         let spared = if ip.is_ipv4() { !device.created() } else { !host.may_have_ipv6(device) };
@@ -120,6 +154,15 @@ impl KernelPort {
                 "another program has given its device {name} the host's address {ip}: {error}"
             )),
         }
+    }
+}
+
+/// The MTU that the device shall have on a parent with this one, in bytes.
+pub(crate) fn wanted_mtu(core: &PortCore, device: &Macvtap, parent: u32) -> u32 {
+    match core.config.mtu {
+        Some(own) => own.min(parent),
+        None if device.created() => parent,
+        None => device.mtu().min(parent),
     }
 }
 

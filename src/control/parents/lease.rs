@@ -19,7 +19,7 @@ use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 
 /// The address of a guest on its parent.
-struct Borrowed {
+struct BorrowedMac {
     own: Mac,
     given: Mac,
     guard: MacGuard,
@@ -33,7 +33,7 @@ pub struct ParentLease {
     pub deafness: HostFilters,
     /// What the kernel has said of the device and its own ports, while it is to be believed.
     seen: Option<Parent>,
-    borrowed: Option<Borrowed>,
+    borrowed: Option<BorrowedMac>,
     _owner: DeviceLock,
 }
 
@@ -105,7 +105,7 @@ impl ParentLease {
             // Before the change: whatever happens to us then, it is undone.
             let mut guard = host.guard_mac(self.link.index, own)?;
             guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
-            self.borrowed = Some(Borrowed { own, given: own, guard });
+            self.borrowed = Some(BorrowedMac { own, given: own, guard });
         }
         host.set_mac(self.link.index, mac).map_err(|error| self.refused(mac, &error))?;
         self.link.mac = mac;

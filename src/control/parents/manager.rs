@@ -1,63 +1,59 @@
 //! A parent with ports in userspace, as the control side keeps it.
 //!
-//! The keeper owns what the ports share: the parent ([`ParentLease`]), a uplink queue per worker, and the list of the
-//! ports. What follows from the ports' state is made in `table.rs`; how the parent comes and goes is told in
-//! `presence.rs`; what other programs put on it or over it, in `other_users.rs`.
+//! | file | idea |
+//! | --- | --- |
+//! | [`members`] | the ports, and the table and filters that follow from them |
+//! | [`uplink_queues`] | the parent's uplink queues |
+//! | [`presence`] | a parent that comes and goes |
+//! | [`other_users`] | what other programs put on the parent, or over it |
+//!
+//! The forwarding table, the filters of the sockets and of the NIC, and the filters of the host are all made anew
+//! after a change, and as a whole: there is no sequence of small steps that could be left half done. What has
+//! not changed costs no system call. While the parent is lost there are no sockets, and the table says that
+//! there is no wire; siblings in bridge mode go on.
 
+pub(crate) mod members;
 pub(crate) mod other_users;
 pub(crate) mod presence;
-pub(crate) mod table;
+pub(crate) mod uplink_queues;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::{info, warn};
 
 use crate::config::MacChoice;
+use crate::control::deadline::sooner;
 use crate::control::parents::bridge_port::BridgePort;
 use crate::control::parents::lease::ParentLease;
+use crate::control::parents::manager::members::Members;
 use crate::control::parents::manager::other_users::OtherUsers;
+use crate::control::parents::manager::presence::{ParentNews, Presence};
+use crate::control::parents::manager::uplink_queues::{UplinkQueues, socket_failed};
 use crate::control::port_core::PortCore;
 use crate::control::port_mac;
-use crate::datapath::attachment::Attachment;
 use crate::datapath::forwarding_view::{ForwardingView, SwitchHandle};
 use crate::datapath::scratch::Scratch;
-use crate::datapath::uplink_queue::UplinkQueue;
 use crate::error::{Error, Result};
 use crate::host::link::LinkInfo;
 use crate::host::spec::Wanted;
 use crate::host::verbs::Host;
+use crate::host::watch::LinkEvent;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 use crate::process::port_log::PortLog;
-use crate::switch::PortId;
-use crate::uplink::packet::long_frames::LongFrames;
-use crate::uplink::received::Losses;
+use crate::switch::{ParentFacts, PortId};
+use crate::uplink::wire::WantedFilters;
 use crate::worker::pool::Pool;
 use crate::worker::slot::WorkerSlot;
 
 /// A parent with its ports.
 pub struct ParentManager {
-    /// The name that is given for it first, for messages.
-    name: String,
-    /// All names that are given for it, by which it is found again.
-    names: Vec<String>,
+    presence: Presence,
     switch: Arc<SwitchHandle>,
-    uplink_queues: Vec<Arc<UplinkQueue>>,
-    slots: Vec<WorkerSlot<Scratch>>,
-    /// The worker of the first uplink queue.
-    home: usize,
-    held: Option<ParentLease>,
-    /// For frames that the uplink queues' sockets refuse for their length; made when the first guest is there.
-    long: Option<Arc<LongFrames>>,
-    /// The MTU that it was made for, or was to be made for.
-    long_mtu: Option<u32>,
-    retry: Option<Instant>,
-    /// Why a parent that is there again could not be taken, as it was told last.
-    complaint: Option<String>,
-    members: Vec<Option<BridgePort>>,
-    company: OtherUsers,
+    queues: UplinkQueues,
+    members: Members,
+    other_users: OtherUsers,
     log: PortLog,
     /// When the table is to follow a member that has changed too often.
     behind: Option<Instant>,
@@ -76,36 +72,21 @@ impl ParentManager {
         host: &mut dyn Host,
         pool: &mut Pool<Scratch>,
     ) -> Result<ParentManager> {
-        let mut keeper = ParentManager {
-            name: name.to_owned(),
-            names: vec![name.to_owned()],
-            switch: Arc::default(),
-            uplink_queues: Vec::new(),
-            slots: Vec::new(),
-            home: pool.next_worker(),
-            held: None,
-            long: None,
-            long_mtu: None,
-            retry: None,
-            complaint: None,
-            members: Vec::new(),
-            company: OtherUsers::default(),
+        let switch = Arc::default();
+        let mut manager = ParentManager {
+            presence: Presence::new(name),
+            queues: UplinkQueues::new(name, pairs, &switch, pool),
+            switch,
+            members: Members::default(),
+            other_users: OtherUsers::default(),
             log: PortLog::of_parent(name),
             behind: None,
             stale: true,
         };
-        for index in 0..pairs.clamp(1, pool.workers()) {
-            let slot = pool.slot_at(keeper.home + index);
-            let uplink_queue =
-                Arc::new(UplinkQueue::new(name, Arc::clone(&keeper.switch), slot.clone()));
-            slot.take(uplink_queue.clone());
-            keeper.uplink_queues.push(uplink_queue);
-            keeper.slots.push(slot);
-        }
-        match keeper.take_parent(host) {
-            Ok(()) => Ok(keeper),
+        match manager.take_parent(host) {
+            Ok(()) => Ok(manager),
             Err(error) => {
-                keeper.slots.iter().for_each(WorkerSlot::leave);
+                manager.queues.leave();
                 Err(error)
             }
         }
@@ -113,30 +94,22 @@ impl ParentManager {
 
     /// The parent's interface index, while it is there.
     pub fn index(&self) -> Option<u32> {
-        self.held.as_ref().map(|held| held.link.index)
+        self.presence.link().map(|link| link.index)
     }
 
     /// The parent, while it is there.
     pub fn parent(&self) -> Option<LinkInfo> {
-        self.held.as_ref().map(|held| held.link.clone())
+        self.presence.link().cloned()
     }
 
     /// The parent is given by this name, too.
     pub fn add_name(&mut self, name: &str) {
-        self.names.push(name.to_owned());
+        self.presence.add_name(name);
     }
 
     /// A worker slot for queue pair `index` of any port.
     pub fn slot(&self, index: usize, pool: &Pool<Scratch>) -> WorkerSlot<Scratch> {
-        pool.slot_at(self.home + index % self.uplink_queues.len())
-    }
-
-    fn members(&self) -> impl Iterator<Item = &BridgePort> + Clone {
-        self.members.iter().flatten()
-    }
-
-    fn member(&self, id: PortId) -> Option<&BridgePort> {
-        self.members.get(usize::from(id)).and_then(Option::as_ref)
+        self.queues.slot(index, pool)
     }
 
     /// Adds a port. It has a part in the traffic from the next [`ParentManager::refresh`] on: many ports are
@@ -145,29 +118,24 @@ impl ParentManager {
     /// # Errors
     /// Its address, mode or MTU cannot be had here.
     pub fn join(&mut self, core: &PortCore, host: &mut dyn Host) -> Result<PortId> {
-        let Some(link) = self.held.as_ref().map(|held| held.link.clone()) else {
-            return Err(self.gone());
-        };
+        let Some(link) = self.parent() else { return Err(self.missing()) };
         let object = format!("port {}", core.name());
         let mode = core.config.mode;
         let mac = match (mode, core.config.mac) {
             (Mode::Passthru, MacChoice::Auto) => link.mac,
             _ => port_mac::of(&core.config, host)?,
         };
-        self.check_mac(&object, mac)?;
-        self.check_passthru(&object, mode)?;
+        self.members.check_mac(&object, mac)?;
+        self.members.check_passthru(&object, mode)?;
         let member = BridgePort::new(core, mac);
         core.data.macs.set_stations(self.switch.stations());
-        if let Some(held) = &mut self.held {
-            held.check(&member.wants(&object), host)?;
-            held.give(&member, host)?;
+        if let Some(lease) = &mut self.presence.lease {
+            lease.check(&member.wants(&object), host)?;
+            lease.give(&member, host)?;
         }
-        let index = self.members.iter().position(Option::is_none).unwrap_or(self.members.len());
-        let id = PortId::try_from(index).ok().filter(|&id| id < PortId::MAX).ok_or_else(|| {
-            Error::limit(&object, "its parent has 65535 ports already", "use another parent")
-        })?;
-        let (link, own) = match &self.held {
-            Some(held) => (held.link.clone(), held.has_own_mac()),
+        let id = self.members.free_id(&object)?;
+        let (link, own) = match &self.presence.lease {
+            Some(lease) => (lease.link.clone(), lease.has_own_mac()),
             None => (link, true),
         };
         member.parent_changed(&link, own);
@@ -177,57 +145,18 @@ impl ParentManager {
             if core.config.compat { " as the kernel's" } else { "" },
             core.data.mtu(),
         );
-        let attachments: Vec<Attachment> = (0..core.pairs.len())
-            .filter_map(|pair| self.uplink_queues.get(pair % self.uplink_queues.len()))
-            .map(|uplink_queue| Attachment {
-                switch: Arc::clone(&self.switch),
-                port: id,
-                uplink_queue: Arc::clone(uplink_queue),
-                groups: member.snooped(),
-            })
-            .collect();
-        if index == self.members.len() {
-            self.members.push(None);
-        }
-        self.members[index] = Some(member);
-        // Before the port is in the table nothing is sent to it; afterwards it must be plugged in.
+        let pairs = core.pairs.len();
+        let attachments = self.queues.attachments(pairs, &self.switch, id, member.snooped());
+        self.members.insert(id, member);
+        // Before the port is in the table nothing is sent to it; afterwards it must be attached.
         core.attachment.set_attachments(&attachments, &core.pairs);
         self.stale = true;
         Ok(id)
     }
 
-    /// Refuses an address that a sibling in this process has.
-    fn check_mac(&self, object: &str, mac: Mac) -> Result<()> {
-        match self.members().find(|member| member.mac() == mac && member.object() != object) {
-            Some(sibling) => Err(Error::mac_taken(
-                object,
-                format!("MAC address {mac} belongs to {} on the same parent", sibling.object()),
-                "choose another address; every port of a parent needs its own",
-            )),
-            None => Ok(()),
-        }
-    }
-
-    /// Refuses a second port beside one in passthru mode.
-    fn check_passthru(&self, object: &str, mode: Mode) -> Result<()> {
-        let alone =
-            |member: &&BridgePort| mode == Mode::Passthru || member.mode() == Mode::Passthru;
-        match self.members().find(alone) {
-            Some(sibling) => Err(Error::parent_in_use(
-                object,
-                format!(
-                    "shares its parent with {}, but passthru mode needs it alone",
-                    sibling.object()
-                ),
-                "use another parent, or another mode for both",
-            )),
-            None => Ok(()),
-        }
-    }
-
     /// The address that was printed for the port.
     pub fn own_mac(&self, id: PortId) -> Mac {
-        self.member(id).map(BridgePort::own_mac).unwrap_or_default()
+        self.members.get(id).map(BridgePort::own_mac).unwrap_or_default()
     }
 
     /// Gives a port another address; in passthru mode the parent with it.
@@ -235,27 +164,25 @@ impl ParentManager {
     /// # Errors
     /// The address is another's.
     pub fn set_mac(&mut self, id: PortId, host: &mut dyn Host, mac: Mac) -> Result<()> {
-        let Some(member) = self.member(id) else { return Ok(()) };
+        let Some(member) = self.members.get(id) else { return Ok(()) };
         let object = member.object();
         let wanted = Wanted { mac: Some(mac), mtu: None, ..member.wants(&object) };
-        self.check_mac(&object, mac)?;
-        if let Some(held) = &mut self.held {
+        self.members.check_mac(&object, mac)?;
+        if let Some(lease) = &mut self.presence.lease {
             match wanted.mode {
-                Mode::Passthru => held.set_mac(host, mac)?,
-                _ => held.check(&wanted, host)?,
+                Mode::Passthru => lease.set_mac(host, mac)?,
+                _ => lease.check(&wanted, host)?,
             }
         }
-        if let Some(member) = self.member(id) {
-            member.set_mac(mac);
-        }
+        member.set_mac(mac);
         self.stale = true;
         self.follow(host);
         Ok(())
     }
 
-    /// What a port's guest had joined goes with it.
+    /// Forgets what a port's guest had joined.
     pub fn forget_guest(&mut self, id: PortId) {
-        if let Some(member) = self.member(id) {
+        if let Some(member) = self.members.get(id) {
             member.forget_guest();
         }
     }
@@ -263,61 +190,191 @@ impl ParentManager {
     /// Takes a port out; the table follows at the next [`ParentManager::refresh`].
     pub fn leave(&mut self, id: PortId, core: &PortCore) {
         core.attachment.set_attachments(&[], &core.pairs);
-        if let Some(member) = self.members.get_mut(usize::from(id)) {
-            *member = None;
-        }
+        self.members.remove(id);
         self.stale = true;
     }
 
     /// Gives the parent back as it was.
     pub fn close(mut self, host: &mut dyn Host) {
-        if let Some(held) = &mut self.held
-            && let Err(error) = held.give_back_mac(host)
+        if let Some(lease) = &mut self.presence.lease
+            && let Err(error) = lease.give_back_mac(host)
         {
             warn!("{error}");
         }
         self.switch.show(ForwardingView::default());
-        self.slots.iter().for_each(WorkerSlot::leave);
-        self.release();
+        self.queues.leave();
+        self.queues.close_sockets();
     }
 
     /// Logs what was lost on the way from the wire to the switch.
     pub fn report_losses(&self) {
-        let mut sum = Losses::default();
-        for losses in self
-            .uplink_queues
-            .iter()
-            .filter_map(|uplink_queue| uplink_queue.with(|uplink| uplink.losses()))
-        {
-            match losses {
-                Ok(losses) => sum += losses,
-                Err(error) => warn!("parent {}: cannot read its losses: {error}", self.name),
-            }
-        }
-        info!("parent {}: lost from the wire: {sum}", self.name);
+        let name = self.presence.name();
+        let losses = self.queues.losses(name);
+        info!("parent {name}: lost from the wire: {losses}");
     }
 
-    fn gone(&self) -> Error {
+    fn missing(&self) -> Error {
         Error::parent_missing(
-            format!("parent {}", self.name),
+            format!("parent {}", self.presence.name()),
             "there is no such network device any more",
             "make it again, or name another",
         )
     }
-}
 
-/// The error of a packet socket on `parent` that cannot be opened.
-pub(crate) fn socket_failed(parent: &str, error: &io::Error) -> Error {
-    let remedy = match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            return Error::permission(
-                format!("parent {parent}"),
-                format!("its packet socket: {error}"),
-                "run as root, or with CAP_NET_RAW and CAP_NET_ADMIN",
-            );
+    /// Takes the parent: the right to it, and sockets for every uplink queue. A port that does not fit a
+    /// parent that is back (its address is taken there, say) is reported, and does not keep the others off.
+    fn take_parent(&mut self, host: &mut dyn Host) -> Result<()> {
+        let mode = if self.members.has_passthru() { Mode::Passthru } else { Mode::Bridge };
+        let wanted = Wanted { object: "userspace ports", mode, mac: None, mtu: None };
+        let name = self.presence.findable(host);
+        let name = name.unwrap_or_else(|| self.presence.name().to_owned());
+        let mut lease = ParentLease::take(&name, &wanted, host)?;
+        for member in self.members.iter() {
+            let object = member.object();
+            if let Err(error) = lease.check(&Wanted { mtu: None, ..member.wants(&object) }, host) {
+                warn!("{error}");
+            }
         }
-        Some(libc::ENOMEM | libc::ENOBUFS | libc::EMFILE) => "see the limits of the process",
-        _ => "the kernel needs CONFIG_PACKET",
-    };
-    Error::system(format!("parent {parent}"), format!("its packet socket: {error}"), remedy)
+        self.queues
+            .open_sockets(lease.link.index, self.members.want_host_unicast(), host)
+            .map_err(|error| socket_failed(&lease.link.name, &error))?;
+        for member in self.members.iter() {
+            member.moved_to(&lease.link);
+            if let Err(error) = lease.give(member, host) {
+                warn!("{error}");
+            }
+            member.parent_changed(&lease.link, lease.has_own_mac());
+        }
+        if let Some(parent) = lease.seen() {
+            self.other_users.meet(parent, &self.log);
+        }
+        self.presence.found(lease);
+        self.stale = true;
+        Ok(())
+    }
+
+    /// Takes note of a change among the kernel's devices.
+    pub fn note(&mut self, event: &LinkEvent, host: &mut dyn Host) {
+        if let Some(index) = self.index() {
+            self.other_users.note(index, event, host, &self.log);
+        }
+        match self.presence.news(event, host, &self.log) {
+            Some(ParentNews::Vanished) => self.lose(host),
+            Some(ParentNews::Shown(link)) => self.parent_changed(&link, host),
+            None => {}
+        }
+    }
+
+    fn parent_changed(&mut self, link: &LinkInfo, host: &mut dyn Host) {
+        let Some(lease) = &mut self.presence.lease else { return };
+        let was_up = lease.is_up();
+        let was = lease.update(link);
+        let (own, up) = (lease.has_own_mac(), lease.is_up());
+        if was.name != link.name {
+            self.log.info(format_args!("was renamed to {}", link.name));
+        }
+        if was_up != up {
+            let ports = self.members.iter().count();
+            let word = if up {
+                "is up again"
+            } else {
+                "is down; siblings in bridge mode still reach each other"
+            };
+            self.log.info(format_args!("{word} ({ports} port(s))"));
+        }
+        if (was.mtu, was.mac, was_up) == (link.mtu, link.mac, up) {
+            return;
+        }
+        self.members.iter().for_each(|member| member.parent_changed(link, own));
+        self.stale = true;
+        self.follow(host);
+    }
+
+    fn lose(&mut self, host: &mut dyn Host) {
+        let ports = self.members.iter().count();
+        self.log.warn(format_args!(
+            "has vanished; its {ports} port(s) return to the wire when it is back"
+        ));
+        self.queues.close_sockets();
+        self.presence.lost();
+        self.stale = true;
+        self.follow(host);
+    }
+
+    /// Finds a lost parent again, if that is due, and lets the table follow what had to wait. Returns when to
+    /// ask again.
+    pub fn restore(&mut self, host: &mut dyn Host, now: Instant) -> Option<Instant> {
+        if self.behind.is_some_and(|due| due <= now) {
+            self.follow(host);
+        }
+        if self.presence.is_due(host, now) {
+            match self.take_parent(host) {
+                Ok(()) => {
+                    self.log.info(format_args!("is back"));
+                    self.follow(host);
+                }
+                Err(error) => self.presence.refused(&error, &self.log),
+            }
+        }
+        sooner(self.behind, sooner(self.log.flush(now), self.presence.due()))
+    }
+
+    /// Makes table and filters follow the members, where something has changed; a failure is logged.
+    fn follow(&mut self, host: &mut dyn Host) {
+        self.make_long_frames(host);
+        if let Err(error) = self.refresh(host) {
+            warn!("{error}");
+        }
+    }
+
+    /// Makes table and filters follow the members, where something has changed.
+    ///
+    /// # Errors
+    /// The kernel cannot do what a port's mode promises.
+    pub fn refresh(&mut self, host: &mut dyn Host) -> Result<()> {
+        if let Some(lease) = &mut self.presence.lease {
+            lease.look_again();
+        }
+        let (changed, later) = self.members.behind(Instant::now());
+        self.behind = later;
+        if !std::mem::take(&mut self.stale) && !changed {
+            return Ok(());
+        }
+        self.behind = None;
+        let facts = match &self.presence.lease {
+            Some(lease) => {
+                ParentFacts { mac: lease.link.mac, up: lease.is_up(), mtu: lease.link.mtu }
+            }
+            None => ParentFacts { mac: Mac::default(), up: false, mtu: u32::MAX },
+        };
+        let view = self.members.view(facts);
+        // A port is in the table as up only after its filters are in place: the NIC's, and the host's.
+        let filtered = self.set_filters(host);
+        self.switch.show(view);
+        filtered
+    }
+
+    /// Makes the ring for long frames, when there is a guest that may send some.
+    pub fn make_long_frames(&mut self, host: &mut dyn Host) {
+        if let Some(link) = self.presence.link()
+            && self.members.any_up()
+        {
+            self.queues.make_long_frames(self.presence.name(), link.index, link.mtu, host);
+        }
+    }
+
+    /// The NIC and the kernel let through what the ports are to receive, and keep from the host what it is
+    /// not to receive.
+    fn set_filters(&mut self, host: &mut dyn Host) -> Result<()> {
+        let Some(lease) = &mut self.presence.lease else { return Ok(()) };
+        let unicast = self.members.unicast();
+        let wanted = WantedFilters {
+            promiscuous: self.members.has_passthru(),
+            all_multicast: self.members.any_up(),
+            unicast: &unicast,
+        };
+        let set = self.queues.set_filters(self.members.want_host_unicast(), &wanted);
+        set.map_err(|error| socket_failed(&lease.link.name, &error))?;
+        lease.deafness.follow(host, &lease.link, self.members.iter())
+    }
 }

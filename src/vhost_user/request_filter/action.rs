@@ -1,6 +1,6 @@
 //! What becomes of a request: what a check found, and what the session does about it.
 //!
-//! A check returns a [`Verdict`]. [`RequestFilter`](super::RequestFilter) turns it into [`Action`]s, because only
+//! A check returns a [`RequestVerdict`]. [`RequestFilter`](super::RequestFilter) turns it into [`Action`]s, because only
 //! the filter knows what the front-end negotiated: whether it waits for an acknowledgement, say.
 
 use crate::net::mac::Mac;
@@ -27,7 +27,7 @@ pub enum Action {
 
 /// What a check has found about a request.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum RequestVerdict {
     /// The crate gets it. Its only answer is the acknowledgement, if the front-end wants one.
     Pass(Message),
     /// The crate gets it, and answers with a value.

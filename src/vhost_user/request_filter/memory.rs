@@ -13,7 +13,7 @@ use nix::sys::stat::fstat;
 use crate::config::size;
 use crate::vhost_user::message::Message;
 use crate::vhost_user::received_fd::ReceivedFd;
-use crate::vhost_user::request_filter::action::Verdict;
+use crate::vhost_user::request_filter::action::RequestVerdict;
 use crate::vhost_user::request_filter::region::RegionRequest;
 use crate::vhost_user::request_filter::region_file::check_region;
 use crate::vhost_user::request_filter::sharing::{HOW, is_private};
@@ -94,12 +94,12 @@ impl GuestRegions {
     }
 
     /// SET_MEM_TABLE: these regions and no others.
-    pub(crate) fn set_table(&mut self, mut message: Message) -> Verdict {
+    pub(crate) fn set_table(&mut self, mut message: Message) -> RequestVerdict {
         let Some(mut regions) = RegionRequest::parse_table(&message.payload) else {
             if message.payload.iter().all(|&byte| byte == 0) {
-                return Verdict::Refuse(message, format!("no memory region; {HOW}"));
+                return RequestVerdict::Refuse(message, format!("no memory region; {HOW}"));
             }
-            return Verdict::Misshapen(message);
+            return RequestVerdict::Misshapen(message);
         };
         if regions.len() != message.fds.len() {
             let counts = format!(
@@ -107,10 +107,10 @@ impl GuestRegions {
                 regions.len(),
                 message.fds.len()
             );
-            return Verdict::Refuse(message, counts);
+            return RequestVerdict::Refuse(message, counts);
         }
         if let Err(reason) = judge_sum(regions.iter(), self.limit) {
-            return Verdict::Refuse(message, reason);
+            return RequestVerdict::Refuse(message, reason);
         }
         for (number, (region, fd)) in regions.iter().zip(&message.fds).enumerate() {
             let clash = regions[..number].iter().any(|other| other.overlaps(region));
@@ -118,7 +118,7 @@ impl GuestRegions {
                 if clash { Err("it overlaps another".into()) } else { self.check(region, fd) };
             if let Err(reason) = checked {
                 let reason = format!("memory region {number} ({region}): {reason}");
-                return Verdict::Refuse(message, reason);
+                return RequestVerdict::Refuse(message, reason);
             }
         }
         // The specification prescribes no order, the crate takes only one.
@@ -127,20 +127,20 @@ impl GuestRegions {
         (regions, message.fds) = pairs.into_iter().unzip();
         message.payload = RegionRequest::table(&regions);
         self.regions = regions;
-        Verdict::Pass(message)
+        RequestVerdict::Pass(message)
     }
 
     /// ADD_MEM_REG: one region more.
-    pub(crate) fn add(&mut self, message: Message) -> Verdict {
+    pub(crate) fn add(&mut self, message: Message) -> RequestVerdict {
         let Some(region) = RegionRequest::parse_single(&message.payload) else {
-            return Verdict::Misshapen(message);
+            return RequestVerdict::Misshapen(message);
         };
         if self.regions.contains(&region) {
-            return Verdict::Done(message);
+            return RequestVerdict::Done(message);
         }
         let all = self.regions.iter().chain([&region]);
         if let Err(reason) = judge_sum(all, self.limit) {
-            return Verdict::Refuse(message, format!("memory region ({region}): {reason}"));
+            return RequestVerdict::Refuse(message, format!("memory region ({region}): {reason}"));
         }
         let checked = match message.fds.as_slice() {
             _ if self.regions.iter().any(|other| other.overlaps(&region)) => {
@@ -150,23 +150,23 @@ impl GuestRegions {
             fds => Err(format!("it came with {} descriptors; {HOW}", fds.len())),
         };
         if let Err(reason) = checked {
-            return Verdict::Refuse(message, format!("memory region ({region}): {reason}"));
+            return RequestVerdict::Refuse(message, format!("memory region ({region}): {reason}"));
         }
         self.regions.push(region);
-        Verdict::Pass(message)
+        RequestVerdict::Pass(message)
     }
 
     /// REM_MEM_REG: one region less.
-    pub(crate) fn remove(&mut self, mut message: Message) -> Verdict {
+    pub(crate) fn remove(&mut self, mut message: Message) -> RequestVerdict {
         let Some(region) = RegionRequest::parse_single(&message.payload) else {
-            return Verdict::Misshapen(message);
+            return RequestVerdict::Misshapen(message);
         };
         let Some(at) = self.regions.iter().position(|other| other.same_place(&region)) else {
-            return Verdict::Refuse(message, format!("there is no memory region {region}"));
+            return RequestVerdict::Refuse(message, format!("there is no memory region {region}"));
         };
         self.regions.remove(at);
         // Some front-ends send the descriptor once more.
         message.fds.clear();
-        Verdict::Pass(message)
+        RequestVerdict::Pass(message)
     }
 }

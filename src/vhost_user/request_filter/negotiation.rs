@@ -6,7 +6,7 @@
 
 use crate::net::feature;
 use crate::vhost_user::message::Message;
-use crate::vhost_user::request_filter::action::{Action, Verdict};
+use crate::vhost_user::request_filter::action::{Action, RequestVerdict};
 
 /// Protocol feature bits, by number.
 pub(crate) mod protocol {
@@ -125,13 +125,13 @@ impl Negotiation {
     }
 
     /// What a check's verdict means for a front-end that negotiated this.
-    pub(crate) fn follow(&self, verdict: Verdict) -> Vec<Action> {
+    pub(crate) fn follow(&self, verdict: RequestVerdict) -> Vec<Action> {
         match verdict {
-            Verdict::Pass(message) => self.pass(message),
-            Verdict::Ask(message) => Self::ask(message),
-            Verdict::Done(message) => self.done(&message),
-            Verdict::Refuse(message, reason) => self.refuse(&message, reason),
-            Verdict::Misshapen(message) => self.misshapen(&message),
+            RequestVerdict::Pass(message) => self.pass(message),
+            RequestVerdict::Ask(message) => Self::ask(message),
+            RequestVerdict::Done(message) => self.done(&message),
+            RequestVerdict::Refuse(message, reason) => self.refuse(&message, reason),
+            RequestVerdict::Misshapen(message) => self.misshapen(&message),
         }
     }
 

@@ -7,7 +7,7 @@
 
 use crate::vhost_user::fd_kind::FdKind;
 use crate::vhost_user::message::{Message, numbers, request};
-use crate::vhost_user::request_filter::action::Verdict;
+use crate::vhost_user::request_filter::action::RequestVerdict;
 use crate::vhost_user::request_filter::memory::GuestRegions;
 use crate::vhost_user::request_filter::sharing::HOW;
 use crate::virtqueue::split_ring::MAX_RING_SIZE;
@@ -56,15 +56,15 @@ impl RingRequests {
 
     /// SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_ENABLE. `may_enable`: the crate accepts the
     /// last one by now.
-    pub(crate) fn state(&mut self, message: Message, may_enable: bool) -> Verdict {
+    pub(crate) fn state(&mut self, message: Message, may_enable: bool) -> RequestVerdict {
         let Some((index, value)) = message.vring_state() else {
-            return Verdict::Misshapen(message);
+            return RequestVerdict::Misshapen(message);
         };
         if let Err(reason) = self.ring_exists(index) {
-            return Verdict::Refuse(message, reason);
+            return RequestVerdict::Refuse(message, reason);
         }
         match message.request {
-            request::GET_VRING_BASE => return Verdict::Ask(message),
+            request::GET_VRING_BASE => return RequestVerdict::Ask(message),
             request::SET_VRING_NUM
                 if (value > u32::from(MAX_RING_SIZE) || !value.is_power_of_two()) =>
             {
@@ -72,37 +72,37 @@ impl RingRequests {
                     "ring {index}: size {value} is not a power of two from 1 to {MAX_RING_SIZE}; \
                      choose the VMM's so (rx_queue_size=, tx_queue_size=)"
                 );
-                return Verdict::Refuse(message, reason);
+                return RequestVerdict::Refuse(message, reason);
             }
             request::SET_VRING_ENABLE => {
                 if value > 1 {
                     let reason = format!("ring {index}: {value} is not 0 or 1");
-                    return Verdict::Refuse(message, reason);
+                    return RequestVerdict::Refuse(message, reason);
                 }
                 if !may_enable {
                     self.early.retain(|&(other, _)| other != index);
                     self.early.push((index, value));
-                    return Verdict::Done(message);
+                    return RequestVerdict::Done(message);
                 }
             }
             _ => {}
         }
-        Verdict::Pass(message)
+        RequestVerdict::Pass(message)
     }
 
     /// SET_VRING_ADDR.
-    pub(crate) fn address(&self, message: Message, memory: &GuestRegions) -> Verdict {
+    pub(crate) fn address(&self, message: Message, memory: &GuestRegions) -> RequestVerdict {
         // Index and flags, then descriptor table, used ring, available ring and log, eight bytes each.
         let Some([first, desc, used, avail, _log]) = numbers::<8, 5>(&message.payload) else {
-            return Verdict::Misshapen(message);
+            return RequestVerdict::Misshapen(message);
         };
         let index = u32::from_ne_bytes([first[0], first[1], first[2], first[3]]);
         if let Err(reason) = self.ring_exists(index) {
-            return Verdict::Refuse(message, reason);
+            return RequestVerdict::Refuse(message, reason);
         }
         if memory.is_empty() {
             let reason = format!("ring {index}: the front-end has given no memory; {HOW}");
-            return Verdict::Refuse(message, reason);
+            return RequestVerdict::Refuse(message, reason);
         }
         let parts =
             [("descriptor table", desc, 16), ("used ring", used, 4), ("available ring", avail, 2)];
@@ -113,37 +113,37 @@ impl RingRequests {
                     "ring {index}: its {part} at {address:#x} is in no memory region; if a part of \
                      the guest's memory is private: {HOW}"
                 );
-                return Verdict::Refuse(message, reason);
+                return RequestVerdict::Refuse(message, reason);
             }
             if address % align != 0 {
                 let reason = format!("ring {index}: its {part} at {address:#x} is misaligned");
-                return Verdict::Refuse(message, reason);
+                return RequestVerdict::Refuse(message, reason);
             }
         }
-        Verdict::Pass(message)
+        RequestVerdict::Pass(message)
     }
 
     /// SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR.
-    pub(crate) fn descriptor(&self, message: Message) -> Verdict {
-        let Some(number) = message.number() else { return Verdict::Misshapen(message) };
+    pub(crate) fn descriptor(&self, message: Message) -> RequestVerdict {
+        let Some(number) = message.number() else { return RequestVerdict::Misshapen(message) };
         let index = (number & 0xff) as u32;
         if let Err(reason) = self.ring_exists(index) {
-            return Verdict::Refuse(message, reason);
+            return RequestVerdict::Refuse(message, reason);
         }
         let none = number & NO_DESCRIPTOR != 0;
         if message.fds.len() != usize::from(!none) {
             let reason = format!("ring {index}: came with {} descriptors", message.fds.len());
-            return Verdict::Refuse(message, reason);
+            return RequestVerdict::Refuse(message, reason);
         }
         if none && message.request == request::SET_VRING_KICK {
             let reason = format!("ring {index}: a ring without kicks (polled) is not supported");
-            return Verdict::Refuse(message, reason);
+            return RequestVerdict::Refuse(message, reason);
         }
         // Every VMM sends eventfds. Polling, writing or closing anything else may wait for its owner.
         if let Some(fd) = message.fds.iter().find(|fd| *fd.kind() != FdKind::EventFd) {
             let reason = format!("ring {index}: it must be an eventfd and is {}", fd.kind());
-            return Verdict::Refuse(message, reason);
+            return RequestVerdict::Refuse(message, reason);
         }
-        Verdict::Pass(message)
+        RequestVerdict::Pass(message)
     }
 }
