@@ -25,8 +25,8 @@ pub enum Refused {
     Costly,
 }
 
-/// What the ring calls a chain. Only a ring makes one, and only a ring looks inside: whoever popped the chain keeps
-/// it, to say which chain is used.
+/// What the ring calls a chain. Only a ring makes one, and only a ring looks inside. The worker that popped the chain
+/// keeps it, to say which chain is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainId(pub(in crate::virtqueue) u16);
 

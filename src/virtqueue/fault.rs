@@ -125,7 +125,7 @@ impl Block {
             // SAFETY: leaked just now, and never freed.
             Ok(_) => unsafe { &*new },
             Err(other) => {
-                // SAFETY: `new` came from a Box and was given to nobody.
+                // SAFETY: `new` came from a Box, and no other thread has it.
                 drop(unsafe { Box::from_raw(new) });
                 // SAFETY: another thread leaked it, and it is never freed.
                 unsafe { &*other }
@@ -164,7 +164,7 @@ impl Watch {
     ///
     /// # Safety
     /// The range is a whole mapping of the caller's, made of whole pages. It stays mapped until the
-    /// watch is dropped, nothing touches it after that, and whoever reads it takes whatever it holds:
+    /// watch is dropped, nothing touches it after that, and every reader takes what it finds there:
     /// its pages may be replaced at any time.
     pub unsafe fn new(host: *const u8, len: usize, page: usize) -> Watch {
         let range = Range { start: host as usize, end: host as usize + len, page };

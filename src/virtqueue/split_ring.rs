@@ -265,7 +265,7 @@ impl Ring {
         Ok(self.state.known()? > 0)
     }
 
-    /// As [`Ring::enable_notification`], for who has looked at what is there and wants more.
+    /// As [`Ring::enable_notification`], for a caller that has looked at the chains that wait and needs more of them.
     pub fn enable_notification_at(&mut self) -> Result<bool, Fault> {
         let known = u16::from_le(self.state.avail_word(1).load(Ordering::Acquire));
         Ok(self.state.ask_for_notification(known) != known)

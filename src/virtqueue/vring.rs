@@ -1,12 +1,11 @@
 //! One ring as the control side hands it to the data side.
 //!
-//! A [`Vring`] is what the two directions of a queue pair have in common: the active ring (if any), the
-//! eventfds around it, what is at its far end and the counters. It starts a ring when all that
-//! it needs is there and stops it when something is taken away; in between the worker has it.
+//! A [`Vring`] is what the two directions of a queue pair have in common: the active ring (if any), the eventfds around
+//! it and the counters. The control thread starts the ring when all that it needs is there, and stops it when one of
+//! these things is taken away. In between the worker uses it.
 //!
-//! A ring that breaks its own rules (see `split_ring.rs`) is stopped here, the front-end told through its
-//! error eventfd, and stays stopped until the front-end resets it: a bad guest loses its port's ring,
-//! never the process.
+//! A ring that breaks the rules (see `split_ring.rs`) is stopped here. The front-end learns of it by the error eventfd,
+//! and the ring stays stopped until the front-end resets it. So a bad guest loses its port's ring, never the process.
 
 use std::fmt;
 use std::fs::File;
@@ -82,11 +81,11 @@ impl Vring {
         self.enabled && self.ring.is_some()
     }
 
-    /// Makes the ring as the front-end wishes it. Returns what is left of the ring before, when a ring was
+    /// Makes the ring as the front-end has configured it. Returns what is left of the ring before, when a ring was
     /// started or stopped.
-    pub fn apply(&mut self, wish: &VringConfig, name: &dyn RingLog) -> Option<Remains> {
-        self.enabled = wish.enabled;
-        let wanted = wish.setup.as_ref().filter(|_| wish.ready);
+    pub fn apply(&mut self, config: &VringConfig, name: &dyn RingLog) -> Option<Remains> {
+        self.enabled = config.enabled;
+        let wanted = config.setup.as_ref().filter(|_| config.ready);
         if wanted.is_none() {
             self.broken = false;
         }
@@ -182,7 +181,7 @@ impl Vring {
         std::mem::replace(&mut self.error, error)
     }
 
-    /// Forgets all that belongs to the present front-end. Returns it, to be let go of after the lock.
+    /// Forgets all that belongs to the present front-end. Returns it, to be released after the lock.
     #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
     pub fn reset(&mut self) -> Remains {
         let stopped = self.stop();
