@@ -105,7 +105,7 @@ pub fn turn(
         let (mut batch, end) = batch.fill(&mut queue, *features, &mut budget);
         batch.judge(port, attachment.port, &view.table, *features);
         let late = batch.limit(&mut budget, view.table.len());
-        let cut = batch.send(&attachment.uplink_queue);
+        let cut = batch.send(attachment.uplink_queue.shared());
         let all = batch.entries.len();
         moved |= all > 0;
         if let Some(groups) = &attachment.groups {

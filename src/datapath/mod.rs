@@ -45,6 +45,7 @@
 //! | [`rx_backlog`] | Frames from the wire that wait for a guest's buffers |
 //! | [`rx_prefetch`] | Receive buffers taken ahead of need |
 //! | [`scratch`] | Working memory of a worker |
+//! | [`shared_uplink`] | An uplink that several threads share |
 //! | [`side`] | The two directions of a queue pair, named from the guest |
 //! | [`tap_to_guest`] | From a tap to the guest |
 //! | [`tap_watch`] | The events of its tap queue that a queue pair waits for |
@@ -77,6 +78,7 @@ pub(crate) mod ring_name;
 pub(crate) mod rx_backlog;
 pub(crate) mod rx_prefetch;
 pub mod scratch;
+pub(crate) mod shared_uplink;
 pub mod side;
 pub(crate) mod tap_to_guest;
 pub(crate) mod tap_watch;

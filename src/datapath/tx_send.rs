@@ -8,9 +8,9 @@
 
 use std::io;
 
+use crate::datapath::shared_uplink::SharedUplink;
 use crate::datapath::tx_batch::TxBatch;
 use crate::datapath::tx_frame::{SMALL, Small};
-use crate::datapath::uplink_queue::UplinkQueue;
 use crate::net::counters::DropReason;
 use crate::net::vnet_hdr::{HEADER, LEGACY_HEADER};
 use crate::uplink::send_frame::{SEND_HEADER, SendScratch};
@@ -76,8 +76,8 @@ impl TxBatch<'_> {
     }
 
     /// Sends what is for the wire over an uplink, as few calls as it takes. Returns how many entries of the batch are
-    /// done: all, unless the uplink has no room; the turn that has the rest then waits ([`UplinkQueue::wait`]).
-    pub fn send(&mut self, uplink: &UplinkQueue) -> usize {
+    /// done: all, unless the uplink has no room; the turn that has the rest then waits (`uplink_queue.rs`).
+    pub fn send(&mut self, uplink: &SharedUplink) -> usize {
         let WireScratch { lost, pieces: list, frames, small } = &mut *self.send;
         let (mut arena, mut frames) = (SliceArena::new(list.lend()), frames.lend());
         lost.clear();

@@ -10,49 +10,40 @@
 //! Otherwise epoll would report it writable at once, and the kernel would wake the worker for every
 //! transmitted frame.
 
-use std::io;
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::{debug, warn};
 
 use crate::datapath::forwarding_view::SwitchHandle;
 use crate::datapath::scratch::Scratch;
+use crate::datapath::shared_uplink::SharedUplink;
 use crate::datapath::uplink_to_switch;
 use crate::uplink::packet::long_frames::LongFrames;
-use crate::uplink::send_frame::SendFrame;
 use crate::uplink::wire::Uplink;
 use crate::worker::poller::Interest;
-use crate::worker::priority_mutex::PriorityMutex;
 use crate::worker::slot::WorkerSlot;
 use crate::worker::task::{Budget, Outcome, Part, Readiness, Task, TurnId};
-
-#[derive(Default)]
-struct QueueState {
-    uplink: Option<Box<dyn Uplink>>,
-    /// Turns of the queue pairs that wait for room.
-    waiting: Vec<TurnId>,
-}
 
 /// A way to and from a parent.
 pub struct UplinkQueue {
     name: String,
     switch: Arc<SwitchHandle>,
     slot: WorkerSlot<Scratch>,
-    state: PriorityMutex<QueueState>,
+    state: SharedUplink,
 }
 
 impl UplinkQueue {
     /// An uplink queue of `switch`, whose parent is called `name`, at the worker of `slot`; no
     /// socket yet.
     pub fn new(name: &str, switch: Arc<SwitchHandle>, slot: WorkerSlot<Scratch>) -> UplinkQueue {
-        UplinkQueue { name: name.to_owned(), switch, slot, state: PriorityMutex::default() }
+        UplinkQueue { name: name.to_owned(), switch, slot, state: SharedUplink::default() }
     }
 
     /// Control: puts another socket behind the uplink queue, or none when the parent is removed. The
     /// old one is returned, because to close it takes time.
     pub fn replace(&self, uplink: Option<Box<dyn Uplink>>) -> Option<Box<dyn Uplink>> {
-        let mut state = self.state.control();
+        let mut state = self.state.0.control();
         let old = state.uplink.take();
         if let Some(old) = &old {
             self.slot.poller().remove(&old.inlet());
@@ -74,7 +65,7 @@ impl UplinkQueue {
     /// Control: puts another ring for long frames behind the uplink queue. The old one is returned,
     /// because to close it takes time.
     pub fn set_long_frames(&self, long: Option<Arc<LongFrames>>) -> Option<Arc<LongFrames>> {
-        let mut state = self.state.control();
+        let mut state = self.state.0.control();
         let uplink = state.uplink.as_mut()?;
         self.forget_outlets(uplink.as_ref());
         let old = uplink.set_long_frames(long);
@@ -91,17 +82,17 @@ impl UplinkQueue {
 
     /// Control: does something with the uplink, if there is one.
     pub fn with<R>(&self, act: impl FnOnce(&mut dyn Uplink) -> R) -> Option<R> {
-        self.state.control().uplink.as_mut().map(|uplink| act(uplink.as_mut()))
+        self.state.0.control().uplink.as_mut().map(|uplink| act(uplink.as_mut()))
     }
 
-    /// Worker: the uplink, for one batch that is sent over it.
-    pub(crate) fn lock(&self) -> Locked<'_> {
-        Locked(self.state.deliver())
+    /// The uplink, to send over.
+    pub(crate) fn shared(&self) -> &SharedUplink {
+        &self.state
     }
 
     /// Makes a turn due when the socket has room.
     pub(crate) fn wait(&self, turn: TurnId) {
-        let mut state = self.state.deliver();
+        let mut state = self.state.0.deliver();
         if !state.waiting.contains(&turn) {
             state.waiting.push(turn);
         }
@@ -114,7 +105,7 @@ impl UplinkQueue {
 
     /// Worker: runs one turn over what has arrived, in a round that has begun at `now`.
     pub fn turn(&self, now: Instant, scratch: &mut Scratch) -> Outcome {
-        let mut state = self.state.deliver();
+        let mut state = self.state.0.deliver();
         let view = self.switch.view();
         match &mut state.uplink {
             Some(uplink) => {
@@ -122,16 +113,6 @@ impl UplinkQueue {
             }
             None => Outcome::Idle,
         }
-    }
-}
-
-/// The uplink, while no other worker and not the control side uses it.
-pub(crate) struct Locked<'a>(MutexGuard<'a, QueueState>);
-
-impl Locked<'_> {
-    /// As [`Uplink::send`]; none without an uplink.
-    pub(crate) fn send(&mut self, frames: &mut [SendFrame<'_>]) -> Option<io::Result<usize>> {
-        self.0.uplink.as_mut().map(|uplink| uplink.send(frames))
     }
 }
 
@@ -146,7 +127,7 @@ impl Task<Scratch> for UplinkQueue {
         if readable {
             due(self.slot.turn(Part::First));
         }
-        let mut state = self.state.deliver();
+        let mut state = self.state.0.deliver();
         if failed && let Some(uplink) = &mut state.uplink {
             // A parent that goes down reports it once; reading the error clears it. One that was
             // removed reports it indefinitely, which is of no use: the control thread learns it
