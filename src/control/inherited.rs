@@ -1,4 +1,4 @@
-//! A connection inherited from whoever started the process (`--fd`).
+//! A connection inherited from the process that started this one (`--fd`).
 //!
 //! The number comes from the command line and may be wrong. It is looked at before this process opens
 //! anything: later the number could have become one of our own descriptors.

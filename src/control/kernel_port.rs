@@ -1,6 +1,6 @@
 //! A port's kernel device, and how the port survives its loss and what other programs do to it.
 //!
-//! The device may vanish (its parent was removed, somebody deleted it) and is made again when that is
+//! The device may vanish (its parent was removed, another program deleted it) and is made again when that is
 //! possible. In between the queue pairs stay, without a tap behind them, and a connected guest keeps its
 //! rings: it sees a network without traffic, not a dead back-end.
 //!
@@ -9,7 +9,7 @@
 //! the tap is taken away from the pairs, so that a frame for it counts as `no device` and not as sent.
 //!
 //! The parent is the device that the configured name stood for when the port was made: it may be renamed
-//! meanwhile. Only when it has gone is the name looked up again.
+//! meanwhile. The name is looked up again only after the parent has vanished.
 
 pub(crate) mod device_state;
 pub(crate) mod upkeep;

@@ -89,7 +89,7 @@ mod tests {
             assert_eq!(pace.connected(start), None, "connection {n}");
         }
         assert_eq!(pace.connected(start), Some(SHORTEST));
-        // One a second, as QEMU's reconnect=1, for ever.
+        // One a second, as QEMU's reconnect=1, without an end.
         for second in 2..1000 {
             assert_eq!(pace.connected(start + Duration::from_secs(second)), None, "{second}");
         }

@@ -5,7 +5,7 @@
 //!
 //! Offered because macvtap and our own switch carry it: checksums and segmentation both ways. UFO to the
 //! guest is offered by the switch only (the kernel fragments such frames before they reach a tap); from the
-//! guest it is taken everywhere, and fragmented for whoever does not take it. USO to the guest is offered although Linux 6.18 still segments before the tap:
+//! guest it is taken everywhere, and fragmented for a receiver that does not take it. USO to the guest is offered although Linux 6.18 still segments before the tap:
 //! it is accepted, harmless, and gains when the kernel does. CTRL_VQ and GUEST_ANNOUNCE are never served
 //! here, QEMU and cloud-hypervisor do that themselves; cloud-hypervisor gives its guest a control queue
 //! (and so multi-queue) only if the back-end offers it. See virtio 1.2, section 5.1.3.
@@ -55,7 +55,7 @@ pub fn offered(config: &PortConfig) -> u64 {
     features
 }
 
-/// The protocol features that the crate serves for a port. The front door adds its own
+/// The protocol features that the crate serves for a port. The request filter adds its own
 /// (`vhost_user/request_filter.rs`). CONFIG is offered only when there is something to tell: QEMU does not use it
 /// for network devices and says so on its standard error at every start.
 pub fn protocol(config: &PortConfig) -> VhostUserProtocolFeatures {

@@ -11,7 +11,7 @@
 //! | [`net_config`] | The device configuration space |
 //! | [`rarp`] | The frame that tells switches where a guest lives now |
 //! | [`received_fd`] | A descriptor that came from a front-end, and how it is let go |
-//! | [`request_filter`] | The front door |
+//! | [`request_filter`] | Every request of a front-end passes it before the crate |
 //! | [`session`] | One connected front-end |
 //! | [`vring_handle`] | The crate's view of a ring, with ours behind it |
 //! | [`wire`] | Messages on and off a Unix socket, without ever waiting |

@@ -11,7 +11,7 @@
 //! * Everything else is closed under [`interrupted`]: a timer sends this thread a signal each millisecond, so
 //!   that a wait for a lingering socket ends at once. The socket's data is then sent in the background,
 //!   as with a plain close. To set SO_LINGER to 0 instead would need the socket's lock, which a
-//!   front-end can hold for ever: `sendmsg` keeps it while it reads from memory that is a FUSE file's.
+//!   front-end can hold indefinitely: `sendmsg` keeps it while it reads from memory that is a FUSE file's.
 //!
 //! Only a port's own front-end thread drops descriptors. The control thread closes front-ends' sockets, in
 //! whose queues descriptors may be: also under [`interrupted`].

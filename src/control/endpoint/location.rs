@@ -37,7 +37,7 @@ pub(crate) struct Location {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occupant {
     Nothing,
-    /// The socket of a process that has gone.
+    /// The socket of a process that has ended.
     Stale,
 }
 
@@ -167,7 +167,7 @@ impl Location {
     pub(crate) fn remove(&self, made: (u64, u64)) {
         let still = self.look().is_ok_and(|stat| (stat.st_dev, stat.st_ino) == made);
         if still {
-            // It may have gone by itself, and the end of a port has nobody to tell.
+            // Another program may have removed it; at the end of a port that does not matter.
             let _ = unlinkat(&self.directory.fd, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir);
         }
     }

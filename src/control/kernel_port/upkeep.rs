@@ -170,7 +170,7 @@ pub(crate) fn wanted_mtu(core: &PortCore, device: &Macvtap, parent: u32) -> u32 
 fn is_open(core: &PortCore, device: &Macvtap, difference: &Difference) -> bool {
     let adopted = !device.created();
     match difference {
-        // A passthru port has its parent's address, whoever has set that.
+        // A passthru port has its parent's address, also one that another program has set.
         Difference::Mac(_) => {
             core.config.mac == MacChoice::Auto && (adopted || core.config.mode == Mode::Passthru)
         }

@@ -99,17 +99,17 @@ impl BridgePort {
         self.config.mtu.map_or(parent, |own| own.min(parent))
     }
 
-    /// The groups that the guest's reports are to be noted in, where somebody asks for them.
+    /// The groups that the guest's reports are to be noted in, where the switch asks for them.
     pub fn snooped(&self) -> Option<Arc<Groups>> {
         self.config.compat.then(|| Arc::clone(&self.groups))
     }
 
-    /// The senders whose frames nobody else gets.
+    /// The senders whose frames only this port gets.
     pub fn taken_away(&self) -> &[Mac] {
         if self.config.nodst { &self.config.sources } else { &[] }
     }
 
-    /// The guest has gone, and with it what it had joined.
+    /// Forgets what the guest had joined: it has disconnected.
     pub fn forget_guest(&self) {
         self.groups.clear();
     }

@@ -1,7 +1,7 @@
 //! A parent that is there, and that is ours.
 //!
 //! Everything that is changed on the host hangs on a descriptor of this process and ends with it, however
-//! it ends: the right to the parent with a listening socket, the host's deafness with the links of its
+//! it ends: the right to the parent with a listening socket, the host's filters with the links of their
 //! programs, filters and promiscuity with the uplink queues' sockets. The one exception is the MAC address of a
 //! passthru parent that follows its guest; a guardian process puts that back ([`MacGuard`]).
 
@@ -30,7 +30,7 @@ pub struct ParentLease {
     /// The device, as last heard of.
     pub link: LinkInfo,
     /// What the host does not hear.
-    pub deafness: HostFilters,
+    pub host_filters: HostFilters,
     /// What the kernel has said of the device and its own ports, while it is to be believed.
     seen: Option<Parent>,
     borrowed: Option<BorrowedMac>,
@@ -47,7 +47,7 @@ impl ParentLease {
         let (link, seen) = (parent.link.clone(), Some(parent));
         Ok(ParentLease {
             link,
-            deafness: HostFilters::default(),
+            host_filters: HostFilters::default(),
             seen,
             borrowed: None,
             _owner: owner,
@@ -83,7 +83,7 @@ impl ParentLease {
 
     /// News about the device. Returns what it was before.
     pub fn update(&mut self, link: &LinkInfo) -> LinkInfo {
-        // Somebody else has given it an address: that one stays.
+        // Another program has given it an address: that one stays.
         self.borrowed.take_if(|borrowed| borrowed.given != link.mac);
         std::mem::replace(&mut self.link, link.clone())
     }

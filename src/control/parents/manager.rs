@@ -375,6 +375,6 @@ impl ParentManager {
         };
         let set = self.queues.set_filters(self.members.want_host_unicast(), &wanted);
         set.map_err(|error| socket_failed(&lease.link.name, &error))?;
-        lease.deafness.follow(host, &lease.link, self.members.iter())
+        lease.host_filters.follow(host, &lease.link, self.members.iter())
     }
 }

@@ -1,4 +1,4 @@
-//! The front door: whether the guest's memory is shared with us at all.
+//! Whether the guest's memory is shared with us at all.
 //!
 //! The commonest mistake of a first-time user is a VMM whose guest memory is its own. Front-ends answer it
 //! in three ways, each recorded from QEMU 7.2:
@@ -6,7 +6,7 @@
 //! * `-m` alone, or `memory-backend-ram`: QEMU has no file to give. It sends no memory region and goes on
 //!   with SET_VRING_ADDR. Where one of several memory back-ends is private, its part is left out.
 //! * `memory-backend-memfd` or `-file` with `share=off`: QEMU sends the file, but its own mapping is private.
-//!   Everything is accepted, and our mapping holds zeros for ever. Only the kernel's list of the VMM's
+//!   Everything is accepted, and our mapping holds zeros from then on. Only the kernel's list of the VMM's
 //!   mappings ([`is_private`]) tells that.
 //! * A message that counts regions which bring no descriptor, or no region (other front-ends).
 //!
