@@ -56,6 +56,7 @@
 //! | [`tx_send`] | What of a batch is for the wire, as the kernel wants it |
 //! | [`uplink_queue`] | One worker's way to and from a parent |
 //! | [`uplink_to_switch`] | From the uplink into the switch |
+//! | [`wire_scratch`] | Working memory of sending to the wire |
 //! | [`work_limit`] | What one turn may cost |
 
 pub(crate) mod arrivals;
@@ -89,4 +90,5 @@ pub(crate) mod tx_frame;
 pub(crate) mod tx_send;
 pub mod uplink_queue;
 pub(crate) mod uplink_to_switch;
+pub(crate) mod wire_scratch;
 pub(crate) mod work_limit;

@@ -9,7 +9,7 @@
 use crate::datapath::frame::Frame;
 use crate::datapath::port::PortData;
 use crate::datapath::tx_frame::{TxAction, TxFrame};
-use crate::datapath::tx_send::WireScratch;
+use crate::datapath::wire_scratch::WireScratch;
 use crate::datapath::work_limit::{BATCH, WorkLimit};
 use crate::net::counters::DropReason;
 use crate::net::ethernet::ETHERNET;

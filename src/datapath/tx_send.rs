@@ -10,34 +10,12 @@ use std::io;
 
 use crate::datapath::shared_uplink::SharedUplink;
 use crate::datapath::tx_batch::TxBatch;
-use crate::datapath::tx_frame::{SMALL, Small};
+use crate::datapath::wire_scratch::WireScratch;
 use crate::net::counters::DropReason;
 use crate::net::vnet_hdr::{HEADER, LEGACY_HEADER};
-use crate::uplink::send_frame::{SEND_HEADER, SendScratch};
+use crate::uplink::send_frame::SEND_HEADER;
 use crate::uplink::tap::TapQueue;
-use crate::virtqueue::guest_slice::{GuestSlice, Readable, SliceArena};
-use crate::virtqueue::reuse::Reused;
-
-/// Working memory of sending.
-pub struct WireScratch {
-    /// Which of the frames for the wire it did not take, and why.
-    lost: Vec<(usize, DropReason)>,
-    pieces: Reused<Readable>,
-    frames: SendScratch,
-    pub(crate) small: Vec<Small>,
-}
-
-impl WireScratch {
-    /// Memory for a batch of so many frames, which have so many pieces together.
-    pub(crate) fn new(frames: usize, pieces: usize) -> WireScratch {
-        WireScratch {
-            lost: Vec::with_capacity(frames),
-            pieces: Reused::with_capacity(frames + pieces),
-            frames: SendScratch::new(frames),
-            small: vec![[0; SMALL]; frames],
-        }
-    }
-}
+use crate::virtqueue::guest_slice::{GuestSlice, SliceArena};
 
 impl TxBatch<'_> {
     /// Writes what is for the wire to a tap, a frame a call, each with a header of `header` bytes. Returns how many
