@@ -327,8 +327,10 @@ impl State {
     #[inline]
     fn known(&self) -> Result<u16, Fault> {
         let waiting = self.seen_avail.wrapping_sub(self.next_avail);
-        // Counted from the used index: what was popped and not yet given back still occupies the ring.
-        if self.seen_avail.wrapping_sub(self.next_used) > self.size {
+        // What was popped and not yet given back still occupies the ring. An index that the driver has moved
+        // back looks as one far ahead.
+        let popped = self.next_avail.wrapping_sub(self.next_used);
+        if waiting > self.size.wrapping_sub(popped) {
             return Err(Fault::AvailIndex);
         }
         Ok(waiting)

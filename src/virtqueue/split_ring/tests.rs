@@ -70,6 +70,28 @@ fn is_bad(ring: &mut Ring) -> bool {
     matches!(popped, Popped::Bad(_))
 }
 
+/// The index looked as one far ahead, and more chains were popped than the ring has descriptors.
+#[test]
+fn an_available_index_that_moves_back_breaks_the_ring() {
+    let mut driver = Driver::new(8, 0);
+    let mut ring = driver.start();
+    (0..5).for_each(|head| {
+        driver.desc(head, DATA, 64, 0, 0);
+        driver.offer(head);
+    });
+    let mut popped = 0;
+    let mut queue = ring.queue();
+    queue.pop_single(|_, _: GuestSlice<'_>| {
+        popped += 1;
+        true
+    });
+    assert_eq!(popped, 5);
+    driver.set_avail(3);
+    queue.pop_single(|_, _: GuestSlice<'_>| panic!("popped from behind"));
+    let found = queue.pop::<GuestSlice<'_>>(1, 8, &mut Vec::with_capacity(8));
+    assert!(matches!(found, Popped::Broken(Fault::AvailIndex)), "{found:?}");
+}
+
 #[test]
 fn chains_come_out_in_order_and_are_published_once() {
     let mut driver = Driver::new(8, 0);
