@@ -20,6 +20,7 @@ use crate::datapath::scratch::Scratch;
 use crate::datapath::turn_end::TurnEnd;
 use crate::datapath::tx_batch::TxBatch;
 use crate::datapath::tx_frame::TxAction;
+use crate::datapath::tx_send;
 use crate::datapath::work_limit::WorkLimit;
 use crate::net::counters::DropReason;
 use crate::net::ethernet::EthernetHeader;
@@ -105,7 +106,7 @@ pub fn turn(
         let (mut batch, end) = batch.fill(&mut queue, *features, &mut budget);
         batch.judge(port, attachment.port, &view.table, *features);
         let late = batch.limit(&mut budget, view.table.len());
-        let cut = batch.send(attachment.uplink_queue.shared());
+        let cut = tx_send::send(&mut batch, attachment.uplink_queue.shared());
         let all = batch.entries.len();
         moved |= all > 0;
         if let Some(groups) = &attachment.groups {

@@ -17,6 +17,7 @@ use crate::datapath::port::PortData;
 use crate::datapath::scratch::Scratch;
 use crate::datapath::turn_end::TurnEnd;
 use crate::datapath::tx_frame::TxAction;
+use crate::datapath::tx_send;
 use crate::datapath::work_limit::WorkLimit;
 use crate::net::counters::DropReason;
 use crate::net::vnet_hdr::header_len;
@@ -54,7 +55,7 @@ pub fn turn(
         let all = batch.entries.len();
         let cut = match device {
             Err(_) => all,
-            Ok(tap) => batch.write(header_len(*features), tap),
+            Ok(tap) => tx_send::write(&mut batch, header_len(*features), tap),
         };
         for entry in batch.entries.iter().take(cut) {
             match (entry.fate, entry.lost) {

@@ -17,88 +17,86 @@ use crate::uplink::send_frame::SEND_HEADER;
 use crate::uplink::tap::TapQueue;
 use crate::virtqueue::guest_slice::{GuestSlice, SliceArena};
 
-impl TxBatch<'_> {
-    /// Writes what is for the wire to a tap, a frame a call, each with a header of `header` bytes. Returns how many
-    /// entries of the batch are done: all, unless the tap pushes back.
-    pub fn write(&mut self, header: usize, tap: &TapQueue) -> usize {
-        // Of fixed length, which makes a few moves of the copies.
-        match header {
-            HEADER => self.write_each::<HEADER>(tap),
-            _ => self.write_each::<LEGACY_HEADER>(tap),
+/// Writes what is for the wire to a tap, a frame a call, each with a header of `header` bytes. Returns how many
+/// entries of the batch are done: all, unless the tap pushes back.
+pub fn write(batch: &mut TxBatch<'_>, header: usize, tap: &TapQueue) -> usize {
+    // Of fixed length, which makes a few moves of the copies.
+    match header {
+        HEADER => write_each::<HEADER>(batch, tap),
+        _ => write_each::<LEGACY_HEADER>(batch, tap),
+    }
+}
+
+fn write_each<const LEN: usize>(batch: &mut TxBatch<'_>, tap: &TapQueue) -> usize {
+    let WireScratch { pieces: list, small, .. } = &mut *batch.send;
+    let Some(small) = small.first_mut() else { return 0 };
+    for (index, entry) in batch.entries.iter_mut().enumerate() {
+        if !entry.is_for_the_wire() {
+            continue;
+        }
+        let small = &mut std::iter::once(&mut *small);
+        let Some((front, body)) = entry.parts::<LEN>(batch.pieces, small) else { continue };
+        let written = match body {
+            [] => tap.write(front),
+            body => match SliceArena::new(list.lend()).join(GuestSlice::from(front), body) {
+                Some(pieces) => tap.write_vectored(pieces),
+                None => continue,
+            },
+        };
+        match written {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return index,
+            Err(error) => entry.lost = Some(reason(&error)),
         }
     }
+    batch.entries.len()
+}
 
-    fn write_each<const LEN: usize>(&mut self, tap: &TapQueue) -> usize {
-        let WireScratch { pieces: list, small, .. } = &mut *self.send;
-        let Some(small) = small.first_mut() else { return 0 };
-        for (index, entry) in self.entries.iter_mut().enumerate() {
-            if !entry.is_for_the_wire() {
+/// Sends what is for the wire over an uplink, as few calls as it takes. Returns how many entries of the batch are
+/// done: all, unless the uplink has no room; the turn that has the rest then waits (`uplink_queue.rs`).
+pub fn send(batch: &mut TxBatch<'_>, uplink: &SharedUplink) -> usize {
+    let WireScratch { lost, pieces: list, frames, small } = &mut *batch.send;
+    let (mut arena, mut frames) = (SliceArena::new(list.lend()), frames.lend());
+    lost.clear();
+    let mut small = small.iter_mut();
+    for entry in batch.entries.iter_mut().filter(|entry| entry.is_for_the_wire()) {
+        // Of fixed length, which makes a few moves of the copies.
+        let parts = entry.parts::<SEND_HEADER>(batch.pieces, &mut small);
+        let pieces = parts.and_then(|(front, body)| arena.join(GuestSlice::from(front), body));
+        frames.push(pieces.unwrap_or_default());
+    }
+    if frames.is_empty() {
+        return batch.entries.len();
+    }
+    let mut uplink = uplink.lock();
+    let (mut at, mut full) = (0, false);
+    while at < frames.len() {
+        let reason = match uplink.send(frames.from(at)) {
+            Some(Ok(count)) => {
+                at += count.max(1);
                 continue;
             }
-            let small = &mut std::iter::once(&mut *small);
-            let Some((front, body)) = entry.parts::<LEN>(self.pieces, small) else { continue };
-            let written = match body {
-                [] => tap.write(front),
-                body => match SliceArena::new(list.lend()).join(GuestSlice::from(front), body) {
-                    Some(pieces) => tap.write_vectored(pieces),
-                    None => continue,
-                },
-            };
-            match written {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return index,
-                Err(error) => entry.lost = Some(reason(&error)),
+            Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                full = true;
+                break;
             }
-        }
-        self.entries.len()
+            Some(Err(error)) => reason(&error),
+            None => DropReason::NoDevice,
+        };
+        lost.push((at, reason));
+        at += 1;
     }
-
-    /// Sends what is for the wire over an uplink, as few calls as it takes. Returns how many entries of the batch are
-    /// done: all, unless the uplink has no room; the turn that has the rest then waits (`uplink_queue.rs`).
-    pub fn send(&mut self, uplink: &SharedUplink) -> usize {
-        let WireScratch { lost, pieces: list, frames, small } = &mut *self.send;
-        let (mut arena, mut frames) = (SliceArena::new(list.lend()), frames.lend());
-        lost.clear();
-        let mut small = small.iter_mut();
-        for entry in self.entries.iter_mut().filter(|entry| entry.is_for_the_wire()) {
-            // Of fixed length, which makes a few moves of the copies.
-            let parts = entry.parts::<SEND_HEADER>(self.pieces, &mut small);
-            let pieces = parts.and_then(|(front, body)| arena.join(GuestSlice::from(front), body));
-            frames.push(pieces.unwrap_or_default());
+    drop(uplink);
+    for (frame, reason) in lost.iter() {
+        let mut entries = batch.entries.iter_mut().filter(|entry| entry.is_for_the_wire());
+        if let Some(entry) = entries.nth(*frame) {
+            entry.lost = Some(*reason);
         }
-        if frames.is_empty() {
-            return self.entries.len();
-        }
-        let mut uplink = uplink.lock();
-        let (mut at, mut full) = (0, false);
-        while at < frames.len() {
-            let reason = match uplink.send(frames.from(at)) {
-                Some(Ok(count)) => {
-                    at += count.max(1);
-                    continue;
-                }
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    full = true;
-                    break;
-                }
-                Some(Err(error)) => reason(&error),
-                None => DropReason::NoDevice,
-            };
-            lost.push((at, reason));
-            at += 1;
-        }
-        drop(uplink);
-        for (frame, reason) in lost.iter() {
-            let mut entries = self.entries.iter_mut().filter(|entry| entry.is_for_the_wire());
-            if let Some(entry) = entries.nth(*frame) {
-                entry.lost = Some(*reason);
-            }
-        }
-        let mut outgoing =
-            self.entries.iter().enumerate().filter(|(_, entry)| entry.is_for_the_wire());
-        let cut = if full { outgoing.nth(at) } else { None };
-        cut.map_or(self.entries.len(), |(index, _)| index)
     }
+    let mut outgoing =
+        batch.entries.iter().enumerate().filter(|(_, entry)| entry.is_for_the_wire());
+    let cut = if full { outgoing.nth(at) } else { None };
+    cut.map_or(batch.entries.len(), |(index, _)| index)
 }
 
 /// Why the kernel did not take a frame.
