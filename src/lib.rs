@@ -20,6 +20,7 @@
 //! | [`config`] | what the program needs, with every error reported |
 //! | [`process`] | log, threads, limits |
 //! | [`net`] | what the specifications say about frames and addresses; pure |
+//! | `sys` | system calls for which no crate has a safe form |
 //! | `sync` | locks and atomics, which the models exchange for loom's |
 //! | [`error`], [`suggest`] | errors, "did you mean ...?" |
 //!
@@ -44,6 +45,7 @@ pub mod process;
 pub(crate) mod suggest;
 pub mod switch;
 mod sync;
+mod sys;
 pub mod uplink;
 pub mod vhost_user;
 pub mod virtqueue;

@@ -13,26 +13,17 @@
 //! - After the device is gone, reads say EAGAIN indefinitely and writes still succeed; only the
 //!   ioctls say ENOLINK. The control thread learns of it from netlink (`host/watch.rs`).
 //!
-//! All `unsafe` of reading, writing and ioctl lives in this file.
+//! The ioctls are in `sys/tap_ioctl.rs`.
 
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-use libc::{c_int, c_short};
+use libc::c_int;
 use nix::errno::Errno;
 
+use crate::sys::tap_ioctl;
 use crate::uplink::tap_offload::TapOffload;
 use crate::virtqueue::guest_slice::{GuestSlice, GuestSliceMut};
-
-const INT: usize = mem::size_of::<c_int>();
-mod ioctl {
-    use super::{INT, c_int};
-    nix::ioctl_write_int_bad!(tun_set_offload, nix::request_code_write!(b'T', 208, INT));
-    nix::ioctl_write_ptr_bad!(tun_set_header, nix::request_code_write!(b'T', 216, INT), c_int);
-    nix::ioctl_write_ptr_bad!(tun_set_queue, nix::request_code_write!(b'T', 217, INT), libc::ifreq);
-}
-use ioctl::*;
 
 /// One queue of a macvtap device. Dropping it closes the queue.
 #[derive(Debug)]
@@ -50,8 +41,7 @@ impl TapQueue {
     /// Sets the length of the header before every frame, in bytes: 12 for virtio 1, 10 for a legacy
     /// driver without mergeable buffers.
     pub fn set_header_len(&self, len: usize) -> io::Result<()> {
-        // SAFETY: the descriptor is open and the int outlives the call.
-        unsafe { tun_set_header(self.raw(), &(len as c_int)) }?;
+        tap_ioctl::set_header_len(&self.fd, len as c_int)?;
         Ok(())
     }
 
@@ -64,13 +54,11 @@ impl TapQueue {
     ///
     /// Errors: ENOLINK when the device has gone.
     pub fn set_offload(&self, features: TapOffload) -> io::Result<TapOffload> {
-        // SAFETY: TUNSETOFFLOAD takes a number, no memory is involved.
-        match unsafe { tun_set_offload(self.raw(), features.bits() as c_int) } {
-            Ok(_) => Ok(features),
+        match tap_ioctl::set_offload(&self.fd, features.bits()) {
+            Ok(()) => Ok(features),
             Err(Errno::EINVAL) => {
                 let fewer = features.without(TapOffload::USO4 | TapOffload::USO6);
-                // SAFETY: as above.
-                unsafe { tun_set_offload(self.raw(), fewer.bits() as c_int) }?;
+                tap_ioctl::set_offload(&self.fd, fewer.bits())?;
                 Ok(fewer)
             }
             Err(errno) => Err(errno.into()),
@@ -90,13 +78,9 @@ impl TapQueue {
     }
 
     fn set_queue(&self, flag: c_int) -> io::Result<()> {
-        // SAFETY: an ifreq is plain numbers in every variant of its union: all zero is a valid one.
-        let mut request: libc::ifreq = unsafe { mem::zeroed() };
-        request.ifr_ifru.ifru_flags = flag as c_short;
-        // SAFETY: the descriptor is open and `request` is a whole ifreq that outlives the call.
-        match unsafe { tun_set_queue(self.raw(), &request) } {
+        match tap_ioctl::set_queue(&self.fd, flag) {
             // EINVAL has no other meaning with one valid flag: the queue is in that state already.
-            Ok(_) | Err(Errno::EINVAL) => Ok(()),
+            Ok(()) | Err(Errno::EINVAL) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
     }

@@ -52,8 +52,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("vhost_user", &["datapath", "virtqueue", "config", "process", "net"]),
     ("datapath", &["worker", "virtqueue", "uplink", "switch", "offload", "process", "net"]),
     ("worker", &["virtqueue", "sync"]),
-    ("uplink", &["virtqueue", "offload", "net"]),
-    ("host", &["process", "net", "error"]),
+    ("uplink", &["virtqueue", "offload", "net", "sys"]),
+    ("host", &["process", "net", "error", "sys"]),
     ("virtqueue", &["net", "sync"]),
     ("switch", &["net"]),
     ("offload", &["net"]),
@@ -63,6 +63,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("suggest", &[]),
     ("sync", &[]),
+    ("sys", &[]),
 ];
 
 /// Names of Rust's prelude and of the traits that every reader takes for the standard library's.
