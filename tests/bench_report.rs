@@ -1,12 +1,13 @@
-//! What the table of `make bench` says is what was measured: its arithmetic and its pages.
+//! The table of `make bench` reports the measured figures: its arithmetic and its pages.
 //!
-//! The files are the bench's own, taken in by path; only what is pure is here. The last test runs a case with the
-//! program that cargo has built, so that the generator, the peers' machinery and the report are known to work together
-//! before somebody waits for the whole table.
+//! The files are the bench's own, taken in by path; only the pure parts are here. The last test
+//! runs a case with the program that cargo has built. It shows that the generator, the peers'
+//! machinery and the report work together, before a user waits for the whole table.
 //!
 //! What can go wrong: the last test needs root, as the table does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-// What only the bench's own program uses is dead here. The bench is compiled without this line.
+// Parts that only the bench's own program uses are dead here. The bench is compiled without this
+// line.
 #![allow(dead_code)]
 
 // The bench's files, at the root as there.
@@ -86,7 +87,8 @@ fn a_twin_runs_the_other_program_in_the_same_round() {
 
 #[test]
 fn a_ratio_is_taken_within_a_round() {
-    // The machine was twice as fast in the second round: the ratio of medians would say something else.
+    // The machine was twice as fast in the second round: the ratio of medians would say something
+    // else.
     let ours = [Some(10.0), Some(20.0), None, Some(9.0)];
     let theirs = [Some(5.0), Some(10.0), Some(1.0), Some(3.0)];
     assert_eq!(ratio_of_rounds(&ours, &theirs), spread(2.0, 2.0, 3.0));
@@ -243,7 +245,8 @@ fn one_case_runs_from_the_start_of_the_program_to_the_page() {
     assert!(page.contains("| **this program** |"), "{page}");
 }
 
-/// Through the parent, both ways, with either type of port: what leaves arrives, and the plain loops run.
+/// Through the parent, both ways, with either type of port: all frames that leave arrive, and the
+/// plain loops run.
 #[test]
 fn one_case_runs_each_way_through_the_parent() {
     let terms = cases::Terms { time: Duration::from_millis(400), peer: None };

@@ -1,22 +1,25 @@
 //! The instruction budget: how many instructions each packet may take, by path and by size.
 //!
-//! A rate depends on the machine, on its neighbours and on the weather; a count of instructions depends on the program.
-//! So a change that makes the data path a little slower, which no rate on a shared machine would show, fails
-//! here. It is no measure of speed: an instruction that waits for another processor's cache line counts as
-//! much as one that does not. For that see the rates (`make bench`).
+//! A rate depends on the machine, on its neighbours and on the weather; a count of instructions
+//! depends on the program. So a change that makes the data path a little slower, which no rate on a
+//! shared machine would show, fails here. It is no measure of speed: an instruction that waits for
+//! another processor's cache line counts as much as one that does not. For that see the rates
+//! (`make bench`).
 //!
-//! `examples/turns.rs`, built as a release is, runs the turns of one path after the other under callgrind. What callgrind
-//! writes is taken apart into our own instructions and those of the C library, which are copies of frames.
-//! `tests/budget.toml` has what they were when somebody last looked at them:
+//! `examples/turns.rs`, built as a release is, runs the turns of one path after the other under
+//! callgrind. The test splits callgrind's counts into our own instructions and those of the C
+//! library, which are copies of frames. `tests/budget.toml` has the counts from the last time that
+//! a maintainer took them:
 //!
 //! ```sh
 //! sudo make budget        # take new figures, on purpose: the commit says why
 //! ```
 //!
-//! What can go wrong: another compiler makes other instructions of the same source. The figures say which one they are
-//! from; with another one only a large difference counts, and a warning asks for new figures. Another C library or
-//! another processor copies differently: its share only counts with the same library, and valgrind shows every
-//! program the same processor, as long as the real one has AVX2.
+//! What can go wrong: another compiler makes other instructions of the same source. The figures say
+//! which one they are from; with another one only a large difference counts, and a warning asks for
+//! new figures. Another C library or another processor copies differently: its share only counts
+//! with the same library, and valgrind shows every program the same processor, as long as the real
+//! one has AVX2.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -42,7 +45,7 @@ struct Cost {
     all: f64,
 }
 
-/// What a set of figures is from.
+/// The origin of a set of figures.
 #[derive(Clone, Debug, PartialEq)]
 struct Origin {
     rustc: String,
@@ -51,7 +54,7 @@ struct Origin {
 
 type Costs = BTreeMap<String, Cost>;
 
-/// What is wrong with a cost, if anything is.
+/// The error in a cost, if there is one.
 fn judge(name: &str, now: Cost, then: Cost, same_compiler: bool, same_libc: bool) -> Vec<String> {
     let most = if same_compiler { TOLERANCE.0 } else { TOLERANCE.1 };
     let mut faults = Vec::new();
@@ -70,7 +73,7 @@ fn judge(name: &str, now: Cost, then: Cost, same_compiler: bool, same_libc: bool
     faults
 }
 
-/// All that is wrong, and what is to be remarked.
+/// All errors, and the remarks.
 fn compare(now: (&Origin, &Costs), then: (&Origin, &Costs)) -> (Vec<String>, Vec<String>) {
     let (same_compiler, same_libc) = (now.0.rustc == then.0.rustc, now.0.libc == then.0.libc);
     let (mut faults, mut remarks) = (Vec::new(), Vec::new());
@@ -123,9 +126,9 @@ fn written(origin: &Origin, costs: &Costs) -> String {
     text
 }
 
-/// Our own instructions and all of them, in one of callgrind's files (callgrind's format, "File Format" in valgrind's
-/// manual): lines of costs, of which one that follows `calls=` repeats what stands with the callee. Their sum is said at
-/// the top.
+/// Our own instructions and all of them, in one of callgrind's files (callgrind's format, "File
+/// Format" in valgrind's manual): lines of costs, of which one that follows `calls=` repeats what
+/// stands with the callee. Their sum is said at the top.
 fn counted(profile: &str, program: &str) -> (u64, u64) {
     let (mut own, mut all, mut sum) = (0, 0, None);
     let (mut ours, mut callee) = (false, false);
@@ -213,12 +216,12 @@ fn least(mut costs: Costs, others: &Costs) -> Costs {
     costs
 }
 
-/// What this run's figures are from.
+/// The origin of this run's figures.
 fn origin() -> Origin {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let version = Command::new(rustc).arg("--version").output().expect("rustc").stdout;
     let version = String::from_utf8(version).expect("a version");
-    // SAFETY: returns a string that is there for ever.
+    // SAFETY: returns a string that is never freed.
     let libc = unsafe { std::ffi::CStr::from_ptr(libc::gnu_get_libc_version()) };
     Origin {
         rustc: version.split_whitespace().nth(1).expect("a version").to_owned(),
@@ -240,8 +243,9 @@ fn no_path_takes_more_instructions_than_it_did() {
         if compare((&origin, &costs), (&old_origin, &old)).0.is_empty() {
             break;
         }
-        // How the kernel's timer cuts what arrives adds a percent at times, and so do two addresses that meet in the
-        // switch's table, which is another one in each run: the least is what a path takes.
+        // The kernel's timer splits arriving frames differently in each run, which adds a percent
+        // at times. So do two addresses that meet in the switch's table, which is another one in
+        // each run. The least count is the cost of a path.
         costs = least(costs, &count(&program));
     }
     println!(
@@ -282,7 +286,7 @@ fn a_slower_path_is_found_and_a_faster_one_remarked() {
     // One more copy of the frame is the C library's work.
     assert_eq!(faults(&costs(200.0, 310.0), &here).len(), 1);
     assert_eq!(faults(&costs(200.0, 310.0), &origin("1.95.0", "2.41")), [""; 0]);
-    // Another compiler: only what is much more.
+    // Another compiler: only a large increase counts.
     let elsewhere = origin("1.90.0", "2.36");
     assert_eq!(faults(&costs(229.0, 344.0), &elsewhere), [""; 0]);
     assert_eq!(faults(&costs(231.0, 344.0), &elsewhere).len(), 1);

@@ -1,10 +1,11 @@
-//! What a person reads when it does not work: every error, through the real program.
+//! The messages for a user when the program does not work: every error, through the real program.
 //!
-//! A script sees the exit code (2: bad usage, 3: a missing permission, 4: a missing parent, 1: else), a person one line that names the object, the
-//! reason and the remedy. Each test breaks one thing, runs the program in a namespace, reads that line, and then looks
-//! whether anything was left behind: the links and the sockets must be the same as before. A front-end's mistakes have
-//! no exit code: there the line is in the log and names the port, the connection ends or the message is refused, and
-//! the process goes on.
+//! A script sees the exit code (2: bad usage, 3: a missing permission, 4: a missing parent, 1:
+//! else). A user reads one line that names the object, the reason and the remedy. Each test breaks
+//! one thing, runs the program in a namespace, reads that line, and then checks that nothing was
+//! left behind: the links and the sockets must be the same as before. A front-end's mistakes have
+//! no exit code: there the line is in the log and names the port, the connection ends or the
+//! message is refused, and the process goes on.
 //!
 //! Where each error of the list is tested:
 //!
@@ -30,8 +31,8 @@
 //! | front-end: memory, rings, MTU | `what_a_front_end_did_wrong_is_told`; that nothing is harmed: `tests/hostile.rs` |
 //! | front-end: a second one | `a_second_front_end_is_told` |
 //!
-//! What can go wrong with the tests: without root they fail and say so. Privileges are dropped by setpriv(1); the
-//! program is copied first, since its directory may be closed to others.
+//! What can go wrong with the tests: without root they fail and say so. Privileges are dropped by
+//! setpriv(1); the program is copied first, since its directory may be closed to others.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -80,7 +81,8 @@ impl Place {
         line.split_whitespace().map(|word| word.replace("SOCK", &self.path("vm.sock"))).collect()
     }
 
-    /// What must be the same afterwards: links with addresses and MTUs, and the files beside the socket.
+    /// The state that must be the same afterwards: links with addresses and MTUs, and the files
+    /// beside the socket.
     fn state(&self) -> String {
         let mut files: Vec<_> = fs::read_dir(self.dir.path())
             .unwrap()
@@ -88,7 +90,8 @@ impl Place {
             .map(|entry| (entry.file_name(), entry.file_type().unwrap()))
             .collect();
         files.sort_by(|a, b| a.0.cmp(&b.0));
-        // Not the carrier's state, which follows by itself; all that a port changes about others shows here.
+        // Not the carrier's state, which follows by itself. All changes of a port to other devices
+        // show here.
         let links: String = self
             .host
             .ip("-o link")
@@ -98,7 +101,8 @@ impl Place {
         format!("{links}{files:?}")
     }
 
-    /// Runs the program, which must fail with this code and one message made of these three, and leave nothing.
+    /// Runs the program, which must fail with this code and one message made of these three, and
+    /// leave nothing.
     fn refused(&self, line: &str, code: i32, parts: [&str; 3]) {
         let mut command = self.host.command(program());
         command.args(self.args(line));
@@ -169,7 +173,8 @@ fn parents_that_cannot_be() {
     refused("p1", ["parent p1: ", "port of the bridge br0", "use br0 as the parent"]);
 }
 
-/// The kernel makes a port on a macvlan a port of the macvlan's parent: only it sees that the two are siblings.
+/// The kernel makes a port on a macvlan a port of the macvlan's parent: only it sees that the two
+/// are siblings.
 #[test]
 fn one_parent_by_two_names() {
     let place = Place::new();
@@ -272,7 +277,7 @@ fn names_that_are_taken() {
 
 // --- permissions ---
 
-/// The program where everybody may run it, in the place's directory.
+/// The program where every user may run it, in the place's directory.
 fn public_copy(place: &Place) -> PathBuf {
     let copy = place.dir.path().join("program");
     fs::copy(program(), &copy).expect("a copy of the program");
@@ -293,7 +298,8 @@ fn missing_capabilities_are_named() {
         command.args(place.args("--parent eth0 --socket-path SOCK --name vm0"));
         place.refused_command(&format!("as {who:?}"), command, 3, parts);
     }
-    // The device is there, but its node belongs to root. Its index makes the node unique: /dev knows no namespaces.
+    // The device is there, but its node belongs to root. Its index makes the node unique: /dev
+    // knows no namespaces.
     let index = 300_000 + std::process::id();
     place.host.ip(&format!("link add link eth0 name vm0 index {index} type macvtap mode bridge"));
     let mut command = place.host.command("setpriv");
@@ -326,7 +332,8 @@ fn tap_nodes_that_cannot_be_had() {
         3,
         ["macvtap vm0, character device ", "(/dev/tap", "grant CAP_MKNOD"],
     );
-    // The same container with the capability makes its own node: the refusal above was about that alone.
+    // The same container with the capability makes its own node: the refusal above was about that
+    // alone.
     let mut command = container("-sys_module");
     let mut child = die_with_us(&mut command).stderr(Stdio::null()).spawn().unwrap();
     let socket = PathBuf::from(place.path("vm.sock"));
@@ -354,7 +361,7 @@ fn socket_paths_that_cannot_be() {
         [&object, "its path exists and is not a socket", "remove it or choose another path"],
     );
     assert_eq!(fs::read(&file).unwrap(), b"data");
-    // A link to nowhere is no socket either, and what it points at is not made.
+    // A link to nowhere is no socket either, and its target is not made.
     let link = place.path("link");
     symlink(place.path("target"), &link).unwrap();
     refused(&link, [&format!("socket {link}: "), "not a socket", "choose another path"]);
@@ -426,7 +433,7 @@ fn inherited_descriptors_that_are_none() {
     }
 }
 
-/// What `--check` finds is found before anything is touched also without it.
+/// An error that `--check` finds is also found without it, before anything is touched.
 #[test]
 fn bad_usage_touches_nothing() {
     let place = Place::new();
@@ -448,7 +455,7 @@ fn bad_usage_touches_nothing() {
 
 // --- front-ends ---
 
-/// A mistake, as a message with its descriptors; what the log says of it and how to put it right.
+/// A mistake, as a message with its descriptors; the log's text about it, and the remedy.
 struct Mistake {
     request: u32,
     payload: Vec<u8>,
@@ -495,7 +502,8 @@ fn mistakes(small: RawFd, pipe: RawFd) -> Vec<Mistake> {
     ]
 }
 
-/// Without acknowledgements the front-end can only be told by the end of the connection; with them it stays.
+/// Without acknowledgements only the end of the connection reports the error to the front-end; with
+/// them the connection stays.
 #[test]
 fn what_a_front_end_did_wrong_is_told() {
     let small = make_file(&Backing::Memfd, 1 << 20);

@@ -1,14 +1,15 @@
-//! Front-ends that others wrote: the `vhost` crate's and DPDK's virtio-user.
+//! Front-ends of other projects: the `vhost` crate's and DPDK's virtio-user.
 //!
-//! Our fake VMM speaks as QEMU and Cloud Hypervisor were seen to; it was written by those who wrote the back-end, and
-//! a misreading of the specification could be in both. These two were not. The crate's front-end checks every answer
-//! strictly and sends the tidy order of its documentation. virtio-user is a second implementation of a virtio-net
-//! driver, in C, that polls its rings, never sleeps and never asks for calls; testpmd behind it makes frames, counts
-//! them or sends them back.
+//! Our fake VMM speaks as QEMU and Cloud Hypervisor were seen to. The authors of the back-end wrote
+//! it, so a misreading of the specification could be in both. These two are independent. The
+//! crate's front-end checks every answer strictly and sends the tidy order of its documentation.
+//! virtio-user is a second implementation of a virtio-net driver, in C, that polls its rings, never
+//! sleeps and never asks for calls; testpmd behind it makes frames, counts them or sends them back.
 //!
-//! What can go wrong with the tests: testpmd takes a processor for itself and needs 192 MiB. It is killed by its pid
-//! however a test ends, and its directory under /run/dpdk removed. Packages: dpdk-dev (Debian's testpmd) and
-//! librte-net-virtio23 (virtio-user), both in scripts/install-deps.sh.
+//! What can go wrong with the tests: testpmd takes a processor for itself and needs 192 MiB. It is
+//! killed by its pid however a test ends, and its directory under /run/dpdk removed. Packages:
+//! dpdk-dev (Debian's testpmd) and librte-net-virtio23 (virtio-user), both in
+//! scripts/install-deps.sh.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -46,7 +47,7 @@ fn regions(memory: &Memory) -> Vec<VhostUserMemoryRegionInfo> {
         .collect()
 }
 
-/// Tells the back-end where the driver's rings are.
+/// Sends the back-end the places of the driver's rings.
 fn give_rings(front: &mut Frontend, driver: &Driver) {
     for queue in driver.queues() {
         let config = VringConfigData {
@@ -67,7 +68,8 @@ fn give_rings(front: &mut Frontend, driver: &Driver) {
     }
 }
 
-/// The documented order, with everything that crate and back-end have in common; `slots`: memory region by region.
+/// The documented order, with everything that crate and back-end have in common; `slots`: memory
+/// region by region.
 fn crate_front_end(pairs: usize, slots: bool) {
     let rig = Rig::new(Macvtap);
     let memory = Memory::like_qemu(64 << 20);
@@ -171,7 +173,7 @@ impl Testpmd {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Ends it the orderly way and returns all that it said, with its statistics.
+    /// Ends it the orderly way and returns all of its output, with its statistics.
     fn quit(mut self) -> String {
         let mut stdin = self.child.stdin.take().unwrap();
         stdin.write_all(b"stop\nshow port stats 0\nquit\n").expect("testpmd reads commands");
@@ -249,7 +251,8 @@ fn virtio_user_sends_on_two_pairs() {
     sends(2);
 }
 
-/// Every frame goes in, has its addresses swapped by DPDK and comes out again: none is lost at a bearable rate.
+/// Every frame goes in, has its addresses swapped by DPDK and comes out again: none is lost at a
+/// bearable rate.
 fn answers(queues: usize) {
     let rig = Rig::new(Macvtap);
     let testpmd = Testpmd::start(&rig, queues, "macswap");
@@ -310,7 +313,7 @@ fn virtio_user_receives_on_both_of_two_pairs() {
         numbers(tail, "RX-packets:")[0]
     };
     let (first, second) = (queue(0), queue(1));
-    // The LAN says little else, but it may.
+    // The LAN sends hardly any other frames, but it may.
     assert!((1000..1020).contains(&(first + second)), "{first} and {second} of 1000 frames");
     assert!(first > 200 && second > 200, "{first} and {second}: not spread");
     port_lives(rig);

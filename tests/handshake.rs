@@ -1,14 +1,18 @@
-//! The handshake, as real VMMs do it: orders recorded from QEMU 7.2 and Cloud Hypervisor, played byte by byte.
+//! The handshake, as real VMMs do it: orders recorded from QEMU 7.2 and Cloud Hypervisor, played
+//! byte by byte.
 //!
-//! Each test brings the real binary up on a real parent in a network namespace, plays a VMM, and then asks the only
-//! question that counts: does a frame go through, each way? A handshake that "succeeds" and leaves a dead ring is the
-//! bug that users report. Around it: what QEMU says too early and twice, messages that are refused without ending
-//! the connection, stop as a barrier, reconnects, memory of every kind.
+//! Each test brings the real binary up on a real parent in a network namespace, plays a VMM, and
+//! then asks the only question that counts: does a frame go through, each way? A handshake that
+//! "succeeds" and leaves a dead ring is the bug that users report. Further tests: QEMU's messages
+//! that come too early or twice, messages that are refused without ending the connection, stop as a
+//! barrier, reconnects, memory of every kind.
 //!
-//! What can go wrong with the tests: they need root, `ip`, macvtap in the kernel, and (one of them) free memory for
-//! 2 MiB pages. Whatever is missing fails the test with its reason; nothing is skipped.
+//! What can go wrong with the tests: they need root, `ip`, macvtap in the kernel, and (one of them)
+//! free memory for 2 MiB pages. If one of these is missing, the test fails with the reason; nothing
+//! is skipped.
 //!
-//! Specification: vhost-user, "Communication", "Ring states", "Multiple queue support", "Protocol features".
+//! Specification: vhost-user, "Communication", "Ring states", "Multiple queue support", "Protocol
+//! features".
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -119,7 +123,8 @@ fn cloud_hypervisor_order_two_pairs(ports: PortType) {
     cloud_hypervisor_order(ports, 2);
 }
 
-/// With one pair QEMU enables the rings at realize, before any feature is acknowledged, and never again.
+/// With one pair QEMU enables the rings at realize, before any feature is acknowledged, and never
+/// again.
 fn enable_before_features_is_remembered(ports: PortType) {
     let rig = Rig::new(ports);
     let o = QemuOptions { early_enables: 5, late_enable: false, ..Default::default() };
@@ -174,7 +179,7 @@ fn pause_leaves_the_memory_alone(ports: PortType) {
     vmm.ch_reset(&driver);
 }
 
-// --- what the guest's driver may choose ---
+// --- choices of the guest's driver ---
 
 fn ring_choice(ports: PortType, guest: Guest, style: TxStyle, buffer: u32) {
     let rig = Rig::new(ports);
@@ -191,7 +196,8 @@ fn ring_choice(ports: PortType, guest: Guest, style: TxStyle, buffer: u32) {
         rig.frame_out(&mut driver, 0, 0, len);
         rig.frame_in(&mut driver, 0, len);
     }
-    // As many as the ring holds at once: else the driver publishes, and may have to kick, several times.
+    // As many as the ring holds at once: else the driver publishes, and may have to kick, several
+    // times.
     let fits = (200 / style.pieces).min(100);
     let burst: Vec<_> =
         (0..fits).map(|_| frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 200)).collect();
@@ -241,7 +247,8 @@ fn ring_in_order(ports: PortType) {
 
 // --- single messages ---
 
-/// QEMU before 8.0 adds every region once per queue pair. The same again is fine, an overlap is not.
+/// QEMU before 8.0 adds every region once per queue pair. The same again is fine, an overlap is
+/// not.
 fn doubled_memory_region(ports: PortType) {
     let mut rig = Rig::new(ports);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
@@ -298,7 +305,8 @@ fn status_is_kept(ports: PortType) {
     rig.both_ways(&mut driver, 0);
 }
 
-/// A VMM newer than we are may ask for things that we do not know. That is no reason to cut the guest off.
+/// A VMM newer than we are may ask for things that we do not know. That is no reason to cut the
+/// guest off.
 fn unknown_request_is_refused_and_the_connection_lives(ports: PortType) {
     let mut rig = Rig::new(ports);
     let (mut vmm, mut driver) = rig.guest(&QemuOptions::default());
@@ -399,7 +407,8 @@ fn wrong_ring_base_is_not_believed(ports: PortType) {
     rig.both_ways(&mut driver, 0);
 }
 
-/// When GET_VRING_BASE has answered, the ring is the VMM's: no write and no call may follow, whatever comes in.
+/// When GET_VRING_BASE has answered, the ring is the VMM's: no write and no call may follow,
+/// whichever frames arrive.
 fn get_vring_base_is_a_barrier(ports: PortType) {
     let mut rig = Rig::new(ports);
     let o = QemuOptions::default();
@@ -492,7 +501,8 @@ fn memory_in_eight_regions(ports: PortType) {
     on_memory(ports, &memory);
 }
 
-/// Two regions that touch in guest addresses lie anywhere in ours: a buffer across the border is two pieces.
+/// Two regions that touch in guest addresses lie anywhere in ours: a buffer across the border is
+/// two pieces.
 fn buffer_across_two_regions(ports: PortType) {
     let rig = Rig::new(ports);
     let memory = Memory::single(&Backing::Memfd, 16 << 20);

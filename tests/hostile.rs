@@ -1,16 +1,19 @@
-//! Guests and VMMs that mean harm, or are merely broken; named after the bugs that other back-ends had.
+//! Guests and VMMs that mean harm, or are merely broken; named after the bugs that other back-ends
+//! had.
 //!
-//! One process carries the network of many guests. So the question is always the same, whatever port 0 does: does
-//! the process live, does port 1's traffic still flow, and (where the abuse is the guest's) does port 0's own ring go
-//! on with the next good frame? A refused message may end its connection or be answered with an error; a broken
-//! chain comes back with length 0 and is counted; a ring whose indices make no sense stops. Nothing may be believed,
-//! nothing may leak, nothing may hang.
+//! One process carries the network of many guests. So each test asks the same questions after a
+//! deed of port 0. Does the process live? Does port 1's traffic still flow? If the guest did it,
+//! does port 0's own ring go on with the next good frame? A refused message may end its connection
+//! or be answered with an error; a broken chain comes back with length 0 and is counted; a ring
+//! whose indices make no sense stops. The back-end must believe nothing, leak nothing, and never
+//! hang.
 //!
-//! What can go wrong with the tests: a case that is refused for another reason than the one meant proves nothing.
-//! Therefore every abuse starts from a guest that works, and differs from good behaviour in one thing.
+//! What can go wrong with the tests: a case that is refused for another reason than the one meant
+//! proves nothing. Therefore every abuse starts from a guest that works, and differs from good
+//! behaviour in one thing.
 //!
-//! Specification: virtio 1.2, 2.7.4 to 2.7.8 (descriptors, available ring), 5.1.6.2 (frames); vhost-user, "Message
-//! specification". Numbers of CVEs at the tests.
+//! Specification: virtio 1.2, 2.7.4 to 2.7.8 (descriptors, available ring), 5.1.6.2 (frames);
+//! vhost-user, "Message specification". Numbers of CVEs at the tests.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -50,7 +53,8 @@ testkit::for_each_port_type! {
     cve_2020_16843_rx_resumes,
 }
 
-/// A working guest on port 0 does something; afterwards everybody else is well and port 0 serves a new guest.
+/// A working guest on port 0 does something; afterwards all other guests are well and port 0 serves
+/// a new guest.
 fn abuse(ports: PortType, deed: impl FnOnce(&mut Rig, &mut Vmm, &mut Driver)) {
     let mut rig = Rig::new(ports);
     rig.bystander();
@@ -144,7 +148,8 @@ fn memory_that_is_none(ports: PortType) {
     all_refused(ports, &cases);
 }
 
-/// The VMM (or its owner) shortens the file under a running guest: touching it raises SIGBUS in the back-end.
+/// The VMM (or its owner) shortens the file under a running guest: touching it raises SIGBUS in the
+/// back-end.
 fn memory_truncated_while_in_use(ports: PortType) {
     abuse(ports, |rig, vmm, driver| {
         let frame = frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 60);
@@ -201,7 +206,7 @@ fn ring_size_three_never_runs(ports: PortType) {
     rig.guest(&QemuOptions::default());
 }
 
-/// True: refused. False: taken without a word.
+/// True: refused. False: accepted without an error.
 fn refused_or_ignored(vmm: &mut Vmm, r: u32, payload: &[u8]) -> bool {
     vmm.try_send(r, NEED_REPLY, payload, &[]).is_err()
         || vmm.try_reply().map_or(true, |m| m.u64() != 0)
@@ -249,7 +254,8 @@ fn features_that_were_not_offered(ports: PortType) {
 
 // --- the VMM: framing ---
 
-/// Sends bytes on a fresh connection, and no more; the back-end may do with it what it likes, except harm.
+/// Sends bytes on a fresh connection, and no more; the back-end may answer in any way that does no
+/// harm.
 fn framing(socket: &Path, bytes: &[u8]) {
     let mut vmm = Vmm::connect(socket);
     let _ = vmm.send_raw(bytes, &[]);
@@ -320,7 +326,7 @@ fn cve_2019_14818_unwanted_descriptors_are_closed(ports: PortType) {
         let payload = if r == req::SET_VRING_NUM { pair_of(0, 256) } else { vec![] };
         let sent = vmm.try_send(r, 0, &payload, &fds[..1 + i % 16]).is_ok();
         let alive = sent && vmm.try_send(req::GET_FEATURES, 0, &[], &[]).is_ok();
-        // Whatever was answered to the first, the second is answered or the connection is gone.
+        // After any answer to the first, the second is answered or the connection has ended.
         let last = if r == req::GET_FEATURES { 2 } else { 1 };
         if !(alive && (0..last).all(|_| vmm.try_reply().is_ok())) {
             vmm = rig.connect(0);
@@ -338,8 +344,8 @@ fn cve_2019_14818_unwanted_descriptors_are_closed(ports: PortType) {
 
 // --- the guest: chains ---
 
-/// Puts one chain into the transmit ring and looks what becomes of it: it must come back with length 0, what was in
-/// it must not reach the LAN, and the next good frame must.
+/// Puts one chain into the transmit ring and checks the result: it must come back with length 0,
+/// its content must not reach the LAN, and the next good frame must.
 fn broken_chain(
     rig: &Rig,
     driver: &mut Driver,
@@ -511,7 +517,8 @@ fn broken_receive_buffers(ports: PortType) {
     });
 }
 
-/// Frames that need more merged buffers than are there: taken back, kept or dropped, but never half-given.
+/// Frames that need more merged buffers than are there: taken back, kept or dropped, but never
+/// half-given.
 fn merged_frame_runs_out_of_buffers(ports: PortType) {
     abuse(ports, |rig, _vmm, driver| {
         driver.refill = false;
@@ -522,7 +529,8 @@ fn merged_frame_runs_out_of_buffers(ports: PortType) {
             let come = driver.recv(0, SILENCE);
             assert!(come.is_none(), "1400 bytes do not fit into {room} x 200");
             driver.post_rx(0, 8, 200);
-            // Kept until now, or dropped: both are right. Then one small frame per buffer that is left.
+            // Kept until now, or dropped: both are right. Then one small frame per buffer that is
+            // left.
             driver.recv(0, SILENCE);
             rig.use_up_rx(driver, 0);
         }
@@ -588,7 +596,8 @@ fn ends() -> (frames::End, frames::End) {
     )
 }
 
-/// gso_size 0 divides by zero in naive code; unknown types must not reach the kernel as something else.
+/// gso_size 0 divides by zero in naive code; unknown types must not reach the kernel as something
+/// else.
 fn gso_header_sweep(ports: PortType) {
     abuse(ports, |rig, _vmm, driver| {
         let all = (0..=255u8).flat_map(|gso_type| {
@@ -662,7 +671,8 @@ fn spoofed_source_is_dropped_and_counted(ports: PortType) {
     });
 }
 
-/// CVE-2020-16843 (Firecracker): tap queue full and ring empty at once, and reception never came back.
+/// CVE-2020-16843 (Firecracker): tap queue full and ring empty at once, and reception never came
+/// back.
 fn cve_2020_16843_rx_resumes(ports: PortType) {
     abuse(ports, |rig, _vmm, driver| {
         driver.refill = false;
@@ -671,8 +681,8 @@ fn cve_2020_16843_rx_resumes(ports: PortType) {
             for _ in 0..3000 {
                 rig.wire.send(&frames::tagged(MACS[0], LAN_MAC, fresh_tag(), 60));
             }
-            // The queue of a device holds some hundred: one buffer at a time, each one filled without delay. Our
-            // own switch holds none: there it is the next frame that fills it.
+            // The queue of a device holds some hundred: one buffer at a time, each one filled
+            // without delay. Our own switch holds none: there it is the next frame that fills it.
             for i in 0..100 {
                 driver.post_rx(0, 1, 2048);
                 if ports == Macvlan {

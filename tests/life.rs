@@ -1,13 +1,15 @@
-//! A port's life: what it is made of comes and goes, and the guest's network goes on.
+//! A port's life: its parts come and go, and the guest's network goes on.
 //!
-//! An operator restarts the program, deletes a device by mistake, takes a NIC down, changes its MTU; a VMM dies and
-//! comes back; a guest stops taking frames. Each test does one of these to the real program and asks three questions:
-//! do frames flow again without anybody's help, is it said in the log, and does the process sleep meanwhile? The last
-//! one is asked of the kernel's clock of the process ([`busy`]), which counts nanoseconds.
+//! An operator restarts the program, deletes a device by mistake, takes a NIC down, changes its
+//! MTU; a VMM dies and comes back; a guest stops taking frames. Each test does one of these to the
+//! real program and asks three questions. Do frames flow again without an operator's help? Does the
+//! log report it? Does the process sleep meanwhile? The kernel's clock of the process answers the
+//! last one ([`busy`]); it counts nanoseconds.
 //!
-//! What can go wrong with the tests: the kernel charges work in softirqs to whoever runs at that moment, so a process
-//! that sleeps is charged for almost nothing, one that polls for everything. Limits of time are those that users were
-//! promised (500 ms from signal to end) and hold for a busy machine of two processors.
+//! What can go wrong with the tests: the kernel charges work in softirqs to the process that runs
+//! at that moment. So a process that sleeps is charged for almost nothing, one that polls for
+//! everything. Limits of time are those that users were promised (500 ms from signal to end) and
+//! hold for a busy machine of two processors.
 //!
 //! Descriptors and threads after a hundred connections: `handshake.rs`. Errors: `errors.rs`.
 
@@ -45,7 +47,7 @@ fn assert_idle(backend: &Backend, what: &str) {
     assert!(used < IDLE, "{what}: {used:?} of processor time in 2 s");
 }
 
-/// Something that is done over and over by a thread until this is dropped.
+/// An action that a thread repeats until this is dropped.
 struct Busy {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
@@ -63,8 +65,9 @@ impl Busy {
         Busy { stop, thread: Some(thread) }
     }
 
-    /// Frames from the LAN to a guest, eight every half millisecond. From several sockets: one that is not read at the
-    /// other end stops at some 250 frames under way, which is less than a tap's queue holds.
+    /// Frames from the LAN to a guest, eight every half millisecond. From several sockets: one that
+    /// is not read at the other end stops at some 250 frames under way, which is less than a tap's
+    /// queue holds.
     fn flood(world: &World, mac: frames::Mac) -> Busy {
         let wires = [0; 4].map(|_| open_wire(world));
         Busy::start(move || {
@@ -87,7 +90,7 @@ impl Drop for Busy {
 
 // --- the orderly end ---
 
-/// A guest that sends on all pairs and takes what comes, until the back-end has gone.
+/// A guest that sends on all pairs and takes all frames, until the back-end has ended.
 fn guest_under_load(vmm: Vmm, mut driver: Driver, mac: frames::Mac) -> Busy {
     let pairs = driver.pairs.len();
     for pair in 0..pairs {
@@ -97,7 +100,7 @@ fn guest_under_load(vmm: Vmm, mut driver: Driver, mac: frames::Mac) -> Busy {
         let _connected = &vmm;
         for pair in 0..pairs {
             driver.reclaim(pair);
-            // Never more than there is room for: when the back-end has gone nothing comes back.
+            // Never more than there is room for: a back-end that has ended returns nothing.
             if driver.pairs[pair].tx.free_descriptors() >= 16 {
                 let frame = frames::tagged(LAN_MAC, mac, fresh_tag(), 1000);
                 driver.send(pair, &vec![frame; 16]);
@@ -136,7 +139,7 @@ fn orderly_end(ports: u8, pairs: u16) {
         let mut backend = Backend::start(&world.host, &args);
         assert_eq!(world.host.links().len(), before.len() + usize::from(ports), "{what}");
         let mut running = Vec::new();
-        // Guests on two of the ports at most: what the others do is nothing, in both cases.
+        // Guests on two of the ports at most: the other ports have none, in both cases.
         for port in 0..if load { ports.min(2) } else { 0 } {
             let mut vmm = Vmm::connect(&dir.path().join(format!("{port}.sock")));
             let o = QemuOptions { pairs: pairs.into(), mem_slots: false, ..Default::default() };
@@ -213,7 +216,7 @@ fn after_a_crash_the_leftovers_are_taken_over() {
     assert!(rig.world.host.has_link("t0") && rig.world.host.has_link("t1"), "nothing was left");
     assert!(rig.socket(0).exists() && rig.socket(1).exists());
     rig.crash_and_restart();
-    // The files were there before the program: only the log tells when they are its own.
+    // The files existed before the program: only the log shows when they are its own.
     rig.backend.wait_for_log("port t1: listens at", 5 * SECOND);
     rig.backend.wait_for_log("macvtap t0: replacing what a killed process has left", SECOND);
     rig.backend.wait_for_log("0.sock: replacing the socket of a process that has ended", SECOND);
@@ -238,7 +241,7 @@ fn one_off_ends_with_its_front_end() {
 
 // --- devices and parents ---
 
-/// How often the log has said it.
+/// How often the log contains this text.
 fn said(rig: &Rig, text: &str) -> usize {
     rig.backend.log().matches(text).count()
 }
@@ -279,7 +282,7 @@ fn a_parent_that_went_away_and_came_back_carries_its_ports_again() {
     for port in ["t0", "t1"] {
         wait_said(&rig, &format!("port {port}: its device {port} has vanished"), 1, SECOND);
     }
-    // What the guest sends now is taken and dropped, so that it does not hang.
+    // Frames that the guest sends now are taken and dropped, so that it does not hang.
     driver.send(0, &vec![frames::tagged(LAN_MAC, MACS[0], fresh_tag(), 60); 200]);
     assert!(driver.drain_tx(0, ARRIVAL), "the guest hangs on a port without a device");
     let used = rig.backend.busy(3 * SECOND);
@@ -311,8 +314,9 @@ fn a_parent_may_go_down_and_up() {
     }
 }
 
-/// The kernel lowers a port's MTU with its parent's and forgets to raise it again: the port stayed at the lowest that its
-/// parent ever had, and a front-end that came later was held to the MTU from the start.
+/// The kernel lowers a port's MTU with its parent's and forgets to raise it again: the port stayed
+/// at the lowest that its parent ever had, and a front-end that came later was held to the MTU from
+/// the start.
 #[test]
 fn bug_mtu_of_the_parent_was_followed_down_only() {
     let world = World::new();
@@ -396,7 +400,7 @@ fn a_client_waits_for_its_vmm_and_finds_it_again() {
     let mut backend = Backend::spawn(&world.host, &line.split(' ').collect::<Vec<_>>());
     backend.wait_for_log("port t0: connects to", 5 * SECOND);
     let wire = open_wire(&world);
-    // ENOENT first, then ECONNREFUSED: a socket whose process has gone.
+    // ENOENT first, then ECONNREFUSED: a socket whose process has ended.
     let used = backend.busy(SECOND);
     assert!(used < Duration::from_millis(20), "{used:?} in a second of retries");
     drop(UnixListener::bind(&path).unwrap());
@@ -407,7 +411,7 @@ fn a_client_waits_for_its_vmm_and_finds_it_again() {
         let listener = UnixListener::bind(&path).unwrap();
         let (vmm, mut driver) = guest_on(accepted(&listener), &wire);
         link_works(&mut driver, &wire);
-        // The VMM and its listener go; the file stays, as after a crash.
+        // The VMM and its listener end; the file stays, as after a crash.
         drop((vmm, driver, listener));
         let gone = || backend.log().matches("has disconnected").count() > round;
         assert!(wait_until(SECOND, gone), "round {round}: not noticed");
@@ -498,7 +502,7 @@ fn a_file_describes_two_ports() {
 
 // --- ports without a guest, guests that take nothing ---
 
-/// Waits until the tap of port 0 is full and drops what comes: frames do arrive.
+/// Waits until the tap of port 0 is full and drops new frames: frames do arrive.
 fn overflows(rig: &Rig) {
     let dropped =
         || rig.world.host.attribute("t0", "statistics/rx_dropped").parse::<u64>().unwrap();
@@ -520,7 +524,8 @@ fn a_port_without_a_front_end_sleeps_and_keeps_nothing_for_the_next() {
         driver.post_rx(0, 200, 2048);
         let come = driver.recv(0, 2 * SILENCE);
         assert!(come.is_none(), "round {round}: a frame from before: {come:?}");
-        // A packet socket is shown what others send beside it: its buffer is full of the flood.
+        // A packet socket also receives frames that other sockets send: its buffer is full of the
+        // flood.
         rig.wire.clear();
         rig.both_ways(&mut driver, 0);
     }
@@ -564,7 +569,8 @@ fn a_guest_that_takes_nothing_harms_nobody_else() {
     }
 }
 
-/// The tap takes what its send buffer holds; then the guest's frames wait in its own ring. None is lost.
+/// The tap takes what its send buffer holds; then the guest's frames wait in its own ring. None is
+/// lost.
 #[test]
 fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
     require(&[("tc", "iproute2")]);
@@ -573,7 +579,8 @@ fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
     let (_vmm, mut driver) = rig.guest(&QemuOptions::default());
     assert!(driver.drain_tx(0, ARRIVAL));
     let watch = open_wire(&rig.world);
-    // 100 kbit/s: a full frame takes an eighth of a second. The queue has room for all, the send buffer has not.
+    // 100 kbit/s: a full frame takes an eighth of a second. The queue has room for all, the send
+    // buffer has not.
     rig.world.host.sh("tc qdisc add dev t0 root tbf rate 100kbit burst 2kb limit 100mb");
     let mut sent = Vec::new();
     let mut stuck = 0;
@@ -606,7 +613,8 @@ fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
         arrived.extend(frames::tag_of(&frame).filter(|tag| wanted.contains(tag)));
     }
     assert_eq!(arrived.len(), sent.len(), "frames that arrived, of those sent");
-    // The brake is served by a timer and by whoever sends, on two processors, and a veth keeps the order of each only.
+    // A timer and any sender serve the brake, on two processors, and a veth keeps the order of each
+    // only.
     arrived.sort_unstable();
     assert!(arrived == sent, "a frame is missing, another one came twice");
     assert!(driver.drain_tx(0, ARRIVAL), "buffers do not come back");
@@ -616,7 +624,7 @@ fn a_full_tap_pushes_back_on_its_guest_without_loss_or_spinning() {
 
 // --- several queue pairs ---
 
-/// Sends this many UDP flows and tells how many frames arrived on each pair.
+/// Sends this many UDP flows and returns how many frames arrived on each pair.
 fn flows(rig: &Rig, driver: &mut Driver, count: u16) -> Vec<usize> {
     let from = |port| frames::End { mac: LAN_MAC, ip: [10, 9, 0, 9], port };
     let to = frames::End { mac: MACS[0], ip: [10, 9, 0, 1], port: 7 };
@@ -633,7 +641,8 @@ fn flows(rig: &Rig, driver: &mut Driver, count: u16) -> Vec<usize> {
     found
 }
 
-/// The kernel spreads flows over attached tap queues: one that the guest does not serve must not be among them.
+/// The kernel spreads flows over attached tap queues: one that the guest does not serve must not be
+/// among them.
 #[test]
 fn a_disabled_queue_pair_gets_no_traffic_until_it_is_enabled() {
     let rig = Rig::new(Macvtap);

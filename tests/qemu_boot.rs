@@ -1,7 +1,7 @@
 //! The test guest itself: it boots, runs commands, comes back after a reboot, and leaves nothing.
 //!
-//! All other `qemu_` tests stand on this. It needs no back-end: when it fails, look at the guest (or
-//! at what is not installed), not at the program under test.
+//! All other `qemu_` tests depend on this. It needs no back-end: when it fails, look at the guest
+//! (or at missing packages), not at the program under test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;
@@ -39,8 +39,9 @@ fn a_guest_boots_runs_commands_and_reboots() {
     assert_nothing_left();
 }
 
-/// Requests used to be lost: PID 1's `read` forgot half a line when a child ended meanwhile; and a UART,
-/// which the control port was, lost one now and then (testkit/src/guest.rs, "The control port").
+/// Requests used to be lost: PID 1's `read` forgot half a line when a child ended meanwhile; and a
+/// UART, which the control port was, lost one now and then (testkit/src/guest.rs, "The control
+/// port").
 #[test]
 fn quick_requests_are_all_answered() {
     let mut guest = Guest::boot(&GuestConfig::default());

@@ -1,14 +1,15 @@
 //! A real libvirt starts a guest with the interface that `libvirt-xml` prints, unchanged.
 //!
-//! libvirt runs as users without privileges run it, `qemu:///session`, but alone: a daemon of its own
-//! with its own directories, under the user `nobody`, in a namespace of process ids whose end is the
-//! end of the daemon and of every QEMU that it started. Nothing of the machine's own libvirt is asked
-//! or touched. The user also shows what the back-end's socket needs: QEMU is not root, so the socket
-//! has to be writable by a group of QEMU's (docs/operations.md, "Permissions").
+//! libvirt runs as users without privileges run it, `qemu:///session`, but alone: a daemon of its
+//! own with its own directories, under the user `nobody`, in a namespace of process ids. The end of
+//! that namespace is the end of the daemon and of every QEMU that it started. The machine's own
+//! libvirt is not used. The user also shows the rights that the back-end's socket needs: QEMU is
+//! not root, so the socket has to be writable by a group of QEMU's (docs/operations.md,
+//! "Permissions").
 //!
-//! What is not the program's doing: QEMU 7.2 without KVM crashes when a vhost-user device starts with
-//! MSI-X, so the domain overrides one property of the finished device, `vectors`. That is an element
-//! of its own, beside `<devices>`; the printed `<interface>` is not changed by a byte.
+//! Not the program's doing: QEMU 7.2 without KVM crashes when a vhost-user device starts with
+//! MSI-X, so the domain overrides one property of the finished device, `vectors`. That is an
+//! element of its own, beside `<devices>`; the printed `<interface>` is not changed by a byte.
 //!
 //! What can go wrong: libvirt asks QEMU for its capabilities at the first start, which takes a few
 //! seconds. When `virsh` fails, its message and the daemon's log are in the failure.
@@ -32,7 +33,7 @@ const MAC: &str = "52:54:00:12:34:01";
 /// The user `nobody` and its group, on every Linux.
 const NOBODY: u32 = 65534;
 
-/// A directory with all that libvirt and its guest write, and the files that they read.
+/// A directory for all files of libvirt and its guest.
 fn scratch() -> TempDir {
     let dir = tempfile::Builder::new().prefix("vum-libvirt-").tempdir().unwrap();
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
@@ -62,9 +63,9 @@ fn with_libvirt_environment<'a>(command: &'a mut Command, dir: &Path) -> &'a mut
         .stdin(Stdio::null())
 }
 
-/// Starts the daemon. The guest's files may be where only root can read: they are mounted for it. The
-/// shell stays, because somebody must reap the QEMUs that libvirt leaves to process 1, or libvirt would
-/// wait long for each to end.
+/// Starts the daemon. The guest's files may be where only root can read: they are mounted for it.
+/// The shell stays, because process 1 must reap the QEMUs that libvirt leaves to it, or libvirt
+/// would wait long for each to end.
 fn libvirtd(dir: &Path) -> Child {
     let script = format!(
         "mount --bind {} {}/image && \
@@ -105,7 +106,7 @@ fn virsh(dir: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What `libvirt-xml` prints for the port: what goes into `<domain>`, and what into `<devices>`.
+/// The output of `libvirt-xml` for the port: its parts for `<domain>` and for `<devices>`.
 fn printed(port: &[&str]) -> (String, String) {
     let output = Command::new(program()).arg("libvirt-xml").args(port).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -149,7 +150,8 @@ fn domain(dir: &Path, (memory, interface): &(String, String)) -> String {
     )
 }
 
-/// A directory for the back-end's socket as docs/operations.md has it: files in it get QEMU's group.
+/// A directory for the back-end's socket as docs/operations.md has it: files in it get QEMU's
+/// group.
 fn socket_in_group(dir: &Path) -> PathBuf {
     let sockets = dir.join("sockets");
     fs::create_dir(&sockets).unwrap();
@@ -171,7 +173,7 @@ fn libvirt_starts_a_guest_with_the_printed_interface() {
     let dir = scratch();
     let socket = socket_in_group(dir.path());
     let port = ["--parent", World::PARENT, "--socket-path", socket.to_str().unwrap(), "--mac", MAC];
-    // The back-end inherits it: its sockets are the group's too, and nobody else's.
+    // The back-end inherits it: its sockets are open to the group too, and to no other user.
     umask(Mode::from_bits_truncate(0o007));
     let mut backend = Backend::start(&world.host, &port);
 

@@ -1,13 +1,15 @@
-//! Who reaches whom, mode by mode, with real guests and the IP stacks of four machines.
+//! Reachability, mode by mode, with real guests and the IP stacks of four machines.
 //!
-//! Two guests (in passthru mode one) have ports on one parent; the host that carries them and a
-//! machine on the LAN stand for everybody else. Each mode is tried behind a plain switch and behind
-//! one that reflects (hairpin, "reflective relay"), which is switched on under the running guests.
-//! What must pass is pinged over IPv4 and IPv6, and so must stay silent what must not: the tables
-//! below are the documentation's, which was measured with the kernel's own macvlan devices.
+//! Two guests (in passthru mode one) have ports on one parent. The host that carries them and a
+//! machine on the LAN stand for all other machines. Each mode is tried behind a plain switch and
+//! behind one that reflects (hairpin, "reflective relay"), which is switched on under the running
+//! guests. The tests ping over IPv4 and IPv6, and check both the pairs that must reach each other
+//! and those that must not. The tables below are the documentation's, which was measured with the
+//! kernel's own macvlan devices.
 //!
-//! A guest that changes its MAC address tells nobody, and the LAN goes on sending to the old one until
-//! its neighbour entry is gone: the checks after a change forget the LAN's neighbours first.
+//! A guest does not announce a change of its MAC address, and the LAN goes on sending to the old
+//! one until its neighbour entry expires: the checks after a change forget the LAN's neighbours
+//! first.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::{Duration, Instant};
@@ -19,7 +21,7 @@ use testkit::scene::{
     G1, G2, Host, Lan, MAC, Other, Row, Scene, V4, printed_mac, settles, two_guests_behave_as,
 };
 
-/// What a guest changes its MAC address to.
+/// The new MAC address of a guest.
 const NEW_MAC: &str = "52:54:00:00:00:99";
 
 #[test]
@@ -68,7 +70,7 @@ fn vepa_needs_the_switch_for_everything() {
     scene.verdict();
 }
 
-/// The kernel only stops what is said to everybody, which is enough to keep neighbours from being
+/// The kernel stops only broadcasts and multicasts, which is enough to keep neighbours from being
 /// found. Guests that know each other's addresses beforehand do talk through a reflecting switch.
 #[test]
 fn private_guests_do_not_find_each_other() {
@@ -100,8 +102,9 @@ fn private_guests_do_not_find_each_other() {
     scene.verdict();
 }
 
-/// A port in source mode hears the listed addresses and nobody else, whomever they speak to. Here each
-/// guest lists the other and the LAN machine, and nobody lists the second LAN machine or the host.
+/// A port in source mode receives frames of the listed addresses only, whatever their destination.
+/// Here each guest lists the other and the LAN machine; the second LAN machine and the host are on
+/// no list.
 #[test]
 fn source_hears_only_whom_it_lists() {
     let world = World::new();
@@ -138,8 +141,8 @@ fn source_hears_only_whom_it_lists() {
     scene.verdict();
 }
 
-/// The guest is given the parent itself: its MAC address, and all that comes in. When the guest takes
-/// another address the parent has it too, and it gets its own back at the end.
+/// The guest is given the parent itself: its MAC address, and all received frames. When the guest
+/// takes another address the parent has it too, and it gets its own back at the end.
 #[test]
 fn passthru_hands_the_parent_to_the_guest() {
     let world = World::new();
@@ -163,7 +166,7 @@ fn passthru_hands_the_parent_to_the_guest() {
     let wrong = std::mem::take(&mut scene.wrong);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
-    // The guest takes another address, and says something so that it shows.
+    // The guest takes another address, and sends a frame so that it shows.
     scene.guests[0].sh(&format!("ip link set eth0 address {NEW_MAC}"));
     scene.guests[0].run(&format!("ping -c 1 -W 1 {}", World::LAN_V4));
     let followed = || scene.world.host.mac(World::PARENT) == NEW_MAC;
@@ -214,7 +217,7 @@ fn a_denied_mac_address_gets_nothing_out() {
     scene.check(false, G1, Lan, true);
     scene.check(false, Lan, G1, true);
 
-    // The counters are also told when the guest leaves.
+    // The counters are also logged when the guest disconnects.
     scene.guests[0].kill();
     let told = || scene.backend.log().matches(" foreign MAC; to the guest: ").count() == 2;
     assert!(wait_until(Duration::from_secs(2), told), "not told when the guest left");
@@ -249,12 +252,12 @@ fn an_allowed_mac_address_is_followed() {
     scene.verdict();
 }
 
-/// Guests find each other by IPv6 without the host lifting a finger, detect a clash of addresses, and
-/// the host stays mute: no address of its own on their devices, and no answer in their name.
+/// Guests find each other by IPv6 without the host's help, and detect a clash of addresses. The
+/// host stays mute: it has no address on their devices, and does not answer for them.
 #[test]
 fn guests_find_each_other_and_the_host_stays_mute() {
     let mut scene = Scene::pair("mode=bridge");
-    // Addresses that have nothing to do with any MAC address, this time with the check for clashes.
+    // Addresses that are not derived from any MAC address, this time with the check for clashes.
     let taken = "2001:db8::abcd:11";
     scene.guests[0].sh("echo 1 >/proc/sys/net/ipv6/conf/eth0/accept_dad");
     scene.guests[0].sh(&format!("ip addr add {taken}/64 dev eth0"));
@@ -280,7 +283,7 @@ fn guests_find_each_other_and_the_host_stays_mute() {
     asked_by_lan(&scene, V4[0], MAC[0]);
     let answer = scene.guests[0].run(&format!("arping -b -c 3 -I eth0 {}", World::HOST_V4));
     assert!(answer.text.contains("Received 0 "), "{}", answer.text);
-    // Nor when the guest has gone and only its device is left.
+    // Nor when the guest has disconnected and only its device is left.
     scene.guests[1].kill();
     scene.guests.truncate(1);
     asked_by_lan(&scene, World::HOST_V4, &parent);

@@ -1,7 +1,8 @@
-//! A newcomer's mistakes with real QEMU: what the log says, and what the loop costs.
+//! A newcomer's mistakes with real QEMU: the log's messages, and the cost of the loop.
 //!
-//! `tests/cases/requests.rs` and `loops.rs` replay what QEMU 7.2 was recorded to send; here the QEMU that is installed
-//! sends it. The guest boots as far as its network driver, which is when QEMU hands its memory over.
+//! `tests/cases/requests.rs` and `loops.rs` replay what QEMU 7.2 was recorded to send; here the
+//! QEMU that is installed sends it. The guest boots as far as its network driver, which is when
+//! QEMU hands its memory over.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -86,7 +87,7 @@ fn bug_u1_private_memory_is_answered_with_what_to_type() {
     }
 }
 
-/// 107,000 connections and 38 MB of log in 54 s, most of a processor, and nothing said why.
+/// 107,000 connections and 38 MB of log in 54 s, most of a processor, and no line named the cause.
 #[test]
 fn bug_u2_four_queues_at_a_port_of_one_pair() {
     let (world, dir) = (World::new(), tempfile::tempdir().unwrap());

@@ -1,14 +1,15 @@
 //! The newest QEMU, beside the one that is installed: `scripts/newest-qemu.sh` fetches it.
 //!
-//! Users are ahead of a test machine's distribution. What they paste is what `qemu-args` prints, so the
-//! guests here run with exactly that, and QEMU's defaults (MSI-X among them) for all the rest. Then the
-//! back-end is killed and started again: the option that was printed must bring QEMU back.
+//! Users are ahead of a test machine's distribution, and they paste the output of `qemu-args`. So
+//! the guests here run with exactly that, and QEMU's defaults (MSI-X among them) for all the rest.
+//! Then the back-end is killed and started again: the printed option must bring QEMU back.
 //!
-//! The last test has the options that a guest cannot work with. The program cannot mend them from its
-//! side; what it can do is to say so, or at least to stay well, which is tested.
+//! The last test has the options that a guest cannot work with. The program cannot repair them from
+//! its side. It can report them, or at least keep running, which is tested.
 //!
-//! What can go wrong: the mirror cannot be reached. Then these tests fail, and `make test` leaves them
-//! out beforehand with a line that says so. `VUM_QEMU_NEWEST=PATH` names a QEMU that is there already.
+//! What can go wrong: the mirror cannot be reached. Then these tests fail, and `make test` leaves
+//! them out beforehand with a line that says so. `VUM_QEMU_NEWEST=PATH` names a QEMU that is there
+//! already.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
@@ -88,7 +89,7 @@ fn the_printed_line_works(kind: &'static str) {
     let interrupts = guest.sh("grep -E 'virtio[0-9]+-(input|output)' /proc/interrupts");
     assert_eq!(interrupts.matches("PCI-MSI").count(), 2, "one for each ring: {interrupts}");
 
-    // QEMU has nothing to complain about, but for one protocol feature: docs/operations.md.
+    // QEMU complains only about one protocol feature: docs/operations.md.
     let log = guest.qemu_log();
     let unknown = log.lines().find(|line| !line.contains("VHOST_USER_PROTOCOL_F_CONFIG"));
     assert_eq!(unknown, None, "{log}");
@@ -112,9 +113,10 @@ fn qemu_newest_takes_the_printed_line_on_a_macvlan_port() {
     the_printed_line_works("macvlan");
 }
 
-/// Two options that this program does not serve, in one guest. `packed=on`: the guest gets split rings.
-/// `host_mtu=` above the port's: QEMU asks us, is refused with the cause and the key, and does not start
-/// the device; the guest believes its MTU and hears nothing, so both logs must say why.
+/// Two options that this program does not serve, in one guest. `packed=on`: the guest gets split
+/// rings. `host_mtu=` above the port's: QEMU asks us, is refused with the cause and the key, and
+/// does not start the device. The guest keeps its MTU and receives nothing, so both logs must name
+/// the cause.
 #[test]
 fn qemu_newest_devices_work_or_the_reason_is_told() {
     let devices = [("macvlan", "packed=on"), ("macvtap", "host_mtu=9000")];
@@ -145,7 +147,7 @@ fn qemu_newest_devices_work_or_the_reason_is_told() {
         let address = format!("192.0.2.{}", 21 + n);
         let find = format!("cd /sys/class/net; grep -l {} eth*/address | cut -d/ -f1", mac(n));
         let eth = guest.sh(&find).trim().to_string();
-        // One device at a time: the guest answers for an address by whichever device it likes.
+        // One device at a time: the guest answers for an address by any of its devices.
         guest.sh(&format!("ip link set {eth} up; ip addr add {address}/24 dev {eth}"));
         let works = guest.pings(World::LAN_V4);
         let refused = options.contains("host_mtu");
@@ -163,7 +165,7 @@ fn qemu_newest_devices_work_or_the_reason_is_told() {
     }
 }
 
-/// No IOMMU: QEMU itself says so and ends, before a guest could start.
+/// No IOMMU: QEMU itself reports that and ends, before a guest could start.
 #[test]
 fn qemu_newest_refuses_an_iommu_by_name() {
     let scene = Scene::new("macvtap");

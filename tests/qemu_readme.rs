@@ -1,12 +1,14 @@
 //! README's first VM, by copy and paste, as a user without any privilege.
 //!
-//! The commands are taken out of README.md and run as they stand there: the back-end by root (`sudo`), QEMU by the user
-//! `nobody` without a capability. Changed is only what README itself says must be changed (the disk, which is the test
-//! guest's kernel here; KVM, where there is none), the directory of the socket, and the size of the guest's memory. A
-//! virtio-serial port is added through which the guest is asked to ping the LAN.
+//! The commands are taken out of README.md and run as they stand there: the back-end by root
+//! (`sudo`), QEMU by the user `nobody` without a capability. The test changes only the parts that
+//! README itself says must be changed (the disk, which is the test guest's kernel here; KVM, where
+//! there is none), the directory of the socket, and the size of the guest's memory. It adds a
+//! virtio-serial port, through which it asks the guest to ping the LAN.
 //!
-//! `VUM_QEMU=PATH` takes another QEMU; the newest one has a test of its own. What can go wrong: under TCG a guest needs seconds to boot, and QEMU 7.2 crashes
-//! with MSI-X there, as README says: then `vectors=0` is added.
+//! `VUM_QEMU=PATH` takes another QEMU; the newest one has a test of its own. What can go wrong:
+//! under TCG a guest needs seconds to boot, and QEMU 7.2 crashes with MSI-X there, as README says:
+//! then `vectors=0` is added.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, File};
@@ -31,7 +33,7 @@ fn block(words: &str) -> String {
     blocks.into_iter().find(|block| block.contains(words)).unwrap().to_owned()
 }
 
-/// What README says about this QEMU and this machine, and where the test guest is.
+/// README's advice for this QEMU and this machine, and the test guest's place.
 fn adapted(command: &str, qemu: &str, dir: &Path) -> String {
     let accel = std::env::var("VUM_ACCEL").unwrap_or_else(|_| "tcg".to_owned());
     let dir = dir.display();
@@ -52,7 +54,7 @@ fn adapted(command: &str, qemu: &str, dir: &Path) -> String {
     format!("{command} -chardev socket,id=control,path={dir}/control {control}")
 }
 
-/// QEMU as another user than root waited for ever at the socket of the README's own command.
+/// QEMU as another user than root waited indefinitely at the socket of the README's own command.
 #[test]
 fn bug_u5_the_first_vm_works_by_copy_and_paste() {
     require(&[("qemu-system-x86_64", "qemu-system-x86")]);

@@ -1,14 +1,17 @@
-//! Guests, QEMUs and back-ends that come and go: traffic works afterwards, and nothing is left behind.
+//! Guests, QEMUs and back-ends that come and go: traffic works afterwards, and nothing is left
+//! behind.
 //!
-//! A back-end serves a port for months. In that time its guests reboot, QEMU is killed at any moment
-//! (while it says hello, while the guest's firmware or kernel runs, in the middle of traffic), memory
-//! is plugged in, and the back-end itself is killed and started again under a running guest. Each test
-//! here does one of these things and asks two questions: does a ping pass again, and does the back-end
-//! hold exactly what it held before? Open files and threads are counted to the last one; memory may
-//! differ by [`SLACK_KIB`], for the allocator keeps what it was given.
+//! A back-end serves a port for months. In that time its guests reboot, QEMU is killed at any
+//! moment (while it says hello, while the guest's firmware or kernel runs, in the middle of
+//! traffic), memory is plugged in, and the back-end itself is killed and started again under a
+//! running guest. Each test here does one of these things and asks two questions: does a ping pass
+//! again, and does the back-end hold exactly what it held before? Open files and threads are
+//! counted to the last one; memory may differ by [`SLACK_KIB`], for the allocator keeps what it was
+//! given.
 //!
-//! Of a connected back-end's memory only the private part is compared: guest memory counts as resident
-//! where the back-end has touched it, and the guest puts its rings elsewhere after every boot.
+//! Of a connected back-end's memory only the private part is compared: guest memory counts as
+//! resident where the back-end has touched it, and the guest puts its rings elsewhere after every
+//! boot.
 //!
 //! What can go wrong: booting takes some three seconds without KVM, so these tests take minutes;
 //! `.config/nextest.toml` gives them the time.
@@ -134,7 +137,7 @@ fn qemu_is_killed_and_started_fifty_times() {
     boot_and_kill("warm-up");
     holdings.must_return(&backend, "after the warm-up");
     let memory = backend.rss_kib();
-    // Not by its log, which tells of ten connections a minute.
+    // Not by its log, which reports ten connections a minute.
     let idle = backend.fds().len();
     for round in 0..50 {
         if round % 10 == 9 {
@@ -195,8 +198,8 @@ fn a_back_end_is_killed_under_its_guest() {
     assert!(guest.pings(World::LAN_V4), "after an orderly restart");
 }
 
-/// Memory plugged in under traffic. The guest's kernel prefers it for whatever it allocates from then
-/// on, so the frames that follow lie in it: the back-end must have touched its own map of it.
+/// Memory plugged in under traffic. The guest's kernel prefers it for all later allocations, so the
+/// frames that follow lie in it: the back-end must have touched its own map of it.
 #[test]
 fn memory_is_plugged_into_a_running_guest() {
     let scene = Scene::new();
@@ -236,7 +239,8 @@ fn works_on(guest: &mut Guest, world: &World) {
     assert!(world.lan.pings(V4) && world.lan.pings(V6));
 }
 
-/// QEMU listens and the back-end connects: it is there first, waits, and comes back to the next QEMU.
+/// QEMU listens and the back-end connects: it is there first, waits, and comes back to the next
+/// QEMU.
 #[test]
 fn qemu_listens_and_the_back_end_connects() {
     let scene = Scene::new();
@@ -254,6 +258,6 @@ fn qemu_listens_and_the_back_end_connects() {
         guest.kill();
     }
     assert!(backend.alive());
-    // QEMU's socket is still there, with nobody behind it; that is no reason to end, or to hang.
+    // QEMU's socket still exists, without a listener; the back-end must neither end nor hang.
     assert_eq!(backend.stop(Duration::from_millis(500)).code(), Some(0));
 }

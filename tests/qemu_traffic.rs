@@ -1,16 +1,17 @@
 //! Bulk traffic with a real guest: 100 MiB of TCP each way must arrive as it was sent.
 //!
-//! Every combination of MTU (1500, 9000), queue pairs (1, 4) and segmentation offload (on, off) takes
-//! other ways through the rings: one frame per descriptor chain or 64 KiB in one, one receive buffer
-//! or forty merged, one pair or several at the same time on several workers. One boot serves both
-//! settings of the offload, as it can be switched at run time.
+//! Every combination of MTU (1500, 9000), queue pairs (1, 4) and segmentation offload (on, off)
+//! takes other ways through the rings: one frame per descriptor chain or 64 KiB in one, one receive
+//! buffer or forty merged, one pair or several at the same time on several workers. One boot serves
+//! both settings of the offload, as it can be switched at run time.
 //!
-//! Each test also proves from the guest's own counters that it tested what it says: with the offload
-//! far fewer frames leave than there are segments, without it none fewer; with four pairs several of
-//! them carried a share both ways. The pair of a connection is chosen by a hash, so eight connections
-//! share out well: all in one pair happens once in 16,000 runs.
+//! Each test also proves from the guest's own counters that it tested what it says: with the
+//! offload far fewer frames leave than there are segments, without it none fewer; with four pairs
+//! several of them carried a share both ways. The pair of a connection is chosen by a hash, so
+//! eight connections share out well: all in one pair happens once in 16,000 runs.
 //!
-//! What can go wrong: guests without KVM are slow (some 50 MiB/s); the times are printed, not judged.
+//! What can go wrong: guests without KVM are slow (some 50 MiB/s); the times are printed, not
+//! judged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ops::Sub;

@@ -1,7 +1,7 @@
 //! The configuration: a command line, or a file's text.
 //!
-//! Input: the text. One that begins with `P` holds `--port` values, a line each; one that begins with
-//! `A` holds the words of a command line; any other is a file.
+//! Input: the text. One that begins with `P` holds `--port` values, a line each; one that begins
+//! with `A` holds the words of a command line; any other is a file.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -13,7 +13,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use vhost_user_macvtap::cli::typing;
 use vhost_user_macvtap::config::{Config, MAX_QUEUE_PAIRS, resolve};
 
-/// Errors are lines without control characters; ports that are accepted have values in their ranges.
+/// Errors are lines without control characters; ports that are accepted have values in their
+/// ranges.
 pub fn target(data: &[u8]) {
     let (kind, text) = data.split_first().map_or((0, data), |(kind, text)| (*kind, text));
     match kind {

@@ -1,9 +1,9 @@
 //! A fuzzer without coverage, for stable Rust: seeds, their mutations, and random bytes.
 //!
-//! It is deterministic. The seed number decides every input, so a failure is repeated by giving the seed
-//! number once more (`FUZZ_SEED`). The bytes that failed are written to a file as well, ready for the
-//! corpus. What can go wrong: a crash that ends the process (a signal) leaves no file. The seed number,
-//! printed at the beginning, repeats it too.
+//! It is deterministic. The seed number decides every input, so a failure is repeated by giving the
+//! seed number once more (`FUZZ_SEED`). The bytes that failed are written to a file as well, ready
+//! for the corpus. What can go wrong: a crash that ends the process (a signal) leaves no file. The
+//! seed number, printed at the beginning, repeats it too.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};

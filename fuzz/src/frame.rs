@@ -1,7 +1,7 @@
 //! What the kernel puts in front of a received frame and beside it.
 //!
-//! Input: one byte of which bit 0 says that there is a tag beside, four bytes of tag, then the header
-//! (ten bytes, in the host's byte order) and the frame.
+//! Input: one byte of which bit 0 says that there is a tag beside, four bytes of tag, then the
+//! header (ten bytes, in the host's byte order) and the frame.
 
 use vhost_user_macvtap::net::vlan::{TAG, Tag};
 use vhost_user_macvtap::net::vnet_hdr::{LEGACY_HEADER, VnetHeader};

@@ -10,7 +10,8 @@ use vhost_user_macvtap::vhost_user::wire::{MessageInbox, ReceivedMessage};
 
 use crate::input::Input;
 
-/// The messages, put together again, are the bytes that were sent, up to the first that cannot be one.
+/// The messages, put together again, are the bytes that were sent, up to the first that cannot be
+/// one.
 pub fn target(data: &[u8]) {
     let Ok((mut sender, receiver)) = UnixStream::pair() else { return };
     let mut inbox = MessageInbox::default();

@@ -1,8 +1,8 @@
 //! Fuzz targets: every parser of bytes that a guest, a front-end, the LAN or a user chooses.
 //!
 //! A target is a function of bytes. It panics when the program does something wrong: when it panics
-//! itself, reads outside (under a sanitizer or miri), or breaks one of the properties that the target
-//! checks. The same function runs in two ways:
+//! itself, reads outside (under a sanitizer or miri), or breaks one of the properties that the
+//! target checks. The same function runs in two ways:
 //!
 //! | way | what chooses the bytes |
 //! | --- | --- |
@@ -19,8 +19,8 @@
 //! | [`frame`] | what the kernel puts in front of a frame and beside it |
 //! | [`config`] | the configuration file and `--port` |
 //!
-//! A crash that was found is kept as a file in `fuzz/corpus/TARGET/`, named after the error; the replay
-//! (`tests/replay.rs`) runs all of these first. The fix has a named test beside the code.
+//! A crash that was found is kept as a file in `fuzz/corpus/TARGET/`, named after the error; the
+//! replay (`tests/replay.rs`) runs all of these first. The fix has a named test beside the code.
 
 pub mod config;
 pub mod driver;

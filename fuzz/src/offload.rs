@@ -9,8 +9,8 @@ use vhost_user_macvtap::offload::{Accepts, HEAD, Need, mark_length, need, pass, 
 use crate::input::Input;
 use crate::packets::{ethernet, ipv4, ipv6, tcp, udp};
 
-/// A header that is accepted stays inside the frame; a frame that is repaired becomes a bounded number
-/// of frames, none of which needs repair.
+/// A header that is accepted stays inside the frame; a frame that is repaired becomes a bounded
+/// number of frames, none of which needs repair.
 pub fn target(data: &[u8]) {
     let mut input = Input::new(data);
     let (features, header) = (input.u64(), input.array::<HEADER>());

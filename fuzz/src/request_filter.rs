@@ -1,7 +1,7 @@
 //! Whole sequences of vhost-user messages, and the crate's answers between them.
 //!
-//! Input: one byte of limits, then messages: request, flags, number of descriptors and length of the
-//! payload, one byte each, and the payload.
+//! Input: one byte of limits, then messages: request, flags, number of descriptors and length of
+//! the payload, one byte each, and the payload.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,8 +26,8 @@ static MEMORY: LazyLock<Option<OwnedFd>> = LazyLock::new(|| {
     Some(memory)
 });
 
-/// The filter ends a connection at most once, answers no request twice, and gives the crate only what
-/// it would not choke on.
+/// The filter ends a connection at most once, answers no request twice, and gives the crate only
+/// what it would not choke on.
 pub fn target(data: &[u8]) {
     let mut input = Input::new(data);
     let memory = 1 << (input.u8() % 24);

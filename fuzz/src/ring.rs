@@ -1,7 +1,7 @@
 //! A split ring in memory that the driver writes to at any time.
 //!
-//! Input: one byte of features, then steps: a byte that says which, and its numbers. The guest has two
-//! pieces of memory with a hole between them; the ring is in the first.
+//! Input: one byte of features, then steps: a byte that says which, and its numbers. The guest has
+//! two pieces of memory with a hole between them; the ring is in the first.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -63,8 +63,8 @@ impl Guest {
     }
 }
 
-/// Whatever the driver writes, a buffer is inside its memory, a chain has the bytes of its pieces, and no
-/// more chains are popped than the ring is long.
+/// Whatever the driver writes, a buffer is inside its memory, a chain has the bytes of its pieces,
+/// and no more chains are popped than the ring is long.
 pub fn target(data: &[u8]) {
     GUEST.with(|guest| guest.as_ref().map(|guest| steps(guest, data)));
 }

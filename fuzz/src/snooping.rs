@@ -7,7 +7,8 @@ use vhost_user_macvtap::switch::{
 
 use crate::packets::{ethernet, ipv4, ipv6};
 
-/// A report's groups are groups, bounded in number, and no cheap test denies what the full one finds.
+/// A report's groups are groups, bounded in number, and no cheap test denies what the full one
+/// finds.
 pub fn target(frame: &[u8]) {
     let groups = Groups::only();
     let mut count = 0;

@@ -1,7 +1,7 @@
 //! Every fuzz target on its seeds, its corpus and as many made inputs as the time allows.
 //!
-//! `FUZZ_SECONDS` is the time for each target, 2 if it is not given; `make fuzz` gives more. `FUZZ_SEED`
-//! decides the made inputs; each run makes others unless it is given.
+//! `FUZZ_SECONDS` is the time for each target, 2 if it is not given; `make fuzz` gives more.
+//! `FUZZ_SEED` decides the made inputs; each run makes others unless it is given.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

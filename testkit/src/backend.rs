@@ -1,15 +1,17 @@
 //! The program under test, as a process.
 //!
 //! [`Backend::start`] runs the binary that cargo built inside a namespace and returns when every
-//! socket that its arguments name can be connected to: the program promises that a socket appears only
-//! when it can be served, so this is both a convenience and a test. What it logs goes to a file, so
-//! that a test can wait for a line ([`Backend::wait_for_log`]) and a failure can show all of it.
+//! socket that its arguments name can be connected to: the program promises that a socket appears
+//! only when it can be served, so this is both a convenience and a test. What it logs goes to a
+//! file, so that a test can wait for a line ([`Backend::wait_for_log`]) and a failure can show all
+//! of it.
 //!
-//! What can go wrong: a program that ends before its sockets are there ends the test; whenever a test
-//! fails, the log is printed as the `Backend` goes. A socket file left by an earlier run looks like
-//! the awaited one (connecting, to be sure, would look like a front-end): use a fresh directory.
-//! Dropping a `Backend` kills it with SIGKILL: nothing is cleaned up then but by the namespace's own
-//! removal. Tests of the orderly end use [`Backend::signal`] and [`Backend::wait_exit`].
+//! What can go wrong: a program that ends before its sockets are there ends the test; whenever a
+//! test fails, the log is printed as the `Backend` goes. A socket file left by an earlier run looks
+//! like the awaited one (connecting, to be sure, would look like a front-end): use a fresh
+//! directory. Dropping a `Backend` kills it with SIGKILL: nothing is cleaned up then but by the
+//! namespace's own removal. Tests of the orderly end use [`Backend::signal`] and
+//! [`Backend::wait_exit`].
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileTypeExt;
@@ -23,10 +25,11 @@ use tempfile::TempDir;
 
 use crate::netns::{Netns, die_with_us, require, wait_until};
 
-/// The program's path: what cargo built, unless `VUM_BINARY` names another one, such as a package's.
+/// The program's path: what cargo built, unless `VUM_BINARY` names another one, such as a
+/// package's.
 ///
-/// Cargo tells the path (`CARGO_BIN_EXE_*`) to the main package's tests only, and when it compiles them. It builds the
-/// program before them, into PROFILE; they are in PROFILE/deps.
+/// Cargo tells the path (`CARGO_BIN_EXE_*`) to the main package's tests only, and when it compiles
+/// them. It builds the program before them, into PROFILE; they are in PROFILE/deps.
 pub fn program() -> PathBuf {
     std::env::var_os("VUM_BINARY").map_or_else(built, PathBuf::from)
 }
@@ -100,7 +103,8 @@ impl Backend {
         Backend { child, dir, sockets: sockets_in(args) }
     }
 
-    /// Runs the program to its end: `--check`, `--help`, errors. Killed (code `None`) after `timeout`.
+    /// Runs the program to its end: `--check`, `--help`, errors. Killed (code `None`) after
+    /// `timeout`.
     pub fn run(netns: &Netns, args: &[&str], timeout: Duration) -> Finished {
         let mut backend = Backend::spawn(netns, args);
         let status = backend.try_wait_exit(timeout);
@@ -135,7 +139,8 @@ impl Backend {
         self.child.id()
     }
 
-    /// The processor time that the process has used, in nanoseconds, where /proc counts in hundredths of a second.
+    /// The processor time that the process has used, in nanoseconds, where /proc counts in
+    /// hundredths of a second.
     pub fn processor(&self) -> Duration {
         let mut clock: libc::clockid_t = 0;
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -176,8 +181,8 @@ impl Backend {
         assert!(found, "the log does not say '{text}' within {timeout:?}");
     }
 
-    /// Waits until the control side has done what was due before this call: it tells its counters after that.
-    /// Twice, since the first request may have been seen together with what was due.
+    /// Waits until the control side has done what was due before this call: it tells its counters
+    /// after that. Twice, since the first request may have been seen together with what was due.
     pub fn wait_caught_up(&self) {
         for _ in 0..2 {
             let told = || self.log().matches(": from the guest: ").count();

@@ -1,6 +1,8 @@
-//! A ring whose descriptors have a buffer each: a guest without guile, for unit tests and counted turns.
+//! A ring whose descriptors have a buffer each: a guest without guile, for unit tests and counted
+//! turns.
 //!
-//! Buffers are used in turn. A device completes them in order, so the next one is free unless all are out.
+//! Buffers are used in turn. A device completes them in order, so the next one is free unless all
+//! are out.
 
 use crate::ring::{D_WRITE, Desc, Ring, RingMemory};
 
@@ -23,8 +25,8 @@ impl<M: RingMemory> Buffers<M> {
         self.base + u64::from(head) * self.size
     }
 
-    /// Makes the next buffer available, as a chain of its descriptor with this length and these flags. False if the
-    /// device has them all.
+    /// Makes the next buffer available, as a chain of its descriptor with this length and these
+    /// flags. False if the device has them all.
     pub fn offer(&mut self, len: u32, flags: u16) -> bool {
         if self.ring.out() == self.ring.size {
             return false;
@@ -56,7 +58,8 @@ impl<M: RingMemory> Buffers<M> {
         Some(bytes)
     }
 
-    /// Takes one frame back, header and all, from as many buffers as its header says (`num_buffers`), and their number.
+    /// Takes one frame back, header and all, from as many buffers as its header says
+    /// (`num_buffers`), and their number.
     pub fn take_merged(&mut self) -> Option<(Vec<u8>, u16)> {
         let mut bytes = self.take()?;
         let buffers = u16::from_le_bytes([bytes[10], bytes[11]]);

@@ -1,17 +1,18 @@
 //! Bulk data between any two of guests and the LAN, with the same checksum at both ends.
 //!
-//! `exchange.rs` moves data between one guest and the LAN over several connections; this file moves it
-//! between *any* two machines over one, IPv4 or IPv6. The payload is random bytes that the test makes
-//! once. Guests sum what they got with `crc32`, which is the one checksum of busybox that a guest without
-//! KVM is fast at (md5sum takes five times longer, seven seconds for 100 MiB), and which random data
-//! cannot fool by accident. What comes to the LAN is compared byte by byte.
+//! `exchange.rs` moves data between one guest and the LAN over several connections; this file moves
+//! it between *any* two machines over one, IPv4 or IPv6. The payload is random bytes that the test
+//! makes once. Guests sum what they got with `crc32`, which is the one checksum of busybox that a
+//! guest without KVM is fast at (md5sum takes five times longer, seven seconds for 100 MiB), and
+//! which random data cannot fool by accident. What comes to the LAN is compared byte by byte.
 //!
-//! A guest can only send what it has received from the LAN before: it keeps that in `/payload`. Guest to
-//! guest, the receiver listens with busybox's `nc`, which hands the connection to `dd` (by itself it
-//! would move a kilobyte at a time).
+//! A guest can only send what it has received from the LAN before: it keeps that in `/payload`.
+//! Guest to guest, the receiver listens with busybox's `nc`, which hands the connection to `dd` (by
+//! itself it would move a kilobyte at a time).
 //!
-//! What can go wrong: a guest's files may fill half of its memory, so two payloads of 100 MiB want 512.
-//! A transfer that stalls ends with a time-out. Times are of the transfer alone, without the sums.
+//! What can go wrong: a guest's files may fill half of its memory, so two payloads of 100 MiB want
+//! 512. A transfer that stalls ends with a time-out. Times are of the transfer alone, without the
+//! sums.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, TcpListener};
@@ -49,7 +50,8 @@ impl Payload {
         self.bytes.len()
     }
 
-    /// From the LAN to a guest, which connects to `address` and keeps the payload. Returns the time.
+    /// From the LAN to a guest, which connects to `address` and keeps the payload. Returns the
+    /// time.
     pub fn lan_to_guest(&self, lan: &Netns, guest: &mut Guest, address: &str) -> Duration {
         let door = listen(lan);
         let bytes = Arc::clone(&self.bytes);
@@ -83,7 +85,8 @@ impl Payload {
         begin.elapsed()
     }
 
-    /// From a guest, which has the payload, to another, whose address is `address`. Returns the time.
+    /// From a guest, which has the payload, to another, whose address is `address`. Returns the
+    /// time.
     pub fn guest_to_guest(&self, from: &mut Guest, to: &mut Guest, address: &str) -> Duration {
         // In the background; the command ends when the door is open (state 0A in /proc/net).
         must(

@@ -1,14 +1,15 @@
 //! Bulk data between a guest and the LAN, compared byte by byte.
 //!
-//! The LAN's side is threads of the test with sockets in the LAN's namespace (a socket stays where it
-//! was made, so the test itself never moves). The guest's side is bash, which opens sockets by itself
-//! (`/dev/tcp`, `/dev/udp`): no program has to be made for the guest. The guest always connects.
+//! The LAN's side is threads of the test with sockets in the LAN's namespace (a socket stays where
+//! it was made, so the test itself never moves). The guest's side is bash, which opens sockets by
+//! itself (`/dev/tcp`, `/dev/udp`): no program has to be made for the guest. The guest always
+//! connects.
 //!
-//! The payload comes from the LAN, the guest keeps it in memory and says its MD5 sum, and then sends
-//! it back: random bytes are made once, here, and not in a guest without KVM, which would take longer
-//! over them than over the transfer. What comes back is compared with what was sent, not just summed.
-//! Several connections carry a slice each, so that a device with several queues has something to
-//! spread.
+//! The payload comes from the LAN, the guest keeps it in memory and says its MD5 sum, and then
+//! sends it back: random bytes are made once, here, and not in a guest without KVM, which would
+//! take longer over them than over the transfer. What comes back is compared with what was sent,
+//! not just summed. Several connections carry a slice each, so that a device with several queues
+//! has something to spread.
 //!
 //! What can go wrong: the guest's memory must hold the payload (100 MiB of it want 384). A transfer
 //! that stalls ends with a time-out that names the connection, since every socket has one.
@@ -167,8 +168,8 @@ impl Exchange {
     }
 }
 
-/// One datagram of the greatest length each way. Neither fits into a frame: IP cuts it up on one side
-/// and puts it together on the other.
+/// One datagram of the greatest length each way. Neither fits into a frame: IP cuts it up on one
+/// side and puts it together on the other.
 pub fn longest_datagram_both_ways(lan: &Netns, guest: &mut Guest) {
     let (there, back) = (noise(LONGEST_DATAGRAM, 7), noise(LONGEST_DATAGRAM, 8));
     let (there_sum, back_sum) = (md5(&there), md5(&back));

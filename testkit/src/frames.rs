@@ -1,11 +1,13 @@
 //! Frames: building and taking apart what goes over the wire.
 //!
-//! Tests need frames that a kernel accepts (right lengths, right checksums) and frames that are wrong in exactly one
-//! place. Everything is a plain function on byte vectors; nothing is hidden in types. Two kinds are special:
-//! - *tagged* frames use ethertype 0x88b5, which IEEE 802 keeps for local experiments, and carry a 64-bit tag. No
-//!   kernel answers them and no LAN noise looks like them, so a test finds its own frame whatever else is going on;
-//! - *partial* frames carry only the pseudo-header's sum in the checksum field, as a guest leaves it when the
-//!   device offers checksumming, with the virtio_net_hdr that says where it goes.
+//! Tests need frames that a kernel accepts (right lengths, right checksums) and frames that are
+//! wrong in exactly one place. Everything is a plain function on byte vectors; nothing is hidden in
+//! types. Two kinds are special:
+//! - *tagged* frames use ethertype 0x88b5, which IEEE 802 keeps for local experiments, and carry a
+//!   64-bit tag. No kernel answers them and no LAN noise looks like them, so a test finds its own
+//!   frame whatever else is going on;
+//! - *partial* frames carry only the pseudo-header's sum in the checksum field, as a guest leaves
+//!   it when the device offers checksumming, with the virtio_net_hdr that says where it goes.
 //!
 //! What can go wrong: a UDP checksum of 0 means "none" and must be sent as 0xffff.
 //!
@@ -31,7 +33,8 @@ pub fn ethernet(dst: Mac, src: Mac, ethertype: u16, payload: &[u8]) -> Vec<u8> {
     [&dst[..], &src[..], &ethertype.to_be_bytes(), payload].concat()
 }
 
-/// A frame of `len` bytes that only its test knows: the tag, then a pattern that shows where it was cut.
+/// A frame of `len` bytes that only its test knows: the tag, then a pattern that shows where it was
+/// cut.
 pub fn tagged(dst: Mac, src: Mac, tag: u64, len: usize) -> Vec<u8> {
     let mut f = ethernet(dst, src, ETH_TAGGED, &tag.to_be_bytes());
     while f.len() < len {

@@ -2,13 +2,15 @@
 //!
 //! [`Guest::start`] boots the kernel and initramfs that `qemu/build-guest.sh` makes, and
 //! [`Guest::run`] runs a command in it and returns its output and exit status. The protocol is
-//! described in `qemu/init`; its port is a Unix socket at which *we* listen, so that nothing that the
-//! guest says before we look can be lost. QEMU's own control socket is there too ([`Guest::qmp`]).
+//! described in `qemu/init`; its port is a Unix socket at which *we* listen, so that nothing that
+//! the guest says before we look can be lost. QEMU's own control socket is there too
+//! ([`Guest::qmp`]).
 //!
 //! Without KVM (`-accel tcg`: test machines rarely nest) a guest takes about three seconds to boot.
-//! `VUM_ACCEL=kvm` uses KVM where it works, `VUM_QEMU=PATH` another QEMU than the one in PATH. QEMU 7.2,
-//! Debian 12's, crashes under TCG when a vhost-user device starts with MSI-X: hence `vectors=0`, unless
-//! a test asks for the default. The memory is a shared memfd, or the back-end could not map it.
+//! `VUM_ACCEL=kvm` uses KVM where it works, `VUM_QEMU=PATH` another QEMU than the one in PATH. QEMU
+//! 7.2, Debian 12's, crashes under TCG when a vhost-user device starts with MSI-X: hence
+//! `vectors=0`, unless a test asks for the default. The memory is a shared memfd, or the back-end
+//! could not map it.
 //!
 //! **The control port** is a virtio-serial port. It was the second serial port (a UART) once: now and then
 //! a request went unanswered, with no network device in the guest, once in some hundred to two thousand
@@ -16,8 +18,9 @@
 //! request was answered. The cause is not known: it looks as if QEMU's UART or the guest's driver loses bytes.
 //! A virtio-serial port moves whole buffers through a ring; some five thousand requests lost none.
 //!
-//! What can go wrong: a guest under TCG is slow and its clock runs unevenly, so measure nothing in it
-//! and be generous with timeouts. When a test fails, dropping the guest prints the end of its console and QEMU's messages.
+//! What can go wrong: a guest under TCG is slow and its clock runs unevenly, so measure nothing in
+//! it and be generous with timeouts. When a test fails, dropping the guest prints the end of its
+//! console and QEMU's messages.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -50,7 +53,8 @@ pub enum Netdev {
         /// QEMU listens and the back-end connects (`--client`).
         server: bool,
     },
-    /// A tap device that exists in a namespace: QEMU runs there. For comparisons, and to try this file.
+    /// A tap device that exists in a namespace: QEMU runs there. For comparisons, and to try this
+    /// file.
     Tap {
         /// The device's name.
         ifname: String,
@@ -99,8 +103,8 @@ pub struct GuestConfig {
     pub label: String,
     /// Its network devices.
     pub nics: Vec<Nic>,
-    /// MiB of memory, one region of guest memory (and one file) for each entry. None: the memory is among
-    /// the extra words.
+    /// MiB of memory, one region of guest memory (and one file) for each entry. None: the memory is
+    /// among the extra words.
     pub memory: Vec<u32>,
     /// Slots for memory plugged in later ([`Guest::plug_memory`]).
     pub memory_slots: u32,
@@ -166,7 +170,8 @@ pub fn newest_qemu() -> PathBuf {
 }
 
 impl Guest {
-    /// Starts QEMU and returns at once: several guests boot side by side. [`Guest::wait_boot`] next.
+    /// Starts QEMU and returns at once: several guests boot side by side. [`Guest::wait_boot`]
+    /// next.
     pub fn start(config: &GuestConfig) -> Guest {
         Guest::start_in(None, config)
     }
@@ -204,9 +209,10 @@ impl Guest {
         Guest { label, child, dir, control, pending: Vec::new(), requests: 0, dimms: 0 }
     }
 
-    /// Takes over a guest that somebody else starts, such as libvirt. `child` is the process with which
-    /// all of it ends; in `dir` are `console`, `qemu.log`, and the socket `control`, at which `listener`
-    /// listens and to which the guest's virtio-serial port connects. No `qmp`, so no memory to plug.
+    /// Takes over a guest that somebody else starts, such as libvirt. `child` is the process with
+    /// which all of it ends; in `dir` are `console`, `qemu.log`, and the socket `control`, at which
+    /// `listener` listens and to which the guest's virtio-serial port connects. No `qmp`, so no
+    /// memory to plug.
     pub fn adopt(label: &str, mut child: Child, dir: TempDir, listener: &UnixListener) -> Guest {
         let control = accept(listener, &mut child, dir.path());
         let label = label.to_string();
@@ -252,8 +258,8 @@ impl Guest {
         }
     }
 
-    /// Gives `eth<n>` its addresses and sets it up; without duplicate address detection, so usable at
-    /// once. The prefixes are the test world's: /24 and /64.
+    /// Gives `eth<n>` its addresses and sets it up; without duplicate address detection, so usable
+    /// at once. The prefixes are the test world's: /24 and /64.
     pub fn configure(&mut self, link: &str, v4: &str, v6: &str) {
         self.sh(&format!(
             "echo 0 >/proc/sys/net/ipv6/conf/{link}/accept_dad && ip link set {link} up && \
@@ -558,8 +564,9 @@ fn reconnect_option(qemu: &Path, seconds: u32) -> String {
     }
 }
 
-/// The kernel's command line. What follows `mitigations` only saves boot time under TCG: self-tests of
-/// ciphers, the calibration of a clock that QEMU gets right, and three initialisations nobody needs.
+/// The kernel's command line. What follows `mitigations` only saves boot time under TCG: self-tests
+/// of ciphers, the calibration of a clock that QEMU gets right, and three initialisations nobody
+/// needs.
 pub const KERNEL: &str = "console=ttyS0 quiet panic=-1 memhp_default_state=online mitigations=off \
      cryptomgr.notests tsc=reliable \
      no_timer_check rcupdate.rcu_expedited=1 random.trust_cpu=on \

@@ -1,13 +1,14 @@
 //! Frames as they are on the wire, each one's checksums looked at while a test transfers something.
 //!
-//! A thread of the test listens with a raw socket in a namespace and sums up the TCP and UDP frames that
-//! arrive there; `tcpdump -vv` does the same beside it for the first few thousand, as a second opinion by
-//! somebody else. Only for a *real* wire: a veth passes on what its sender has not finished, and then
-//! every frame looks broken. So the senders' offloads must be off ([`set_offloads`]).
+//! A thread of the test listens with a raw socket in a namespace and sums up the TCP and UDP frames
+//! that arrive there; `tcpdump -vv` does the same beside it for the first few thousand, as a second
+//! opinion by somebody else. Only for a *real* wire: a veth passes on what its sender has not
+//! finished, and then every frame looks broken. So the senders' offloads must be off
+//! ([`set_offloads`]).
 //!
-//! What can go wrong: a busy machine lets the socket overflow, and what was lost was not looked at. So
-//! the number of frames inspected is part of the answer, and a test asks for enough of them. tcpdump
-//! waits for its number of frames: it is ended with the inspection when they do not come.
+//! What can go wrong: a busy machine lets the socket overflow, and what was lost was not looked at.
+//! So the number of frames inspected is part of the answer, and a test asks for enough of them.
+//! tcpdump waits for its number of frames: it is ended with the inspection when they do not come.
 
 use std::fs::{self, File};
 use std::process::{Child, Stdio};

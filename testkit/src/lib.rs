@@ -1,7 +1,8 @@
 //! What the tests, benchmarks and examples share, compiled once.
 //!
-//! Nothing of the program is used here, neither its types nor its functions: the tests of the built program stay
-//! black-box tests, and the unit tests in `src/` can use this crate without a second copy of the library.
+//! Nothing of the program is used here, neither its types nor its functions: the tests of the built
+//! program stay black-box tests, and the unit tests in `src/` can use this crate without a second
+//! copy of the library.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -17,8 +18,8 @@
 //! | [`frames`], [`offload_frames`], [`switch_model`] | frames; frames that leave work undone; who gets a frame |
 //! | [`silent_file`] | a file whose server does not answer |
 //!
-//! What can go wrong: nothing outside of this crate shows the compiler which items are used, so an item that no test
-//! uses any more would stay unseen. `tests/used.rs` looks for those.
+//! What can go wrong: nothing outside of this crate shows the compiler which items are used, so an
+//! item that no test uses any more would stay unseen. `tests/used.rs` looks for those.
 
 pub mod backend;
 pub mod blind;

@@ -1,18 +1,20 @@
 //! The guest's memory: shared files that the VMM maps and hands to the back-end.
 //!
-//! A vhost-user front-end owns the guest's RAM as shared mappings and describes each one to the back-end by four
-//! numbers (guest physical address, size, the VMM's own address, offset in the file) plus a file descriptor.
-//! Everything the two then say to each other goes through this memory, so the tests must be able to build every
-//! shape that VMMs build: one memfd cut into two regions around the VGA hole as QEMU does (the second one with a
-//! file offset that is not zero), a plain file, 2 MiB huge pages, regions that touch each other in guest addresses
-//! but live in different files (a buffer may then cross the border), regions plugged in later.
+//! A vhost-user front-end owns the guest's RAM as shared mappings and describes each one to the
+//! back-end by four numbers (guest physical address, size, the VMM's own address, offset in the
+//! file) plus a file descriptor. Everything the two then say to each other goes through this
+//! memory, so the tests must be able to build every shape that VMMs build: one memfd cut into two
+//! regions around the VGA hole as QEMU does (the second one with a file offset that is not zero), a
+//! plain file, 2 MiB huge pages, regions that touch each other in guest addresses but live in
+//! different files (a buffer may then cross the border), regions plugged in later.
 //!
-//! The VMM's address ("user address") is the true address of our mapping. That is deliberate: ring addresses are
-//! given in it, and a back-end that mixes up the two address spaces fails at once.
+//! The VMM's address ("user address") is the true address of our mapping. That is deliberate: ring
+//! addresses are given in it, and a back-end that mixes up the two address spaces fails at once.
 //!
-//! All raw pointer work of the harness is in this file. Ring indices are read with Acquire and written with
-//! Release, as a guest's virtio driver does; everything else is plain bytes. What can go wrong: the peer is another
-//! process and may write at any time, so bytes are copied in and out and no reference into the mapping escapes.
+//! All raw pointer work of the harness is in this file. Ring indices are read with Acquire and
+//! written with Release, as a guest's virtio driver does; everything else is plain bytes. What can
+//! go wrong: the peer is another process and may write at any time, so bytes are copied in and out
+//! and no reference into the mapping escapes.
 //!
 //! Specification: vhost-user, "Memory region description", "Multiple memory regions description".
 
@@ -38,7 +40,8 @@ pub enum Backing {
     Huge,
 }
 
-/// One mapped piece of guest memory. Stays mapped as long as anyone holds it, even when the guest "unplugs" it.
+/// One mapped piece of guest memory. Stays mapped as long as anyone holds it, even when the guest
+/// "unplugs" it.
 pub struct Region {
     pub gpa: u64,
     pub size: u64,
@@ -50,7 +53,8 @@ pub struct Region {
 
 // SAFETY: the mapping lives as long as the Region and is only touched by copies and atomics.
 unsafe impl Send for Region {}
-// SAFETY: as above; concurrent writers are expected, it is memory shared with another process anyway.
+// SAFETY: as above; concurrent writers are expected, it is memory shared with another process
+// anyway.
 unsafe impl Sync for Region {}
 
 impl Region {
@@ -103,12 +107,14 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `map`, and nobody can hold a pointer into it any more.
+        // SAFETY: exactly the mapping made in `map`, and nobody can hold a pointer into it any
+        // more.
         unsafe { libc::munmap(self.base.cast(), self.size as usize) };
     }
 }
 
-/// A guest's memory: regions, an allocator that only ever grows, and byte access by guest physical address.
+/// A guest's memory: regions, an allocator that only ever grows, and byte access by guest physical
+/// address.
 #[derive(Clone, Default)]
 pub struct Memory(Arc<Mutex<Vec<Arc<Region>>>>);
 
@@ -153,7 +159,8 @@ impl Memory {
         self.0.lock().unwrap().clone()
     }
 
-    /// Takes guest memory, page-aligned if large, from the first region with room. Never given back.
+    /// Takes guest memory, page-aligned if large, from the first region with room. Never given
+    /// back.
     pub fn alloc(&self, size: u64) -> u64 {
         let align = if size >= PAGE { PAGE } else { 64 };
         self.regions()
@@ -183,7 +190,8 @@ impl Memory {
         while !bytes.is_empty() {
             let r = self.region(gpa);
             let n = bytes.len().min((r.end() - gpa) as usize);
-            // SAFETY: gpa..gpa+n lies in this region, whose mapping is alive; source is our own memory.
+            // SAFETY: gpa..gpa+n lies in this region, whose mapping is alive; source is our own
+            // memory.
             unsafe {
                 let to = r.base.add((gpa - r.gpa) as usize);
                 std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, n);
@@ -205,7 +213,8 @@ impl Memory {
         while done < out.len() {
             let r = self.region(gpa);
             let n = (out.len() - done).min((r.end() - gpa) as usize);
-            // SAFETY: gpa..gpa+n lies in this region, whose mapping is alive; destination is our own memory.
+            // SAFETY: gpa..gpa+n lies in this region, whose mapping is alive; destination is our
+            // own memory.
             unsafe {
                 let from = r.base.add((gpa - r.gpa) as usize);
                 std::ptr::copy_nonoverlapping(from, out.as_mut_ptr().add(done), n);
@@ -301,7 +310,8 @@ impl Region {
     #[inline]
     fn atomic(&self, gpa: u64) -> &AtomicU16 {
         assert!(gpa.is_multiple_of(2) && gpa >= self.gpa && gpa + 2 <= self.end());
-        // SAFETY: in bounds and aligned (just checked; mappings are page-aligned), alive as long as &self.
+        // SAFETY: in bounds and aligned (just checked; mappings are page-aligned), alive as long as
+        // &self.
         unsafe { AtomicU16::from_ptr(self.base.add((gpa - self.gpa) as usize).cast()) }
     }
 }
@@ -336,8 +346,8 @@ fn memfd(flags: libc::c_uint) -> File {
     unsafe { File::from_raw_fd(fd) }
 }
 
-/// 2 MiB pages taken from the system for one test and given back afterwards. Fails loudly if there are none:
-/// a test of huge pages that quietly runs without them proves nothing.
+/// 2 MiB pages taken from the system for one test and given back afterwards. Fails loudly if there
+/// are none: a test of huge pages that quietly runs without them proves nothing.
 pub struct HugePages {
     before: u64,
 }

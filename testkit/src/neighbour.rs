@@ -1,17 +1,20 @@
 //! A neighbour that talks while another port is treated badly.
 //!
-//! A test that looks at the neighbour only afterwards misses what matters most: for how long it stood still. So the
-//! deed runs on a thread of its own, and the neighbour exchanges frames with the LAN meanwhile, each of which must
-//! arrive, and soon. At the end the process must still obey SIGTERM.
+//! A test that looks at the neighbour only afterwards misses what matters most: for how long it
+//! stood still. So the deed runs on a thread of its own, and the neighbour exchanges frames with
+//! the LAN meanwhile, each of which must arrive, and soon. At the end the process must still obey
+//! SIGTERM.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::rig::Rig;
 
-/// The longest that four frames may take. A machine that is busy with other tests stands still for a second.
+/// The longest that four frames may take. A machine that is busy with other tests stands still for
+/// a second.
 const STANDSTILL: Duration = Duration::from_secs(3);
-/// The end after SIGTERM: 500 ms are promised, the rest is a busy machine's. What hangs does so for ever.
+/// The end after SIGTERM: 500 ms are promised, the rest is a busy machine's. What hangs does so for
+/// ever.
 pub const END: Duration = Duration::from_secs(3);
 
 /// Does something to port 0, by its socket, while the guest of port 1 talks.

@@ -11,12 +11,12 @@
 //!   2001:db8::1                                2001:db8::100
 //! ```
 //!
-//! The bridge stands for the switch that the user's NIC is plugged into; with hairpin on its port it
-//! is a reflective relay, which VEPA needs. The switch has a namespace of its own because a bridge
-//! in `host` would be the host's own bridge, and different things would be tested.
+//! The bridge stands for the switch that the user's NIC is plugged into; with hairpin on its port
+//! it is a reflective relay, which VEPA needs. The switch has a namespace of its own because a
+//! bridge in `host` would be the host's own bridge, and different things would be tested.
 //!
-//! Names are unique (`vum-<pid>-<n>-<label>`), so tests may run side by side, and the pid says whose
-//! they are: [`sweep`] removes what a killed test left behind. Dropping a [`Netns`] ends the
+//! Names are unique (`vum-<pid>-<n>-<label>`), so tests may run side by side, and the pid says
+//! whose they are: [`sweep`] removes what a killed test left behind. Dropping a [`Netns`] ends the
 //! processes in it and deletes its links one by one *before* the namespace: deleting a namespace
 //! returns at once and destroys the links some time later, and the next test would find them.
 //!
@@ -120,7 +120,8 @@ pub fn wait_until(timeout: Duration, mut condition: impl FnMut() -> bool) -> boo
 /// that ends before the test does.
 pub fn die_with_us(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;
-    // SAFETY: runs in the forked child before exec; prctl is async-signal-safe and touches no memory.
+    // SAFETY: runs in the forked child before exec; prctl is async-signal-safe and touches no
+    // memory.
     unsafe {
         command.pre_exec(|| {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -157,8 +158,8 @@ impl Netns {
         &self.name
     }
 
-    /// A program to be started in the namespace. `ip netns exec` replaces itself by the program: the
-    /// child's pid is the program's.
+    /// A program to be started in the namespace. `ip netns exec` replaces itself by the program:
+    /// the child's pid is the program's.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program);
@@ -197,8 +198,9 @@ impl Netns {
         self.sh(&format!("cat /sys/class/net/{link}/{name}")).trim().to_string()
     }
 
-    /// Waits until a link carries frames. The kernel tells that it has carrier at once, and gives it a queue
-    /// only when it comes to it: until then frames vanish without an error and without being counted.
+    /// Waits until a link carries frames. The kernel tells that it has carrier at once, and gives
+    /// it a queue only when it comes to it: until then frames vanish without an error and without
+    /// being counted.
     pub fn wait_carries(&self, link: &str) {
         let shown = || self.ip(&format!("-o link show {link}"));
         let carries = || {
@@ -252,7 +254,8 @@ fn links_of(selector: &[&str]) -> Vec<String> {
     run("ip", &args)
         .text
         .lines()
-        // "7: eth0@if6: ..."; what else is said ("Peer netns reference is invalid.") is about another test's end.
+        // "7: eth0@if6: ..."; what else is said ("Peer netns reference is invalid.") is about
+        // another test's end.
         .filter_map(|line| line.split_once(": "))
         .filter(|(number, _)| number.parse::<u32>().is_ok())
         .filter_map(|(_, rest)| rest.split([':', '@']).next())
@@ -278,7 +281,8 @@ fn remove(name: &str) {
         );
     }
     wait_until(Duration::from_secs(2), || pids_of(name).is_empty());
-    // A veth's end takes the other one with it, a parent its ports: "Cannot find device" is no fault.
+    // A veth's end takes the other one with it, a parent its ports: "Cannot find device" is no
+    // fault.
     for link in links_of(&["-n", name]) {
         run("ip", &["-n", name, "link", "del", &link]);
     }
@@ -314,7 +318,8 @@ pub fn sweep() {
 }
 
 /// What this test process has made and not removed: namespaces, and child processes. Empty when all
-/// is well. Meaningful where each test has a process of its own (cargo nextest), or with one thread.
+/// is well. Meaningful where each test has a process of its own (cargo nextest), or with one
+/// thread.
 fn leftovers() -> Vec<String> {
     let me = i32::try_from(std::process::id()).unwrap_or(-1);
     let mut found: Vec<String> = namespaces()
@@ -376,7 +381,8 @@ impl World {
             switch: Netns::new("switch"),
             mtu,
         };
-        // No spanning tree, no forward delay, no snooping: a switch that forwards from the first frame.
+        // No spanning tree, no forward delay, no snooping: a switch that forwards from the first
+        // frame.
         world.switch.ip("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
         world.switch.set_ipv6("br0", false);
         world.switch.ip(&format!("link set br0 mtu {mtu} up"));
@@ -391,8 +397,8 @@ impl World {
         world
     }
 
-    /// Connects a namespace to the switch: `link` in it, `port` on the bridge. For a second machine,
-    /// or a second parent.
+    /// Connects a namespace to the switch: `link` in it, `port` on the bridge. For a second
+    /// machine, or a second parent.
     pub fn plug(&self, netns: &Netns, link: &str, port: &str) {
         let mtu = self.mtu;
         netns.ip(&format!(

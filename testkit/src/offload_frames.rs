@@ -1,11 +1,11 @@
 //! Frames that leave work undone, of every kind that virtio 1.2 knows.
 //!
-//! A [`Shape`] says what a frame is made of; [`Shape::build`] makes it as a Linux guest would: right
-//! lengths, the pseudo-header's sum in the checksum field, and the header that asks for the rest. What
-//! it carries is a fixed pattern, so a failure happens again.
+//! A [`Shape`] says what a frame is made of; [`Shape::build`] makes it as a Linux guest would:
+//! right lengths, the pseudo-header's sum in the checksum field, and the header that asks for the
+//! rest. What it carries is a fixed pattern, so a failure happens again.
 //!
-//! What can go wrong: with a routing header the pseudo-header has the last hop's address. The one here
-//! has no hops left, so that IPv6's destination is the last one (RFC 8200, section 8.1).
+//! What can go wrong: with a routing header the pseudo-header has the last hop's address. The one
+//! here has no hops left, so that IPv6's destination is the last one (RFC 8200, section 8.1).
 
 /// A header and the frame behind it.
 pub type Stimulus = ([u8; 12], Vec<u8>);

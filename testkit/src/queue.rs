@@ -1,12 +1,14 @@
 //! A ring with what a driver remembers about it, in the strictest reading of the specification.
 //!
 //! Whatever a device must not do ends the test:
-//! - the driver kicks only when the device asked for it (EVENT_IDX or `VRING_USED_F_NO_NOTIFY`) and sleeps on the call
-//!   eventfd: a used buffer without the call that was due is a *lost call* and panics;
-//! - a used element must name a buffer that is out, once; with IN_ORDER they must come back in order, where one
-//!   element may stand for a batch.
+//! - the driver kicks only when the device asked for it (EVENT_IDX or `VRING_USED_F_NO_NOTIFY`) and
+//!   sleeps on the call eventfd: a used buffer without the call that was due is a *lost call* and
+//!   panics;
+//! - a used element must name a buffer that is out, once; with IN_ORDER they must come back in
+//!   order, where one element may stand for a batch.
 //!
-//! Hostile tests write any descriptor and index they like: that is [`Ring`]'s, which a [`Queue`] can be taken for.
+//! Hostile tests write any descriptor and index they like: that is [`Ring`]'s, which a [`Queue`]
+//! can be taken for.
 //!
 //! Specification: virtio 1.2, section 2.7 (split virtqueues).
 
@@ -76,7 +78,8 @@ impl Queue {
         queue
     }
 
-    /// What a guest does on reboot: rings zeroed, everything forgotten. Only while the device is stopped.
+    /// What a guest does on reboot: rings zeroed, everything forgotten. Only while the device is
+    /// stopped.
     pub fn reset(&mut self) {
         self.ring.clear(self.features);
         self.free = (0..self.size).collect();
@@ -250,7 +253,8 @@ impl Queue {
             } else if self.visible() == 0 {
                 return false;
             } else {
-                // The index moved in the last moment: its call may still be on the way, but it must come.
+                // The index moved in the last moment: its call may still be on the way, but it must
+                // come.
                 assert!(
                     self.poll_call(PATIENCE),
                     "ring {}: lost call (buffers used, nobody called)",

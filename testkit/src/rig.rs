@@ -1,14 +1,16 @@
 //! The usual test bench: one parent, two ports of one process, a LAN, and a bystander.
 //!
-//! Port 0 is the one that a test treats as it likes. Port 1 is the *bystander*: a well-behaved guest of the same
-//! process. After whatever was done to port 0, `unharmed` checks that the process lives and that the bystander still
-//! exchanges frames with the LAN, both ways. A hostile test that only looked at its own port would miss the case
-//! that matters to the operator: one guest takes down the others.
+//! Port 0 is the one that a test treats as it likes. Port 1 is the *bystander*: a well-behaved
+//! guest of the same process. After whatever was done to port 0, `unharmed` checks that the process
+//! lives and that the bystander still exchanges frames with the LAN, both ways. A hostile test that
+//! only looked at its own port would miss the case that matters to the operator: one guest takes
+//! down the others.
 //!
-//! `frame_out` and `frame_in` move one tagged frame between a guest and the LAN and compare every byte.
+//! `frame_out` and `frame_in` move one tagged frame between a guest and the LAN and compare every
+//! byte.
 //!
-//! What can go wrong: a LAN takes a moment to come up (carrier, bridge of macvlan); the first frame is therefore
-//! repeated by `link_up`, and only it. All later frames are sent once and must arrive.
+//! What can go wrong: a LAN takes a moment to come up (carrier, bridge of macvlan); the first frame
+//! is therefore repeated by `link_up`, and only it. All later frames are sent once and must arrive.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +29,8 @@ use crate::wire::Wire;
 pub const MACS: [Mac; 2] = [[0x52, 0x54, 0, 0xaa, 0, 1], [0x52, 0x54, 0, 0xaa, 0, 2]];
 pub const LAN_MAC: Mac = [0x52, 0x54, 0, 0xbb, 0, 9];
 pub const SECOND: Duration = Duration::from_secs(1);
-/// For what must come, however late: a shared machine stands still for a second at times. A test that claims a
-/// time measures it.
+/// For what must come, however late: a shared machine stands still for a second at times. A test
+/// that claims a time measures it.
 pub const ARRIVAL: Duration = Duration::from_secs(10);
 /// Long enough to believe that nothing comes.
 pub const SILENCE: Duration = Duration::from_millis(150);
@@ -43,8 +45,8 @@ pub enum PortType {
 }
 pub use PortType::{Macvlan, Macvtap};
 
-/// Makes two tests of each function that is named, `macvtap::NAME` and `macvlan::NAME`: the function is given the type.
-/// A function that is forgotten here is dead code to the compiler.
+/// Makes two tests of each function that is named, `macvtap::NAME` and `macvlan::NAME`: the
+/// function is given the type. A function that is forgotten here is dead code to the compiler.
 #[macro_export]
 macro_rules! for_each_port_type {
     ($($test:ident),* $(,)?) => {
@@ -206,7 +208,8 @@ impl Rig {
         }
     }
 
-    /// Fills receive buffers of pair 0 until the back-end has none left. Set `driver.refill` to false first.
+    /// Fills receive buffers of pair 0 until the back-end has none left. Set `driver.refill` to
+    /// false first.
     pub fn use_up_rx(&self, driver: &mut Driver, port: usize) {
         let deadline = Instant::now() + Duration::from_secs(5);
         while driver.pairs[0].rx.outstanding() > 0 {

@@ -1,12 +1,14 @@
 //! A split ring as its driver reads and writes it: in any memory, with any content.
 //!
-//! This is the one ring of all guests in tests: of the strict driver ([`crate::driver`]), of the guests that
-//! benchmarks measure with, and of the unit tests of the data path. It keeps the specification's order: heads before
-//! the index, the index before the question whether to kick, the question whether to be called before the last look.
-//! It judges nothing. Each part can be written by itself, however wrong.
+//! This is the one ring of all guests in tests: of the strict driver ([`crate::driver`]), of the
+//! guests that benchmarks measure with, and of the unit tests of the data path. It keeps the
+//! specification's order: heads before the index, the index before the question whether to kick,
+//! the question whether to be called before the last look. It judges nothing. Each part can be
+//! written by itself, however wrong.
 //!
-//! A ring stands in some [`RingMemory`], which knows bytes at guest addresses. An index or a flag is read and written
-//! there in one piece: the device reads it at the same time, and must not see one half of it.
+//! A ring stands in some [`RingMemory`], which knows bytes at guest addresses. An index or a flag
+//! is read and written there in one piece: the device reads it at the same time, and must not see
+//! one half of it.
 //!
 //! Specification: virtio 1.2, section 2.7.
 
@@ -221,9 +223,9 @@ impl<M: RingMemory> Ring<M> {
         Some(taken)
     }
 
-    /// Makes every chain available again as soon as its used element is written, before the used index is, until it is
-    /// told to stop: faster than any driver may. Each chain begins with the descriptor of its number. `each` comes after
-    /// each chain, `idle` where none has come back.
+    /// Makes every chain available again as soon as its used element is written, before the used
+    /// index is, until it is told to stop: faster than any driver may. Each chain begins with the
+    /// descriptor of its number. `each` comes after each chain, `idle` where none has come back.
     pub fn offer_again(&self, stop: &AtomicBool, mut each: impl FnMut(), mut idle: impl FnMut()) {
         const NO_CHAIN: u16 = u16::MAX;
         let element = |at: u16| self.used + 4 + 8 * self.slot(at);
@@ -255,7 +257,8 @@ impl<M: RingMemory> Ring<M> {
         fence(Ordering::SeqCst);
     }
 
-    /// Asks for none. With the event index that is an index left behind, which must not be met again.
+    /// Asks for none. With the event index that is an index left behind, which must not be met
+    /// again.
     pub fn calls_off(&self) {
         if self.event_idx {
             let at = self.avail + 4 + 2 * u64::from(self.size);

@@ -1,8 +1,8 @@
 //! Two guests, the host that carries them and a machine on the LAN: who reaches whom.
 //!
-//! A [`Scene`] is a [`World`] with a back-end and its guests. [`Scene::check`] asks whether one machine
-//! reaches another over IPv4 and over IPv6, [`Scene::check_everybody`] who hears a broadcast and a
-//! multicast; what is wrong is collected and told as a whole by [`Scene::verdict`].
+//! A [`Scene`] is a [`World`] with a back-end and its guests. [`Scene::check`] asks whether one
+//! machine reaches another over IPv4 and over IPv6, [`Scene::check_everybody`] who hears a
+//! broadcast and a multicast; what is wrong is collected and told as a whole by [`Scene::verdict`].
 //!
 //! Unicast says little about broadcast and multicast, which go other ways: so a machine also pings
 //! everybody (192.0.2.255 and ff02::1), and exactly the right machines may answer, each once.
@@ -10,8 +10,8 @@
 //! Neighbours are forgotten before each check. A machine that was asked knows who asked, so without
 //! this a connection that cannot start in one direction would work after the other one was tried.
 //!
-//! That something stays silent can only be waited for, and guests are slow. The two IP versions have
-//! nothing to do with each other and are therefore asked side by side.
+//! That something stays silent can only be waited for, and guests are slow. The two IP versions
+//! have nothing to do with each other and are therefore asked side by side.
 //!
 //! What can go wrong: a guest that cannot keep up for two seconds looks silent. That would hide a
 //! fault only where silence is right, and show as one where it is not.
@@ -67,8 +67,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Starts a back-end with a port for each entry of `ports` (keys of `--port`), and its guests with
-    /// these MAC addresses.
+    /// Starts a back-end with a port for each entry of `ports` (keys of `--port`), and its guests
+    /// with these MAC addresses.
     pub fn new(world: World, ports: &[String], macs: &[&str]) -> Scene {
         let dir = tempfile::tempdir().unwrap();
         let socket = |n: usize| -> PathBuf { dir.path().join(format!("vm{n}.sock")) };

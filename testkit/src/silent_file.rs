@@ -1,16 +1,19 @@
-//! Files on a FUSE file system whose server falls silent: what any user can mount in a namespace of its own.
+//! Files on a FUSE file system whose server falls silent: what any user can mount in a namespace of
+//! its own.
 //!
-//! Whatever asks such a file (fstat, fstatfs, poll, flush at close, a page fault) waits for the server, and the wait
-//! cannot even be ended by SIGKILL once the server has read the request. The server here is a thread that speaks just
-//! enough of the protocol (Linux' `include/uapi/linux/fuse.h`) for a file of 16 MiB to be opened; then it either reads
-//! requests without an answer, or does not even read them.
+//! Whatever asks such a file (fstat, fstatfs, poll, flush at close, a page fault) waits for the
+//! server, and the wait cannot even be ended by SIGKILL once the server has read the request. The
+//! server here is a thread that speaks just enough of the protocol (Linux'
+//! `include/uapi/linux/fuse.h`) for a file of 16 MiB to be opened; then it either reads requests
+//! without an answer, or does not even read them.
 //!
-//! The mount is made by a thread with a mount namespace of its own, and vanishes with it; the open file keeps the file
-//! system alive.
+//! The mount is made by a thread with a mount namespace of its own, and vanishes with it; the open
+//! file keeps the file system alive.
 //!
-//! What can go wrong: a process that waits for a silent server cannot be killed, the test's own process included, and
-//! whatever looks at such a process in /proc may wait, too. Therefore the server is a process of its own that dies with
-//! the thread that has opened the file, however that ends: every wait then ends with an error.
+//! What can go wrong: a process that waits for a silent server cannot be killed, the test's own
+//! process included, and whatever looks at such a process in /proc may wait, too. Therefore the
+//! server is a process of its own that dies with the thread that has opened the file, however that
+//! ends: every wait then ends with an error.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -48,11 +51,13 @@ impl SilentFile {
         let device = device.expect("/dev/fuse: load the fuse module");
         let number = device.as_raw_fd();
         let (orders, mut order) = std::io::pipe().unwrap();
-        // SAFETY: the child only reads, writes and allocates, which the C library allows after a fork.
+        // SAFETY: the child only reads, writes and allocates, which the C library allows after a
+        // fork.
         let server = match unsafe { fork() }.expect("a process for the server") {
             ForkResult::Parent { child } => child,
             ForkResult::Child => {
-                // SAFETY: plain numbers; what else the test has open would stay open by this process.
+                // SAFETY: plain numbers; what else the test has open would stay open by this
+                // process.
                 unsafe {
                     libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                     for fd in (3..4096).filter(|&fd| fd != number && fd != orders.as_raw_fd()) {

@@ -1,13 +1,14 @@
 //! The switch once more, written to be read: the oracle of its tests.
 //!
-//! The first half is the kernel's `macvlan_handle_frame` and `macvlan_queue_xmit` (drivers/net/macvlan.c,
-//! Linux 6.18) line by line, with vectors for hash tables and loops for everything. It works on ports
-//! that are all `compat`. The second half adds what our other ports do differently, as rules that are
-//! laid over the kernel's answer. Nothing of the switch's own code or types is used, not even its
-//! header: the unit tests of the switch use it, and `tests/oracle/main.rs` holds it against a kernel.
+//! The first half is the kernel's `macvlan_handle_frame` and `macvlan_queue_xmit`
+//! (drivers/net/macvlan.c, Linux 6.18) line by line, with vectors for hash tables and loops for
+//! everything. It works on ports that are all `compat`. The second half adds what our other ports
+//! do differently, as rules that are laid over the kernel's answer. Nothing of the switch's own
+//! code or types is used, not even its header: the unit tests of the switch use it, and
+//! `tests/oracle/main.rs` holds it against a kernel.
 //!
-//! Known differences from the kernel: a receiver is named once; groups are compared exactly; fragments
-//! are not put together.
+//! Known differences from the kernel: a receiver is named once; groups are compared exactly;
+//! fragments are not put together.
 
 /// A port. The mode by its name.
 #[derive(Clone, Debug)]
@@ -160,8 +161,8 @@ fn queue_xmit(ports: &[Port], mtu: usize, from: usize, frame: &Frame) -> Outcome
     Outcome { ports: to, wire: true, host: false }
 }
 
-/// What a port sends. Ours besides the kernel: siblings without a carrier, reserved groups, and a port
-/// that is not known to be up.
+/// What a port sends. Ours besides the kernel: siblings without a carrier, reserved groups, and a
+/// port that is not known to be up.
 pub fn from_guest(
     ports: &[Port],
     (parent_up, parent_mtu): (bool, usize),
@@ -181,7 +182,8 @@ pub fn from_guest(
     once(outcome)
 }
 
-/// What the parent receives. Ours besides the kernel: own frames, strictly private ports, refused groups.
+/// What the parent receives. Ours besides the kernel: own frames, strictly private ports, refused
+/// groups.
 pub fn from_wire(ports: &[Port], frame: &Frame) -> Outcome {
     let mut outcome = handle(ports, frame);
     outcome.ports.retain(|&id| ports[id].reserved || !is_reserved(frame.dst));

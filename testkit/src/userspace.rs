@@ -1,10 +1,11 @@
 //! The bench: one process with userspace ports on one parent, guests, and the LAN.
 //!
-//! `rig.rs` has two ports and a bystander; here there may be a hundred, of any mode. Port `n` is called `tn`,
-//! and [`mac`]`(n)` is its address unless the test gives none.
+//! `rig.rs` has two ports and a bystander; here there may be a hundred, of any mode. Port `n` is
+//! called `tn`, and [`mac`]`(n)` is its address unless the test gives none.
 //!
-//! What can go wrong: a port takes frames from the moment when the control side has heard of its guest, which is
-//! shortly after the handshake. [`Bench::guest`] therefore repeats a frame each way until it arrives.
+//! What can go wrong: a port takes frames from the moment when the control side has heard of its
+//! guest, which is shortly after the handshake. [`Bench::guest`] therefore repeats a frame each way
+//! until it arrives.
 
 use std::net::UdpSocket;
 use std::path::PathBuf;
@@ -120,7 +121,8 @@ impl Bench {
         Bench::in_world(World::new(), keys, extra)
     }
 
-    /// The same in a world that was prepared. It has no IPv6 from here on: nothing is sent by itself.
+    /// The same in a world that was prepared. It has no IPv6 from here on: nothing is sent by
+    /// itself.
     pub fn in_world<K: AsRef<str>>(world: World, keys: &[K], extra: &[&str]) -> Bench {
         hush(&world);
         let dir = TempDir::new().unwrap();
@@ -204,8 +206,8 @@ impl Bench {
         guest.gets(tag, timeout)
     }
 
-    /// A guest leaves; returns once the process has let go of what it had open for it. The log may have enough of
-    /// lines about comings and goings.
+    /// A guest leaves; returns once the process has let go of what it had open for it. The log may
+    /// have enough of lines about comings and goings.
     pub fn leaves(&self, guest: Guest) {
         let with = self.backend.fds().len();
         drop(guest);
@@ -255,14 +257,16 @@ pub fn hush(world: &World) {
     }
 }
 
-/// What others see of the parent: address, flags, promiscuity and allmulti counts, and the addresses that it takes.
+/// What others see of the parent: address, flags, promiscuity and allmulti counts, and the
+/// addresses that it takes.
 pub fn state_of_parent(world: &World) -> String {
     let link = world.host.ip("-d link show eth0");
     let filters = world.host.sh("bridge fdb show dev eth0; ip maddress show dev eth0");
     without_remarks(&format!("{link}{filters}"))
 }
 
-/// Without what iproute2 says when the far end of a veth is just about to go, of another test's perhaps.
+/// Without what iproute2 says when the far end of a veth is just about to go, of another test's
+/// perhaps.
 pub fn without_remarks(text: &str) -> String {
     text.lines()
         .filter(|line| !line.starts_with("Error:"))
@@ -277,7 +281,8 @@ pub struct HostTalk {
 }
 
 impl HostTalk {
-    /// A socket on each side. The neighbours are fixed: what fails then is the way, not the search for it.
+    /// A socket on each side. The neighbours are fixed: what fails then is the way, not the search
+    /// for it.
     pub fn new(world: &World) -> HostTalk {
         let (host_mac, lan_mac) = (world.host.mac("eth0"), world.lan.mac("eth0"));
         let (host_ip, lan_ip) = (World::HOST_V4, World::LAN_V4);

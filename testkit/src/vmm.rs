@@ -1,23 +1,25 @@
 //! A virtual machine monitor that speaks vhost-user by hand: raw bytes on the socket.
 //!
-//! The front-end in the `vhost` crate sends a tidy order and refuses to send nonsense. Real VMMs do neither. QEMU
-//! enables rings before it has negotiated anything, sends the memory table twice, and repeats half of the handshake
-//! for every queue pair; Cloud Hypervisor wants an answer to every single message and passes a ring base that is not
-//! what it seems. So this one writes the 12-byte header, the payload and the descriptors itself and can put down any
-//! bytes in any order. Three layers:
+//! The front-end in the `vhost` crate sends a tidy order and refuses to send nonsense. Real VMMs do
+//! neither. QEMU enables rings before it has negotiated anything, sends the memory table twice, and
+//! repeats half of the handshake for every queue pair; Cloud Hypervisor wants an answer to every
+//! single message and passes a ring base that is not what it seems. So this one writes the 12-byte
+//! header, the payload and the descriptors itself and can put down any bytes in any order. Three
+//! layers:
 //! - `send`/`reply`: one message, nothing assumed; for hostile tests;
-//! - `ask`/`tell`/`order`: a request with a reply of its own, one without, one that wants an acknowledgement (if
-//!   REPLY_ACK is negotiated; else the acknowledgement is a GET_FEATURES round trip, as QEMU does it), and typed
-//!   helpers on top;
+//! - `ask`/`tell`/`order`: a request with a reply of its own, one without, one that wants an
+//!   acknowledgement (if REPLY_ACK is negotiated; else the acknowledgement is a GET_FEATURES round
+//!   trip, as QEMU does it), and typed helpers on top;
 //! - the recorded orders: `start_like_qemu72`, `stop_`, `reboot_`, `reconnect_like_qemu72`, and
-//!   `start_like_cloud_hypervisor` with `ch_pause`, `ch_resume`, `ch_reset`. They were taken from a trace of
-//!   QEMU 7.2.22 with two queue pairs and from Cloud Hypervisor's source (`vu_common_ctrl.rs`); change them only
-//!   with a trace at hand.
+//!   `start_like_cloud_hypervisor` with `ch_pause`, `ch_resume`, `ch_reset`. They were taken from a
+//!   trace of QEMU 7.2.22 with two queue pairs and from Cloud Hypervisor's source
+//!   (`vu_common_ctrl.rs`); change them only with a trace at hand.
 //!
-//! What can go wrong: a message without a reply has not been *handled* when `send` returns. Whoever then looks at
-//! the effect must call `sync` first.
+//! What can go wrong: a message without a reply has not been *handled* when `send` returns. Whoever
+//! then looks at the effect must call `sync` first.
 //!
-//! Specification: vhost-user (QEMU docs/interop/vhost-user.rst), "Message specification" and "Communication".
+//! Specification: vhost-user (QEMU docs/interop/vhost-user.rst), "Message specification" and
+//! "Communication".
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, RawFd};
@@ -197,8 +199,8 @@ impl Vmm {
         }
     }
 
-    /// Connects and has a first question answered. Where another connection has just ended, that takes until the
-    /// back-end has seen its end.
+    /// Connects and has a first question answered. Where another connection has just ended, that
+    /// takes until the back-end has seen its end.
     pub fn connect_served(path: &Path) -> Vmm {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -248,7 +250,8 @@ impl Vmm {
             rest = &rest[n..];
         }
         while !rest.is_empty() {
-            // send() with MSG_NOSIGNAL, as a back-end that hung up must be an error here and not a signal.
+            // send() with MSG_NOSIGNAL, as a back-end that hung up must be an error here and not a
+            // signal.
             let n = nix::sys::socket::send(
                 self.sock.as_raw_fd(),
                 rest,
@@ -308,7 +311,8 @@ impl Vmm {
         }
     }
 
-    /// A request that must have been handled when this returns; its result if REPLY_ACK is negotiated, else 0.
+    /// A request that must have been handled when this returns; its result if REPLY_ACK is
+    /// negotiated, else 0.
     pub fn order(&mut self, r: u32, payload: &[u8], fds: &[RawFd]) -> u64 {
         if self.proto & proto::REPLY_ACK != 0 {
             self.send(r, NEED_REPLY, payload, fds);
@@ -325,7 +329,8 @@ impl Vmm {
         self.get_features();
     }
 
-    /// Sends no more. The back-end sees the end of the connection, and its own end can be waited for.
+    /// Sends no more. The back-end sees the end of the connection, and its own end can be waited
+    /// for.
     pub fn shut_down(&mut self) {
         let _ = self.sock.shutdown(std::net::Shutdown::Write);
     }
@@ -335,7 +340,8 @@ impl Vmm {
         assert!(self.is_closed(PATIENCE), "the back-end kept the connection");
     }
 
-    /// Whether the back-end ends the connection in this time; replies that still come are thrown away.
+    /// Whether the back-end ends the connection in this time; replies that still come are thrown
+    /// away.
     pub fn is_closed(&mut self, timeout: Duration) -> bool {
         self.sock.set_read_timeout(Some(timeout)).unwrap();
         let mut sink = [0u8; 4096];
@@ -473,8 +479,9 @@ impl Vmm {
 
     // --- QEMU 7.2 ---
 
-    /// Everything from the connection to DRIVER_OK, in QEMU's order. Receive buffers are the caller's to post.
-    /// With several pairs only the first is enabled, until the guest asks: [`Vmm::guest_sets_pairs`].
+    /// Everything from the connection to DRIVER_OK, in QEMU's order. Receive buffers are the
+    /// caller's to post. With several pairs only the first is enabled, until the guest asks:
+    /// [`Vmm::guest_sets_pairs`].
     pub fn start_like_qemu72(&mut self, o: &QemuOptions) -> Driver {
         self.qemu_connect(o);
         self.qemu_realize(o);
@@ -506,7 +513,8 @@ impl Vmm {
         self.qemu_driver_ok(o, driver, true, false);
     }
 
-    /// Reboot: stop, the reset's ENABLEs, then a driver start on fresh rings; the memory stays as it is.
+    /// Reboot: stop, the reset's ENABLEs, then a driver start on fresh rings; the memory stays as
+    /// it is.
     pub fn reboot_like_qemu72(&mut self, o: &QemuOptions, driver: &mut Driver) {
         self.stop_like_qemu72(driver);
         self.qemu_realize(o);
@@ -625,7 +633,8 @@ impl Vmm {
         driver
     }
 
-    /// After the back-end was lost: bases are the *available* index, which is not where the back-end stood.
+    /// After the back-end was lost: bases are the *available* index, which is not where the
+    /// back-end stood.
     pub fn reconnect_like_cloud_hypervisor(&mut self, o: &ChOptions, driver: &Driver) {
         self.ch_negotiate(o);
         self.ch_activate(driver);

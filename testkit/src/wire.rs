@@ -1,13 +1,13 @@
 //! The LAN's side: a raw socket on an interface in another network namespace.
 //!
-//! What a guest sends must come out *on the wire*, and what comes in from the wire must reach the guest. So the tests
-//! keep an AF_PACKET socket at the far end of a veth whose near end is the ports' parent. The socket is opened by a
-//! thread that enters the namespace for it; a socket stays in the namespace it was made in, so the test itself never
-//! changes its own.
+//! What a guest sends must come out *on the wire*, and what comes in from the wire must reach the
+//! guest. So the tests keep an AF_PACKET socket at the far end of a veth whose near end is the
+//! ports' parent. The socket is opened by a thread that enters the namespace for it; a socket stays
+//! in the namespace it was made in, so the test itself never changes its own.
 //!
-//! What can go wrong: the kernel shows a packet socket its own transmissions too; they are ignored (packet type
-//! OUTGOING). A veth passes checksums and GSO on unfinished; `PACKET_VNET_HDR` is not used here, so tests that look
-//! at segments switch these offloads off on the veth.
+//! What can go wrong: the kernel shows a packet socket its own transmissions too; they are ignored
+//! (packet type OUTGOING). A veth passes checksums and GSO on unfinished; `PACKET_VNET_HDR` is not
+//! used here, so tests that look at segments switch these offloads off on the veth.
 //!
 //! Reference: packet(7), setns(2).
 
@@ -41,7 +41,8 @@ impl Wire {
         }
         let all = (libc::ETH_P_ALL as u16).to_be();
         let name = CString::new(ifname)?;
-        // SAFETY: plain system calls on valid arguments; the descriptor is owned at once, results are checked.
+        // SAFETY: plain system calls on valid arguments; the descriptor is owned at once, results
+        // are checked.
         unsafe {
             let flags = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
             let fd = libc::socket(libc::AF_PACKET, flags, i32::from(all));
@@ -91,8 +92,8 @@ impl Wire {
         assert_eq!(n, frame.len());
     }
 
-    /// Sends unless that would wait. A frame counts against its sender's buffer for as long as it is in a tap's
-    /// queue: a sender that waits hangs together with a guest that takes nothing.
+    /// Sends unless that would wait. A frame counts against its sender's buffer for as long as it
+    /// is in a tap's queue: a sender that waits hangs together with a guest that takes nothing.
     pub fn try_send(&self, frame: &[u8]) {
         use nix::sys::socket::{MsgFlags, send};
         let sent = send(self.sock.as_raw_fd(), frame, MsgFlags::MSG_DONTWAIT);

@@ -1,11 +1,12 @@
-//! Every public item of this crate is used by another file, and every public module of the program from outside of it.
+//! Every public item of this crate is used by another file, and every public module of the program
+//! from outside of it.
 //!
-//! The compiler reports private items that nothing uses. It cannot know who uses the public ones of a library, so this
-//! test looks for their names in all Rust files of the repository. An item that only its own file names should be
-//! private, and then the compiler judges it.
+//! The compiler reports private items that nothing uses. It cannot know who uses the public ones of
+//! a library, so this test looks for their names in all Rust files of the repository. An item that
+//! only its own file names should be private, and then the compiler judges it.
 //!
-//! What can go wrong: names are compared, not items. An item whose name another one has, such as `new`, is
-//! not found.
+//! What can go wrong: names are compared, not items. An item whose name another one has, such as
+//! `new`, is not found.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -36,7 +37,8 @@ fn names(text: &str) -> BTreeSet<&str> {
     code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect()
 }
 
-/// The names of a file's public functions, methods, fields and constants. A type may be used without being named.
+/// The names of a file's public functions, methods, fields and constants. A type may be used
+/// without being named.
 fn public(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| {
         let line = line.trim_start().strip_prefix("pub ")?;

@@ -1,4 +1,4 @@
-//! Which address a port takes from its guest, and which it must not (B10, S8, F19).
+//! The addresses that a port takes from its guest, and those that it must refuse (B10, S8, F19).
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn bug_b10_two_addresses_in_turn_leave_a_passthru_parent_alone() {
         }
         assert_eq!((changes, last), (0, frames::mac_text(own)), "{kind}");
         assert!(backend.log().matches("its guest uses several addresses").count() <= 1);
-        // A guest that leaves its address for good is followed still.
+        // A guest that changes its address for good is still followed.
         let followed = wait_until(2 * SECOND, || {
             both_ways(&wire, &mut guest, mac(4));
             world.host.mac("eth0") == frames::mac_text(mac(4))
@@ -83,7 +83,8 @@ fn sends_as(bench: &Bench, guest: &mut Guest, source: Mac) -> bool {
     bench.wire.recv_tag(tag, SILENCE).is_some()
 }
 
-/// Was: learned, or followed to: its siblings' frames to the gateway came to the guest and left no more.
+/// Was: the port learned or adopted it: its siblings' frames to the gateway came to the guest and
+/// no longer left.
 #[test]
 fn bug_s8_an_address_that_is_heard_on_the_wire_is_not_learned() {
     let keys = ["".to_owned(), mac_key(1), mac_key(2) + ",mac-changes=allow"];
@@ -91,7 +92,7 @@ fn bug_s8_an_address_that_is_heard_on_the_wire_is_not_learned() {
     let mut sibling = bench.guest(1);
     let mut follower = bench.guest(2);
     let mut learner = bench.connect(0, GATEWAY, &QemuOptions::default());
-    // The gateway talks: to everybody, to a guest, and among strangers.
+    // The gateway sends: broadcasts, to a guest, and between strangers.
     for to in [Mac::default().map(|_| 0xff), mac(1), [2, 7, 7, 7, 7, 7]] {
         bench.wire.send(&frames::tagged(to, GATEWAY, fresh_tag(), 60));
     }
@@ -106,14 +107,14 @@ fn bug_s8_an_address_that_is_heard_on_the_wire_is_not_learned() {
         bench.wait_said(&line, 1, SECOND);
         assert!(bench.dropped_for(port, "foreign MAC") >= 5);
         assert_eq!(bench.said(&line), 1, "told once");
-        // An address of its own is had.
+        // The guest gets an address of its own.
         guest.mac = mac(5 + port);
         bench.wait_for_wire(guest, SECOND);
     }
     assert!(leaves(&bench, &mut sibling, GATEWAY));
 }
 
-/// The gateway has only talked with the host, whose frames no port hears.
+/// The gateway has only talked with the host, whose frames no port receives.
 #[test]
 fn bug_s8_the_hosts_gateway_and_neighbours_are_not_learned() {
     let world = World::new();
@@ -138,7 +139,8 @@ fn bug_s8_the_hosts_gateway_and_neighbours_are_not_learned() {
     assert_eq!(bench.said("adopted the guest's MAC"), 0);
 }
 
-/// A guest that moves away and comes back, and one whose frames a switch reflects, are not locked out.
+/// A guest that moves away and comes back, and one whose frames a switch reflects, stay able to use
+/// their address.
 #[test]
 fn bug_s8_a_guest_that_comes_back_or_is_reflected_keeps_its_address() {
     let world = World::new();
@@ -158,7 +160,7 @@ fn bug_s8_a_guest_that_comes_back_or_is_reflected_keeps_its_address() {
             wait_until(SECOND, || bench.said("port t0: front-end") > left),
             "session {session}"
         );
-        // It is elsewhere now, and talks.
+        // The address is elsewhere now, and sends from there.
         for _ in 0..5 {
             bench.wire.send(&frames::tagged([0xff; 6], address, fresh_tag(), 60));
             std::thread::sleep(Duration::from_millis(20));
@@ -167,7 +169,8 @@ fn bug_s8_a_guest_that_comes_back_or_is_reflected_keeps_its_address() {
     assert_eq!(bench.said("does not"), 0, "{}", bench.backend.log());
 }
 
-/// Was: 58 % of a processor for the control thread, a table for each toggle, a BPF program loaded with it.
+/// Was: 58 % of a processor for the control thread, a table for each toggle, a BPF program loaded
+/// with it.
 #[test]
 fn bug_f19_a_ring_toggled_in_a_loop_does_not_rebuild_the_table_each_time() {
     let keys = [format!("{},mode=private", mac_key(0)), mac_key(1), mac_key(2)];
@@ -191,7 +194,7 @@ fn bug_f19_a_ring_toggled_in_a_loop_does_not_rebuild_the_table_each_time() {
             hostile.vmm.set_vring_enable(0, true);
             toggles += 2;
         }
-        // A neighbour is served meanwhile, and one that comes is on the wire at once.
+        // A neighbour is served meanwhile, and a new one is on the wire at once.
         assert!(bench.reaches_lan(&mut one, ARRIVAL) && bench.reached_from_lan(&mut one, ARRIVAL));
     }
     let (used, took) = (control() - before, start.elapsed());
@@ -200,6 +203,6 @@ fn bug_f19_a_ring_toggled_in_a_loop_does_not_rebuild_the_table_each_time() {
     let mut late = bench.connect(2, mac(2), &QemuOptions::default());
     let took = bench.wait_for_wire(&mut late, 2 * SECOND);
     println!("a neighbour is on the wire after {took:?}");
-    // And the last state counts.
+    // And the last state holds.
     bench.wait_for_wire(&mut hostile, 2 * SECOND);
 }

@@ -1,7 +1,8 @@
-//! What belongs to the cable: it reaches a guest from there, and does not leave a guest.
+//! Frames of the link itself: a guest receives them from the wire, and must not send them.
 //!
-//! PAUSE and spanning tree are a matter between the host and its switch: a guest that sends them stops the host's
-//! switch port, or makes a guarded one shut down for all guests. LLDP, EAPOL and LACP a guest may send, and hears.
+//! PAUSE and spanning tree concern only the host and its switch: a guest that sends them stops the
+//! host's switch port, or makes a guarded one shut down for all guests. A guest may send and
+//! receive LLDP, EAPOL and LACP.
 
 use testkit::frames::{self, Mac};
 use testkit::rig::{ARRIVAL, fresh_tag};
@@ -16,7 +17,8 @@ const NEAREST: Mac = [0x01, 0x80, 0xc2, 0, 0, 0x0e];
 const BPDU: &[u8] = &[0x42, 0x42, 0x03, 0, 0, 2, 2, 0x3c, 0x80, 0];
 const SNAP_BPDU: &[u8] = &[0xaa, 0xaa, 0x03, 0, 0, 0x0c, 0x01, 0x0b, 0, 0];
 
-/// A frame with these tags, a type or length, a body that begins so, and a tag of its own at the end.
+/// A frame with these tags, a type or length, a body that begins so, and a tag of its own at the
+/// end.
 fn frame(dst: Mac, src: Mac, tags: &[u16], kind: u16, body: &[u8]) -> Vec<u8> {
     let mut frame = [&dst[..], &src].concat();
     tags.iter().for_each(|tag| frame.extend([&tag.to_be_bytes()[..], &[0, 5]].concat()));
@@ -54,7 +56,7 @@ fn expect(pair: &mut Pair, sent: &[Vec<u8>], arrive: bool) {
         assert_eq!(found, arrive, "{:02x?}", &frame[..30]);
     }
     if !arrive {
-        // In order: what was to be seen would have come before this one.
+        // In order: a frame that had to be seen would have come before this one.
         let last = frames::tagged(FAR, MACS[0], fresh_tag(), 60);
         pair.send(0, &last);
         let mut others = 0;
@@ -110,7 +112,8 @@ fn bug_s10_lldp_eapol_and_lacp_pass() {
     }
 }
 
-/// One guest that has the cable for itself, the kernel's own rules, and a user who says so.
+/// One guest that has the cable for itself, the kernel's own rules, and a user who turns the guard
+/// off.
 #[test]
 fn bug_s10_passes_in_passthru_in_compat_and_where_the_guard_is_off() {
     for keys in [
@@ -137,7 +140,8 @@ fn expect_alone(pair: &mut Pair) {
     assert_eq!(pair.dropped(0, "link control"), 1);
 }
 
-/// Everything to a reserved group but PAUSE, which no device gives on, as a kernel device with all multicast.
+/// Everything to a reserved group but PAUSE, which no device passes on, as a kernel device with all
+/// multicast.
 fn from_the_cable() -> Vec<Vec<u8>> {
     let group = |last| [0x01, 0x80, 0xc2, 0, 0, last];
     let mut all: Vec<_> =
@@ -149,7 +153,8 @@ fn from_the_cable() -> Vec<Vec<u8>> {
     all
 }
 
-/// The default userspace port did not give its guest LLDP, 802.1AS, EAPOL, LACP and spanning tree from the wire.
+/// The default userspace port did not give its guest LLDP, 802.1AS, EAPOL, LACP and spanning tree
+/// from the wire.
 #[test]
 fn bug_b3_reserved_groups_reach_a_guest_from_the_wire() {
     for kind in TYPES {
@@ -168,7 +173,7 @@ fn bug_b3_reserved_groups_reach_a_guest_from_the_wire() {
     }
 }
 
-/// The key that refuses them; the sibling hears them all the same, and both hear other groups.
+/// The key that refuses them: the sibling still receives them, and both receive other groups.
 #[test]
 fn bug_b3_a_port_may_refuse_reserved_groups() {
     let refuses = "type=macvlan,reserved-groups=drop";

@@ -1,10 +1,12 @@
 //! Descriptors of every kind beside every kind of message.
 //!
-//! A front-end may send any descriptor with anything. All of them must be closed, however many and however they come;
-//! nothing may wait for the front-end meanwhile; and where an eventfd is due, nothing else is taken. Descriptors whose
-//! server falls silent are in `silent_files.rs`.
+//! A front-end may send any descriptor with any message. The program must close all of them,
+//! however many they are and however they come. Nothing may wait for the front-end meanwhile. Where
+//! an eventfd is due, nothing else is accepted. Descriptors whose server falls silent are in
+//! `silent_files.rs`.
 //!
-//! What can go wrong with the tests: the program closes in its own time, so the count of its descriptors is waited for.
+//! What can go wrong with the tests: the program closes in its own time, so the count of its
+//! descriptors is waited for.
 
 use std::fs::File;
 use std::io::{IoSlice, Read, Write};
@@ -64,8 +66,8 @@ fn closes_all(rig: &Rig, before: usize) {
     assert!(closed, "descriptors grew from {before} to {}", rig.backend.fds().len());
 }
 
-/// More than 32 descriptors: those that the kernel had installed were never closed, 32 for each message. After
-/// 20,000 nobody could connect any more.
+/// More than 32 descriptors: those that the kernel had installed were never closed, 32 for each
+/// message. After 20,000 no front-end could connect any more.
 #[test]
 fn bug_s2_any_number_of_descriptors_beside_any_message_is_closed() {
     let mut rig = Rig::new(Macvtap);
@@ -73,7 +75,8 @@ fn bug_s2_any_number_of_descriptors_beside_any_message_is_closed() {
     let null = File::open("/dev/null").unwrap();
     let fds = [null.as_raw_fd(); 253];
     let before = rig.backend.fds().len();
-    // Each message with some numbers and some ways; more connections than these would be made to wait.
+    // Each message with some numbers and some ways; more connections than these would be made to
+    // wait.
     let cases = messages().into_iter().chain(messages()).enumerate();
     meanwhile(&mut rig, |socket| {
         for (number, bytes) in cases {
@@ -125,8 +128,8 @@ fn lingering(listener: &TcpListener) -> (TcpStream, TcpStream) {
     (socket, peer)
 }
 
-/// As call descriptor, replaced: close() under the ring's lock froze the data plane of all neighbours for its time.
-/// Beside any other message it froze the control thread.
+/// As call descriptor, replaced: close() under the ring's lock froze the data plane of all
+/// neighbours for its time. Beside any other message it froze the control thread.
 #[test]
 fn bug_f8_f9_a_socket_that_lingers_holds_nothing() {
     let mut rig = Rig::new(Macvtap);
@@ -157,7 +160,8 @@ fn bug_f9_a_refused_connection_holds_nothing() {
     let (_vmm, _driver) = rig.guest(&QemuOptions::default());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut peers = Vec::new();
-    // The control thread stands still until all of it is in the listener's queue, and nobody else has it open.
+    // The control thread stands still until all of it is in the listener's queue, and no other
+    // process has it open.
     let frozen = Frozen::control(&rig.backend);
     let streams: Vec<UnixStream> = (0..5)
         .map(|_| {
@@ -176,8 +180,8 @@ fn bug_f9_a_refused_connection_holds_nothing() {
     ends(&mut rig);
 }
 
-/// A ring's descriptor must be an eventfd: polling, writing or closing anything else may wait for its owner. Anything
-/// that could be polled was taken as kick, and anything at all as call.
+/// A ring's descriptor must be an eventfd: polling, writing or closing another kind may wait for
+/// its owner. Before, any pollable descriptor was taken as kick, and any descriptor at all as call.
 #[test]
 fn bug_f21_only_an_eventfd_is_an_eventfd() {
     let mut rig = Rig::new(Macvtap);

@@ -1,7 +1,7 @@
-//! What another program does to a port's device is told, and put right (B6).
+//! Changes that another program makes to a port's device are reported, and put right (B6).
 //!
-//! The other program is `ip`, as a network manager would: each change alone, then one after the other until the
-//! back-end gives up.
+//! The other program is `ip`, as a network manager would: each change alone, then one after the
+//! other until the back-end gives up.
 
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,12 @@ fn hears_group(rig: &Rig, driver: &mut Driver) -> bool {
     driver.recv_where(0, SILENCE, |f| frames::tag_of(f) == Some(tag)).is_some()
 }
 
-/// What `ip link` is told, what the log calls it, and how the device looks when it is right again.
+/// The arguments of `ip link`, the log's name for the change, and the device once it is right
+/// again.
 type Change = (&'static str, &'static str, fn(&str) -> bool);
 
-/// Was: traffic stopped until a hand mended it (down, allmulticast, queue), or the change was taken over silently
-/// against `--mac` and `--mtu`. Of none but the last two there was a line in the log.
+/// Was: traffic stopped until an operator repaired it (down, allmulticast, queue), or the change
+/// was taken over silently against `--mac` and `--mtu`. Only the last two had a line in the log.
 #[test]
 fn bug_b6_what_another_program_changes_is_told_and_put_right() {
     let changes: [Change; 9] = [
@@ -74,7 +75,8 @@ fn bug_b6_what_another_program_changes_is_told_and_put_right() {
     }
 }
 
-/// A network manager gives the device an address of the host's: it would speak there in the guest's name.
+/// A network manager gives the device an address of the host's: the host would answer there under
+/// the guest's MAC address.
 #[test]
 fn bug_b6_the_hosts_addresses_are_taken_off_the_device() {
     let rig = Rig::new(Macvtap);
@@ -84,11 +86,12 @@ fn bug_b6_the_hosts_addresses_are_taken_off_the_device() {
     host.sh("echo 0 >/proc/sys/net/ipv6/conf/t0/disable_ipv6; ip addr add 2001:db8:7::7/64 dev t0");
     rig.backend.wait_for_log("the host's address 2001:db8:7::7; it was removed", SECOND);
     assert_eq!(host.ip("-o addr show dev t0"), "");
-    // The parent's and everybody else's are no business of ours.
+    // The addresses of the parent and of other devices are not ours to change.
     assert!(host.ip("-o addr show dev eth0").contains(World::HOST_V4));
 }
 
-/// Two programs that fight: ours gives in after five times, says so once, and what is lost then counts as lost.
+/// Two programs that fight: ours gives in after five times and logs that once; frames lost after
+/// that count as lost.
 #[test]
 fn bug_b6_after_five_times_in_a_minute_the_device_is_left_alone() {
     let mut rig = Rig::new(Macvtap);
@@ -121,7 +124,7 @@ fn bug_b6_after_five_times_in_a_minute_the_device_is_left_alone() {
     assert!(rig.backend.log().lines().count() - lines <= 10, "{}", rig.backend.log());
     // The shell's last command may outlive it.
     std::thread::sleep(SECOND / 2);
-    // Whoever puts it right is not hindered.
+    // An operator's repair is not undone.
     rig.world.host.ip("link set t0 mtu 1500");
     rig.world.host.ip("link set t0 up");
     rig.link_up(&mut driver, 0);
@@ -129,7 +132,8 @@ fn bug_b6_after_five_times_in_a_minute_the_device_is_left_alone() {
     rig.unharmed();
 }
 
-/// An adopted device is the user's: what the configuration leaves open is taken over, the rest is put right.
+/// An adopted device is the user's: settings that the configuration leaves open are taken over, the
+/// rest is put right.
 #[test]
 fn bug_b6_of_an_adopted_device_only_what_was_asked_for_is_put_right() {
     for (asked, kept) in [(false, "1400"), (true, "1450")] {

@@ -1,4 +1,5 @@
-//! `--compat`: a port hears the groups that its guest has joined, on whatever VLAN, and loses none by a restart.
+//! `--compat`: a port receives the groups that its guest has joined, on any VLAN, and loses none by
+//! a restart.
 
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ fn tag(frame: Vec<u8>, tags: &[(u16, u16)]) -> Vec<u8> {
     [&frame[..12], &tags, &frame[12..]].concat()
 }
 
-/// Whether the guest hears a group from the wire.
+/// Whether the guest receives a group from the wire.
 fn hears(pair: &mut Pair, group: Mac) -> bool {
     let (wanted, last) = (fresh_tag(), fresh_tag());
     pair.send_far(&frames::tagged(group, FAR, wanted, 60));
@@ -59,7 +60,8 @@ fn say(pair: &mut Pair, reports: &[Vec<u8>]) {
     std::thread::sleep(Duration::from_millis(20));
 }
 
-/// A group that was joined untagged and on a VLAN was lost for both when it was left on one of them.
+/// A group that was joined untagged and on a VLAN was lost for both when it was left on one of
+/// them.
 #[test]
 fn bug_b4_a_group_left_on_one_vlan_is_heard_for_the_others() {
     let mut pair = Pair::new(&[COMPAT], 1500);
@@ -78,7 +80,7 @@ fn bug_b4_a_group_left_on_one_vlan_is_heard_for_the_others() {
     say(&mut pair, &[igmp(0x16, group, &[]), igmp(0x16, [224, 129, 2, 3], &[])]);
     say(&mut pair, &[igmp(0x17, [224, 129, 2, 3], &[])]);
     assert!(hears(&mut pair, V4), "its neighbour of the same address was left");
-    // A priority is no VLAN; and what two tags say is not undone.
+    // A priority is no VLAN; and a report behind two tags is not undone.
     say(&mut pair, &[igmp(0x17, group, &[(0x8100, 0x6000)])]);
     assert!(!hears(&mut pair, V4));
     let stacked = [(0x88a8, 3), (0x8100, 4)];
@@ -86,8 +88,8 @@ fn bug_b4_a_group_left_on_one_vlan_is_heard_for_the_others() {
     assert!(hears(&mut pair, V4));
 }
 
-/// After a restart of the back-end under a guest, its groups were unheard until a querier asked: with IPv6 its
-/// neighbours could not find it.
+/// After a restart of the back-end under a guest, the guest did not receive its groups until a
+/// querier asked: with IPv6 its neighbours could not find it.
 #[test]
 fn bug_b5_a_restarted_back_end_loses_no_group() {
     let options = QemuOptions::default();

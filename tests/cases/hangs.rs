@@ -1,8 +1,9 @@
-//! Threads that hang or cannot be started, and floods: whose port is lost, and whether SIGTERM ends the process.
+//! Threads that hang or cannot be started, and floods: which port is lost, and whether SIGTERM ends
+//! the process.
 //!
-//! A back-end serves many tenants. A thread that hangs in the kernel for one of them must cost no other one anything,
-//! and the process must still end in half a second, with its devices taken back: the service manager's SIGKILL would
-//! leave them behind.
+//! A back-end serves many tenants. A thread that hangs in the kernel for one of them must cost no
+//! other one anything. The process must still end in half a second, with its devices taken back:
+//! the service manager's SIGKILL would leave them behind.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -35,7 +36,7 @@ fn bug_f9_a_front_end_thread_that_hangs_costs_its_own_port_only() {
     let frozen = Frozen::thread(&rig.backend, "fe-t0");
     rig.unharmed();
     drop(guest);
-    // It waits for the end of the connection before, and not for ever.
+    // It waits for the end of the connection before, with a time limit.
     rig.connect(0).expect_closed();
     rig.backend
         .wait_for_log("port t0: a front-end was refused: the thread of the one before", SECOND);
@@ -47,7 +48,7 @@ fn bug_f9_a_front_end_thread_that_hangs_costs_its_own_port_only() {
     assert!(!rig.socket(0).exists() && !rig.socket(1).exists(), "left behind");
 }
 
-/// A worker that hangs has its ring's lock, for which the control thread waited at the end.
+/// A hung worker holds its ring's lock. At the end the control thread waited for that lock.
 #[test]
 fn bug_f1_a_worker_that_hangs_does_not_keep_the_process_from_its_end() {
     let mut rig = Rig::with(Macvtap, &["--workers", "1"]);
@@ -111,13 +112,15 @@ fn sigterm_ends_the_process_in_a_flood() {
     });
 }
 
-/// The end of the parent's sockets started threads, and a thread that could not be started was the end of the process.
+/// The end of the parent's sockets started threads, and a thread that could not be started was the
+/// end of the process.
 #[test]
 fn bug_f7b_a_thread_that_cannot_be_started_costs_one_front_end() {
     let world = World::new();
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-    // A limit of threads holds for users without privileges only, and the program must be theirs to run.
+    // A limit of threads holds for users without privileges only, and the program must be theirs to
+    // run.
     let copy = dir.path().join("program");
     fs::copy(program(), &copy).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();

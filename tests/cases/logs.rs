@@ -1,10 +1,12 @@
 //! Every source of log lines, in a loop.
 //!
-//! What a guest or a front-end does within one connection can be done 100,000 times a second. Each source of a line
-//! is driven here as fast as it goes: ten lines a minute, 5 % of a processor of the control thread, no frame of the
-//! neighbour's. The last tests are about what happens to lines that nothing reads.
+//! A guest or a front-end can repeat its actions within one connection 100,000 times a second. Each
+//! source of a log line is driven here as fast as possible. The limits are ten lines a minute, 5 %
+//! of a processor of the control thread, and no lost frame of the neighbour. The last tests are
+//! about lines that nothing reads.
 //!
-//! What can go wrong with the tests: see `toll.rs`. A source that ends its connection is in `loops.rs`.
+//! What can go wrong with the tests: see `toll.rs`. A source that ends its connection is in
+//! `loops.rs`.
 
 use std::fs::OpenOptions;
 use std::io::{PipeReader, Read, pipe};
@@ -132,7 +134,8 @@ fn bug_f16_a_guest_with_a_new_address_for_every_frame() {
     }
 }
 
-/// The program with a standard error that is a pipe, which nothing reads until the test does, and which is full.
+/// The program with a standard error that is a pipe, which nothing reads until the test does, and
+/// which is full.
 fn unread(world: &World, socket: &Path) -> (Child, PipeReader) {
     let (reader, writer) = pipe().unwrap();
     let mut command = world.host.command(program());
@@ -175,7 +178,7 @@ fn bug_f16_a_full_standard_error_stopped_the_control_thread() {
     assert!(log.len() >= 60_000, "{} bytes: the pipe was not full", log.len());
 }
 
-/// The same, read before the end: what is missing is said, and the last lines come.
+/// The same, read before the end: a line reports the missing ones, and the last lines come.
 #[test]
 fn bug_f16_lost_lines_are_counted() {
     let (world, dir) = (World::new(), tempfile::tempdir().unwrap());

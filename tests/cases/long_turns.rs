@@ -1,9 +1,9 @@
-//! What one guest's frame or ring costs its neighbours: findings 14 and 15.
+//! The cost of one guest's frame or ring for its neighbours: findings 14 and 15.
 //!
-//! The neighbour sits with the same worker. Its round trips are to the LAN and back: a frame out, a frame in. How long
-//! they take depends on the machine, which runs other tests too, so they are held against those beside a guest that
-//! floods with ordinary frames, measured in the same minute. The processor time of a flood depends on less: it is
-//! the process's own.
+//! The same worker serves the neighbour. Its round trips are to the LAN and back: a frame out, a
+//! frame in. Their times depend on the machine, which runs other tests too. So they are compared
+//! with those beside a guest that floods with ordinary frames, measured in the same minute. The
+//! processor time of a flood depends on less: it is the process's own.
 
 use std::time::{Duration, Instant};
 
@@ -27,10 +27,10 @@ fn neighbour(rig: &mut Rig) -> Duration {
     times[times.len() / 2]
 }
 
-/// What the first guest's ring is full of.
+/// The content of the first guest's ring.
 #[derive(Clone, Copy, Debug)]
 enum Chain {
-    /// A frame that its port drops after a look at it: what a turn usually costs, without the wire.
+    /// A frame that its port drops after an inspection: the usual cost of a turn, without the wire.
     Foreign,
     /// A thousand descriptors of so many bytes.
     Long(u32),
@@ -68,8 +68,9 @@ fn beside(ports: PortType, chain: Chain, to_guest: bool) -> Duration {
     median
 }
 
-/// Before: a turn of 256 chains with 1024 descriptors took as long as 262,144 descriptors do. The neighbour's round
-/// trip went from 37 to 620 us where they were empty, and to 2597 us where each had a byte.
+/// Before: a turn of 256 chains with 1024 descriptors took as long as 262,144 descriptors do. The
+/// neighbour's round trip went from 37 to 620 us where they were empty, and to 2597 us where each
+/// had a byte.
 #[test]
 fn bug_f14_chains_of_a_thousand_descriptors_cost_the_neighbour_no_more_than_frames() {
     for ports in TYPES {
@@ -86,7 +87,8 @@ fn bug_f14_chains_of_a_thousand_descriptors_cost_the_neighbour_no_more_than_fram
     }
 }
 
-/// The same for buffers that frames from the LAN are put into: here the neighbour's frames go on beside them.
+/// The same for buffers that frames from the LAN are put into: here the neighbour's frames go on
+/// beside them.
 #[test]
 fn bug_f14_receive_buffers_of_a_thousand_descriptors() {
     for ports in TYPES {
@@ -129,8 +131,8 @@ fn cost(bench: &Bench, sender: &mut Guest, guests: &mut [Guest], size: u16) -> D
     cost
 }
 
-/// Before: the frame was cut anew for each of the receivers, and into up to 2048 segments for each: 4.5 ms of the
-/// worker for one frame at 59 receivers, 75 ms at a thousand.
+/// Before: the frame was cut anew for each of the receivers, and into up to 2048 segments for each:
+/// 4.5 ms of the worker for one frame at 59 receivers, 75 ms at a thousand.
 #[test]
 fn bug_f15_a_broadcast_super_frame_is_cut_once_and_into_few() {
     let (bench, mut sender, mut guests) = plain_guests();

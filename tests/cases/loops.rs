@@ -1,11 +1,12 @@
 //! Front-ends that come and go in a loop.
 //!
-//! A front-end that fails right after it has connected tries again at once: QEMU does, without a pause, when it wants
-//! more queues than the port has. The listener rests between two of them, so each loop costs a small share of a
-//! processor, ten lines a minute, and the neighbours nothing. A front-end that is merely started again does not wait.
+//! A front-end that fails right after it has connected tries again at once: QEMU does, without a
+//! pause, when it wants more queues than the port has. The listener rests between two of them, so
+//! each loop costs a small share of a processor, ten lines a minute, and the neighbours nothing. A
+//! front-end that is merely started again does not wait.
 //!
-//! What can go wrong with the tests: see `toll.rs`. A loop's connection is dropped while the back-end has not taken it
-//! yet; so each deed waits until the back-end has answered or closed.
+//! What can go wrong with the tests: see `toll.rs`. A loop's connection is dropped while the
+//! back-end has not taken it yet; so each deed waits until the back-end has answered or closed.
 
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
@@ -32,7 +33,7 @@ fn failing_at(rig: &mut Rig, deed: impl FnMut(&Rig)) -> Toll {
     toll
 }
 
-/// QEMU with `queues=4`: 107,000 connections and 38 MB of log in 54 s, and nothing said why.
+/// QEMU with `queues=4`: 107,000 connections and 38 MB of log in 54 s, and no line named the cause.
 #[test]
 fn bug_u2_more_queues_than_the_port_has() {
     let toll = failing(|rig| {

@@ -1,12 +1,13 @@
 //! Guest memory that is too much, too many, or not what it seems.
 //!
-//! A front-end describes its guest's memory by numbers and descriptors, and the back-end maps what they say. The address
-//! space, the number of mappings and the descriptors are the process's, which means the neighbours'. So each test
-//! lets one port's front-end ask for more than is right, in every way that the protocol has, beside a neighbour
-//! whose frames must all arrive, and afterwards another front-end connects and works.
+//! A front-end describes its guest's memory by numbers and descriptors, and the back-end maps it
+//! accordingly. The address space, the number of mappings and the descriptors belong to the
+//! process, and so to the neighbours too. So each test lets one port's front-end ask for more than
+//! is right, in every way that the protocol has, beside a neighbour whose frames must all arrive.
+//! Afterwards another front-end connects and works.
 //!
-//! What can go wrong with the tests: that a greedy front-end is refused proves nothing if a modest one is, too. So a
-//! good region is taken at the same place.
+//! What can go wrong with the tests: that a greedy front-end is refused proves nothing if a modest
+//! one is, too. So a good region is taken at the same place.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -24,8 +25,8 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
-/// Port 0's front-end does something while port 1's guest talks; then port 0 serves a new guest and port 1 a new
-/// front-end.
+/// Port 0's front-end does something while port 1's guest talks; then port 0 serves a new guest and
+/// port 1 a new front-end.
 fn beside_a_talking_neighbour(rig: &mut Rig, deed: impl FnOnce(&Path) + Send) {
     rig.bystander();
     let socket = rig.socket(0);
@@ -70,7 +71,7 @@ fn bug_s3_a_connection_has_32_regions_by_any_way() {
         assert_eq!(front.vmm.get_max_mem_slots(), 32);
         let taken = (0..4200).take_while(|&index| front.adds(page(index), &file)).count();
         assert_eq!(taken, 32);
-        // What is given back can be taken again, and no more.
+        // Memory that is given back can be taken again, and no more.
         for index in 0..200 {
             assert!(front.removes(page(index)));
             assert!(front.adds(page(32 + index), &file), "after {index} times");
@@ -85,8 +86,8 @@ fn bug_s3_a_connection_has_32_regions_by_any_way() {
     });
 }
 
-/// A region is a part of a huge page, of which the pool had none: the handler could not cover it, and the process
-/// ended. Whole pages were covered, and are.
+/// A region is a part of a huge page, of which the pool had none: the handler could not cover it,
+/// and the process ended. Whole pages were covered, and are.
 #[test]
 fn bug_s4_huge_pages_that_are_not_there_stop_their_own_port() {
     let mut rig = Rig::new(Macvtap);
@@ -118,8 +119,8 @@ fn bug_s4_huge_pages_that_are_not_there_stop_their_own_port() {
     });
 }
 
-/// Mappings of a part of a huge page could not be removed. They piled up, the next thread could not start, and its
-/// panic ended the process. 65466 were left after the front-end had gone.
+/// Mappings of a part of a huge page could not be removed. They piled up, the next thread could not
+/// start, and its panic ended the process. 65466 were left after the front-end had gone.
 #[test]
 fn bug_f5_every_mapping_is_removed_with_its_connection() {
     let mut rig = Rig::new(Macvtap);
@@ -141,8 +142,9 @@ fn bug_f5_every_mapping_is_removed_with_its_connection() {
     assert!(after < before + 60, "{before} mappings before, {after} after");
 }
 
-/// One front-end after the other mapped a sparse file of 16 TiB, in one region, in many, as tables that replace each
-/// other, until the address space was used up. Then nobody could connect: "failed to start daemon".
+/// One front-end after the other mapped a sparse file of 16 TiB, in one region, in many, as tables
+/// that replace each other, until the address space was used up. Then no front-end could connect:
+/// "failed to start daemon".
 fn address_space(rig: &mut Rig, most: u64) {
     beside_a_talking_neighbour(rig, move |socket| {
         let file = make_file(&Backing::Memfd, 160 * TIB);
@@ -155,7 +157,7 @@ fn address_space(rig: &mut Rig, most: u64) {
         let smaller = |index: u64| Numbers(index << 40, 16 * GIB, index << 40);
         assert!(front.adds(smaller(0), &file), "16 GiB are refused");
         for round in 0..12 {
-            // Whatever is answered: without waiting, table after table.
+            // Without waiting for an answer, table after table.
             let table: Vec<_> = (0..8).map(|index| piece(index + round)).collect();
             if !front.give(&table[..1 + round as usize % 8], &file) {
                 drop(front);
@@ -200,8 +202,8 @@ fn bug_s5_the_limit_is_kept_to_the_byte() {
     });
 }
 
-/// Guest addresses could be anything: rings ran at odd addresses of ours, which is undefined behaviour, and a signal
-/// without end on machines that check.
+/// Guest addresses could be anything: rings ran at odd addresses of ours, which is undefined
+/// behaviour, and a signal without end on machines that check.
 #[test]
 fn bug_f20_memory_lies_at_whole_pages() {
     let mut rig = Rig::new(Macvtap);

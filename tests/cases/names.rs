@@ -1,7 +1,7 @@
-//! A parent is what the kernel says it is, by whatever name.
+//! A parent is the device that the kernel finds by the given name, whichever of its names that is.
 //!
-//! B8: every name that the kernel knows works wherever a parent is named. B9: two ports that call one device by
-//! two names are siblings, for `--check` and at the start.
+//! B8: every name that the kernel knows works wherever a parent is named. B9: two ports that call
+//! one device by two names are siblings, for `--check` and at the start.
 
 use std::fs;
 
@@ -23,7 +23,8 @@ fn named(name: &str) -> World {
     world
 }
 
-/// Was: "32 bytes, a device name has at most 15", and "no such network device" for a copy of what `ip` prints.
+/// Was: "32 bytes, a device name has at most 15", and "no such network device" for a copy of what
+/// `ip` prints.
 #[test]
 fn bug_b8_every_name_that_the_kernel_knows_is_a_parent() {
     let long = longest();
@@ -154,7 +155,8 @@ fn bug_b9_check_and_start_refuse_the_same_ports_of_one_parent() {
     }
 }
 
-/// An adopted device may be called by an alternative name, too; it was then taken for a sibling of itself.
+/// An adopted device may be called by an alternative name, too; it was then taken for a sibling of
+/// itself.
 #[test]
 fn bug_b8_a_device_is_adopted_by_an_alternative_name() {
     let world = World::new();

@@ -1,12 +1,12 @@
-//! Two guests on one parent, whose cable ends at the test: no bridge stands between, which would keep what belongs
-//! to the cable, and measure what passes.
+//! Two guests on one parent, whose cable ends at the test. No bridge stands between: it would keep
+//! link control frames, and measure passing ones.
 //!
-//! The cable's far end takes frames of 9000 bytes, the parent those that the test asks for: what a longer frame meets
-//! is the back-end and the parent's own driver, nothing behind. The far end's socket is the program's packet queue,
-//! because it keeps VLAN tags.
+//! The cable's far end takes frames of 9000 bytes, the parent those that the test asks for. So only
+//! the back-end and the parent's own driver limit a longer frame. The far end's socket is the
+//! program's packet queue, because it keeps VLAN tags.
 //!
-//! What can go wrong: frames leave and arrive in order, so a frame that was not seen when a later one has come was
-//! dropped; a flood of kernel macvlans is the exception, and is waited for.
+//! What can go wrong: frames leave and arrive in order, so a frame that was not seen when a later
+//! one has come was dropped; a flood of kernel macvlans is the exception, and is waited for.
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
@@ -75,7 +75,8 @@ impl Pair {
             lan.name()
         ));
         if keys.iter().any(|keys| keys.contains("passthru")) {
-            // The guest's address from the beginning: a parent that takes another one is deaf for a moment.
+            // The guest's address from the beginning: a parent that takes another one is deaf for a
+            // moment.
             host.ip(&format!("link set p0 address {}", frames::mac_text(MACS[0])));
         }
         host.ip("link set p0 up");
@@ -129,7 +130,8 @@ impl Pair {
         Guest { driver, vmm }
     }
 
-    /// A port's device or the parent takes a moment until it sends: a frame each way until it has arrived.
+    /// A port's device or the parent takes a moment until it sends: a frame each way until it has
+    /// arrived.
     fn warm_up(&mut self) {
         for (n, mac) in MACS.into_iter().enumerate().take(self.guests.len()) {
             let deadline = Instant::now() + ARRIVAL;
@@ -158,7 +160,7 @@ impl Pair {
         self.warm_up();
     }
 
-    /// New guests at all ports, after the old ones have gone.
+    /// New guests at all ports, after the old ones have disconnected.
     pub fn reconnect_fresh(&mut self, options: &QemuOptions) {
         let ports = self.args.len() / 2;
         self.guests = (0..ports).map(|n| self.connect(n, options)).collect();

@@ -1,7 +1,7 @@
-//! What other programs put on a parent, or over it, is reported once, with the remedy.
+//! Devices that other programs put on a parent, or over it, are reported once, with the remedy.
 //!
-//! B7: a bridge takes the parent of userspace ports. U11: the kernel's own macvlans on it. B11: a user namespace, where
-//! only one type works.
+//! B7: a bridge takes the parent of userspace ports. U11: the kernel's own macvlans on it. B11: a
+//! user namespace, where only one type works.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use testkit::rig::{ARRIVAL, LAN_MAC, SECOND, SILENCE, fresh_tag, open_wire};
 use testkit::userspace::{Bench, Guest, mac, mac_key};
 use testkit::vmm::QemuOptions;
 
-/// Was: nothing was said.
+/// Was: not reported.
 #[test]
 fn bug_b7_a_parent_that_gets_into_a_bridge_is_reported_and_works_as_documented() {
     let mut bench = Bench::bridge(2, &[]);
@@ -40,7 +40,7 @@ fn bug_b7_a_parent_that_gets_into_a_bridge_is_reported_and_works_as_documented()
     assert!(bench.backend.alive());
 }
 
-/// Was: silence between them, and nobody told.
+/// Was: no frames between them, and no message.
 #[test]
 fn bug_u11_kernel_ports_beside_userspace_ports_are_reported() {
     let world = World::new();
@@ -50,7 +50,7 @@ fn bug_u11_kernel_ports_beside_userspace_ports_are_reported() {
     let line =
         "also has kernel ports: host0 (a macvlan in bridge mode), vm3 (a macvtap in vepa mode)";
     bench.wait_said(line, 1, SECOND);
-    // What comes later is named by itself, once, whatever else happens to it.
+    // A later device is named by itself, once, whatever else happens to it.
     bench.world.host.ip("link add link eth0 name late0 type macvlan mode bridge");
     bench.wait_said("ports: late0 (a macvlan in bridge mode);", 1, SECOND);
     bench.world.host.ip("link set late0 up");
@@ -59,7 +59,7 @@ fn bug_u11_kernel_ports_beside_userspace_ports_are_reported() {
     bench.world.host.ip("link add link eth0 name late1 type macvlan mode bridge");
     bench.wait_said("ports: late1", 1, SECOND);
     assert_eq!(bench.said("also has kernel ports"), 3, "{}", bench.backend.log());
-    // One of another parent is none of ours.
+    // A device of another parent is ignored.
     bench.world.host.ip("link add v0 type veth peer name v1");
     bench.world.host.ip("link add link v0 name other0 type macvlan mode bridge");
     bench.backend.wait_caught_up();
@@ -139,8 +139,8 @@ fn bug_b11_in_a_user_namespace_macvtap_names_macvlan_which_works_there() {
     assert!(text.contains("in a user namespace no BPF program can be loaded"), "{text}");
 }
 
-/// What a network manager or the LAN does in a loop: ten lines a minute for each port and parent, and next to no
-/// processor time. Was: a line for each change, and each change looked at.
+/// Changes that a network manager or the LAN makes in a loop: ten lines a minute for each port and
+/// parent, and next to no processor time. Was: a line for each change, and each change inspected.
 #[test]
 fn bug_b6_links_that_change_in_a_loop_cost_neither_lines_nor_time() {
     for (what, script) in [

@@ -1,12 +1,13 @@
-//! What is printed for a VMM is what the running port has.
+//! The arguments printed for a VMM fit the running port.
 //!
-//! The printers do not run the ports, so they can only be right if they come to the same address in the same way. The
-//! table below goes through everything that decides it: the type, the mode, a given address, an adopted device, a
-//! machine without an id, the place where the port was described. For each row the three printers print first, then the
-//! program runs and says in its log which address the port has.
+//! The printers do not run the ports, so they can only be right if they come to the same address in
+//! the same way. The table below goes through everything that decides it: the type, the mode, a
+//! given address, an adopted device, a machine without an id, the place where the port was
+//! described. For each row the three printers print first, then the program runs and says in its
+//! log which address the port has.
 //!
-//! What can go wrong with the tests: the machine's id is a file of the whole machine; a row without one runs the program
-//! in a mount namespace where empty files lie over it.
+//! What can go wrong with the tests: the machine's id is a file of the whole machine; a row without
+//! one runs the program in a mount namespace where empty files lie over it.
 
 use std::time::Duration;
 
@@ -72,8 +73,9 @@ fn shell(row: &Row, line: &str) -> String {
     format!("exec unshare --mount sh -c '{hide}; exec {run}'")
 }
 
-/// With `--mac auto` and an adopted device with an address of its own the printers printed the derived one, and every
-/// frame was lost as `foreign MAC`. A userspace passthru port did not take the address that it was given.
+/// With `--mac auto` and an adopted device with an address of its own the printers printed the
+/// derived one, and every frame was lost as `foreign MAC`. A userspace passthru port did not take
+/// the address that it was given.
 #[test]
 fn bug_u3_printed_is_what_the_port_has() {
     let host = Netns::new("host");
@@ -113,7 +115,8 @@ fn bug_u3_printed_is_what_the_port_has() {
     }
 }
 
-/// All ports of a file are printed, each with its own address; of ports that cannot be known each is named.
+/// All ports of a file are printed, each with its own address; of ports that cannot be known each
+/// is named.
 #[test]
 fn bug_u3_every_port_of_a_file() {
     let host = Netns::new("host");

@@ -1,11 +1,11 @@
-//! `qemu-args` prints what the QEMU at hand takes (row U9).
+//! `qemu-args` prints options that the QEMU at hand accepts (row U9).
 //!
-//! The QEMUs here are scripts that answer `--version` and `-chardev socket,help` as QEMU 7.2.22, 10.0.13
-//! and 11.1.3 were recorded to do, and some that misbehave. The installed QEMU is asked too, and must
-//! then take its own line; `tests/qemu_newest.rs` boots a guest with it.
+//! The QEMUs here are scripts that answer `--version` and `-chardev socket,help` as QEMU 7.2.22,
+//! 10.0.13 and 11.1.3 were recorded to do, and some that misbehave. The installed QEMU is asked
+//! too, and must then take its own line; `tests/qemu_newest.rs` boots a guest with it.
 //!
-//! What can go wrong: the last two tests need root (they say so): what a root that asks gives up can be
-//! seen by root only.
+//! What can go wrong: the last two tests need root (they say so): only root can see which
+//! privileges the printer gives up before it runs QEMU.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -81,7 +81,7 @@ fn bug_u9_each_qemu_gets_the_word_that_it_takes() {
         // The same without `--qemu`, where it is the one in PATH.
         let found = print(&format!("qemu-args {PORT}"), Some(fake.dir.path()));
         assert_eq!((found.text, found.note), (named.text, named.note), "{version}");
-        // QEMU listens: nothing to connect again to.
+        // QEMU listens: it has nothing to reconnect to.
         let listens = print(&format!("qemu-args {PORT} --client"), Some(fake.dir.path()));
         assert!(listens.text.contains(",server=on,wait=off "), "{}", listens.text);
         assert!(!listens.text.contains("reconnect"), "{}", listens.text);
@@ -135,7 +135,8 @@ fn bug_u9_without_an_answer_a_form_for_most_is_printed() {
     unsure(Fake::new(version).printed(), "it lists no option to connect again");
 }
 
-/// A program that hangs, floods, or leaves a child behind that holds its output: no one waits for it.
+/// A program that hangs, floods, or leaves a child behind that holds its output: the printer does
+/// not wait for it.
 #[test]
 fn bug_u9_a_qemu_that_misbehaves_is_not_waited_for() {
     let mark = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! What real front-ends send, taken from the socket.
+//! Messages of real front-ends, recorded at the socket.
 //!
-//! A message that stands for QEMU must be what QEMU sends. These were recorded between QEMU 7.2.22 (Debian 12, TCG,
-//! `vectors=0`) and a port of `type=macvlan` by a relay that passed each message on: request, payload, number of
-//! descriptors.
-//! QEMU asks for no acknowledgement (REPLY_ACK) but with ADD_MEM_REG.
+//! A message that stands for QEMU must equal QEMU's own. These were recorded between QEMU 7.2.22
+//! (Debian 12, TCG, `vectors=0`) and a port of `type=macvlan` by a relay that passed each message
+//! on: request, payload, number of descriptors. QEMU asks for an acknowledgement (REPLY_ACK) only
+//! with ADD_MEM_REG.
 
 use std::os::fd::AsRawFd;
 
@@ -29,8 +29,8 @@ pub const CONNECT: &[Recorded] = &[
     (SET_VRING_ERR, "0100000000000000", 1),
 ];
 
-/// `-m 192M` and no shared memory back-end: after [`CONNECT`], when the guest's driver starts. No memory region is
-/// sent at all.
+/// `-m 192M` and no shared memory back-end: after [`CONNECT`], when the guest's driver starts. No
+/// memory region is sent at all.
 pub const PRIVATE_MEMORY: &[Recorded] = &[
     (SET_VRING_ENABLE, "0000000001000000", 0),
     (SET_VRING_ENABLE, "0100000001000000", 0),
@@ -57,7 +57,8 @@ pub const PRIVATE_MEMORY: &[Recorded] = &[
     (SET_VRING_CALL, "0100000000000000", 1),
 ];
 
-/// Of two memory back-ends, one shared and the other not: only the shared one is sent, and the rings lie in the other.
+/// Of two memory back-ends, one shared and the other not: only the shared one is sent, and the
+/// rings lie in the other.
 pub const HALF_PRIVATE_REGION: Recorded = (
     ADD_MEM_REG,
     "00000000000000000000000400000000000000080000000000f0df2b227f00000000000000000000",
@@ -69,7 +70,8 @@ pub const HALF_PRIVATE_RING: Recorded = (
     0,
 );
 
-/// Sends it all, as far as the back-end takes it, and reads the answers to questions. `needs_reply` is QEMU's flag.
+/// Sends it all, as far as the back-end takes it, and reads the answers to questions. `needs_reply`
+/// is QEMU's flag.
 pub fn replay(vmm: &mut Vmm, messages: &[Recorded]) {
     let event = EventFd::new(0).unwrap();
     for &(request, payload, fds) in messages {

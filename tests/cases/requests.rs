@@ -1,11 +1,12 @@
-//! What a front-end asks for that it was not given, or must not have.
+//! Requests of a front-end that was not set up for them, or must not make them.
 //!
-//! The first part is a newcomer's: a VMM whose memory is its own. Each front-end says it in another way, and each must
-//! be answered with what has to be typed. The second part is a tenant's: SEND_RARP lets the back-end speak on the LAN,
-//! which must not become a way around the check of source addresses.
+//! The first part is a newcomer's: a VMM whose guest memory is private. Each front-end shows it in
+//! another way, and each must get a message with the options to type. The second part is a
+//! tenant's: SEND_RARP lets the back-end send on the LAN, which must not become a way around the
+//! check of source addresses.
 //!
-//! What can go wrong with the tests: what stands for QEMU is replayed from a recording (`recorded.rs`); real QEMU runs
-//! in `tests/qemu_newcomer.rs`.
+//! What can go wrong with the tests: QEMU's messages are replayed from a recording (`recorded.rs`);
+//! real QEMU runs in `tests/qemu_newcomer.rs`.
 
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use testkit::netns::wait_until;
 use testkit::rig::{LAN_MAC, MACS, Macvlan, Macvtap, Rig, SECOND, SILENCE, fresh_tag};
 use testkit::vmm::{QemuOptions, proto, req};
 
-/// The log says what to type, for each VMM.
+/// The log names the options to type, for each VMM.
 fn is_told_to_share(rig: &Rig) {
     rig.backend.wait_for_log("the guest's memory must be shared: ", SECOND);
     let log = rig.backend.log();
@@ -36,7 +37,7 @@ fn is_told_to_share(rig: &Rig) {
     }
 }
 
-/// "ring 0: its descriptor table at 0x7f6de535c000 is in no memory region" was all that was said.
+/// "ring 0: its descriptor table at 0x7f6de535c000 is in no memory region" was the only message.
 #[test]
 fn bug_u1_qemu_with_private_memory_is_told_what_to_type() {
     let mut rig = Rig::new(Macvlan);
@@ -60,15 +61,16 @@ fn bug_u1_one_of_two_memory_back_ends_is_private() {
     is_told_to_share(&rig);
 }
 
-/// `memory-backend-memfd,share=off` and `memory-backend-file,share=off`: QEMU sends the file, and nothing was said:
-/// our mapping of it held zeros, the guest had no network.
+/// `memory-backend-memfd,share=off` and `memory-backend-file,share=off`: QEMU sends the file, and
+/// the log was silent: our mapping of it held zeros, the guest had no network.
 #[test]
 fn bug_u1_a_file_that_the_front_end_maps_for_itself() {
     for slots in [false, true] {
         let rig = Rig::new(Macvtap);
         let file = make_file(&Backing::Memfd, 1 << 20);
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new private mapping of our own file, which nothing touches and the process's end removes.
+        // SAFETY: a new private mapping of our own file, which nothing touches and the process's
+        // end removes.
         let at = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
@@ -115,7 +117,8 @@ fn rarps(rig: &Rig, time: Duration) -> Vec<frames::Mac> {
     sources
 }
 
-/// 249,511 frames with a foreign source in 3 s on the LAN, past the check of addresses, and 30 MB of log.
+/// 249,511 frames with a foreign source in 3 s on the LAN, past the check of addresses, and 30 MB
+/// of log.
 #[test]
 fn bug_s9_rarp_announces_the_ports_address_a_few_times() {
     let mut rig = Rig::new(Macvtap);
@@ -157,7 +160,8 @@ fn bug_f24_rarp_needs_its_protocol_feature() {
     assert_eq!(rarps(&rig, 2 * SILENCE), Vec::<frames::Mac>::new());
 }
 
-/// Only a counter told, and only by signal: "the guest has no network" was all that its owner saw.
+/// Only a counter reported it, and only by signal: its owner saw only that the guest had no
+/// network.
 #[test]
 fn bug_u4_a_guest_with_another_address_is_told_once() {
     let mut rig = Rig::with(Macvtap, &["--mac-changes", "deny"]);

@@ -1,8 +1,8 @@
 //! Segmentation headers whose frame lies about its lengths: the kernel cuts them, and so do we.
 //!
-//! The same frames go from guest to guest through kernel macvtaps and through our own switch; the receiver takes finished
-//! frames only. What comes out must be the same, byte by byte. `tests/offload/main.rs` asks the same of the arithmetic alone,
-//! for every set of offloads.
+//! The same frames go from guest to guest through kernel macvtaps and through our own switch; the
+//! receiver takes finished frames only. The output must be the same, byte by byte.
+//! `tests/offload/main.rs` checks the same of the arithmetic alone, for every set of offloads.
 
 use testkit::driver::*;
 use testkit::frames::{self};
@@ -12,7 +12,7 @@ use testkit::vmm::{Guest, QemuOptions};
 use super::pair::{MACS, Pair, SILENCE, TYPES};
 use testkit::offload_frames::{ECN, Shape, TSO4, TSO6, UFO, USO, sum};
 
-/// Guests that send everything undone; what they take is up to the test.
+/// Guests that leave all work undone when they send; the test decides what they accept.
 fn guests(takes: u64) -> QemuOptions {
     let host = 1 << 0 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 56;
     let guest = Guest { features: F_VERSION_1 | F_MRG_RXBUF | host | takes, ..Guest::default() };
@@ -40,7 +40,7 @@ fn lying(v6: bool, tags: &'static [u16], told: u16) -> (VnetHdr, Vec<u8>) {
     (header, frame)
 }
 
-/// What the second guest gets of it.
+/// The frames that the second guest receives.
 fn received(pair: &mut Pair, header: &VnetHdr, frame: &[u8]) -> Vec<Vec<u8>> {
     pair.send_with(0, header, frame);
     let last = frames::tagged(MACS[1], MACS[0], fresh_tag(), 60);
@@ -58,7 +58,8 @@ fn received(pair: &mut Pair, header: &VnetHdr, frame: &[u8]) -> Vec<Vec<u8>> {
 
 const TAGS: [&[u16]; 4] = [&[], &[0x8100], &[0x88a8, 0x8100], &[0x8100; 7]];
 
-/// From one guest to another, 0 of 4 segments: the UDP length was 0 (Windows' NetKVM), or a segment's.
+/// From one guest to another, 0 of 4 segments: the UDP length was 0 (Windows' NetKVM), or a
+/// segment's.
 #[test]
 fn bug_b2_uso_without_its_udp_length_arrives_as_the_kernel_makes_it() {
     let mut answers = Vec::new();
@@ -82,7 +83,8 @@ fn bug_b2_uso_without_its_udp_length_arrives_as_the_kernel_makes_it() {
     assert!(answers[0] == answers[1], "other segments than the kernel's");
 }
 
-/// A guest that takes USO got the whole as it was, and would have dropped it; the kernel cuts it for every guest.
+/// A guest that takes USO got the frame whole, and would have dropped it; the kernel cuts it for
+/// every guest.
 #[test]
 fn bug_b2_a_receiver_of_uso_gets_right_lengths_too() {
     let takes = F_GUEST_CSUM | 1 << 54 | 1 << 55;
@@ -104,7 +106,7 @@ fn bug_b2_a_receiver_of_uso_gets_right_lengths_too() {
     }
 }
 
-/// Lies of every other kind, which the kernel takes.
+/// Every other kind of wrong length that the kernel accepts.
 #[test]
 fn bug_b2_every_lie_that_the_kernel_takes_comes_out_alike() {
     let mut answers: Vec<Vec<Vec<Vec<u8>>>> = Vec::new();
@@ -124,7 +126,8 @@ fn bug_b2_every_lie_that_the_kernel_takes_comes_out_alike() {
             for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100]] {
                 let shape = Shape { tags, ..Shape::new(v6, tcp, 5000) }.cut(gso, 1400);
                 let ip = 14 + 4 * tags.len();
-                // The total length: none, a piece's, too much; a fragment; the length of the headers.
+                // The total length: none, a piece's, too much; a fragment; the length of the
+                // headers.
                 let lies: &[(usize, u16)] = match v6 {
                     false => &[(2, 0), (2, 1440), (2, 0xffff), (6, 0x2000), (6, 0x00b9)],
                     true => &[(4, 0), (4, 1420), (4, 0xffff)],

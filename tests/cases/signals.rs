@@ -1,11 +1,11 @@
 //! Signals that are sent by habit or by mistake.
 //!
-//! A process that carries every guest of a host must not end because a script sent the signal that makes other
-//! daemons read their configuration again. What each signal does is a table in docs/operations.md; here it is held
-//! against the program.
+//! A process that carries every guest of a host must not end because a script sent the signal that
+//! makes other daemons reload their configuration. A table in docs/operations.md has the effect of
+//! each signal; these tests compare the program with it.
 //!
-//! What can go wrong with the tests: a signal that is pending twice is delivered once, so a loop of signals is counted
-//! by what is logged, which has a bound, and not by what was sent.
+//! What can go wrong with the tests: a signal that is pending twice is delivered once. So a loop of
+//! signals is counted by its log lines, which have a bound, and not by the signals sent.
 
 use std::time::{Duration, Instant};
 

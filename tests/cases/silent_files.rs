@@ -1,8 +1,8 @@
 //! Files whose server falls silent, in the place of everything that a front-end may send.
 //!
-//! Any user can mount FUSE in a namespace of its own. fstat and close of such a file held the control thread for ever:
-//! no port was served any more, SIGTERM had no effect, and SIGKILL had none either once the server had read the
-//! request.
+//! Any user can mount FUSE in a namespace of its own. fstat and close of such a file held the
+//! control thread indefinitely: no port was served any more, SIGTERM had no effect, and SIGKILL had
+//! none either once the server had read the request.
 
 use std::path::Path;
 
@@ -45,7 +45,8 @@ fn everywhere(manner: Manner) {
                 "request {request}: accepted"
             );
         }
-        // Beside what takes none, beside half a message, and in a connection that is refused.
+        // Beside messages that take none, beside half a message, and in a connection that is
+        // refused.
         vmm.send(req::GET_FEATURES, 0, &[], &[file.fd()]);
         vmm.reply(req::GET_FEATURES);
         vmm.send_raw(&[1, 0, 0], &[file.fd()]).unwrap();
@@ -72,7 +73,8 @@ fn bug_s7_a_silent_server_that_does_not_read_holds_nothing() {
     everywhere(Manner::Ignores);
 }
 
-/// What cannot be closed is kept, but not without end: the port that it comes by takes no front-end any more.
+/// Descriptors that cannot be closed are kept, up to a limit: then the port that received them
+/// takes no front-end any more.
 #[test]
 fn bug_s7_what_cannot_be_closed_is_bounded() {
     let mut rig = Rig::new(Macvtap);

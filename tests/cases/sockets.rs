@@ -1,9 +1,11 @@
 //! The socket's owner, group and mode, as the VMM's user meets them.
 //!
-//! Root runs the back-end, another user runs the VMM, and connecting takes the right to write. Each test connects as
-//! the users in question (in a child that has become them), because the file's bits alone do not say whether a user gets there.
+//! Root runs the back-end, another user runs the VMM, and connecting takes the right to write. Each
+//! test connects as the users in question (in a child that has become them), because the file's
+//! bits alone do not say whether a user gets there.
 //!
-//! What can go wrong with the tests: a directory of the test itself may be closed to others; it is opened first.
+//! What can go wrong with the tests: a directory of the test itself may be closed to others; it is
+//! opened first.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -65,7 +67,8 @@ fn connects(path: &Path, user: u32, group: u32) -> bool {
     let address = UnixAddr::new(path).unwrap();
     let mut command = Command::new("true");
     command.uid(user).gid(group);
-    // SAFETY: runs in the forked child, as that user already; two system calls that touch no memory of others.
+    // SAFETY: runs in the forked child, as that user already; two system calls that touch no memory
+    // of others.
     unsafe {
         command.pre_exec(move || {
             let stream = (AddressFamily::Unix, SockType::Stream, SockFlag::empty());
@@ -76,7 +79,7 @@ fn connects(path: &Path, user: u32, group: u32) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// QEMU as another user than root waited for ever, and there was no flag to let it in.
+/// QEMU as another user than root waited indefinitely, and there was no flag to let it in.
 #[test]
 fn bug_u5_the_named_user_or_group_may_connect() {
     let host = Host::new();
@@ -125,7 +128,8 @@ fn bug_u5_keys_and_defaults() {
     backend.wait_for_log("c.sock, for user nobody and group nogroup", TIME);
 }
 
-/// An eye on the path never sees a socket that has not its owner and mode yet, and the first connection succeeds.
+/// An observer of the path never sees a socket without its owner and mode, and the first connection
+/// succeeds.
 #[test]
 fn bug_u5_the_socket_appears_in_one_step() {
     let host = Host::new();
@@ -156,7 +160,7 @@ fn bug_u5_the_socket_appears_in_one_step() {
     }
 }
 
-/// What is wrong is bad usage, and named; what is not permitted says what to do.
+/// A wrong value is bad usage, and named; for a forbidden one the message has the remedy.
 #[test]
 fn bug_u5_mistakes_are_answered() {
     let host = Host::new();
@@ -191,7 +195,8 @@ fn bug_u5_mistakes_are_answered() {
     assert_eq!(fs::read_dir(host.dir.path()).unwrap().count(), 0);
 }
 
-/// The VMM's user has the right to the socket, but not to the directory: QEMU waited, and no one said why.
+/// The VMM's user has the right to the socket, but not to the directory: QEMU waited without any
+/// message.
 #[test]
 fn bug_u5_a_closed_directory_is_told() {
     let host = Host::new();
@@ -209,7 +214,8 @@ fn bug_u5_a_closed_directory_is_told() {
     assert!(!backend.log().contains("cannot reach"), "{}", backend.log());
 }
 
-/// A stale socket of another user is replaced, and a directory that belongs to the VMM's user is no danger.
+/// A stale socket of another user is replaced, and a directory that belongs to the VMM's user is no
+/// danger.
 #[test]
 fn bug_u5_a_stale_socket_is_replaced_in_the_users_own_directory() {
     let host = Host::new();

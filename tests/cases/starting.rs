@@ -1,11 +1,12 @@
-//! A start that fails makes nothing, and says everything.
+//! A start that fails makes nothing, and names every error.
 //!
-//! A network manager sees every device from its first moment. A macvtap that is made and removed again because the
-//! port's socket cannot be had is configured, gone, and complained about. Here `ip monitor` plays the network manager:
-//! whatever is wrong, it must hear of no link. And of several mistakes in several ports each must be named at once.
+//! A network manager sees every device from its first moment. If the program makes a macvtap and
+//! removes it again because the port's socket cannot be had, the manager configures it, loses it,
+//! and complains. Here `ip monitor` plays the network manager: for every error, it must report no
+//! link. And several mistakes in several ports must all be named at once.
 //!
-//! What can go wrong with the tests: `ip monitor` needs a moment to listen. A link of the test's own is made before and
-//! after, and both must be heard.
+//! What can go wrong with the tests: `ip monitor` needs a moment to listen. The test makes a link
+//! of its own before and after, and the monitor must report both.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -60,7 +61,8 @@ impl Host {
         Backend::run(&self.netns, &args, TIME)
     }
 
-    /// Runs the program, which must fail with this code and messages that hold these words, one each, without a link.
+    /// Runs the program, which must fail with this code and messages that hold these words, one
+    /// each, without a link.
     fn refused(&self, line: &str, code: i32, words: &[&str]) {
         let before = self.heard().len();
         let ended = self.fails(line);
@@ -118,7 +120,7 @@ fn bug_u10_a_socket_that_cannot_be_had_makes_no_device() {
     refused("DIR/datagram.sock", 1, "in use by a running process");
 }
 
-/// Each of these is known before a device is made.
+/// Each of these errors is found before a device is made.
 #[test]
 fn bug_u10_a_port_that_cannot_be_had_makes_no_device() {
     let host = Host::new();
@@ -159,7 +161,7 @@ fn bug_u10_a_port_that_cannot_be_had_makes_no_device() {
     );
 }
 
-/// Only the first mistake was told; the second one after that was put right, and so on.
+/// Only the first mistake was reported; the second one after that was put right, and so on.
 #[test]
 fn bug_u10_all_ports_are_judged_at_once() {
     let host = Host::new();
@@ -178,7 +180,7 @@ fn bug_u10_all_ports_are_judged_at_once() {
             "macvtap vm3: MTU 9000",
         ],
     );
-    // Waiting may help for one of these, and does not for the other.
+    // For one of these the message advises to wait, for the other not.
     host.refused(
         "--port socket=DIR/a.sock,parent=eth7,name=vm1 --port socket=DIR/b.sock,parent=lo,name=vm2",
         1,

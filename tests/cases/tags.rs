@@ -1,8 +1,8 @@
-//! VLAN tags on top of a full MTU: what a plain kernel macvtap sends, both types send.
+//! VLAN tags on top of a full MTU: both types send the frames that a plain kernel macvtap sends.
 //!
-//! A kernel macvtap measures nothing on its way to the wire. To a sibling the kernel allows four bytes more than the
-//! parent's MTU and an Ethernet header, so there two tags at full MTU need a parent of a larger one; userspace ports do
-//! without.
+//! A kernel macvtap does not check the length of frames to the wire. To a sibling the kernel allows
+//! four bytes more than the parent's MTU and an Ethernet header, so there two tags at full MTU need
+//! a parent with a larger MTU; userspace ports do not.
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ fn insert(frame: &[u8], tags: &[u16]) -> Vec<u8> {
     [&frame[..12], &tags, &frame[12..]].concat()
 }
 
-/// Two tags were dropped as `long frame` with both types; one of type 0x88a8 was `refused by the kernel` from a
-/// userspace port, because a packet socket allows four bytes more for 0x8100 only.
+/// Two tags were dropped as `long frame` with both types; one of type 0x88a8 was `refused by the
+/// kernel` from a userspace port, because a packet socket allows four bytes more for 0x8100 only.
 #[test]
 fn bug_b1_every_tag_at_full_mtu_leaves_for_the_wire() {
     for kind in TYPES {
@@ -50,7 +50,7 @@ fn bug_b1_every_tag_at_full_mtu_leaves_for_the_wire() {
                 assert!(found, "{kind}: {tags:x?} to {dst:02x?}");
             }
         }
-        // Untagged, with the four bytes that are allowed for without a look.
+        // Untagged, with the four bytes that are allowed without a check.
         let frame = tagged(FAR, MACS[0], &[], MTU + 4);
         pair.send(0, &frame);
         assert!(pair.wire_gets(|f| f == frame, ARRIVAL), "{kind}: 1518 bytes without a tag");
@@ -76,7 +76,7 @@ fn bug_b1_every_tag_at_full_mtu_reaches_a_sibling() {
     }
 }
 
-/// From the wire nothing is measured but by the parent's own driver.
+/// For frames from the wire only the parent's own driver checks the length.
 #[test]
 fn bug_b1_every_tag_at_full_mtu_comes_in_from_the_wire() {
     for kind in TYPES {
@@ -93,7 +93,7 @@ fn bug_b1_every_tag_at_full_mtu_comes_in_from_the_wire() {
     }
 }
 
-/// A tag adds its own four bytes and no more, and what is no tag adds none.
+/// A tag adds its own four bytes and no more; other headers add none.
 #[test]
 fn bug_b1_what_is_longer_than_its_tags_explain_is_dropped() {
     for kind in TYPES {
@@ -147,7 +147,7 @@ fn bug_b1_long_frames_keep_their_order_and_are_not_lost() {
     }
 }
 
-/// The parent's MTU changes under the guest: what fits now passes, what does not is dropped.
+/// The parent's MTU changes under the guest: frames that fit now pass, longer ones are dropped.
 #[test]
 fn bug_b1_long_frames_follow_the_parents_mtu() {
     let mut pair = Pair::new(&["type=macvlan"], MTU as u32);
@@ -169,7 +169,8 @@ fn bug_b1_long_frames_follow_the_parents_mtu() {
     }
 }
 
-/// What is to be cut passes behind the tags behind which the kernel can cut it: two kinds, seven at most.
+/// Super-frames pass behind the tags behind which the kernel can cut them: two kinds, seven at
+/// most.
 #[test]
 fn bug_b1_segmentation_behind_tags_leaves_for_the_wire() {
     let end = |mac: Mac, last| End { mac, ip: [192, 0, 2, last], port: 7 };

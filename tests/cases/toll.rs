@@ -1,11 +1,12 @@
-//! What a party in a loop costs the others: log lines, time of the control thread, the neighbour's frames.
+//! The cost of a party in a loop for the others: log lines, time of the control thread, the
+//! neighbour's frames.
 //!
-//! The bounds are the same for every source of trouble: ten lines a minute of one port, 5 % of a processor of the
-//! control thread, and no frame of a neighbour. The neighbour's frames are sent once and compared; between two of
-//! them there is a quarter of a second.
+//! The bounds are the same for every source of trouble: ten lines a minute of one port, 5 % of a
+//! processor of the control thread, and no frame of a neighbour. The neighbour's frames are sent
+//! once and compared; between two of them there is a quarter of a second.
 //!
-//! What can go wrong: a loop that is refused at its first step costs nothing and proves nothing. Each caller therefore
-//! says how often its deed must have been done.
+//! What can go wrong: a loop that is refused at its first step costs nothing and proves nothing.
+//! Each caller therefore gives the least number of deeds.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use testkit::rig::Rig;
 /// Most lines that one port may have written within a minute.
 pub const LINES: usize = 10;
 
-/// What was seen while a loop went on.
+/// Observations made while a loop ran.
 #[derive(Debug)]
 pub struct Toll {
     /// How often the deed was done.
@@ -42,8 +43,8 @@ pub fn lines(backend: &Backend, port: usize) -> Vec<String> {
     backend.log().lines().filter(|line| line.contains(&name)).map(str::to_owned).collect()
 }
 
-/// Repeats the deed at port 0 beside a neighbour. The first half second is not measured: loops are slowed down once
-/// they are known to be loops.
+/// Repeats the deed at port 0 beside a neighbour. The first half second is not measured: loops are
+/// slowed down once they are known to be loops.
 pub fn take(rig: &mut Rig, time: Duration, mut deed: impl FnMut(&Rig)) -> Toll {
     rig.bystander();
     rig.unharmed();

@@ -1,12 +1,14 @@
 //! Guest memory that goes away at any moment of a connection.
 //!
-//! The file behind guest memory stays the front-end's, which can shorten it at any time. Whatever thread of the
-//! back-end touches it next gets a SIGBUS. That was caught for running rings; what was not watched was memory that
-//! the connection's own thread read, and memory of a connection that was ending.
+//! The file behind guest memory stays the front-end's, which can shorten it at any time. The next
+//! thread of the back-end that touches the memory gets a SIGBUS. The program caught that for
+//! running rings. It did not watch memory that the connection's own thread read, nor memory of a
+//! connection that was ending.
 //!
-//! What can go wrong with the tests: a truncation that comes before the memory is mapped, or after the connection has
-//! gone, proves nothing. So the moments are spread over the whole of a connection, a round takes a millisecond or
-//! two, and each test counts the rounds in which a ring really lost its memory.
+//! What can go wrong with the tests: a truncation before the memory is mapped, or after the
+//! connection has ended, proves nothing. So the moments are spread over the whole of a connection,
+//! a round takes a millisecond or two, and each test counts the rounds in which a ring really lost
+//! its memory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -24,7 +26,7 @@ use testkit::rig::*;
 use testkit::vmm::*;
 
 const MIB: u64 = 1 << 20;
-/// Rounds in which a ring must lose its memory for a test to have shown something.
+/// Rounds in which a ring must lose its memory for the test to be valid.
 const ENOUGH: u32 = 10;
 
 /// A moment up to `most` from now, in steps that differ from round to round.
@@ -32,15 +34,16 @@ fn moment(round: u32, most: Duration) -> Duration {
     most * (round * 7919 % 1000) / 1000
 }
 
-/// Rounds of a connection that goes through all its phases while another thread truncates its memory at some moment.
-/// They go on until a ring has lost it in enough of them, and tell in how many.
+/// Rounds of a connection that goes through all its phases while another thread truncates its
+/// memory at some moment. They go on until a ring has lost it in enough of them. Returns the number
+/// of those rounds.
 fn truncated_at_every_moment(
     sockets: &[PathBuf],
     rounds: u32,
     make: &(dyn Fn() -> File + Sync),
 ) -> u32 {
     let mut lost = 0;
-    // What a round takes, learnt from the rounds themselves.
+    // The duration of a round, measured in the rounds themselves.
     let mut usual = Duration::from_millis(2);
     for round in 0..4 * rounds {
         if round >= rounds && lost >= ENOUGH {
@@ -87,8 +90,8 @@ fn truncated_at_every_moment(
     lost
 }
 
-/// More ports than one: a front-end that comes and goes in a loop waits for its port's listener, and these tests
-/// want many connections in a short time.
+/// More ports than one: a front-end that comes and goes in a loop waits for its port's listener,
+/// and these tests want many connections in a short time.
 struct Ports {
     rig: Rig,
     sockets: Vec<PathBuf>,
@@ -131,8 +134,8 @@ fn plain() -> File {
     file
 }
 
-/// The process ended by SIGBUS at the first try: the crate's thread read the used index of memory that was no longer
-/// watched.
+/// The process ended by SIGBUS at the first try: the crate's thread read the used index of memory
+/// that was no longer watched.
 #[test]
 fn bug_f2_memory_is_watched_at_every_moment() {
     let Ports { mut rig, sockets, _dir } = ports(Macvtap, &[]);

@@ -1,8 +1,8 @@
 //! A worker's turns are bounded, and a worker never waits for a guest or a front-end.
 //!
-//! Every case has a neighbour: another port of the same process whose guest sits with the same worker
-//! (`--workers 1`). Whatever the first guest or its front-end does, the neighbour loses no frame, and the control
-//! side answers. Each case is tried with both port types.
+//! Every case has a neighbour: another port of the same process, served by the same worker
+//! (`--workers 1`). Whatever the first guest or its front-end does, the neighbour loses no frame,
+//! and the control side answers. Each case is tried with both port types.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub fn rig(ports: PortType) -> Rig {
 
 pub const TYPES: [PortType; 2] = [Macvtap, Macvlan];
 
-/// A guest's processor that makes every chain of a ring available again as fast as it is given back, and kicks. It does
-/// not wait for the used index: it sees the used element before.
+/// A guest's processor that makes every chain of a ring available again as fast as it is given
+/// back, and kicks. It does not wait for the used index: it sees the used element before.
 pub struct Storm {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -67,7 +67,7 @@ impl Drop for Storm {
     }
 }
 
-/// The neighbour has its network, and the process ends when it is told to.
+/// The neighbour has its network, and the process ends at SIGTERM.
 pub fn unharmed(mut rig: Rig) {
     rig.unharmed();
     rig.backend.signal(Signal::SIGTERM);
@@ -79,8 +79,9 @@ const NOWHERE: u64 = 0x7f00_0000_0000;
 /// Descriptors of an indirect table that a ring of 256 may have.
 const TABLE: u16 = 256;
 
-/// How the last descriptor of a chain makes all of it unusable. Those before it are right, and have no bytes: so each
-/// chain keeps the worker for a while, and the guest's processor can keep up with it.
+/// How the last descriptor of a chain makes all of it unusable. Those before it are right, and have
+/// no bytes: so each chain keeps the worker for a while, and the guest's processor can keep up with
+/// it.
 fn last(case: usize, at: u64, good: u16) -> Option<(&'static str, Desc)> {
     let desc = |addr, len, flags, next| Desc { addr, len, flags, next: Some(next) };
     let all = [
@@ -128,9 +129,10 @@ fn only_unusable(ports: PortType, to_guest: bool) {
     }
 }
 
-/// Before: one delivery, or one turn, for as long as the guest went on, with the ring's lock. Neighbours got 0 of 40
-/// frames, and SIGTERM had no effect. On a busy machine the guest's processor pauses and such a turn ends, so the
-/// test also counts the chains of a turn: there were millions.
+/// Before: one delivery, or one turn, for as long as the guest went on, with the ring's lock.
+/// Neighbours got 0 of 40 frames, and SIGTERM had no effect. On a busy machine the guest's
+/// processor pauses and such a turn ends, so the test also counts the chains of a turn: there were
+/// millions.
 #[test]
 fn bug_s1_receive_ring_of_unusable_chains_macvtap() {
     only_unusable(TYPES[0], true);
@@ -154,14 +156,14 @@ fn full() -> EventFd {
     eventfd
 }
 
-/// The front-end owns the open file: it takes away again what was set on it.
+/// The front-end owns the open file: it can clear a flag again that the back-end has set.
 fn block(eventfd: &EventFd) {
     let flags = OFlag::from_bits_retain(fcntl(eventfd, FcntlArg::F_GETFL).unwrap());
     fcntl(eventfd, FcntlArg::F_SETFL(flags - OFlag::O_NONBLOCK)).unwrap();
 }
 
-/// Before: the worker stood in the write indefinitely, with the ring's lock; neighbours got 0 of 40 frames, and
-/// SIGTERM had no effect.
+/// Before: the worker stood in the write indefinitely, with the ring's lock; neighbours got 0 of 40
+/// frames, and SIGTERM had no effect.
 #[test]
 fn bug_s6_full_call_descriptor_that_blocks() {
     for ports in TYPES {

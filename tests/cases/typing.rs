@@ -1,10 +1,10 @@
-//! What a new user types: other programs' words, wrong letters, a file with the wrong tables.
+//! Mistakes of a new user: other programs' words, wrong letters, a file with the wrong tables.
 //!
-//! A refusal is only an answer if the right word stands in it, and only once. Every case goes through the real program
-//! with `--check`, which needs no device.
+//! A refusal helps only if it contains the right word, and only once. Every case goes through the
+//! real program with `--check`, which needs no device.
 //!
-//! What can go wrong with the tests: a suggestion may be right and the line still be two; the number of lines is
-//! compared everywhere.
+//! What can go wrong with the tests: a suggestion may be right and the line still be two; the
+//! number of lines is compared everywhere.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -23,7 +23,7 @@ fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
 
-/// These were refused, though there is no doubt what is meant.
+/// These were refused, though their meaning is clear.
 #[test]
 fn bug_u8_plain_words_are_taken() {
     for line in [
@@ -49,7 +49,8 @@ fn bug_u8_plain_words_are_taken() {
     assert_eq!(check(&words(port)), (Some(0), Vec::new()));
 }
 
-/// These were refused with the whole list and no hint, or with a second error that came from the first.
+/// These were refused with the whole list and no hint, or with a second error that came from the
+/// first.
 #[test]
 fn bug_u8_a_wrong_word_is_answered_with_the_right_one() {
     let port = "--parent eth0 --port socket=/run/a.sock";
@@ -90,7 +91,8 @@ fn bug_u8_a_wrong_word_is_answered_with_the_right_one() {
     }
 }
 
-/// A file with the tables' names of another program: each name once, and nothing that only follows from it.
+/// A file with the tables' names of another program: each name once, and nothing that only follows
+/// from it.
 #[test]
 fn bug_u8_tables_and_top_level_keys() {
     for (text, starts) in [
@@ -137,7 +139,8 @@ fn bug_u8_tables_and_top_level_keys() {
     }
 }
 
-/// All names came first, then all values, then what is missing: the reader jumped up and down in the file.
+/// All names came first, then all values, then missing options: the reader jumped up and down in
+/// the file.
 #[test]
 fn bug_u8_errors_come_in_the_order_of_the_lines() {
     let lines = in_file(

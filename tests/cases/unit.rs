@@ -1,12 +1,13 @@
-//! The systemd unit, run by the rules that stand in it.
+//! The systemd unit, run by its own rules.
 //!
-//! No service manager runs where these tests run, so a small one is played here: it reads ExecStart=, Restart=,
-//! RestartSec=, RestartPreventExitStatus= and StartLimitIntervalSec= from the unit itself, starts what stands there, and
-//! starts it again where systemd.service(5) would. That the file is one that systemd reads without complaint is judged by
-//! `systemd-analyze verify`.
+//! No service manager runs where these tests run, so the test plays a small one. It reads
+//! ExecStart=, Restart=, RestartSec=, RestartPreventExitStatus= and StartLimitIntervalSec= from the
+//! unit itself. It runs the command, and restarts it in the cases of systemd.service(5).
+//! `systemd-analyze verify` checks that systemd reads the file without complaint.
 //!
-//! What can go wrong with the tests: a setting that the small manager does not know would be overlooked. Therefore it
-//! refuses commands before and after ExecStart=, whose failures have rules of their own.
+//! What can go wrong with the tests: a setting that the small manager does not know would be
+//! overlooked. Therefore it refuses commands before and after ExecStart=, whose failures have rules
+//! of their own.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +18,8 @@ use testkit::netns::{Netns, require, run, wait_until};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/vhost-user-macvtap@.service");
 
-/// The unit's settings: the last value of each key counts, but for those that may be given several times.
+/// The unit's settings: the last value of each key counts, but for those that may be given several
+/// times.
 struct Unit(String);
 
 impl Unit {
@@ -53,7 +55,7 @@ impl Unit {
             && !prevented.split(' ').any(|text| text == code.to_string())
     }
 
-    /// Starts are never given up: systemd's default is five in ten seconds.
+    /// The manager never gives up: systemd's default is five starts in ten seconds.
     fn is_never_given_up(&self) -> bool {
         self.get("StartLimitIntervalSec") == Some("0")
             && self.section_of("StartLimitIntervalSec") == Some("[Unit]")
@@ -69,8 +71,8 @@ fn configured(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
     (dir, file)
 }
 
-/// Bad usage was tried again for ever: `--check` stood in ExecStartPre=, for which RestartPreventExitStatus= does not
-/// hold.
+/// Bad usage was retried indefinitely: `--check` stood in ExecStartPre=, for which
+/// RestartPreventExitStatus= does not hold.
 #[test]
 fn bug_u7_bad_usage_is_not_tried_again() {
     let unit = Unit::read();
@@ -93,7 +95,8 @@ fn bug_u7_bad_usage_is_not_tried_again() {
     }
 }
 
-/// The unit was given up after five starts in ten seconds: a parent that came later found nobody.
+/// The unit was given up after five starts in ten seconds: a parent that came later got no
+/// back-end.
 #[test]
 fn bug_u7_a_parent_that_comes_late_is_waited_for() {
     let unit = Unit::read();
@@ -123,7 +126,8 @@ fn bug_u7_a_parent_that_comes_late_is_waited_for() {
     }
 }
 
-/// `systemd-analyze verify` says nothing. It looks for the program, which is the one under test here.
+/// `systemd-analyze verify` prints nothing. It looks for the program, which is the one under test
+/// here.
 #[test]
 fn bug_u7_systemd_reads_the_unit_without_complaint() {
     require(&[("systemd-analyze", "systemd")]);
@@ -134,13 +138,14 @@ fn bug_u7_systemd_reads_the_unit_without_complaint() {
     fs::write(&file, &text).unwrap();
     let verified = run("systemd-analyze", &["verify", file.to_str().unwrap()]);
     assert!(verified.ok() && verified.text.is_empty(), "{}", verified.text);
-    // The judge is one: it complains of what it does not know.
+    // Proof that the tool checks at all: it complains of an unknown setting.
     fs::write(&file, text.replace("RestartSec=", "RestartSeconds=")).unwrap();
     let verified = run("systemd-analyze", &["verify", file.to_str().unwrap()]);
     assert!(verified.text.contains("RestartSeconds"), "{}", verified.text);
 }
 
-/// A missing permission had the code of every other failure, so that a manager could not tell them apart.
+/// A missing permission had the code of every other failure, so that a manager could not tell them
+/// apart.
 #[test]
 fn bug_u7_exit_codes_tell_what_is_missing() {
     require(&[("setpriv", "util-linux")]);

@@ -12,12 +12,12 @@
 //!   reach its guests.
 //!
 //! Four conventions make this possible. In running text, a flag of ours is alone in its backticks
-//! (`--mac`), and a flag of another program comes after that program's name. `sh` blocks hold what a
-//! user types, `console` blocks what the program prints, `toml` blocks configuration, and `text`
+//! (`--mac`), and a flag of another program comes after that program's name. `sh` blocks hold what
+//! a user types, `console` blocks what the program prints, `toml` blocks configuration, and `text`
 //! blocks anything else.
 //!
-//! What can go wrong: the test checks only what follows the conventions. The last tests make network
-//! namespaces, and one boots a guest, so they need root.
+//! What can go wrong: the test checks only what follows the conventions. The last tests make
+//! network namespaces, and one boots a guest, so they need root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod named_files;
@@ -100,7 +100,7 @@ impl Document {
         self.blocks.iter().filter(move |b| b.language == language).map(|b| b.text.as_str())
     }
 
-    /// What stands in backticks.
+    /// The text inside backticks.
     fn spans(&self) -> Vec<&str> {
         spans(&self.text)
     }
@@ -222,7 +222,7 @@ fn every_error_code_is_in_the_manual() {
     assert_eq!(rows, ErrorCode::ALL.iter().map(row).collect::<Vec<String>>());
 }
 
-/// What the tables of errors and warnings quote is what the source says.
+/// The quotes in the tables of errors and warnings are the source's texts.
 #[test]
 fn quoted_messages_are_the_programs() {
     fn sources(dir: &Path, all: &mut String) {
@@ -232,7 +232,7 @@ fn quoted_messages_are_the_programs() {
                 sources(&path, all);
             } else {
                 for line in fs::read_to_string(&path).unwrap().lines() {
-                    // A string that goes on in the next line, without its indent.
+                    // A string that continues in the next line, without its indent.
                     let line = line.trim_start();
                     all.push_str(line.strip_suffix('\\').unwrap_or(line));
                 }
@@ -289,7 +289,7 @@ fn slug(heading: &str) -> String {
     text.chars().filter(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-/// What the source says of the documents.
+/// The source's references to the documents.
 #[test]
 fn the_source_refers_to_documents_that_exist() {
     let names: Vec<String> = documents().iter().map(Document::name).collect();
@@ -410,7 +410,7 @@ fn the_units_capabilities_suffice() {
     serve_as(&["--bounding-set", &set], &["--type=macvlan", "--mode=passthru"], |_, _| {});
 }
 
-/// A userspace port takes one capability, where neither the host nor the parent's address is concerned.
+/// A userspace port needs one capability, unless it affects the host or the parent's address.
 #[test]
 fn a_userspace_port_needs_raw_sockets_only() {
     require(&[("setpriv", "util-linux")]);
@@ -425,7 +425,7 @@ fn a_prepared_device_needs_no_capability() {
     serve_as(&nobody, &[], |world, dir| {
         let manual = document("docs/operations.md");
         let recipe = manual.blocks("sh").find(|block| block.contains("type macvtap")).unwrap();
-        // /dev does not know namespaces, so in one of several the index has to be nobody else's.
+        // /dev does not know namespaces, so here the index has to be unique on the machine.
         let index = format!("ip link add index {} link", 1_000_000 + std::process::id());
         let recipe = recipe.replace("ip link add link", &index);
         world.host.sh(&recipe.replace("chown alice", "chown 65534"));
@@ -433,7 +433,7 @@ fn a_prepared_device_needs_no_capability() {
     });
 }
 
-/// Serves a port named vm1 under what `setpriv` makes of root, after some preparation.
+/// Serves a port named vm1 with the privileges that `setpriv` leaves root, after some preparation.
 fn serve_as(setpriv: &[&str], flags: &[&str], prepare: impl FnOnce(&World, &Path)) {
     let world = World::new();
     let dir = tempfile::Builder::new().prefix("vum-docs-").tempdir_in("/tmp").unwrap();
@@ -492,7 +492,7 @@ fn the_host_answers_on_the_veth_pair() {
     }
 }
 
-/// README's way for the host to reach its own guests is one, and without it there is none.
+/// README's way for the host to reach its own guests works, and without it there is none.
 #[test]
 fn qemu_the_host_reaches_its_guest_as_the_readme_says() {
     let readme = document("README.md");

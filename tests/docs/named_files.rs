@@ -77,7 +77,7 @@ fn list(folder: &Path, prefix: &str, names: &mut BTreeSet<String>) {
     }
 }
 
-/// What of a file is prose: all of a document, the comments of code; nothing of other files.
+/// The prose of a file: all of a document, the comments of code; nothing of other files.
 pub fn prose(name: &str, text: &str) -> String {
     let file = name.rsplit('/').next().unwrap_or(name);
     let mark = match file.rsplit_once('.').map(|(_, ending)| ending) {

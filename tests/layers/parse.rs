@@ -4,12 +4,12 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, UseTree};
 
-/// What is in a file, without what is there for tests only.
+/// The content of a file, without the items that exist only for tests.
 #[derive(Clone, Debug, Default)]
 pub struct Parsed {
     /// Modules that it declares, each in a file of its own.
     pub modules: Vec<String>,
-    /// What it imports: the name here, and the path as written.
+    /// Its imports: the name here, and the path as written.
     pub uses: Vec<(String, Vec<String>)>,
     /// Paths of at least two names in its code, as written.
     pub paths: Vec<Vec<String>>,

@@ -139,7 +139,7 @@ impl Tree {
         self.files.insert(names.clone(), (Module { names, map }, parsed));
     }
 
-    /// The absolute path of what a file calls so; none where it is not ours.
+    /// The absolute path of a name in a file; none if the name is not ours.
     fn absolute(&self, module: &[String], path: &[String]) -> Option<Vec<String>> {
         let (first, rest) = path.split_first()?;
         let mut base = match &**first {
@@ -165,7 +165,7 @@ impl Tree {
         Some(base)
     }
 
-    /// The file that defines what an absolute path names, and what is left of the path there.
+    /// The file that defines the item at an absolute path, and the rest of the path there.
     fn home(&self, mut path: Vec<String>) -> Option<(&Module, Vec<String>)> {
         for _ in 0..16 {
             let depth =
@@ -184,7 +184,7 @@ impl Tree {
     pub fn edges(&self) -> impl Iterator<Item = Edge> {
         let mut edges = BTreeSet::new();
         for (names, (from, parsed)) in &self.files {
-            // What a map re-exports, it does not use.
+            // A map does not use the items that it re-exports.
             let uses = parsed.uses.iter().map(|(_, path)| path).filter(|_| !from.is_map());
             for path in uses.chain(&parsed.paths) {
                 let Some(absolute) = self.absolute(names, path) else { continue };

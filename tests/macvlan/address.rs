@@ -1,7 +1,8 @@
-//! Which address a guest has, and which it may have.
+//! The address that a guest has, and those that it may take.
 //!
-//! A front-end does not tell. Without `mac=` the port learns the first address that its guest uses, one for each
-//! session; with it the port keeps to that, unless it may follow. Either way nobody gets a sibling's.
+//! A front-end does not report the address. Without `mac=` the port learns the first address that
+//! its guest uses, one for each session. With `mac=` the port keeps that one, unless it may adopt
+//! the guest's. Either way no port gets a sibling's.
 
 use std::time::Duration;
 
@@ -68,7 +69,8 @@ fn without_mac_the_first_address_of_each_session_is_learnt_and_no_other() {
     assert_eq!(bench.said("adopted the guest's MAC"), 2);
 }
 
-/// The first address was the first that the guest used *twice*: one that changed it with every frame could use any.
+/// The first address was the first that the guest used *twice*: one that changed it with every
+/// frame could use any.
 #[test]
 fn bug_a_guest_that_changed_its_address_with_every_frame_had_them_all_learnt() {
     let bench = Bench::new(&[""], &[]);
@@ -83,7 +85,7 @@ fn bug_a_guest_that_changed_its_address_with_every_frame_had_them_all_learnt() {
     assert_eq!(bench.dropped_for(0, "foreign MAC"), 3);
 }
 
-/// While the control side was looking into an address, its frames passed: a sibling's too.
+/// While the control side checked an address, its frames passed: a sibling's too.
 #[test]
 fn bug_a_siblings_address_could_be_used_until_it_was_refused() {
     let keys = ["".to_owned(), mac_key(1), mac_key(2) + ",mac-changes=allow"];
@@ -102,7 +104,7 @@ fn bug_a_siblings_address_could_be_used_until_it_was_refused() {
             bench.wait_said(&refusal, 1, SECOND);
         }
         assert!(bench.dropped_for(port, "foreign MAC") >= 2);
-        // An address that is free is had afterwards.
+        // A free address is adopted afterwards.
         std::thread::sleep(PAUSE);
         guest.mac = mac(5 + port);
         bench.wait_for_wire(guest, SECOND);
@@ -172,7 +174,7 @@ fn a_passthru_parent_follows_its_guest_and_has_its_own_address_back_at_either_en
         becomes(&bench, &frames::mac_text(mac(n + 10)));
         gone(&bench, guest);
         becomes(&bench, &own);
-        // Nobody else's business: the guardian has left with the address.
+        // No other port is affected: the guardian has ended with the address.
         assert!(wait_until(SECOND, || bench.world.host.pids().len() == 1));
     }
     let _guest = bench.guest_with(0, mac(3), &QemuOptions::default());
@@ -183,8 +185,8 @@ fn a_passthru_parent_follows_its_guest_and_has_its_own_address_back_at_either_en
     assert!(bench.world.host.pids().is_empty());
 }
 
-/// News of the kernel about the parent that were older than the address of the guest made that the parent's own: it was
-/// never given back.
+/// Netlink news about the parent that was older than the address change made the guest's address
+/// the parent's own: it was never given back.
 #[test]
 fn bug_old_news_made_a_guests_address_the_parents_own() {
     let bench = Bench::new(&["mode=passthru"], &[]);

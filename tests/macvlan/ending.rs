@@ -1,7 +1,8 @@
-//! However the process ends, the host has what it had: address, filters, promiscuity, its own traffic.
+//! However the process ends, the host gets its former state: address, filters, promiscuity, its own
+//! traffic.
 //!
-//! Bridge ports change little on the host. A passthru port takes all unicast from it and gives the parent its
-//! guest's address: those must go with the process, even when it could not do anything about it any more.
+//! Bridge ports change little on the host. A passthru port takes all unicast from it and gives the
+//! parent its guest's address. Both must end with the process, even if it is killed.
 
 use std::fs;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const LEAVE: Duration = Duration::from_millis(500);
 /// The kernel takes some 17 ms for each socket of a killed process; the guardian needs a few more.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// The host before there is a process, and what must be the same afterwards.
+/// The host before the program starts, and the state that must be the same afterwards.
 struct Before {
     talk: HostTalk,
     parent: String,
@@ -36,7 +37,7 @@ impl Before {
         Before { talk, parent: state_of_parent(world), address: world.host.mac("eth0") }
     }
 
-    /// Everything is as it was, without anybody's help.
+    /// Everything is as it was, without an operator's help.
     fn is_back(&self, world: &World) {
         let took = self.talk.wait(AFTERWARDS);
         println!("the host talks again after {took:?}");
@@ -79,7 +80,7 @@ fn kill_9_with_a_passthru_port_gives_the_host_its_address_and_traffic_back() {
     let _guest = followed(&bench, &before);
     bench.backend.kill();
     before.is_back(&bench.world);
-    // The next one finds everything as the first one did.
+    // The next process finds everything as the first one did.
     bench.start_again();
     let _guest = followed(&bench, &before);
     bench.backend.kill();

@@ -1,4 +1,4 @@
-//! Who hears what beside a passthru port and a source port: the host's own stack is the witness.
+//! The receivers beside a passthru port and a source port: the host's own stack is the witness.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn a_passthru_guest_has_all_unicast_and_the_host_none_but_broadcasts() {
     let talk = HostTalk::new(&world);
     talk.wait(SECOND);
     let mut bench = Bench::in_world(world, &["mode=passthru,mac-changes=deny"], &[]);
-    // From the moment when the port is there, guest or not.
+    // From the start of the port, with or without a guest.
     assert!(!talk.answered() && talk.hears_broadcast(), "without a guest");
     let mut guest = bench.guest_with(0, own, &QemuOptions::default());
     for to in [own, mac(50), [2, 0, 0, 0, 0, 1], [0x33, 0x33, 0, 1, 2, 3]] {
@@ -34,7 +34,7 @@ fn a_passthru_guest_has_all_unicast_and_the_host_none_but_broadcasts() {
         let udp = |f: &[u8]| f.len() > 40 && frames::dst(f) == frames::BROADCAST && f[23] == 17;
         assert!(guest.recv_where(ARRIVAL, udp).is_some(), "the guest does not hear a broadcast");
     }
-    // What the guest broadcasts and a switch sends back is nobody's here.
+    // No port here receives a guest's broadcast that a switch sends back.
     bench.world.set_hairpin(true);
     let tag = fresh_tag();
     guest.send(frames::BROADCAST, tag);
@@ -57,7 +57,7 @@ fn a_source_port_with_nodst_has_its_senders_for_itself() {
     let mut bridge = bench.guest(1);
     let mut guest = bench.connect(0, mac(0), &QemuOptions::default());
     let unicast = |from: Mac| frames::tagged(own, from, fresh_tag(), 60);
-    // The port is up when the listed sender is heard.
+    // The port is up when frames of the listed sender arrive.
     let up = wait_until(2 * SECOND, || {
         let frame = unicast(listed);
         bench.wire.send(&frame);
@@ -72,7 +72,7 @@ fn a_source_port_with_nodst_has_its_senders_for_itself() {
         bench.wire.send(&other);
         let came = guest.gets(frames::tag_of(&other).unwrap(), SILENCE);
         assert!(!came, "the source port hears somebody who is not listed");
-        // Nor do siblings hear the listed one, group frames included.
+        // Nor do siblings receive the listed sender's frames, group frames included.
         for to in [mac(1), frames::BROADCAST] {
             let frame = frames::tagged(to, listed, fresh_tag(), 60);
             bench.wire.send(&frame);
@@ -87,7 +87,7 @@ fn a_source_port_with_nodst_has_its_senders_for_itself() {
     talk.wait(SECOND);
 }
 
-/// The table said that the port is up while the filters were still on their way to the kernel.
+/// The table said that the port is up before the kernel had its filters.
 #[test]
 fn bug_the_host_heard_a_ports_echo_while_it_came_up() {
     let world = World::new();
@@ -102,8 +102,8 @@ fn bug_the_host_heard_a_ports_echo_while_it_came_up() {
             "round {round}: with no guest it is anybody's broadcast"
         );
         let mut guest = bench.connect(0, mac(0), &QemuOptions::default());
-        // The moment at which the port hears the LAN, with no pause in between. (Its guest speaks first: the LAN's
-        // switch has just heard its address elsewhere.)
+        // The moment at which the port receives from the LAN, with no pause in between. (Its guest
+        // sends first: the LAN's switch has just learned its address elsewhere.)
         let moment = Duration::from_millis(3);
         let hears = |guest: &mut Guest| {
             bench.reaches_lan(guest, moment) && bench.reached_from_lan(guest, moment)

@@ -1,4 +1,5 @@
-//! A hundred guests on one parent; and among twenty, one that comes and goes, one that takes nothing.
+//! A hundred guests on one parent; and among twenty, one that reconnects, and one that takes
+//! nothing.
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ fn each_of_a_hundred_guests_reaches_every_other_one_and_the_lan() {
     let bench = Bench::bridge(PORTS, &[]);
     let mut guests = everybody(&bench, PORTS);
     bench.wire.clear();
-    // Both ways between each two: every ordered pair. The frames say who sent them to whom.
+    // Both ways between each two: every ordered pair. The frames name their sender and receiver.
     let base = fresh_tag() << 20;
     let frame = |from: usize, to: usize| {
         let tag = base + (from * PORTS + to) as u64;
@@ -85,7 +86,8 @@ fn a_guest_that_comes_and_goes_costs_the_others_nothing() {
     }
 }
 
-/// Everybody's place is its own: a guest without buffers loses its frames, and nobody else one.
+/// Each guest's queue is its own: a guest without buffers loses its frames, and no other guest
+/// loses one.
 #[test]
 fn a_guest_that_takes_nothing_loses_only_its_own_frames() {
     let bench = Bench::bridge(8, &["--workers", "1"]);
@@ -96,7 +98,7 @@ fn a_guest_that_takes_nothing_loses_only_its_own_frames() {
     let (mut sender, mut witness) = (others.pop().unwrap(), others.pop().unwrap());
     let streams: Vec<_> =
         (0..2).map(|_| Stream::start(others.pop().unwrap(), others.pop().unwrap())).collect();
-    // Its buffers go by frames that it does not look at.
+    // Frames that it does not read use up its buffers.
     let posted = deaf.driver.pairs[0].rx.outstanding() as u64;
     assert_eq!(bench.dropped_for(0, "no buffers"), 0);
     for _ in 0..10 {
@@ -105,7 +107,7 @@ fn a_guest_that_takes_nothing_loses_only_its_own_frames() {
         sender.driver.send(0, &batch);
         assert!(sender.driver.drain_tx(0, ARRIVAL), "the sender has to wait for a deaf guest");
         bench.wire.send(&frames::tagged(mac(0), LAN_MAC, fresh_tag(), 500));
-        // The sender itself goes on with everybody else.
+        // The sender itself still reaches all other guests.
         let tag = fresh_tag();
         sender.send(witness.mac, tag);
         assert!(witness.gets(tag, ARRIVAL), "a frame beside those for the deaf guest");

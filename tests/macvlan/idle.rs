@@ -1,11 +1,12 @@
-//! A thousand guests that do nothing: what their back-end costs then.
+//! The cost of a thousand guests that do nothing.
 //!
-//! An idle guest must be as good as free, or nobody would put a thousand on a host: nothing may wake up by the clock, and
-//! what is only needed for moving frames may not be there before frames move. Both are easily lost by a
-//! timer here, a buffer per port there; so they are counted. Guest memory is not counted: it is the guest's.
+//! An idle guest must be as good as free, or no operator could put a thousand on a host. Nothing
+//! may wake up by the clock, and buffers for moving frames may not exist before frames move. A
+//! timer here or a buffer per port there easily breaks both, so they are counted. Guest memory is
+//! not counted: it is the guest's.
 //!
-//! What can go wrong: a machine that allows fewer descriptors than a thousand guests need in this process and in the
-//! program. There are fewer guests then, and the test says how many.
+//! What can go wrong: a machine that allows fewer descriptors than a thousand guests need in this
+//! process and in the program. There are fewer guests then, and the test says how many.
 
 use std::fs;
 use std::time::Duration;
@@ -22,8 +23,8 @@ use testkit::vmm::{QemuOptions, Vmm};
 const GUESTS: usize = 1000;
 /// Descriptors of one guest, on the side that has more of them.
 const DESCRIPTORS: u64 = 18;
-/// What each may take of the program's own memory, in KiB. It takes some 51, most of it for the stacks and the heap of two
-/// threads: the port's own and the crate's.
+/// What each may take of the program's own memory, in KiB. It takes some 51, most of it for the
+/// stacks and the heap of two threads: the port's own and the crate's.
 const PER_PORT: u64 = 60;
 /// The program's own memory without ports, in KiB.
 const BASE: u64 = 1024;
@@ -81,7 +82,8 @@ fn a_thousand_idle_guests_cost_next_to_nothing() {
     assert!(busy <= WATCHED / 1000, "{busy:?} of a processor in {WATCHED:?}");
     assert!(bare <= BASE + count as u64 * 8, "{bare} KiB for {count} ports without guests");
     assert!(private <= BASE + count as u64 * PER_PORT, "{private} KiB for {count} guests");
-    // Two for each connection, the port's and the crate's; and ours, of which there are as many as were asked for.
+    // Two for each connection, the port's and the crate's; and ours, of which there are as many as
+    // were asked for.
     let of_front_ends = |name: &&String| name.starts_with("fe-") || name.starts_with("vu-");
     let theirs = threads.iter().filter(of_front_ends).count();
     assert_eq!((threads.len() - theirs, theirs), (4, 2 * count), "{threads:?}");

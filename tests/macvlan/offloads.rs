@@ -1,8 +1,9 @@
-//! Large and unfinished frames, end to end: what a guest has left undone reaches a receiver that takes it as it is,
-//! and everybody else finished.
+//! Large and unfinished frames, end to end: a receiver that accepts a guest's unfinished frame gets
+//! it as it is; all others get it finished.
 //!
-//! `tests/offload/main.rs` judges the arithmetic; here it is the whole way, from one guest's ring to another's or to the wire.
-//! On the LAN listens the program's own packet queue, because it keeps VLAN tags and tells what is unfinished.
+//! `tests/offload/main.rs` judges the arithmetic. These tests take the whole way, from one guest's
+//! ring to another's or to the wire. The LAN's side is the program's own packet queue, because it
+//! keeps VLAN tags and reports which frames are unfinished.
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
@@ -62,7 +63,7 @@ impl Far {
             drop(queue);
             for received in self.0.borrow_mut().receive(64).frames {
                 let frame = [&received.head[..], received.body].concat();
-                // But for those by which the bench has found its guests.
+                // Without the frames by which the bench has found its guests.
                 if frames::src(&frame) == from && frames::ethertype(&frame) != frames::ETH_TAGGED {
                     all.push((VnetHdr::parse(&received.header), frame));
                 }
@@ -239,7 +240,7 @@ fn tagged_frames_pass_both_ways_with_their_tags_large_and_unfinished_ones_too() 
     are_segments(&all, 1000, &data, "tagged, to the LAN");
     assert!(tags(&all), "the tag is gone");
 
-    // From the LAN: finished, unfinished for one who takes it so, and for one who does not.
+    // From the LAN: finished; unfinished for a guest that accepts it so, and for one that does not.
     let finished = frames::vlan(&frames::udp4(end(LAN_MAC), end(able.mac), b"behind a tag"), TAG);
     far.send(&VnetHdr::default(), &finished);
     let all = received(&mut able, LAN_MAC);

@@ -1,5 +1,5 @@
-//! One parent, one process; one address, one owner. Whoever comes second is refused at its start, is told who was
-//! first, and leaves nothing behind.
+//! One parent, one process; one address, one owner. A second process or port is refused at its
+//! start. The message names the first one, and nothing is left behind.
 
 use tempfile::TempDir;
 use vhost_user_macvtap::config::{auto_mac, machine_id};
@@ -10,7 +10,8 @@ use testkit::netns::World;
 use testkit::rig::{ARRIVAL, SECOND};
 use testkit::userspace::{Bench, hush, mac, mac_key, state_of_parent, without_remarks};
 
-/// Runs the program with a port for each of `keys` (SOCK is a path), which must fail with this code and these words.
+/// Runs the program with a port for each of `keys` (SOCK is a path), which must fail with this code
+/// and these words.
 fn refused(world: &World, keys: &[&str], code: i32, parts: &[&str]) {
     let dir = TempDir::new().unwrap();
     let mut args = vec!["--type=macvlan".to_owned()];

@@ -1,7 +1,8 @@
-//! What may happen to a parent: down, no carrier, gone, another name, another MTU, another namespace.
+//! Events on a parent: down, no carrier, deleted, another name, another MTU, another namespace.
 //!
-//! Each time a stream runs between two siblings, who must not notice; a third guest talks with the LAN, which must
-//! be back within a second after the event is undone. Meanwhile the process says so once and sleeps.
+//! Each time a stream runs between two siblings, which must not notice. A third guest talks with
+//! the LAN, and must be connected again within a second after the event is undone. Meanwhile the
+//! process logs it once and sleeps.
 
 use std::time::Duration;
 
@@ -15,14 +16,14 @@ use testkit::vmm::QemuOptions;
 /// Processor time that the process may use in a second without a wire.
 const ASLEEP: Duration = Duration::from_millis(20);
 
-/// Something that is done to a world.
+/// An action on a world.
 type Deed = fn(&World);
 
 /// Something bad happens to the parent, and is undone.
 struct Event<'a> {
     begin: &'a dyn Fn(&Bench),
     end: &'a dyn Fn(&Bench),
-    /// What the log says at either moment.
+    /// The log's text at either moment.
     says: [&'a str; 2],
 }
 
@@ -35,7 +36,7 @@ fn endured(event: &Event) {
     bench.wait_said(event.says[0], 1, SECOND);
     stream.runs_on(500);
     assert!(!bench.reaches_lan(&mut third, SILENCE), "the parent still works");
-    // What is for the wire now is taken and dropped, so that the guest does not hang.
+    // Frames for the wire are now taken and dropped, so that the guest does not hang.
     for _ in 0..3 {
         let batch = vec![frames::tagged(LAN_MAC, third.mac, fresh_tag(), 60); 100];
         third.driver.send(0, &batch);
@@ -108,7 +109,7 @@ fn a_parent_that_is_renamed_is_still_the_same() {
     bench.world.host.ip("link set eth0 name lan7");
     bench.wait_said("parent eth0: was renamed to lan7", 1, SECOND);
     bench.wait_for_wire(&mut third, SECOND);
-    // A guest that comes later gets its filters on it.
+    // The parent has the filters of a guest that connects later.
     drop(third);
     bench.guest(2);
     stream.runs_on(200);
@@ -120,8 +121,8 @@ fn a_parent_that_is_renamed_is_still_the_same() {
     assert_eq!(bench.said("has vanished"), 0);
 }
 
-/// The parent was looked up by the name of the configuration: after a rename no guest was followed, and a port
-/// whose guest had left kept that guest's address.
+/// The parent was looked up by the name of the configuration. After a rename no guest's MAC was
+/// adopted, and a port whose guest had disconnected kept that guest's address.
 #[test]
 fn bug_after_a_rename_of_the_parent_no_address_was_followed() {
     let bench = Bench::new(&[mac_key(0) + ",mac-changes=allow"], &[]);
@@ -165,7 +166,8 @@ fn the_mtu_of_the_parent_is_followed_down_and_up() {
     assert_eq!(bench.said("now has MAC"), 9, "said once for each port and change");
 }
 
-/// A kernel macvlan has no carrier when its parent has none, and then its siblings do not hear it.
+/// A kernel macvlan has no carrier when its parent has none, and then it does not receive from its
+/// siblings.
 #[test]
 fn siblings_as_the_kernels_are_cut_off_with_their_parent() {
     let bench = Bench::new(&[mac_key(0) + ",compat=on", mac_key(1) + ",compat=on"], &[]);
@@ -187,7 +189,7 @@ fn siblings_as_the_kernels_are_cut_off_with_their_parent() {
         assert!(talk(SECOND), "before: {what}");
         begin(&bench.world);
         bench.wait_said("parent eth0: is down", round, SECOND);
-        // It is said first and done then.
+        // The log comes first, then the change.
         assert!(wait_until(SECOND, || !talk(SILENCE)), "{what}: they still talk");
         end(&bench.world);
         assert!(wait_until(SECOND, || talk(SILENCE)), "after: {what}");
@@ -197,8 +199,8 @@ fn siblings_as_the_kernels_are_cut_off_with_their_parent() {
     assert!(wait_until(SECOND, || !talk(SILENCE)), "without a parent they still talk");
 }
 
-/// A passthru port has its parent's address: with a new parent the new one, which must also be the parent's when the
-/// guest has gone. The process gave it the old parent's then.
+/// A passthru port has its parent's address: with a new parent the new one, which must also be the
+/// parent's after the guest has disconnected. The process gave it the old parent's then.
 #[test]
 fn bug_a_passthru_parent_made_again_was_given_the_old_ones_address() {
     let bench = Bench::new(&["mode=passthru"], &[]);
@@ -219,7 +221,7 @@ fn bug_a_passthru_parent_made_again_was_given_the_old_ones_address() {
     assert_eq!(address(), own);
 }
 
-/// An address that was refused stayed so until the guest had gone, though what had been in its way was no longer
+/// A refused address stayed refused until the guest disconnected, though the obstacle was no longer
 /// there.
 #[test]
 fn bug_an_address_refused_on_the_old_parent_was_refused_on_the_new_one() {
@@ -236,7 +238,7 @@ fn bug_an_address_refused_on_the_old_parent_was_refused_on_the_new_one() {
     bench.wait_for_wire(&mut guest, SECOND);
 }
 
-/// A parent that came back as a port of a bridge was complained of every second.
+/// A parent that came back as a port of a bridge caused a log line every second.
 #[test]
 fn bug_a_parent_that_came_back_unfit_was_complained_of_every_second() {
     let bench = Bench::bridge(1, &[]);
@@ -259,7 +261,7 @@ fn bug_a_parent_that_came_back_unfit_was_complained_of_every_second() {
     bench.wait_for_wire(&mut guest, 2 * SECOND);
 }
 
-/// One port whose MTU or address could not be had on the new device kept all of them off the wire.
+/// One port whose MTU or address could not be set on the new device kept all of them off the wire.
 #[test]
 fn bug_a_port_unfit_for_the_new_parent_kept_its_siblings_off_the_wire() {
     let bench = Bench::new(&[mac_key(0) + ",mtu=1400", mac_key(1)], &[]);
@@ -275,7 +277,7 @@ fn bug_a_port_unfit_for_the_new_parent_kept_its_siblings_off_the_wire() {
     bench.wait_said("parent eth0: is back", 1, 2 * SECOND);
     bench.wait_said("port t1: MAC address", 1, SECOND);
     bench.wait_said("port t0: now has MAC", 1, SECOND);
-    // Siblings never stopped to talk.
+    // Siblings never stopped exchanging frames.
     let tag = fresh_tag();
     fits.send(clashes.mac, tag);
     assert!(clashes.gets(tag, ARRIVAL));

@@ -1,7 +1,9 @@
-//! Several queue pairs and several workers: a flow stays on one queue and in order, and no frame comes twice.
+//! Several queue pairs and several workers: a flow stays on one queue and in order, and no frame
+//! comes twice.
 //!
-//! The kernel spreads what the parent receives over our sockets by flow, and we spread over the guest's queues. Two
-//! sockets that both heard a frame would deliver it twice; a flow that changed its queue could overtake itself.
+//! The kernel spreads the parent's received frames over our sockets by flow, and we spread them
+//! over the guest's queues. Two sockets that both received a frame would deliver it twice; a flow
+//! that changed its queue could overtake itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -30,7 +32,8 @@ fn of_flow(from: Mac, to: Mac, flow: u16, number: u32) -> Vec<u8> {
     frames::udp4(end(from, 1000 + flow), end(to, 7), &number.to_be_bytes())
 }
 
-/// Takes what comes on any queue until it is silent: for each queue the flows and numbers in their order.
+/// Takes the frames of every queue until all are silent: for each queue the flows and numbers in
+/// their order.
 fn taken(guest: &mut Guest) -> Vec<Vec<(u16, u32)>> {
     let mut queues = vec![Vec::new(); guest.driver.pairs.len()];
     let mut last = Instant::now();
@@ -48,7 +51,7 @@ fn taken(guest: &mut Guest) -> Vec<Vec<(u16, u32)>> {
     queues
 }
 
-/// Every flow whole, in order, once, on one queue. Tells on how many queues there were flows.
+/// Every flow whole, in order, once, on one queue. Returns the number of queues that had flows.
 fn judged(queues: &[Vec<(u16, u32)>], what: &str) -> usize {
     let mut homes: BTreeMap<u16, BTreeSet<usize>> = BTreeMap::new();
     let mut numbers: BTreeMap<u16, Vec<u32>> = BTreeMap::new();

@@ -1,7 +1,8 @@
 //! A counted stream between two siblings, and the processor time of the process.
 //!
-//! A stream sends sixteen frames, waits until they have all arrived in their order, and goes on. What does not
-//! arrive within two seconds is lost, and counted. So a ring never overflows, and a single lost frame shows.
+//! A stream sends sixteen frames, waits until they have all arrived in their order, and goes on. A
+//! frame that does not arrive within two seconds is lost, and counted. So a ring never overflows,
+//! and a single lost frame shows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use testkit::userspace::Guest;
 
 const WINDOW: usize = 16;
 
-/// What a stream has moved.
+/// The frames that a stream has moved.
 #[derive(Clone, Copy, Debug)]
 pub struct Tally {
     pub sent: u64,

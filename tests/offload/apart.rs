@@ -1,9 +1,9 @@
-//! Where we and the kernel part, and where both refuse.
+//! The cases in which we differ from the kernel, or in which both refuse.
 //!
-//! Each test pins down what the kernel does (6.18), so that a difference is known and not guessed; if a
-//! later kernel changes its mind, the test says so. The kernel refuses with EINVAL when it reads the
-//! header, and with ENOMEM when cutting fails (net/core/dev.c, `__dev_queue_xmit`: the error of a frame
-//! that did not become any).
+//! Each test pins down the kernel's behaviour (6.18), so that a difference is known and not
+//! guessed; if a later kernel behaves otherwise, the test fails. The kernel refuses with EINVAL
+//! when it reads the header, and with ENOMEM when cutting fails (net/core/dev.c,
+//! `__dev_queue_xmit`: the error of a frame that produced no frames).
 
 use vhost_user_macvtap::net::feature;
 use vhost_user_macvtap::offload::Unrepairable;
@@ -62,8 +62,9 @@ fn both_refuse_what_makes_no_sense() {
     }
 }
 
-/// The kernel looks at few things in a frame that it cuts, and so do we: a fragment, a total length beyond the frame, a
-/// UDP length that is too small, UFO with a checksum begun in the middle of nowhere or with ECN, three tags.
+/// The kernel looks at few things in a frame that it cuts, and so do we: a fragment, a total length
+/// beyond the frame, a UDP length that is too small, UFO with a checksum begun in the middle of
+/// nowhere or with ECN, three tags.
 #[test]
 fn both_cut_blindly() {
     let mut kernel = Kernel::new();
@@ -94,8 +95,8 @@ fn we_refuse_very_many_segments() {
 }
 
 /// `virtio_net_hdr_to_skb` drops the segmentation of a frame that has no more than one segment, but
-/// counts the TCP header as 20 bytes. With options there is a gap, where `tcp_gso_segment` then finds
-/// nothing to cut and fails. For us it is one frame.
+/// counts the TCP header as 20 bytes. With options there is a gap, where `tcp_gso_segment` then
+/// finds nothing to cut and fails. For us it is one frame.
 #[test]
 fn tcp_options_do_not_make_a_frame_longer_than_it_is() {
     let mut kernel = Kernel::new();
@@ -117,9 +118,10 @@ fn tcp_options_do_not_make_a_frame_longer_than_it_is() {
     }
 }
 
-/// Without NEEDS_CSUM the kernel sets the sum of TCP and UFO itself, and so do we. In a tagged frame
-/// it does not find TCP or UDP (`virtio_net_hdr_to_skb` has to search for it then) and refuses: there
-/// we do as in an untagged one. A receiver that takes the whole gets a checksum to complete with it.
+/// Without NEEDS_CSUM the kernel sets the sum of TCP and UFO itself, and so do we. In a tagged
+/// frame it does not find TCP or UDP (`virtio_net_hdr_to_skb` has to search for it then) and
+/// refuses: there we do as in an untagged one. A receiver that takes the whole gets a checksum to
+/// complete with it.
 #[test]
 fn a_checksum_is_made_where_none_was_begun() {
     let mut kernel = Kernel::new();
@@ -160,7 +162,7 @@ fn uso_may_be_long() {
     }
 }
 
-/// The kernel would put a remainder of 8 into the offsets, that is, nowhere.
+/// The kernel would put a remainder of 8 into the offsets, where it is lost.
 #[test]
 fn ufo_sizes_are_rounded_down() {
     let mut kernel = Kernel::new();
@@ -170,9 +172,9 @@ fn ufo_sizes_are_rounded_down() {
     assert!(theirs.into_iter().map(masked).eq(frames(ours(&header, &frame, 0))));
 }
 
-/// `ipv6_gso_segment` takes the extension headers in front of the fragment header for payload: with 8
-/// bytes of them, every offset is 8 too large for each fragment before it. And destination options
-/// behind a routing header, which belong into the first fragment, it copies into all.
+/// `ipv6_gso_segment` takes the extension headers in front of the fragment header for payload: with
+/// 8 bytes of them, every offset is 8 too large for each fragment before it. And it copies
+/// destination options behind a routing header, which must be in the first fragment, into all.
 #[test]
 fn ipv6_fragments_have_the_right_offsets_behind_extension_headers() {
     let mut kernel = Kernel::new();
@@ -194,7 +196,7 @@ fn ipv6_fragments_have_the_right_offsets_behind_extension_headers() {
         assert_eq!(offsets(&theirs), [0, 1000 + wrong, 2 * (1000 + wrong)]);
         let mine = frames(ours(&header, &frame, 0));
         assert_eq!(offsets(&mine), [0, 1000, 2000]);
-        // Put together again, it is what the kernel makes of the same datagram uncut.
+        // Put together again, it equals the kernel's frame for the same datagram uncut.
         let (at, next) = (transport(&mine[0]).0, mine[0][transport(&mine[0]).0]);
         let together: Vec<u8> = mine.iter().flat_map(|f| f[at + 8..].iter().copied()).collect();
         let (header, frame) = shape.build();

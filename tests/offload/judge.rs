@@ -1,8 +1,8 @@
-//! What is done with a frame on both ways, and what counts as the same.
+//! The work on a frame in both ways, and the differences that are allowed.
 //!
-//! Two things are taken as equal. The identification of an IPv6 fragment may be anything. A TCP
-//! checksum of 0 is the same number as 0xffff: the kernel writes 0 when it cuts and 0xffff when it only
-//! completes, so it depends on who cuts.
+//! Two differences are allowed. The identification of an IPv6 fragment may be anything. A TCP
+//! checksum of 0 is the same number as 0xffff: the kernel writes 0 when it cuts and 0xffff when it
+//! only completes, so the value depends on who cuts.
 
 use vhost_user_macvtap::net::feature;
 use vhost_user_macvtap::net::vnet_hdr::MAX_SEGMENTS;
@@ -14,7 +14,7 @@ use testkit::offload_frames::{ECN, TSO4, TSO6, UFO, USO};
 /// Headers and frames as they came out.
 pub type Emitted = Vec<([u8; 12], Vec<u8>)>;
 
-/// What `repair` makes of a frame for a receiver that acknowledged `features`.
+/// The frames that `repair` makes for a receiver that acknowledged `features`.
 pub fn ours(header: &[u8; 12], frame: &[u8], features: u64) -> Result<Emitted, Unrepairable> {
     let mut out = Emitted::new();
     let accepts = Accepts::of_guest(features);
@@ -54,7 +54,7 @@ pub fn legal(header: &[u8; 12], features: u64) -> bool {
     flags && (header[1] == 0 || kind && ecn) && header[10..] == [0, 0]
 }
 
-/// What ours become when the kernel has done what the receiver accepted undone.
+/// Our frames, after the kernel has done the work that the receiver accepted undone.
 pub fn finished(kernel: &mut Kernel, emitted: Emitted) -> Vec<Vec<u8>> {
     let finish = |(header, frame): ([u8; 12], Vec<u8>)| match header {
         [0 | 2, 0, ..] => vec![frame],
@@ -81,7 +81,7 @@ pub fn transport(frame: &[u8]) -> (usize, u8) {
     (at, next)
 }
 
-/// A frame with what may differ made equal.
+/// A frame with equal values in the fields that may differ.
 pub fn masked(mut frame: Vec<u8>) -> Vec<u8> {
     let (at, protocol) = transport(&frame);
     if protocol == 44 {

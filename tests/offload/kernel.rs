@@ -1,15 +1,16 @@
 //! The kernel's own segmentation, asked through a packet socket.
 //!
-//! A veth pair in a namespace of its own; its near end has every transmit offload switched off, so
-//! that whatever a frame leaves undone is done by the kernel in software before the far end sees it. A
-//! frame goes in with its header (`PACKET_VNET_HDR`), and what arrives at the far end is the answer.
+//! A veth pair in a namespace of its own. All transmit offloads of its near end are switched off,
+//! so the kernel does all work that a frame leaves undone in software before the far end sees the
+//! frame. A frame goes in with its header (`PACKET_VNET_HDR`), and the frames that arrive at the
+//! far end are the answer.
 //!
 //! The far end's socket gets the outermost VLAN tag beside the frame (`PACKET_AUXDATA`) and puts it
-//! back. A frame with a number of its own is sent behind each question: when it arrives, the answer is
-//! complete. The asking thread stays on one processor, or the softirqs of two could swap frames.
+//! back. A frame with a number of its own is sent behind each question: when it arrives, the answer
+//! is complete. The asking thread stays on one processor, or the softirqs of two could swap frames.
 //!
-//! What can go wrong: the kernel refuses a question at once (EINVAL: `Err`), or drops it when it cuts
-//! (an empty answer). A link that has just come up drops what it is given, silently (`wait_carries`).
+//! What can go wrong: the kernel refuses a question at once (EINVAL: `Err`), or drops it when it
+//! cuts (an empty answer). A link that has just come up silently drops its frames (`wait_carries`).
 //!
 //! References: packet(7); net/packet/af_packet.c, `packet_snd`; include/linux/virtio_net.h.
 
@@ -24,7 +25,7 @@ const PACKET_VNET_HDR: i32 = 15;
 const PACKET_AUXDATA: i32 = 8;
 const MARK: [u8; 2] = [0x88, 0xb5];
 
-/// What came of a frame, or the kernel's refusal.
+/// The resulting frames, or the kernel's refusal.
 pub type Answer = Result<Vec<Vec<u8>>, i32>;
 
 /// The two ends of the pair.
@@ -79,7 +80,7 @@ impl Kernel {
         Kernel { near, far, marks: 0, known: HashMap::new(), _netns: netns }
     }
 
-    /// What arrives when `frame` is sent with `header`.
+    /// The frames that arrive when `frame` is sent with `header`.
     pub fn ask(&mut self, header: &[u8; 12], frame: &[u8]) -> Answer {
         let key = (*header, frame.to_vec());
         if let Some(answer) = self.known.get(&key) {

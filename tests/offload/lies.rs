@@ -1,4 +1,4 @@
-//! Frames whose lengths lie: whatever the kernel makes of them, we make of them.
+//! Frames with wrong lengths: our result is the kernel's, for each of them.
 
 use vhost_user_macvtap::net::feature;
 
@@ -6,7 +6,7 @@ use super::judge::{finished, masked, ours};
 use super::kernel::Kernel;
 use testkit::offload_frames::{ECN, Shape, Stimulus, TSO4, TSO6, UFO, USO, sum};
 
-/// A lie: what it does to a frame that begins its IP header and its TCP or UDP header here.
+/// A wrong length: changes a frame whose IP header and TCP or UDP header begin here.
 type Lie = fn(&mut Stimulus, ip: usize, l4: usize);
 
 fn put((_, frame): &mut Stimulus, at: usize, value: u16) {

@@ -1,13 +1,13 @@
 //! Software offloads, held against the kernel's.
 //!
-//! A frame that leaves work undone has one right outcome: the frames that the kernel makes of it. So
-//! each stimulus (`testkit/src/offload_frames.rs`) is put to the kernel (offload/kernel.rs) as it is, and to
-//! `offload::repair` for every set of offloads that a receiver may accept; what we leave undone,
-//! because that receiver accepts it, is put to the kernel in turn. Both ways must give the same bytes
-//! (offload/judge.rs).
+//! A frame that leaves work undone has one right outcome: the frames that the kernel makes of it.
+//! So each stimulus (`testkit/src/offload_frames.rs`) is put to the kernel (offload/kernel.rs) as
+//! it is, and to `offload::repair` for every set of offloads that a receiver may accept; what we
+//! leave undone, because that receiver accepts it, is put to the kernel in turn. Both ways must
+//! give the same bytes (offload/judge.rs).
 //!
-//! Where we and the kernel part, on purpose, a test of its own says how and why (offload/apart.rs).
-//! What can go wrong: this needs root, and a kernel with veth.
+//! A test of its own describes each deliberate difference from the kernel (offload/apart.rs). What
+//! can go wrong: this needs root, and a kernel with veth.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod apart;
@@ -105,8 +105,8 @@ fn so_do_frames_of_any_size() {
     }
 }
 
-/// A word of the data is chosen so that the checksum of the first frame becomes 0. The bytes must be
-/// the kernel's without any masking.
+/// A word of the data is chosen so that the checksum of the first frame becomes 0. The bytes must
+/// be the kernel's without any masking.
 #[test]
 fn a_checksum_of_zero_is_written_as_the_kernel_writes_it() {
     let mut kernel = Kernel::new();

@@ -1,4 +1,4 @@
-//! What was expected, and whether it came: all differences of all worlds, told together.
+//! The expected receivers, and the actual ones: reports all differences of all worlds together.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,8 @@ impl Judge {
         }
     }
 
-    /// The program's answers against the model's, and against a kernel's where its ports are compat.
+    /// The program's answers against the model's, and against a kernel's where its ports are
+    /// compat.
     pub fn program(
         &mut self,
         world: &World,
@@ -46,7 +47,7 @@ impl Judge {
         by_kernel: Option<&Copies>,
     ) {
         for stimulus in stimuli {
-            // A compat port does not judge what its guest sends, as the kernel does not.
+            // A compat port does not check its guest's source addresses, as the kernel does not.
             let kept = match stimulus.from {
                 From::Port(id) if !world.compat => {
                     let port = &world.ports[id];
@@ -77,7 +78,7 @@ impl Judge {
         assert!(self.frames > 1000, "the stimuli are missing");
     }
 
-    /// What the switch says, which the model has to say too.
+    /// The switch's answer, which must be the model's too.
     fn expected(&mut self, world: &World, stimulus: &Stimulus) -> Set {
         self.frames += 1;
         let modelled = modelled(world, stimulus, None);
@@ -104,7 +105,7 @@ impl Judge {
         as_set(&modelled, stimulus)
     }
 
-    /// Who got it. A copy too many, or one with other bytes, is a difference at once.
+    /// The receivers. A copy too many, or one with other bytes, is a difference at once.
     fn receivers(&mut self, world: &World, stimulus: &Stimulus, copies: &Copies) -> Set {
         let mut set = Set::new();
         for (to, bytes) in copies.get(&stimulus.tag()).into_iter().flatten() {
@@ -147,13 +148,13 @@ fn modelled(world: &World, stimulus: &Stimulus, also_joined: Option<Mac>) -> Out
     }
 }
 
-/// PAUSE, and what goes to the bridges, which a guest may not send. No stimulus is LLC or LLDP.
+/// PAUSE, and frames to the bridges, which a guest may not send. No stimulus is LLC or LLDP.
 fn is_link_control(stimulus: &Stimulus) -> bool {
     let reserved = matches!(stimulus.dst().0, [0x01, 0x80, 0xc2, 0, 0, 0 | 1 | 8]);
     reserved || stimulus.ethertype() == PAUSE_TYPE
 }
 
-/// Everyone who may get it if every filter takes its group by accident.
+/// All receivers if every filter takes the frame's group by accident.
 fn may_by_hash(world: &World, stimulus: &Stimulus) -> Set {
     as_set(&modelled(world, stimulus, Some(stimulus.dst())), stimulus)
 }
@@ -161,7 +162,7 @@ fn may_by_hash(world: &World, stimulus: &Stimulus) -> Set {
 /// Whether the parent's own stack takes a frame that it is shown for its own.
 fn for_host(stimulus: &Stimulus) -> bool {
     let to_it = stimulus.dst().is_group() || stimulus.dst() == PARENT;
-    // A VLAN that the host has no device for is somebody else's.
+    // A VLAN that the host has no device for is not the host's.
     to_it && stimulus.vlan().unwrap_or(0) == 0
 }
 

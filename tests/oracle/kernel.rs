@@ -1,8 +1,8 @@
 //! The kernel's topology: macvtap devices whose taps are read and written here.
 //!
-//! Nothing of the program's own device code is used: that switches the kernel's multicast filter off,
-//! which is to be seen at work here. The tap's device number is taken from the namespace's own sysfs,
-//! and opened through a node of our own: `/dev/tapN` may be another namespace's.
+//! This uses none of the program's own device code: that switches off the kernel's multicast
+//! filter, which is under test here. The tap's device number is taken from the namespace's own
+//! sysfs, and opened through a node of our own: `/dev/tapN` may be another namespace's.
 
 use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
@@ -92,7 +92,7 @@ impl Topology for Kernel {
         all
     }
 
-    /// The host has joined them, when the devices were made: a macvtap does not look at reports.
+    /// The host joined them when the devices were made: a macvtap ignores reports.
     fn join(&mut self) {}
 
     fn lan(&self) -> &Lan {

@@ -1,4 +1,5 @@
-//! What both topologies stand on: a parent `p0`, its cable, the wire `w0`, and who listens where.
+//! The base of both topologies: a parent `p0`, its cable, the wire `w0`, and the sockets that
+//! listen.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,17 +9,17 @@ use crate::stimuli::{self, PAUSE_TYPE, Stimulus, TYPE};
 use crate::world::{PARENT, World};
 use testkit::netns::{Netns, wait_until};
 
-/// Silence that is believed: floods of macvlan wait in a work queue.
+/// The silence after which a frame counts as dropped: floods of macvlan wait in a work queue.
 const SETTLED: Duration = Duration::from_millis(150);
 
-/// Who sends.
+/// The sender of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum From {
     Port(usize),
     Wire,
 }
 
-/// Who received.
+/// A receiver of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum To {
     Port(usize),
@@ -26,11 +27,11 @@ pub enum To {
     Host,
 }
 
-/// Something that forwards frames between ports, a wire and a host.
+/// A topology that forwards frames between ports, a wire and a host.
 pub trait Topology {
     /// Sends one frame.
     fn send(&mut self, from: From, frame: &[u8]);
-    /// What has come out since the last call, without waiting.
+    /// The frames that came out since the last call, without waiting.
     fn received(&mut self) -> Vec<(To, Vec<u8>)>;
     /// The guests join their groups; afterwards they are members. Once, when all ports can send.
     fn join(&mut self);
@@ -51,7 +52,7 @@ pub fn ask(topology: &mut dyn Topology, world: &World, stimuli: &[Stimulus]) -> 
         topology.lan().netns.ip("link set w0 down");
         let known = wait_until(Duration::from_secs(5), || topology.knows_the_cable());
         assert!(known, "{}: the cable is out, and nobody noticed", world.name);
-        // The device is told; its queue may be switched off a moment later.
+        // The device has the news; its queue may be switched off a moment later.
         std::thread::sleep(SETTLED);
     }
     let mut copies = Copies::new();
@@ -72,7 +73,7 @@ pub fn ask(topology: &mut dyn Topology, world: &World, stimuli: &[Stimulus]) -> 
     copies
 }
 
-/// Files what has come out; whether that was anything.
+/// Files the frames that came out; false if there were none.
 fn collect(topology: &mut dyn Topology, copies: &mut Copies) -> bool {
     let received = topology.received();
     let any = !received.is_empty();
@@ -84,7 +85,8 @@ fn collect(topology: &mut dyn Topology, copies: &mut Copies) -> bool {
     any
 }
 
-/// Sends from every port until the wire has heard all of them: a new device has no carrier yet.
+/// Sends from every port until frames of all of them are on the wire: a new device has no carrier
+/// yet.
 fn warm_up(topology: &mut dyn Topology, world: &World) {
     let mut silent: Vec<usize> = world.up().collect();
     let warm = wait_until(Duration::from_secs(10), || {
@@ -104,7 +106,7 @@ fn warm_up(topology: &mut dyn Topology, world: &World) {
     assert!(warm, "{}: ports {silent:?} never sent anything", world.name);
 }
 
-/// A namespace with a veth pair; the parent's own stack speaks nothing of its own accord.
+/// A namespace with a veth pair; the parent's own stack sends nothing by itself.
 pub struct Lan {
     pub netns: Netns,
     parent: u32,
@@ -119,7 +121,7 @@ impl Lan {
             netns.set_ipv6(what, false);
         }
         netns.ip(&format!("link add p0 address {PARENT} type veth peer name w0"));
-        // What a frame meets is the parent's MTU, not the wire's.
+        // The parent's MTU limits a frame, not the wire's.
         netns.ip("link set w0 mtu 9000 promisc on up");
         netns.ip("link set p0 up");
         let index = |name| netns.attribute(name, "ifindex").parse().unwrap();
@@ -134,7 +136,7 @@ impl Lan {
         self.wire.send(frame);
     }
 
-    /// What the wire and the host have got.
+    /// The frames that the wire and the host have received.
     pub fn received(&self) -> Vec<(To, Vec<u8>)> {
         let incoming = |seen: &Seen| seen.kind != libc::PACKET_OUTGOING;
         let wire = std::iter::from_fn(|| self.wire.receive()).filter(incoming);

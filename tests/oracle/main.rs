@@ -1,32 +1,36 @@
 //! The kernel is the oracle: the same frames through kernel macvtaps and through the switch.
 //!
-//! A *world* is a parent with one to three ports in some modes. For each world a list of *stimuli* is
-//! made: frames of every kind that the truth tables of `src/switch/mod.rs` name, from the wire and from
-//! every port. They all go, each with a tag of its own, through a *topology*, and then the ports, the
-//! wire and the host are asked what they have got. There are two topologies of the same world:
+//! A *world* is a parent with one to three ports in some modes. For each world a list of *stimuli*
+//! is made: frames of every kind that the truth tables of `src/switch/mod.rs` name, from the wire
+//! and from every port. They all go, each with a tag of its own, through a *topology*. Then the
+//! test collects the frames that the ports, the wire and the host have received. There are two
+//! topologies of the same world:
 //!
 //! * `kernel.rs`: macvtap devices, whose taps the test reads and writes itself;
-//! * `program.rs`: this program, serving the same ports as `type=macvlan,compat=on`, each driven by the
-//!   tests' own VMM.
+//! * `program.rs`: this program, serving the same ports as `type=macvlan,compat=on`, each driven by
+//!   the tests' own VMM.
 //!
-//! The program is asked once more without `compat`; then no kernel does the same, and the model with its
-//! second half stands alone. What is expected comes from the pure switch, and from its model, which must agree first. So the
-//! model is held against a real kernel here and against the switch everywhere. The comparison is
-//! frame by frame, byte by byte, by number of copies, with these tolerances and no others:
+//! The program is tested once more without `compat`. Then no kernel does the same, and the model
+//! with its second half stands alone. The pure switch and its model make the expectation, and must
+//! agree first. So the model is compared with a real kernel here and with the switch everywhere.
+//! The comparison is frame by frame, byte by byte, by number of copies, with these tolerances and
+//! no others:
 //!
-//! * **groups that nobody joined**: the kernel's filter is a hash of 256 bits, salted by an address in
-//!   memory: a port may get a group that it has not joined (but nothing that it would not get had it
-//!   joined). Our filter is exact;
-//! * **sources that are not the port's**: the kernel lets a guest send as anybody, and so does the program
-//!   with `compat`; without it, such frames are dropped (`mac-changes=deny`);
-//! * **what belongs to the cable** (spanning tree, PAUSE): the same, but for passthru ports (`guard=stp`).
+//! * **groups that nobody joined**: the kernel's filter is a hash of 256 bits, salted by an address
+//!   in memory: a port may get a group that it has not joined (but nothing that it would not get
+//!   had it joined). Our filter is exact;
+//! * **sources that are not the port's**: the kernel lets a guest send as anybody, and so does the
+//!   program with `compat`; without it, such frames are dropped (`mac-changes=deny`);
+//! * **what belongs to the cable** (spanning tree, PAUSE): the same, but for passthru ports
+//!   (`guard=stp`).
 //!
-//! No stimulus is a fragment: the kernel puts together those of broadcasts, the program does not. None
-//! goes to 33:33:00:00:00:01, which a macvtap has joined only while the host's IPv6 is on it. And no
-//! source port lists its own address: the kernel then delivers twice.
+//! No stimulus is a fragment: the kernel puts together those of broadcasts, the program does not.
+//! None goes to 33:33:00:00:00:01, which a macvtap has joined only while the host's IPv6 is on it.
+//! And no source port lists its own address: the kernel then delivers twice.
 //!
-//! *The host* is what an unbound packet socket of one protocol is shown on the parent as its own
-//! (HOST, BROADCAST, MULTICAST): a bound one would also match frames handed on to ports.
+//! *The host* is the set of frames that an unbound packet socket of one protocol on the parent is
+//! shown as its own (HOST, BROADCAST, MULTICAST): a bound one would also match frames handed on to
+//! ports.
 //!
 //! What can go wrong: macvlan floods from a work queue, so silence has to last a while before it
 //! counts; and a device takes a moment until it sends, so every topology is warmed up first.

@@ -1,7 +1,7 @@
 //! Our topology: the program with ports of type macvlan, each with a guest of the tests' own VMM.
 //!
-//! A port that is down is one that no front-end is connected to. Groups are joined as a guest does it:
-//! by an IGMP and an MLD report.
+//! A port without a front-end is down. Groups are joined as a guest does it: by an IGMP and an MLD
+//! report.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const TABLES_REST: Duration = Duration::from_millis(500);
 /// A connected guest.
 struct Guest {
     driver: Driver,
-    /// What it says when it joins its groups.
+    /// Its reports when it joins its groups.
     reports: Vec<Vec<u8>>,
     _vmm: Vmm,
 }
@@ -123,9 +123,11 @@ impl Topology for Program {
     }
 
     fn join(&mut self) {
-        // A guest may send before the table says that its port is up, and before the host is deaf to its echoes.
+        // A guest may send before the table has its port up, and before the host filters out its
+        // echoes.
         self.backend.wait_caught_up();
-        // Tables rest after they were made, longer where filters were too: a guest may wait for its place in one.
+        // Tables rest after they were made, longer where filters changed too: a guest may wait for
+        // its place in one.
         std::thread::sleep(TABLES_REST);
         for guest in self.guests.iter_mut().flatten() {
             guest.driver.send(0, &guest.reports);
@@ -139,7 +141,8 @@ impl Topology for Program {
         &self.lan
     }
 
-    /// The program says nothing of it; the kernel's news is under way as soon as the state has changed.
+    /// The program does not report it; the kernel's news is under way as soon as the state has
+    /// changed.
     fn knows_the_cable(&self) -> bool {
         self.lan.netns.attribute("p0", "operstate") == "lowerlayerdown"
     }

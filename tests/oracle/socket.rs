@@ -1,7 +1,9 @@
-//! A packet socket that tells all: device, packet type, and the frame as it was on the wire.
+//! A packet socket that reports everything: device, packet type, and the frame as it was on the
+//! wire.
 //!
-//! The kernel takes the outermost VLAN tag out of a frame before a packet socket sees it, and tells it
-//! beside the data (`PACKET_AUXDATA`, packet(7)). Here it is put back, so that bytes can be compared.
+//! The kernel takes the outermost VLAN tag out of a frame before a packet socket sees it, and
+//! reports it beside the data (`PACKET_AUXDATA`, packet(7)). This socket puts it back, so that
+//! bytes can be compared.
 
 use std::fs::File;
 use std::io;
@@ -11,9 +13,9 @@ use nix::sched::{CloneFlags, setns};
 
 use testkit::netns::Netns;
 
-/// A frame, and what the kernel said about it.
+/// A frame, and the kernel's facts about it.
 pub struct Seen {
-    /// Where it came in.
+    /// The interface that it came in on.
     pub ifindex: u32,
     /// `PACKET_HOST` and so on.
     pub kind: u8,
@@ -104,8 +106,8 @@ impl Socket {
 
 /// The tag that was taken out: its type (0x8100), and priority and VLAN.
 fn vlan_tag(message: &libc::msghdr) -> Option<(u16, u16)> {
-    // SAFETY: the kernel has filled the control buffer that the message points at, which is alive; the
-    // macros of cmsg(3) walk it within its length.
+    // SAFETY: the kernel has filled the control buffer that the message points at, which is alive;
+    // the macros of cmsg(3) walk it within its length.
     unsafe {
         let mut at = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = at.as_ref() {

@@ -1,8 +1,8 @@
 //! The stimuli: every kind of frame that the truth tables name, for one world.
 //!
 //! A frame is Ethernet header, at times VLAN tags, type, and then a 64-bit tag that no other frame
-//! of this process has, followed by a pattern. The tag tells copies of one frame from copies of
-//! another wherever they come out.
+//! of this process has, followed by a pattern. At each receiver, the tag tells copies of one frame
+//! from copies of another.
 
 use vhost_user_macvtap::net::mac::Mac;
 
@@ -20,7 +20,7 @@ const STP: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 0]);
 const PAUSE: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 1]);
 const LLDP: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 0x0e]);
 
-/// Every kind of tag, and depths up to what the kernel looks at.
+/// Every kind of tag, and as many as the kernel parses.
 const TAGS: [&[u16]; 11] = [
     &[0x8100],
     &[0x88a8],
@@ -106,8 +106,8 @@ fn from_wire(world: &World, all: &mut Vec<Stimulus>) {
     let macs: Vec<Mac> = world.ports.iter().map(|port| port.mac).collect();
     let mut stations = [&macs[..], &[PARENT, UNKNOWN]].concat();
     stations.dedup();
-    // Strangers, what nobody may be called, reflected frames of every port (also of one that is down),
-    // and the host's own.
+    // Strangers, addresses that no station may have, reflected frames of every port (also of one
+    // that is down), and the host's own.
     for &src in [EXT, EXT2, Mac::default(), JOINED[0]].iter().chain(&stations) {
         for &dst in stations.iter().chain(&GROUPS).chain(&[Mac::default()]) {
             all.push(frame(From::Wire, dst, src, TYPE, 64));
@@ -127,7 +127,7 @@ fn from_wire(world: &World, all: &mut Vec<Stimulus>) {
             all.push(tagged(frame(From::Wire, dst, EXT, TYPE, 1518 - 4 * tags.len()), tags));
         }
     }
-    // Neither of them is measured on its way in.
+    // On the way in, neither is checked for its length.
     all.push(frame(From::Wire, macs[0], EXT, TYPE, 1514));
     all.push(frame(From::Wire, Mac::BROADCAST, EXT, TYPE, 1514));
 }
@@ -136,7 +136,8 @@ fn from_port(world: &World, port: usize, all: &mut Vec<Stimulus>) {
     let macs: Vec<Mac> = world.ports.iter().map(|port| port.mac).collect();
     let from = From::Port(port);
     let own = macs[port];
-    // Itself, its siblings, the host, the LAN; then under a stranger's, a sibling's and a listed name.
+    // Itself, its siblings, the host, the LAN; then under a stranger's, a sibling's and a listed
+    // name.
     let stations = [&macs[..], &[PARENT, EXT, UNKNOWN]].concat();
     let sibling = macs[(port + 1) % macs.len()];
     for src in [own, EXT, EXT2, sibling, PARENT] {
@@ -159,7 +160,7 @@ fn from_port(world: &World, port: usize, all: &mut Vec<Stimulus>) {
             all.push(tagged(frame(from, dst, own, TYPE, 64), tags));
         }
     }
-    // Around the MTU of a sibling that has a smaller one; of the sender's own, nothing is too long.
+    // Around the MTU of a sibling that has a smaller one; the sender's own MTU limits nothing.
     let longest = world.ports[port].mtu as usize + 14;
     for len in [1418, 1419, 1514].into_iter().filter(|&len| len <= longest) {
         for dst in [sibling, Mac::BROADCAST, JOINED[0]] {

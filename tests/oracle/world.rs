@@ -1,8 +1,8 @@
-//! The worlds: which ports stand on one parent.
+//! The worlds: sets of ports on one parent.
 //!
 //! Written as the unit tests of the switch write them: `bridge`, `-bridge` (down), `source:ext`,
-//! `source:ext+sib!` (nodst), `bridge@1400` (an MTU of its own). Every mode alone and every mixture that
-//! the kernel's code treats in a way of its own.
+//! `source:ext+sib!` (nodst), `bridge@1400` (an MTU of its own). Every mode alone and every mixture
+//! that the kernel's code treats in a way of its own.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ pub const PARENT: Mac = port(0xf0);
 /// The machine on the LAN that source ports list, and one that they do not.
 pub const EXT: Mac = port(0xe1);
 pub const EXT2: Mac = port(0xe2);
-/// A sender that never sends: a source port has to list somebody.
+/// A sender that never sends: a source port has to list at least one.
 const NOBODY: Mac = port(0xe3);
-/// No station's.
+/// No station has this address.
 pub const UNKNOWN: Mac = port(0xdd);
 /// 239.1.2.3, and the solicited-node group of an address that ends in 12:3456: joined.
 pub const JOINED: [Mac; 2] =

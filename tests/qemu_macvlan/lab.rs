@@ -1,11 +1,12 @@
-//! The laboratory for bulk traffic: two guests with a device for each setting of the offloads, and a LAN.
+//! The laboratory for bulk traffic: two guests with a device for each setting of the offloads, and
+//! a LAN.
 //!
-//! A transfer is judged by three witnesses: the bytes at its end (`testkit::bulk`), the back-end's
-//! counters of the ports concerned before and after, which say how large the frames were, and the wire
-//! (`testkit::inspector`). What may be large and what must not follows from what both sides can do.
+//! Three witnesses judge a transfer: the bytes at its end (`testkit::bulk`); the back-end's
+//! counters of the ports concerned before and after, which show how large the frames were; and the
+//! wire (`testkit::inspector`). The abilities of both sides decide which frames may be large.
 //!
-//! What can go wrong: a guest that changes over to another of its devices has another MAC address, which
-//! everybody else must learn: neighbours are forgotten at that moment.
+//! What can go wrong: a guest that changes over to another of its devices has another MAC address,
+//! which all other machines must learn: neighbours are forgotten at that moment.
 
 use std::time::Duration;
 
@@ -21,15 +22,16 @@ use testkit::scene::{V4, V6};
 
 const PAYLOAD: usize = 100 << 20;
 
-/// The guests' rings: as the program tells to make them, and as QEMU makes them by itself. Frames from
-/// the LAN go to the guest or nowhere, so the short ring loses some, and TCP slows down for that.
+/// The guests' rings: as the printed arguments make them, and as QEMU makes them by itself. Frames
+/// from the LAN go to the guest or nowhere, so the short ring loses some, and TCP slows down for
+/// that.
 const RINGS: [&str; 2] =
     ["rx_queue_size=1024,tx_queue_size=1024", "rx_queue_size=256,tx_queue_size=256"];
 
 /// Frames that tcpdump looks at in each transfer to the LAN.
 const DUMPED: u32 = 1000;
 
-/// What a guest's network device can do, in the order of its devices.
+/// The offloads of a guest's network device, in the order of its devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offload {
     /// All that the back-end offers.
@@ -68,7 +70,7 @@ impl Offload {
     }
 }
 
-/// Two guests with all their devices, a LAN, and what to move between them.
+/// Two guests with all their devices, a LAN, and the payload to move between them.
 pub struct Lab {
     guests: [Guest; 2],
     backend: Backend,
@@ -76,7 +78,7 @@ pub struct Lab {
     _dir: TempDir,
     payload: Payload,
     mtu: u32,
-    /// What each guest uses now.
+    /// The device that each guest uses now.
     uses: [Offload; 2],
     /// How many pairs of ways were begun: decides about the IP version.
     round: u32,
@@ -85,7 +87,7 @@ pub struct Lab {
 impl Lab {
     pub fn new(mtu: u32) -> Lab {
         let world = World::with_mtu(mtu);
-        // What leaves the parent is whole, all the way to the LAN's NIC.
+        // Frames that leave the parent are whole, all the way to the LAN's NIC.
         set_offloads(&world.host, World::PARENT, false);
         set_offloads(&world.switch, "p-lan", false);
         let dir = tempfile::tempdir().unwrap();
@@ -142,7 +144,7 @@ impl Lab {
             assert!(able.contains(&format!("\ntx-checksumming: {sums}")), "{able}");
         }
         self.uses = uses;
-        // Everybody knows the addresses of the devices before.
+        // All machines know the addresses of the devices before.
         self.world.lan.ip("neigh flush dev eth0");
         for (guest, used) in self.guests.iter_mut().zip(uses) {
             guest.sh(&format!("ip neigh flush dev {}", used.link()));
@@ -151,8 +153,8 @@ impl Lab {
         assert!(self.guests[0].pings(V4[1]));
     }
 
-    /// The IP versions of the two directions that come next. The other way round with the other MTU,
-    /// and in the next round.
+    /// The IP versions of the two directions that come next. The other way round with the other
+    /// MTU, and in the next round.
     fn next_versions(&mut self) -> [u8; 2] {
         self.round += 1;
         let turned = (self.round + u32::from(self.mtu == 1500)).is_multiple_of(2);
@@ -165,7 +167,7 @@ impl Lab {
         self.payload.bytes() as u64 / u64::from(self.mtu - headers)
     }
 
-    /// What the port of the device that a guest uses has moved so far.
+    /// The frames that the port of a guest's device has moved so far.
     fn moved(&self, guest: usize) -> Moved {
         Moved::of(&self.backend, &self.uses[guest].port(guest))
     }
@@ -192,7 +194,8 @@ impl Lab {
 
     /// Both ways between a guest and the LAN, whose own offloads are on or off.
     pub fn with_lan(&mut self, n: usize, lan_offloads: bool) {
-        // The wire to the parent: what the LAN's NIC leaves unfinished passes the switch's port, too.
+        // The wire to the parent: frames that the LAN's NIC leaves unfinished pass the switch's
+        // port, too.
         set_offloads(&self.world.switch, "p-host", lan_offloads);
         set_offloads(&self.world.lan, "eth0", lan_offloads);
         let used = self.uses[n];
@@ -238,8 +241,8 @@ impl Lab {
         }
     }
 
-    /// Datagrams that no frame can hold, to the LAN and to the sibling: cut up and put together by the
-    /// guests, whatever their devices can do, and summed up by both.
+    /// Datagrams that no frame can hold, to the LAN and to the sibling: the guests cut them up and
+    /// put them together, with any device, and both sum them up.
     pub fn fragments(&mut self) {
         for n in 0..2 {
             for address in [World::LAN_V4, World::LAN_V6, V4[1 - n], V6[1 - n]] {
@@ -248,7 +251,7 @@ impl Lab {
         }
     }
 
-    /// Nobody has met a bad checksum, and the program has refused nothing.
+    /// No machine has met a bad checksum, and the program has refused nothing.
     pub fn verdict(mut self) {
         for n in 0..2 {
             assert_eq!(bad_checksums(&self.guests[n].sh("cat /proc/net/snmp")), 0, "guest {n}");
@@ -304,7 +307,7 @@ impl std::fmt::Display for Count {
 struct Moved {
     from_guest: Count,
     to_guest: Count,
-    /// What was dropped on the way to and from the guest, in the program's words.
+    /// The frames dropped on the way to and from the guest, in the program's words.
     drops: String,
 }
 

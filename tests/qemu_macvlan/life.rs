@@ -1,8 +1,8 @@
 //! Guests on userspace ports are found, and come and go.
 //!
-//! There is no kernel device that would be up or down with the guest: a port is up while its guest can
-//! receive. So a guest that reboots or dies must not be answered for, must not take its sibling along,
-//! and must be found again.
+//! No kernel device goes up or down with the guest: a port is up while its guest can receive. So no
+//! machine may answer for a guest that reboots or dies, its sibling must go on, and the guest must
+//! be found again.
 
 use std::time::Duration;
 
@@ -11,8 +11,9 @@ use testkit::guest::{Guest, GuestConfig};
 use testkit::netns::{World, assert_nothing_left, wait_until};
 use testkit::scene::{G1, G2, LINK_LOCAL, Lan, MAC, Scene, V4, V6, settles};
 
-/// Siblings and the LAN find a guest by the addresses that it has just made up, and a clash of addresses
-/// is noticed: neighbour discovery is multicast to groups that no NIC knows of. The host says nothing.
+/// Siblings and the LAN find a guest by the addresses that it has just made up, and it notices a
+/// clash of addresses: neighbour discovery is multicast to groups that no NIC knows of. The host
+/// stays silent.
 #[test]
 fn guests_are_found_by_siblings_and_from_outside() {
     let mut scene = Scene::pair("type=macvlan,mode=bridge");
@@ -57,8 +58,8 @@ fn guests_are_found_by_siblings_and_from_outside() {
     scene.verdict();
 }
 
-/// A guest reboots, its QEMU is killed, the back-end is killed: the sibling goes on, and the guest is
-/// reached again.
+/// A guest reboots, its QEMU is killed, the back-end is killed: the sibling goes on, and the guest
+/// is reached again.
 #[test]
 fn guests_and_the_back_end_come_and_go() {
     let world = World::new();

@@ -1,8 +1,10 @@
-//! Userspace ports (`type=macvlan`) with real guests: bulk traffic, the modes, guests that come and go.
+//! Userspace ports (`type=macvlan`) with real guests: bulk traffic, the modes, guests that come and
+//! go.
 //!
-//! There is no kernel device between these guests and the LAN, so what the kernel does for a macvtap is
-//! done here: who gets a frame, and what a frame has to look like for whom. A sibling may be sent 64 KiB
-//! in one frame without a checksum if it takes that, and the LAN must never see such a thing.
+//! There is no kernel device between these guests and the LAN. So the program does the kernel's
+//! work for a macvtap: it chooses the receivers, and gives each a frame in a form that it accepts.
+//! A sibling may be sent 64 KiB in one frame without a checksum if it accepts that, and the LAN
+//! must never see such a frame.
 //!
 //! **Bulk traffic.** 100 MiB of TCP each way between two guests, and between each of them and the LAN.
 //! Varied are the offloads of both sides, the MTU (1500, 9000) and the IP version. Guests have a network
@@ -16,14 +18,15 @@
 //! sets of three.
 //!
 //! Equal checksums at both ends say little about the way there, as TCP repairs everything. So each
-//! transfer also proves its setting by the back-end's own counters: super-frames only where both sides
-//! take them, segments elsewhere. No kernel may have counted a bad checksum, and on the wire the test
-//! looks at each frame, and tcpdump at the first thousand.
+//! transfer also proves its setting by the back-end's own counters: super-frames only where both
+//! sides take them, segments elsewhere. No kernel may have counted a bad checksum, and on the wire
+//! the test looks at each frame, and tcpdump at the first thousand.
 //!
 //! **Modes.** The tables of `qemu_modes.rs`, which are the kernel's, differing only in what
 //! `src/switch/mod.rs` says: private ports do not talk through a reflecting switch either.
 //!
-//! What can go wrong: guests without KVM are slow (some 50 MiB/s); the times are printed, not judged.
+//! What can go wrong: guests without KVM are slow (some 50 MiB/s); the times are printed, not
+//! judged.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod lab;
@@ -54,7 +57,7 @@ fn tcp_every_way(mtu: u32) {
         lab.use_devices([same; 2]);
         lab.with_lan(0, true);
         lab.with_lan(0, false);
-        // The second guest is the first one's like: there the LAN has what the guest has not.
+        // The second guest is like the first one, so the LAN now has other offloads than the guest.
         lab.with_lan(1, same == NoTso);
         lab.between_guests();
     }
@@ -69,7 +72,7 @@ fn tcp_every_way(mtu: u32) {
     lab.verdict();
 }
 
-/// Whoever looks for bad checksums must find one that is there: a veth shows unfinished frames.
+/// The checks for bad checksums must find one that is there: a veth shows unfinished frames.
 #[test]
 fn the_inspection_finds_what_is_unfinished() {
     let world = World::new();

@@ -1,18 +1,18 @@
-//! Who reaches whom through userspace ports, mode by mode: the kernel's tables, with real IP stacks.
+//! Reachability through userspace ports, mode by mode: the kernel's tables, with real IP stacks.
 //!
 //! The rows are those of `qemu_modes.rs`, tried in the same scene. Only private ports differ, as
-//! `src/switch/mod.rs` says. How frames go in every corner is the business of `tests/oracle/main.rs`; here it is
-//! shown that neighbours are found, or not, and that people can ping each other.
+//! `src/switch/mod.rs` says. `tests/oracle/main.rs` covers the frames in every corner. This test
+//! shows that neighbours are found, or not, and that machines can ping each other.
 
 use std::time::Duration;
 
 use testkit::netns::{World, wait_until};
 use testkit::scene::{G1, G2, Host, Lan, MAC, Row, Scene, V4, printed_mac, two_guests_behave_as};
 
-/// What a guest changes its MAC address to.
+/// The new MAC address of a guest.
 const NEW_MAC: &str = "52:54:00:00:00:99";
 
-/// What only the switch's reflection lets pass.
+/// The pairs that only the switch's reflection connects.
 const ISOLATED: Row = Row {
     hairpin: false,
     guest_to_guest: false,
@@ -21,7 +21,7 @@ const ISOLATED: Row = Row {
     everybody: &[Lan],
 };
 
-/// Everybody reaches everybody, by a switch that sends frames back.
+/// All machines reach each other, by a switch that sends frames back.
 const ALL_REFLECTED: Row = Row {
     hairpin: true,
     guest_to_guest: true,
@@ -46,7 +46,8 @@ fn vepa_needs_the_switch_for_everything() {
 }
 
 /// Stricter than the kernel: guests that know each other's addresses beforehand do not talk either,
-/// reflecting switch or not. (The kernel's behaviour, which `compat` is to have, is in `qemu_modes.rs`.)
+/// reflecting switch or not. (The kernel's behaviour, which `compat` is to have, is in
+/// `qemu_modes.rs`.)
 #[test]
 fn private_guests_do_not_even_talk_when_they_know_each_other() {
     let mut scene = Scene::pair("type=macvlan,mode=private");
@@ -62,8 +63,8 @@ fn private_guests_do_not_even_talk_when_they_know_each_other() {
     scene.verdict();
 }
 
-/// The guest has the parent's address and all that comes in, the host nothing; when the guest takes
-/// another address, the parent does. The end gives everything back, be it `kill -9`.
+/// The guest has the parent's address and all received frames, the host nothing; when the guest
+/// takes another address, the parent does. The end gives everything back, even after `kill -9`.
 #[test]
 fn passthru_hands_the_parent_to_the_guest() {
     let world = World::new();
@@ -84,7 +85,7 @@ fn passthru_hands_the_parent_to_the_guest() {
     }
     scene.world.set_hairpin(false);
 
-    // The guest takes another address, and says something so that it shows.
+    // The guest takes another address, and sends a frame so that it shows.
     scene.guests[0].sh(&format!("ip link set eth0 address {NEW_MAC}"));
     scene.guests[0].run(&format!("ping -c 1 -W 1 {}", World::LAN_V4));
     let followed = || scene.world.host.mac(World::PARENT) == NEW_MAC;

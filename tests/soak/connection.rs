@@ -1,4 +1,4 @@
-//! What a VMM does with messages and connections.
+//! Deeds of a VMM with messages and connections.
 
 use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
@@ -11,7 +11,7 @@ use testkit::vmm::{NEED_REPLY, VERSION, Vmm, message, pair_of, req, vring_addr};
 
 const LOOP: Duration = Duration::from_millis(300);
 
-/// A message, as long as the time for it has not passed and the back-end takes it.
+/// A message, as long as there is time left and the back-end takes it.
 fn repeat(vmm: &mut Vmm, mut send: impl FnMut(&mut Vmm, u32) -> bool) {
     let (end, mut count) = (Instant::now() + LOOP, 0);
     while Instant::now() < end && send(vmm, count) {
@@ -131,7 +131,7 @@ pub fn random_requests(party: &mut Party) {
     party.leave();
 }
 
-/// Everything that a handshake has, in an order that none has.
+/// All messages of a handshake, in an order that no handshake has.
 pub fn shuffled_handshake(party: &mut Party) {
     let mut rng = party.fork();
     let mut vmm = party.bare();

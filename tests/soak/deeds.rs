@@ -1,9 +1,9 @@
 //! All deeds of the hostile party, in one list.
 //!
-//! A new way to do harm belongs in here, whatever test has found it: a function of the party, and a row with the number
-//! of its input (S1 to S10, U2, findings F1 to F24) or in words. `guest.rs` has what a guest alone can do with its
-//! rings, `memory.rs` what a VMM does with memory and descriptors, `connection.rs` what it does with messages and
-//! connections.
+//! Add each new way to do harm here, from any test: a function of the party, and a row with the
+//! number of its input (S1 to S10, U2, findings F1 to F24) or in words. `guest.rs` has the deeds
+//! that a guest alone can do with its rings, `memory.rs` those of a VMM with memory and
+//! descriptors, `connection.rs` those with messages and connections.
 
 use super::party::Party;
 use super::{connection, guest, memory};

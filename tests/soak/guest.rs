@@ -1,4 +1,4 @@
-//! What a guest alone can do: its rings, its descriptors, its frames.
+//! Deeds of a guest alone: its rings, its descriptors, its frames.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,11 @@ use testkit::frames;
 use testkit::rig::{LAN_MAC, fresh_tag};
 
 const NOWHERE: u64 = 0x7f00_0000_0000;
-/// How long a deed goes on that can be done in a loop.
+/// The duration of a deed that can be done in a loop.
 const LOOP: Duration = Duration::from_millis(300);
 
-/// Made available again as fast as they are handed back: a worker that looks for a good one never ends.
+/// Made available again as fast as they are returned: a worker that searches for a good one never
+/// ends.
 pub fn useless_receive_buffers(party: &mut Party) {
     let mut rng = party.fork();
     let (_, driver) = party.guest();
@@ -165,7 +166,7 @@ pub fn random_headers(party: &mut Party) {
     driver.drain_tx(0, Duration::from_secs(1));
 }
 
-/// Tables, rings and indices: whatever comes.
+/// Tables, rings and indices: any values.
 pub fn random_rings(party: &mut Party) {
     let mut rng = party.fork();
     let (_, driver) = party.guest();

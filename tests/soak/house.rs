@@ -1,6 +1,7 @@
 //! The house: sixteen ports of one process on two parents, and what the process uses.
 //!
-//! Userspace ports have a parent of their own: on a parent with kernel macvlans, unicasts of its own ports go to those.
+//! Userspace ports have a parent of their own: on a parent with kernel macvlans, unicasts of its
+//! own ports go to those.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ pub fn mac(n: usize) -> Mac {
     [0x52, 0x54, 0, 0xdd, 0, n as u8]
 }
 
-/// What the process uses.
+/// The process's use of resources.
 #[derive(Debug)]
 pub struct Usage {
     pub fds: usize,
@@ -77,8 +78,8 @@ impl House {
         self.dir.path().join(format!("{n}.sock"))
     }
 
-    /// Starts the guests of all ports but port 0, and a stream between each two of a type; the one that is left over
-    /// talks to the LAN.
+    /// Starts the guests of all ports but port 0, and a stream between each two of a type; the one
+    /// that is left over talks to the LAN.
     pub fn neighbours(&self) -> Vec<Stream> {
         let mut streams = Vec::new();
         for userspace in [false, true] {
@@ -124,13 +125,14 @@ impl House {
         }
     }
 
-    /// What it uses once the last connection has been cleaned up, or after some seconds.
+    /// Its use after the last connection has been cleaned up, or after some seconds.
     pub fn settled(&self, right: impl Fn(&Usage) -> bool) -> Usage {
         wait_until(Duration::from_secs(5), || right(&self.usage()));
         self.usage()
     }
 
-    /// No port has caused more lines than it may have: some at the start, ten for each minute, and a count.
+    /// No port has caused more lines than it may have: some at the start, ten for each minute, and
+    /// a count.
     pub fn check_log(&self, minutes: usize) {
         let log = self.backend.log();
         for n in 0..PORTS {

@@ -1,18 +1,20 @@
-//! The hostile soak: one tenant does all it can, and fifteen others lose nothing.
+//! The hostile soak: one tenant does all the harm that it can, and fifteen others lose nothing.
 //!
-//! One process has sixteen ports, half of them macvtap and half of them userspace ports. Port 0 belongs to a party that
-//! means harm: guest and VMM at once. It does what stands in `soak/deeds.rs`, in rounds of a random order, and connects
-//! again whenever it was cut off. The other fifteen talk: each stream sends sixteen frames, waits until they have all
-//! arrived in their order, and goes on. At the end the process must be alive, no frame lost, and descriptors, threads,
-//! memory and log lines within the bounds below; SIGTERM must end it in time.
+//! One process has sixteen ports, half of them macvtap and half of them userspace ports. Port 0
+//! belongs to a party that means harm: guest and VMM at once. It does what stands in
+//! `soak/deeds.rs`, in rounds of a random order, and connects again whenever it was cut off. The
+//! other fifteen talk: each stream sends sixteen frames, waits until they have all arrived in their
+//! order, and goes on. At the end the process must be alive, no frame lost, and descriptors,
+//! threads, memory and log lines within the bounds below; SIGTERM must end it in time.
 //!
-//! `make soak` runs it for five minutes, `VUM_SOAK=seconds` for as long as that says; among the other tests it takes
-//! half a minute. The seed is printed; `VUM_SEED` gives it back, and with it the type of port 0 and the order of deeds.
+//! `make soak` runs it for five minutes, `VUM_SOAK=seconds` sets the time; among the other tests it
+//! takes half a minute. The seed is printed; `VUM_SEED` sets it, and with it the type of port 0 and
+//! the order of deeds.
 //!
-//! What can go wrong with the test: a neighbour that is kept from the processor does not post receive buffers, and
-//! frames for it are rightly dropped. So deeds send few broadcasts at a time, and nothing else runs beside this test
-//! (.config/nextest.toml). A deed that fails in the hostile party's own code is a deed done: what counts is what the
-//! back-end does.
+//! What can go wrong with the test: a neighbour that is kept from the processor does not post
+//! receive buffers, and frames for it are rightly dropped. So deeds send few broadcasts at a time,
+//! and nothing else runs beside this test (.config/nextest.toml). A deed that fails in the hostile
+//! party's own code is a deed done: what counts is what the back-end does.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -29,10 +31,11 @@ use std::time::{Duration, Instant, SystemTime};
 use house::{House, Usage};
 use party::Party;
 
-/// Bounds on what the hostile party may have left behind, beyond what the process had before.
+/// Bounds on the hostile party's remains, beyond the process's use before.
 const MORE_FDS: usize = 8;
 const MORE_THREADS: usize = 2;
-/// Memory of the process's own, in KiB: backlogs and lists of sixteen ports have room to grow to their bounds.
+/// Memory of the process's own, in KiB: backlogs and lists of sixteen ports have room to grow to
+/// their bounds.
 const MORE_KIB: u64 = 32 << 10;
 
 fn number(variable: &str) -> Option<u64> {
@@ -52,7 +55,7 @@ fn fifteen_neighbours_of_a_hostile_tenant_lose_nothing() {
     let streams = house.neighbours();
     let mut party = Party::new(house.socket(0), house::mac(0), seed);
     let annoyance = house.annoy();
-    // What it takes when it works, before any harm: one connection of port 0 included.
+    // The use of a working process, before any harm: one connection of port 0 included.
     party.greet();
     let before = house.usage();
     let start = Instant::now();
@@ -77,7 +80,7 @@ fn fifteen_neighbours_of_a_hostile_tenant_lose_nothing() {
     house.ends_in_time();
 }
 
-/// Whether the process is as it was, but for what may grow.
+/// Whether the process is as before, within the bounds of growth.
 fn within(before: &Usage, after: &Usage) -> Result<(), String> {
     if after.fds > before.fds + MORE_FDS {
         return Err(format!("descriptors: {} and then {}", before.fds, after.fds));

@@ -1,4 +1,4 @@
-//! What a VMM does with the guest's memory and with descriptors.
+//! Deeds of a VMM with the guest's memory and with descriptors.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ fn add(vmm: &mut Vmm, payload: &[u8], fd: RawFd) -> bool {
     vmm.try_reply().unwrap().u64() == 0
 }
 
-/// The kernel installs as many as there is room for, and says that there were more.
+/// The kernel installs as many as fit, and reports that there were more.
 pub fn too_many_descriptors(party: &mut Party) {
     let null = File::open("/dev/null").unwrap();
     for count in [33, 64, 253] {
@@ -76,7 +76,7 @@ pub fn sparse_giants(party: &mut Party) {
     party.leave();
 }
 
-/// Its counter is full, and it blocks whatever the back-end has set.
+/// Its counter is full, and it blocks even if the back-end has set it not to.
 pub fn blocking_call(party: &mut Party) {
     let mac = party.mac;
     // SAFETY: a plain system call; the result is checked before it is owned.
@@ -102,7 +102,8 @@ pub fn blocking_call(party: &mut Party) {
     party.leave();
 }
 
-/// A socket with unsent data that lingers, a pipe, a directory, a device, an epoll; as memory, kick, call and error.
+/// A socket with unsent data that lingers, a pipe, a directory, a device, an epoll; as memory,
+/// kick, call and error.
 pub fn descriptors_of_every_kind(party: &mut Party) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let lingers = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -144,7 +145,7 @@ pub fn descriptors_of_every_kind(party: &mut Party) {
     }
     // SAFETY: made above.
     unsafe { libc::close(epoll) };
-    // What is left unsent must not hold up this process either.
+    // Unsent data must not hold up this process either.
     drop(listener);
     party.leave();
 }

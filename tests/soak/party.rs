@@ -1,8 +1,9 @@
 //! The party that means harm: a VMM and its guest in one.
 //!
-//! It does deeds in rounds: each round is all of them in a random order. What a deed needs at random comes from a
-//! generator that depends on the seed and the deed's number alone, so the same seed brings the same deeds. A deed may
-//! fail at any place (the back-end hangs up): then the party connects again for the next one.
+//! It does deeds in rounds: each round is all of them in a random order. A deed's random numbers
+//! come from a generator that depends on the seed and the deed's number alone, so the same seed
+//! brings the same deeds. A deed may fail at any place (the back-end hangs up): then the party
+//! connects again for the next one.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,7 +55,8 @@ pub struct Party {
     seed: u64,
     count: u64,
     guest: Option<(Vmm, Driver)>,
-    /// For each deed: how often it was done to its end, how often it was cut off, and the longest time.
+    /// For each deed: how often it was done to its end, how often it was cut off, and the longest
+    /// time.
     done: BTreeMap<&'static str, (u32, u32, Duration)>,
 }
 
@@ -62,7 +64,8 @@ impl Party {
     pub fn new(socket: PathBuf, mac: Mac, seed: u64) -> Party {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // The party's own failures are deeds cut off; the other threads' are failures of the test.
+            // The party's own failures are deeds cut off; the other threads' are failures of the
+            // test.
             if !info.location().is_some_and(|_| HOSTILE.with(|hostile| hostile.get())) {
                 usual(info);
             }
@@ -115,7 +118,7 @@ impl Party {
         self.guest = None;
     }
 
-    /// Leaves, and does not touch the guest's memory any more: it has been taken away.
+    /// Disconnects, and does not touch the guest's memory any more: the caller has taken it away.
     pub fn abandon(&mut self) {
         if let Some((vmm, driver)) = self.guest.take() {
             drop(vmm);

@@ -1,8 +1,9 @@
 //! A neighbour and its counted stream.
 //!
-//! A stream sends sixteen frames, waits until they have all arrived in their order, and goes on. What does not arrive
-//! within ten seconds is lost: a machine may stand still for some of that, a back-end that forgets a frame never brings
-//! it. The rings never overflow, so a single lost frame shows.
+//! A stream sends sixteen frames, waits until they have all arrived in their order, and goes on. A
+//! frame that does not arrive within ten seconds is lost: a machine may stand still for some of
+//! that, but a frame that a back-end forgot never comes. The rings never overflow, so a single lost
+//! frame shows.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ impl Neighbour {
     }
 }
 
-/// Where a stream goes.
+/// The other end of a stream.
 enum End {
     Guest(Box<Neighbour>),
     Lan(Wire),

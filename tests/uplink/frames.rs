@@ -1,4 +1,4 @@
-//! What passes the tap, and what the host's side says: nothing.
+//! Frames through the tap; and the host's side, which must send none.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Wire {
             libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK, all.into())
         };
         assert!(fd >= 0);
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the descriptor is new and has no other owner.
         let wire = Wire(unsafe { OwnedFd::from_raw_fd(fd) });
         // SAFETY: a sockaddr_ll is plain numbers.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
@@ -134,7 +134,7 @@ fn the_host_side_is_mute() {
         taps[0].detach().unwrap();
         wire.send(&question);
         assert!(wire.receive(wait, said_by_port).is_none());
-        // The proof that this would have been heard: with ARP on, the host answers.
+        // The proof that this would have been received: with ARP on, the host answers.
         world.ip("link set vm0 arp on");
         let answer = (0..5).find_map(|_| {
             wire.send(&question);

@@ -1,4 +1,4 @@
-//! The parent has its own address back, however its user ends.
+//! The parent gets its own address back, however its user ends.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -50,7 +50,7 @@ fn the_address_is_back_after_kill_9() {
     assert!(gets(&world, &original));
 }
 
-/// Whoever comes next, at once, finds the parent's own address.
+/// The next process, even at once, finds the parent's own address.
 #[test]
 fn a_successor_waits_for_the_guardian() {
     let world = World::new();
@@ -132,7 +132,7 @@ fn what_is_not_our_doing_is_left_alone() {
     let world = World::new();
     let original = world.mac_of("p0");
     world.enter(|| {
-        // Somebody else has changed it since.
+        // Another program has changed it since.
         let mut child = guardian(index("p0"), &original);
         child.stdin.as_mut().unwrap().write_all(&[&b"m"[..], &MAC.0].concat()).unwrap();
         world.ip("link set p0 address 02:00:00:00:00:77");
@@ -144,7 +144,7 @@ fn what_is_not_our_doing_is_left_alone() {
         child.stdin.as_mut().unwrap().write_all(b"q").unwrap();
         assert!(child.wait().unwrap().success());
         assert!(has(&world, "02:00:00:00:00:77"));
-        // The device has gone.
+        // The device was deleted.
         let mut child = guardian(index("p0"), &original);
         world.ip("link del p0");
         drop(child.stdin.take());

@@ -66,6 +66,6 @@ fn holder() {
 
 fn wait() {
     println!("holding");
-    // Should nobody kill us, the test has failed long ago.
+    // If the test has not killed this process by now, it has failed long ago.
     std::thread::sleep(Duration::from_secs(60));
 }

@@ -1,6 +1,7 @@
-//! The host's stack starves of the right frames, and hears again when the filter goes.
+//! The filter keeps the right frames from the host's stack, and the stack receives again after its
+//! removal.
 //!
-//! The witness is a UDP socket of the host: it tells what the stack let through.
+//! The witness is a UDP socket of the host: it receives the frames that the stack lets through.
 
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};
 use std::time::Duration;
@@ -38,7 +39,7 @@ impl Scene {
         Scene { host, socket, queue, far: open("w0", SocketFilter::Everything) }
     }
 
-    /// Whether the stack hears a datagram from that address. The queue hears it in any case.
+    /// Whether the stack receives a datagram from that address. The queue receives it in any case.
     fn hears(&mut self, from: Mac, to: Mac, ip: [u8; 4]) -> bool {
         static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let text = format!("{:08}", COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
@@ -109,7 +110,7 @@ fn frames_of_listed_senders_are_the_guests_alone() {
             }
             assert!(scene.hears_unicast() && scene.hears_broadcast());
         }
-        // A new list before the old one goes; and an empty one, which is nobody.
+        // A new list before the old one is removed; and an empty one, which lists no address.
         let first = HostFilter::attach(p0, HostFilterRule::Sources(&[MAC])).unwrap();
         let second = HostFilter::attach(p0, HostFilterRule::Sources(&[Mac(FAR.mac)])).unwrap();
         assert!(!scene.hears(MAC, scene.host, HOST) && !scene.hears_unicast());
@@ -121,8 +122,8 @@ fn frames_of_listed_senders_are_the_guests_alone() {
     });
 }
 
-/// The kernel loops the host's multicast back to it through the parent's ingress, without an Ethernet
-/// header: to a program that looked for one, IPv6's first byte would be a unicast address.
+/// The kernel loops the host's multicast back to it through the parent's ingress, without an
+/// Ethernet header: to a program that looked for one, IPv6's first byte would be a unicast address.
 #[test]
 fn the_host_hears_its_own_multicast() {
     let world = World::new();

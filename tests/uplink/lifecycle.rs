@@ -193,8 +193,8 @@ fn a_vanished_device_is_noticed_and_made_again() {
         let mut watch = LinkWatch::open().unwrap();
         let mut port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
         let index = port.ifindex();
-        // News of several devices come in an order that is the kernel's affair: what was not waited
-        // for is kept for the next wait.
+        // The kernel chooses the order of news about several devices: unexpected news is kept for
+        // the next wait.
         let mut news = Vec::new();
         let mut wait_for = |wanted: &dyn Fn(&LinkEvent) -> bool| {
             poll_until(Duration::from_secs(2), || {
@@ -211,7 +211,7 @@ fn a_vanished_device_is_noticed_and_made_again() {
         world.ip("link set p0 up");
         wait_for(&|e| matches!(e, LinkEvent::Changed(l) if l.index == index && l.running));
 
-        // A bridge port that leaves its bridge is announced by RTM_DELLINK, but is not gone.
+        // A bridge port that leaves its bridge is announced by RTM_DELLINK, but still exists.
         world.ip("link add br0 type bridge");
         world.ip("link set w0 master br0");
         world.ip("link set w0 nomaster");

@@ -1,4 +1,5 @@
-//! Macvtap devices and queues on the parent, on a real kernel: root, network namespaces, veth pairs.
+//! Macvtap devices and queues on the parent, on a real kernel: root, network namespaces, veth
+//! pairs.
 //!
 //! Every test has a world of its own (`world.rs`) and removes it again; without root each fails and
 //! says so. What the tests hold the kernel and the code to is listed in `src/uplink/`.

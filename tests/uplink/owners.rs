@@ -1,4 +1,4 @@
-//! Two processes, one device: the lock, and what a killed process leaves.
+//! Two processes, one device: the lock, and the remains of a killed process.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -74,7 +74,7 @@ fn what_a_killed_process_leaves_is_taken_over() {
     assert_eq!(world.mac_of("p0"), MAC.to_string());
     world.enter(|| {
         let mut netlink = Netlink::open().unwrap();
-        // Even a port of another mode: what is left of ours is ours to replace.
+        // Even a port of another mode: our own remains are ours to replace.
         let port = Macvtap::open(&mut netlink, &spec("vm0", Mode::Bridge)).unwrap();
         assert!(port.created());
         assert_eq!(world.mac_of("p0"), original);

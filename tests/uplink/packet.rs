@@ -1,7 +1,7 @@
 //! Frames through an AF_PACKET queue on the parent: both ways, large, tagged, filtered, counted.
 //!
-//! The other end of the veth pair is a queue of the same kind where a frame needs a header to be sent,
-//! and a plain socket (`frames::Wire`) where it matters what really was on the wire.
+//! The other end of the veth pair is a queue of the same kind where a frame needs a header to be
+//! sent, and a plain socket (`frames::Wire`) where the exact frame on the wire matters.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub fn index(device: &str) -> u32 {
     Netlink::open().unwrap().link_by_name(device).unwrap().unwrap().index
 }
 
-/// Takes what waits, at most `budget` frames.
+/// Takes the waiting frames, at most `budget`.
 pub fn take(queue: &mut PacketQueue, budget: usize) -> (Vec<Got>, bool) {
     let mut all = Vec::new();
     let batch = queue.receive(budget);
@@ -55,7 +55,7 @@ pub fn take(queue: &mut PacketQueue, budget: usize) -> (Vec<Got>, bool) {
     (all, batch.more)
 }
 
-/// Receives for up to `time`, until `wanted` likes a frame.
+/// Receives for up to `time`, until `wanted` accepts a frame.
 pub fn wait_for(
     queue: &mut PacketQueue,
     time: Duration,
@@ -237,9 +237,9 @@ fn what_is_the_hosts_is_not_copied() {
     });
 }
 
-/// A frame that no virtio-net header describes comes as an error, to whichever call is next: neither are
-/// its neighbours lost by it, nor a frame that is sent. A tap takes old-style UDP segmentation, which is
-/// such.
+/// The queue reports a frame that no virtio-net header describes as an error of the next call. That
+/// loses neither its neighbours nor a frame that is sent. A tap takes old-style UDP segmentation,
+/// which is such.
 #[test]
 fn a_frame_without_a_description_takes_no_other_with_it() {
     let world = World::new();
@@ -274,7 +274,7 @@ fn a_frame_without_a_description_takes_no_other_with_it() {
                 end = !more && found.len() == sent.len();
             }
         }
-        // What came behind the last frame.
+        // The frames behind the last one.
         while take(&mut queue, 1000).1 {}
         assert_eq!(found, sent);
         let undescribed = (0..150).map(|n| n % 3 + n % 4).sum();

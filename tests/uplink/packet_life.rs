@@ -1,4 +1,4 @@
-//! An AF_PACKET queue and its parent: what it asks of the NIC, and what befalls the NIC.
+//! An AF_PACKET queue and its parent: its requests to the NIC, and events on the NIC.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
@@ -53,7 +53,7 @@ fn memberships_count_and_end_with_the_queue() {
         queue.drop_unicast(Mac(FAR.mac)).unwrap();
         queue.drop_unicast(Mac(FAR.mac)).unwrap();
         assert_eq!(counts(&world), (0, 0));
-        // Switches are switches: twice on is once on.
+        // Requests are not counted: on twice is on once.
         for _ in 0..2 {
             queue.set_all_multicast(true).unwrap();
             queue.set_promiscuous(true).unwrap();
@@ -92,7 +92,7 @@ fn a_parent_that_was_down_says_so_once_and_goes_on() {
         });
         assert!(found.is_some());
         assert_eq!(queue.take_error(), None);
-        // Opened while it is down, alone or in a group: heard once it is up.
+        // Opened while it is down, alone or in a group: it receives once it is up.
         world.ip("link set p0 down");
         let mut late = [1, 2].map(|count| {
             let sockets = (0..count).map(|_| sockets()).collect();
@@ -124,7 +124,7 @@ fn a_parent_that_is_deleted_is_gone_for_good() {
         assert_eq!(refusal(&queue), Some(libc::ENXIO));
         let errno = queue.add_unicast(MAC).unwrap_err().raw_os_error();
         assert_eq!(errno, Some(libc::ENODEV));
-        // What failed is not remembered as done.
+        // A failed request is not remembered as done.
         assert!(queue.set_promiscuous(true).is_err() && queue.set_promiscuous(true).is_err());
         assert!(!queue.receive(10).more);
         world.ip("link add w0 type veth peer name p0");

@@ -40,7 +40,8 @@ fn a_burst_is_not_lost_when_it_is_read_and_counted_when_it_is_not() {
             }
         });
         assert_eq!((next, queue.losses().unwrap().dropped), (count, 0));
-        // Nobody reads: the socket takes what it holds, the rest is counted, and nothing in between.
+        // Nothing reads: the socket takes as much as it holds, the rest is counted, and nothing in
+        // between.
         let sent = 100_000u32;
         (0..sent).for_each(|n| far.send_one(&numbered(n)).unwrap());
         let mut found = 0u32;
@@ -80,7 +81,7 @@ fn a_reader_may_sleep_while_a_thousand_frames_come() {
     });
 }
 
-/// Batches become short with large frames, and long again; nothing is lost or mixed up by that.
+/// Batches become short with large frames, and long again; no frame is lost or mixed up by that.
 #[test]
 fn large_and_small_frames_come_in_order() {
     let world = World::new();

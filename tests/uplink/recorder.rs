@@ -1,6 +1,7 @@
-//! An uplink around any other one, which counts what passes and writes it to a pcap file.
+//! An uplink around any other one, which counts the frames and writes them to a pcap file.
 //!
-//! It knows nothing of packet sockets. That it can stand in a packet queue's place shows that the trait says enough.
+//! It does not name packet sockets. It can stand in a packet queue's place, so the trait says
+//! enough.
 
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -32,7 +33,8 @@ struct Recorder<U, W> {
 }
 
 impl<U: Uplink, W: Write + Send> Recorder<U, W> {
-    /// Writes the file's header: microseconds, in the host's byte order, Ethernet (LINKTYPE_ETHERNET).
+    /// Writes the file's header: microseconds, in the host's byte order, Ethernet
+    /// (LINKTYPE_ETHERNET).
     fn new(inner: U, mut file: W) -> Recorder<U, W> {
         let words: [u32; 6] = [0xa1b2_c3d4, 2 | 4 << 16, 0, 0, 1 << 18, 1];
         words.iter().for_each(|word| file.write_all(&word.to_ne_bytes()).unwrap());

@@ -62,7 +62,7 @@ impl World {
         run("ip", &all)
     }
 
-    /// No IPv6, so that neither end says anything of its own accord from now on.
+    /// No IPv6, so that neither end sends anything by itself from now on.
     pub fn quiet(&self) {
         self.enter(|| {
             for device in ["w0", "p0"] {
@@ -138,7 +138,7 @@ pub fn spec(name: &str, mode: Mode) -> MacvtapSpec {
     }
 }
 
-/// Reads frames from the queue for up to a second, until `wanted` likes one (without its header).
+/// Reads frames from the queue for up to a second, until `wanted` accepts one (without its header).
 pub fn read_until(queue: &TapQueue, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     poll_until(Duration::from_secs(1), || {
         let mut buffer = vec![0u8; 70_000];

@@ -178,7 +178,7 @@ fn foreign(terms: &Terms, id: &'static str, size: usize, times: f64) -> Case {
     }
 }
 
-/// The processor time of a rate that every back-end can carry; `told` is what the case counts.
+/// The processor time of a rate that every back-end can carry; `told` is the case's count.
 fn load(
     terms: &Terms,
     (id, title, unit): (&'static str, &str, &'static str),
