@@ -316,7 +316,7 @@ fn main() {
     };
     let (index, wire) = (find(parent), find(wire));
     let wire = packet_queue(wire.0, SocketFilter::Everything);
-    // Slots of a worker that has ended: all turns are ours.
+    // Slots of a worker that has ended: this thread runs all turns.
     let mut pool = Pool::start(1, Duration::ZERO).expect("a worker");
     let mut slots: Vec<WorkerSlot<Scratch>> = (0..8).map(|_| pool.slot()).collect();
     drop(pool);

@@ -31,7 +31,7 @@ pub fn target(data: &[u8]) {
 fn judge(words: Vec<String>) {
     let program = ["vhost-user-macvtap".to_owned()];
     let words = program.into_iter().chain(words).map(OsString::from);
-    // What is no command line has its message from the parser of flags.
+    // For text that is no command line, the parser of flags makes the message.
     let Ok(args) = typing::parse(words) else { return };
     match resolve(&args.input()) {
         Ok(Config { ports, .. }) => {

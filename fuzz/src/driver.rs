@@ -55,7 +55,7 @@ pub fn run(
     let mut random = Random(seed | 1);
     let (start, mut made) = (Instant::now(), 0);
     while start.elapsed() < time {
-        // The clock is looked at now and then only: targets take microseconds.
+        // The clock is read only now and then: targets take microseconds.
         for _ in 0..16 {
             once(name, target, &make(&pool, &mut random));
             made += 1;

@@ -37,8 +37,8 @@ pub fn target(data: &[u8]) {
 
 fn repaired(header: &[u8; HEADER], frame: &[u8], accepts: Accepts, features: u64) {
     let (mut count, mut payload) = (0, 0);
-    // Of a USO frame the header does not tell which of IPv4 and IPv6 it is, so a receiver of one of
-    // them has every such frame looked into.
+    // The header of a USO frame does not say whether it is IPv4 or IPv6. For a receiver that
+    // accepts only one of them, every such frame is inspected.
     let one_uso = features >> 54 & 1 != features >> 55 & 1;
     let emit = &mut |header: &[u8; HEADER], head: &[u8], body: &[u8]| {
         count += 1;

@@ -50,7 +50,7 @@ impl Guest {
     }
 
     fn write(&self, address: u64, bytes: &[u8]) {
-        // A write outside is one that the driver cannot do.
+        // The driver cannot write outside of its memory.
         let _ = self.memory.memory().write_slice(bytes, GuestAddress(address));
     }
 
@@ -63,8 +63,8 @@ impl Guest {
     }
 }
 
-/// Whatever the driver writes, a buffer is inside its memory, a chain has the bytes of its pieces,
-/// and no more chains are popped than the ring is long.
+/// For every content of the rings: a buffer is inside the guest's memory, a chain has the bytes of
+/// its pieces, and no more chains are popped than the ring is long.
 pub fn target(data: &[u8]) {
     GUEST.with(|guest| guest.as_ref().map(|guest| steps(guest, data)));
 }
@@ -165,7 +165,7 @@ fn pop<'r, S: ChainSlice<'r>>(
     let mut pieces = Vec::with_capacity(64);
     let before = queue.read_since(0);
     let found = queue.pop(least, most, &mut pieces);
-    // What is read and cannot be used costs, too.
+    // A chain that is read and cannot be used costs budget, too.
     assert!(queue.read_since(before) <= most.max(64), "{found:?}");
     if let Popped::Chain(chain) = &found {
         assert_eq!(chain.pieces, pieces.len());

@@ -33,7 +33,7 @@ pub fn target(frame: &[u8]) {
     };
     let head = EthernetHeader::of(ethernet);
     assert!(may_be_link_control(&head) || !is_link_control(&head, behind));
-    // A report goes to a group; one to a station is not looked at, and need not be.
+    // A report goes to a group. Reports to a station are not inspected, and need not be.
     if head.dst.is_group() && count > 0 && is_ip_multicast(&head) {
         assert!(worth_a_look(&head), "a report that is never looked at: {head:?}");
     }

@@ -1,17 +1,15 @@
 //! The program under test, as a process.
 //!
-//! [`Backend::start`] runs the binary that cargo built inside a namespace and returns when every
-//! socket that its arguments name can be connected to: the program promises that a socket appears
-//! only when it can be served, so this is both a convenience and a test. What it logs goes to a
-//! file, so that a test can wait for a line ([`Backend::wait_for_log`]) and a failure can show all
-//! of it.
+//! [`Backend::start`] runs the binary that cargo built inside a namespace. It returns when every
+//! socket that its arguments name can be connected to. The program promises that a socket appears
+//! only when it can be served, so this is both a convenience and a test. The log goes to a file: a
+//! test can wait for a line ([`Backend::wait_for_log`]), and a failure can show all of it.
 //!
-//! What can go wrong: a program that ends before its sockets are there ends the test; whenever a
-//! test fails, the log is printed as the `Backend` goes. A socket file left by an earlier run looks
-//! like the awaited one (connecting, to be sure, would look like a front-end): use a fresh
-//! directory. Dropping a `Backend` kills it with SIGKILL: nothing is cleaned up then but by the
-//! namespace's own removal. Tests of the orderly end use [`Backend::signal`] and
-//! [`Backend::wait_exit`].
+//! What can go wrong: a program that ends before its sockets exist ends the test. When a test
+//! fails, dropping the `Backend` prints the log. A socket file left by an earlier run looks like
+//! the awaited one (a trial connection would look like a front-end): use a fresh directory.
+//! Dropping a `Backend` kills it with SIGKILL, so only the removal of the namespace cleans up.
+//! Tests of the orderly end use [`Backend::signal`] and [`Backend::wait_exit`].
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileTypeExt;
@@ -28,8 +26,8 @@ use crate::netns::{Netns, die_with_us, require, wait_until};
 /// The program's path: what cargo built, unless `VUM_BINARY` names another one, such as a
 /// package's.
 ///
-/// Cargo tells the path (`CARGO_BIN_EXE_*`) to the main package's tests only, and when it compiles
-/// them. It builds the program before them, into PROFILE; they are in PROFILE/deps.
+/// Cargo passes the path (`CARGO_BIN_EXE_*`) only to the main package's tests, and only when it
+/// compiles them. It builds the program before them, into PROFILE; they are in PROFILE/deps.
 pub fn program() -> PathBuf {
     std::env::var_os("VUM_BINARY").map_or_else(built, PathBuf::from)
 }
@@ -43,7 +41,7 @@ fn built() -> PathBuf {
     program
 }
 
-/// How a run of the program ended that was awaited from the start.
+/// The end of a run that the test waits for from its start.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// The exit code; `None` when a signal ended it.
@@ -70,7 +68,7 @@ impl Backend {
         backend
     }
 
-    /// Starts the program and returns at once: for `--client`, and for what is expected to fail.
+    /// Starts the program and returns at once: for `--client`, and for programs that must fail.
     pub fn spawn(netns: &Netns, args: &[&str]) -> Backend {
         Backend::spawn_by(netns, &[], &program(), args)
     }
@@ -139,8 +137,8 @@ impl Backend {
         self.child.id()
     }
 
-    /// The processor time that the process has used, in nanoseconds, where /proc counts in
-    /// hundredths of a second.
+    /// The processor time that the process has used, in nanoseconds (/proc counts in hundredths of
+    /// a second).
     pub fn processor(&self) -> Duration {
         let mut clock: libc::clockid_t = 0;
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -153,7 +151,7 @@ impl Backend {
         Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
     }
 
-    /// What it uses of the processor in this time.
+    /// The share of the processor that the process uses in this time.
     pub fn busy(&self, time: Duration) -> Duration {
         let before = self.processor();
         std::thread::sleep(time);
@@ -175,14 +173,15 @@ impl Backend {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Waits until the log contains `text`; ends the test when it never does.
+    /// Waits until the log contains `text`; ends the test when the time is over.
     pub fn wait_for_log(&self, text: &str, timeout: Duration) {
         let found = wait_until(timeout, || self.log().contains(text));
         assert!(found, "the log does not say '{text}' within {timeout:?}");
     }
 
-    /// Waits until the control side has done what was due before this call: it tells its counters
-    /// after that. Twice, since the first request may have been seen together with what was due.
+    /// Waits until the control thread has done all work that was due before this call: it logs its
+    /// counters after that. Asks twice, since the control thread may have seen the first request
+    /// together with the due work.
     pub fn wait_caught_up(&self) {
         for _ in 0..2 {
             let told = || self.log().matches(": from the guest: ").count();
@@ -236,7 +235,7 @@ impl Backend {
         let _ = self.child.wait();
     }
 
-    /// What its open file descriptors point at, in their order.
+    /// What its open file descriptors refer to, in their order.
     pub fn fds(&self) -> Vec<String> {
         let mut fds: Vec<(u32, String)> = fs::read_dir(self.proc("fd"))
             .expect("the back-end's open files")

@@ -5,8 +5,8 @@
 //! itself. So here a region is four numbers and a file; rings are written into the file beforehand,
 //! and each ring is full of chains, so that a worker has something to read as long as it runs.
 //!
-//! Nothing is waited for unless a function says so, and a connection that the back-end has ended is
-//! no error: what became of it is the test's question.
+//! A function waits only if its comment says so. A connection that the back-end has ended is no
+//! error here: each test judges that.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -123,8 +123,8 @@ pub fn table(regions: &[Numbers]) -> Vec<u8> {
     payload
 }
 
-/// Writes the rings that [`Blind::start_rings`] names by the given function: each has 256 chains of
-/// one buffer, those of the transmit ring with a frame from `mac`.
+/// Writes the rings that [`Blind::start_rings`] describes, with the given function: each has 256
+/// chains of one buffer, those of the transmit ring with a frame from `mac`.
 pub fn write_rings(mut write: impl FnMut(u64, &[u8]), at: u64, mac: Mac) {
     for index in 0..2u64 {
         let ring = at + index * RINGS / 2;

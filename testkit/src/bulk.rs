@@ -24,7 +24,7 @@ use crate::exchange::{accept, in_netns, noise};
 use crate::guest::Guest;
 use crate::netns::Netns;
 
-/// The TCP port that whoever listens listens at, and as /proc/net/tcp has it.
+/// The TCP port that the receiver listens at, and its form in /proc/net/tcp.
 const PORT: u16 = 5000;
 const PORT_HEX: &str = "1388";
 
@@ -88,7 +88,7 @@ impl Payload {
     /// From a guest, which has the payload, to another, whose address is `address`. Returns the
     /// time.
     pub fn guest_to_guest(&self, from: &mut Guest, to: &mut Guest, address: &str) -> Duration {
-        // In the background; the command ends when the door is open (state 0A in /proc/net).
+        // In the background; the command ends when the port is open (state 0A in /proc/net).
         must(
             to,
             &format!(

@@ -1,15 +1,15 @@
 //! The guest's side of the rings: a virtio-net driver in a test process.
 //!
 //! It does what Linux's virtio_net does, in the strictest reading of the specification, so that a
-//! back-end which is merely lucky with Linux fails here. Its rings ([`Queue`]) are strict, and so
-//! is it with frames:
+//! back-end that works with Linux only by luck fails here. Its rings ([`Queue`]) are strict, and so
+//! are its checks of frames:
 //! - a received frame that says "I take 3 buffers" must have all 3 in the used ring at the moment
 //!   the driver saw the first (virtio 1.2, 5.1.6.4.1); a half-published frame panics, Linux would
 //!   log "buffers missing" and drop it;
 //! - a used TX buffer has length 0, for the device wrote nothing to it.
 //!
 //! [`Driver`] is a set of queue pairs with frames going in and out. The VMM ([`crate::vmm`]) makes
-//! drivers and tells the back-end where their rings are; nothing here speaks on the socket.
+//! drivers and sends the back-end the places of their rings; this file does not use the socket.
 //!
 //! Specification: virtio 1.2, section 5.1.6 (network device operation).
 
@@ -115,8 +115,8 @@ pub struct Driver {
     pub style: TxStyle,
     /// Post a buffer of the same size for each that was received (default true).
     pub refill: bool,
-    /// Skip receive buffers that come back empty: the device's answer to a broken one. Off, it is a
-    /// failure.
+    /// Skip receive buffers that come back empty: the device returns a broken one like that. If
+    /// off, an empty one is a failure.
     pub allow_empty: bool,
 }
 

@@ -5,11 +5,11 @@
 //! itself (`/dev/tcp`, `/dev/udp`): no program has to be made for the guest. The guest always
 //! connects.
 //!
-//! The payload comes from the LAN, the guest keeps it in memory and says its MD5 sum, and then
-//! sends it back: random bytes are made once, here, and not in a guest without KVM, which would
-//! take longer over them than over the transfer. What comes back is compared with what was sent,
-//! not just summed. Several connections carry a slice each, so that a device with several queues
-//! has something to spread.
+//! The payload comes from the LAN. The guest keeps it in memory, prints its MD5 sum, and then sends
+//! it back. The random bytes are made once, here: a guest without KVM would take longer to make
+//! them than to transfer them. The returned bytes are compared with the sent ones, not just summed.
+//! Several connections carry a slice each, so that a device with several queues has flows to
+//! spread.
 //!
 //! What can go wrong: the guest's memory must hold the payload (100 MiB of it want 384). A transfer
 //! that stalls ends with a time-out that names the connection, since every socket has one.
@@ -130,7 +130,8 @@ impl Exchange {
         took
     }
 
-    /// Guest to LAN: what the guest got is sent back and must be what it was. Returns the time.
+    /// Guest to LAN: the guest sends back its copy, which must equal the original. Returns the
+    /// time.
     pub fn to_lan(&self, guest: &mut Guest) -> Duration {
         let receivers: Vec<_> = (0..self.doors.len())
             .map(|n| {
@@ -185,7 +186,7 @@ pub fn longest_datagram_both_ways(lan: &Netns, guest: &mut Guest) {
         assert!(bytes[..len] == there, "{len} bytes came back, and not those that were sent");
         socket.send_to(&back, guest).expect("the answer");
     });
-    // One read or write is one datagram. A lost one would leave dd waiting: then the time is up.
+    // One read or write is one datagram. If one is lost, dd waits until the time is up.
     let script = format!(
         "bash -c 'exec 3<>/dev/udp/{}/{PORT} && echo please >&3 && \
          dd bs=65535 count=1 <&3 >/there && md5sum </there && \

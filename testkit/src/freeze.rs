@@ -1,13 +1,12 @@
 //! A thread of the program that stands still, as if it hung in the kernel.
 //!
-//! What makes a thread hang in a system call is mended wherever it is found, so the tests cannot
-//! rely on it. A debugger stops a single thread just as well: [`Frozen`] attaches to one of a given
-//! name and leaves it stopped, wherever it is. SIGKILL ends it nevertheless, and so does the end of
-//! the process; but then the debugger must take note of it ([`Frozen::ends`]), or the process would
-//! not count as ended.
+//! When the program is found to hang in a system call, that is repaired, so the tests cannot rely
+//! on such a call. A debugger stops a single thread just as well: [`Frozen`] attaches to a thread
+//! of a given name and leaves it stopped wherever it is. SIGKILL still ends it, and so does the end
+//! of the process; but then the debugger must take note of it ([`Frozen::ends`]), or the process
+//! would not count as ended.
 //!
-//! What can go wrong: only the thread that has attached may do anything further; a test must not
-//! hand it on.
+//! What can go wrong: only the attaching thread may use a [`Frozen`]; a test must not hand it on.
 
 use std::fs;
 use std::process::ExitStatus;

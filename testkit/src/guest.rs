@@ -1,10 +1,9 @@
 //! Real guests: Linux in QEMU, driven through a control port.
 //!
 //! [`Guest::start`] boots the kernel and initramfs that `qemu/build-guest.sh` makes, and
-//! [`Guest::run`] runs a command in it and returns its output and exit status. The protocol is
-//! described in `qemu/init`; its port is a Unix socket at which *we* listen, so that nothing that
-//! the guest says before we look can be lost. QEMU's own control socket is there too
-//! ([`Guest::qmp`]).
+//! [`Guest::run`] runs a command in it and returns its output and exit status. `qemu/init`
+//! describes the protocol. The control port is a Unix socket, and the *test* listens at it, so the
+//! guest's early output is never lost. QEMU's own control socket is there too ([`Guest::qmp`]).
 //!
 //! Without KVM (`-accel tcg`: test machines rarely nest) a guest takes about three seconds to boot.
 //! `VUM_ACCEL=kvm` uses KVM where it works, `VUM_QEMU=PATH` another QEMU than the one in PATH. QEMU
@@ -209,10 +208,10 @@ impl Guest {
         Guest { label, child, dir, control, pending: Vec::new(), requests: 0, dimms: 0 }
     }
 
-    /// Takes over a guest that somebody else starts, such as libvirt. `child` is the process with
-    /// which all of it ends; in `dir` are `console`, `qemu.log`, and the socket `control`, at which
-    /// `listener` listens and to which the guest's virtio-serial port connects. No `qmp`, so no
-    /// memory to plug.
+    /// Takes over a guest that another program, such as libvirt, starts. All of it ends with the
+    /// process `child`; in `dir` are `console`, `qemu.log`, and the socket `control`, at which
+    /// `listener` listens and to which the guest's virtio-serial port connects. There is no `qmp`,
+    /// so memory cannot be plugged in.
     pub fn adopt(label: &str, mut child: Child, dir: TempDir, listener: &UnixListener) -> Guest {
         let control = accept(listener, &mut child, dir.path());
         let label = label.to_string();
@@ -425,7 +424,7 @@ impl Guest {
         }
     }
 
-    /// What a guest that does not answer is doing: its processor, asleep (HLT=1) or at which
+    /// The state of a guest that does not answer: its processor, asleep (HLT=1) or at which
     /// instruction, three times.
     fn whereabouts(&self) -> String {
         let mut text = String::new();
@@ -564,9 +563,9 @@ fn reconnect_option(qemu: &Path, seconds: u32) -> String {
     }
 }
 
-/// The kernel's command line. What follows `mitigations` only saves boot time under TCG: self-tests
-/// of ciphers, the calibration of a clock that QEMU gets right, and three initialisations nobody
-/// needs.
+/// The kernel's command line. The words after `mitigations` only save boot time under TCG: they
+/// turn off self-tests of ciphers, the calibration of a clock that QEMU gets right, and three
+/// initialisations that the tests do not need.
 pub const KERNEL: &str = "console=ttyS0 quiet panic=-1 memhp_default_state=online mitigations=off \
      cryptomgr.notests tsc=reliable \
      no_timer_check rcupdate.rcu_expedited=1 random.trust_cpu=on \

@@ -1,9 +1,9 @@
 //! Frames as they are on the wire, each one's checksums looked at while a test transfers something.
 //!
 //! A thread of the test listens with a raw socket in a namespace and sums up the TCP and UDP frames
-//! that arrive there; `tcpdump -vv` does the same beside it for the first few thousand, as a second
-//! opinion by somebody else. Only for a *real* wire: a veth passes on what its sender has not
-//! finished, and then every frame looks broken. So the senders' offloads must be off
+//! that arrive there; `tcpdump -vv` does the same beside it for the first few thousand, as an
+//! independent second opinion. This works only on a *real* wire: a veth passes on frames that their
+//! sender left unfinished, and then every frame looks broken. So the senders' offloads must be off
 //! ([`set_offloads`]).
 //!
 //! What can go wrong: a busy machine lets the socket overflow, and what was lost was not looked at.
@@ -23,8 +23,8 @@ use crate::frames;
 use crate::netns::{Netns, die_with_us, require, wait_until};
 use crate::wire::Wire;
 
-/// Makes a link send finished frames: no longer than its MTU and with all their checksums (`on`
-/// false), or leaves that to whoever gets them (`on` true), as a NIC would do for the next machine.
+/// Makes a link send finished frames, no longer than its MTU and with all their checksums (`on`
+/// false), or leaves that work to the receiver, as a NIC would do for the next machine (`on` true).
 pub fn set_offloads(netns: &Netns, link: &str, on: bool) {
     let word = if on { "on" } else { "off" };
     // The checksum first: segmentation hangs on it.

@@ -14,12 +14,13 @@
 //! | [`vmm`], [`blind`] | a VMM that speaks vhost-user by hand; one that maps no memory |
 //! | [`rig`], [`userspace`], [`neighbour`] | the usual bench; one with many userspace ports; a neighbour that talks |
 //! | [`guest`], [`scene`] | QEMU and the test guest in it; two guests and who reaches whom |
-//! | [`exchange`], [`bulk`], [`inspector`] | bulk data with guests; frames seen on the wire |
+//! | [`frames`], [`offload_frames`], [`switch_model`] | frames; frames that leave work undone; the
+//! receivers of a frame |
 //! | [`frames`], [`offload_frames`], [`switch_model`] | frames; frames that leave work undone; who gets a frame |
 //! | [`silent_file`] | a file whose server does not answer |
 //!
-//! What can go wrong: nothing outside of this crate shows the compiler which items are used, so an
-//! item that no test uses any more would stay unseen. `tests/used.rs` looks for those.
+//! What can go wrong: the compiler reports no unused public item of this crate. `tests/used.rs`
+//! looks for items that no test uses any more.
 
 pub mod backend;
 pub mod blind;

@@ -2,11 +2,11 @@
 //!
 //! A vhost-user front-end owns the guest's RAM as shared mappings and describes each one to the
 //! back-end by four numbers (guest physical address, size, the VMM's own address, offset in the
-//! file) plus a file descriptor. Everything the two then say to each other goes through this
-//! memory, so the tests must be able to build every shape that VMMs build: one memfd cut into two
-//! regions around the VGA hole as QEMU does (the second one with a file offset that is not zero), a
-//! plain file, 2 MiB huge pages, regions that touch each other in guest addresses but live in
-//! different files (a buffer may then cross the border), regions plugged in later.
+//! file) plus a file descriptor. All other data passes through this memory, so the tests must be
+//! able to build every shape that VMMs build: one memfd cut into two regions around the VGA hole as
+//! QEMU does (the second one with a file offset that is not zero), a plain file, 2 MiB huge pages,
+//! regions that touch each other in guest addresses but live in different files (a buffer may then
+//! cross the border), regions plugged in later.
 //!
 //! The VMM's address ("user address") is the true address of our mapping. That is deliberate: ring
 //! addresses are given in it, and a back-end that mixes up the two address spaces fails at once.
@@ -40,8 +40,8 @@ pub enum Backing {
     Huge,
 }
 
-/// One mapped piece of guest memory. Stays mapped as long as anyone holds it, even when the guest
-/// "unplugs" it.
+/// One mapped piece of guest memory. It stays mapped while a reference to it exists, even when the
+/// guest "unplugs" it.
 pub struct Region {
     pub gpa: u64,
     pub size: u64,
@@ -107,8 +107,7 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: exactly the mapping made in `map`, and nobody can hold a pointer into it any
-        // more.
+        // SAFETY: exactly the mapping made in `map`; no pointer into it exists any more.
         unsafe { libc::munmap(self.base.cast(), self.size as usize) };
     }
 }
@@ -342,7 +341,7 @@ fn memfd(flags: libc::c_uint) -> File {
     // SAFETY: a plain system call on a valid C string; the result is checked before it is owned.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | flags) };
     assert!(fd >= 0, "memfd_create: {}", std::io::Error::last_os_error());
-    // SAFETY: a fresh descriptor that nobody else owns.
+    // SAFETY: a fresh descriptor that has no other owner.
     unsafe { File::from_raw_fd(fd) }
 }
 

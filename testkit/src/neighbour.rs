@@ -1,9 +1,8 @@
-//! A neighbour that talks while another port is treated badly.
+//! A neighbour that exchanges frames while a test treats another port badly.
 //!
-//! A test that looks at the neighbour only afterwards misses what matters most: for how long it
-//! stood still. So the deed runs on a thread of its own, and the neighbour exchanges frames with
-//! the LAN meanwhile, each of which must arrive, and soon. At the end the process must still obey
-//! SIGTERM.
+//! A test that checks the neighbour only afterwards would miss how long the neighbour stood still.
+//! So the deed runs on a thread of its own, and the neighbour exchanges frames with the LAN
+//! meanwhile. Each frame must arrive, and soon. At the end the process must still obey SIGTERM.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,8 +12,8 @@ use crate::rig::Rig;
 /// The longest that four frames may take. A machine that is busy with other tests stands still for
 /// a second.
 const STANDSTILL: Duration = Duration::from_secs(3);
-/// The end after SIGTERM: 500 ms are promised, the rest is a busy machine's. What hangs does so for
-/// ever.
+/// The end after SIGTERM: 500 ms are promised, the rest is for a busy machine. A process that hangs
+/// does so indefinitely.
 pub const END: Duration = Duration::from_secs(3);
 
 /// Does something to port 0, by its socket, while the guest of port 1 talks.

@@ -198,9 +198,9 @@ impl Netns {
         self.sh(&format!("cat /sys/class/net/{link}/{name}")).trim().to_string()
     }
 
-    /// Waits until a link carries frames. The kernel tells that it has carrier at once, and gives
-    /// it a queue only when it comes to it: until then frames vanish without an error and without
-    /// being counted.
+    /// Waits until a link carries frames. The kernel reports its carrier at once, but gives it a
+    /// queue only some time later. Until then frames vanish without an error and without being
+    /// counted.
     pub fn wait_carries(&self, link: &str) {
         let shown = || self.ip(&format!("-o link show {link}"));
         let carries = || {
@@ -254,8 +254,8 @@ fn links_of(selector: &[&str]) -> Vec<String> {
     run("ip", &args)
         .text
         .lines()
-        // "7: eth0@if6: ..."; what else is said ("Peer netns reference is invalid.") is about
-        // another test's end.
+        // "7: eth0@if6: ..."; other lines ("Peer netns reference is invalid.") are about the end of
+        // another test.
         .filter_map(|line| line.split_once(": "))
         .filter(|(number, _)| number.parse::<u32>().is_ok())
         .filter_map(|(_, rest)| rest.split([':', '@']).next())
@@ -299,7 +299,7 @@ fn namespaces() -> Vec<(String, i32)> {
         .lines()
         .filter_map(|line| line.split_whitespace().next())
         .filter_map(|name| {
-            // vum-<pid>-<n>-<label>, nothing less: somebody else's names may start alike.
+            // vum-<pid>-<n>-<label>, nothing less: names of other programs may start alike.
             let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '-');
             let pid = parts.next()?.parse().ok()?;
             parts.nth(1)?;

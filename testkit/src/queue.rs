@@ -1,14 +1,13 @@
-//! A ring with what a driver remembers about it, in the strictest reading of the specification.
+//! A ring with its driver's state, in the strictest reading of the specification.
 //!
-//! Whatever a device must not do ends the test:
+//! If the device does something that it must not do, the test ends:
 //! - the driver kicks only when the device asked for it (EVENT_IDX or `VRING_USED_F_NO_NOTIFY`) and
 //!   sleeps on the call eventfd: a used buffer without the call that was due is a *lost call* and
 //!   panics;
 //! - a used element must name a buffer that is out, once; with IN_ORDER they must come back in
 //!   order, where one element may stand for a batch.
 //!
-//! Hostile tests write any descriptor and index they like: that is [`Ring`]'s, which a [`Queue`]
-//! can be taken for.
+//! Hostile tests write any descriptor and index with [`Ring`], into which a [`Queue`] converts.
 //!
 //! Specification: virtio 1.2, section 2.7 (split virtqueues).
 
@@ -104,7 +103,8 @@ impl Queue {
         self.features & F_IN_ORDER != 0
     }
 
-    /// The whole used ring with its index: two equal snapshots mean nobody wrote in between.
+    /// The whole used ring with its index: two equal snapshots mean that nothing was written in
+    /// between.
     pub fn used_snapshot(&self) -> Vec<u8> {
         self.memory.read(self.used, 6 + 8 * usize::from(self.size))
     }
@@ -118,7 +118,7 @@ impl Queue {
         self.free[0]
     }
 
-    /// Buffers that the device holds.
+    /// The number of buffers that the device holds.
     pub fn outstanding(&self) -> usize {
         self.pending.len()
     }
@@ -218,7 +218,7 @@ impl Queue {
         Some((head, len))
     }
 
-    /// Gives the descriptors of a used chain back and tells which buffers it had.
+    /// Gives the descriptors of a used chain back and returns which buffers it had.
     pub fn release(&mut self, head: u16) -> Vec<(u64, u32)> {
         let done = self.pending.remove(&head).expect("released twice");
         self.free.extend(done.descs);

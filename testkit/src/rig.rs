@@ -1,10 +1,9 @@
 //! The usual test bench: one parent, two ports of one process, a LAN, and a bystander.
 //!
-//! Port 0 is the one that a test treats as it likes. Port 1 is the *bystander*: a well-behaved
-//! guest of the same process. After whatever was done to port 0, `unharmed` checks that the process
-//! lives and that the bystander still exchanges frames with the LAN, both ways. A hostile test that
-//! only looked at its own port would miss the case that matters to the operator: one guest takes
-//! down the others.
+//! Tests treat port 0 as they need. Port 1 is the *bystander*: a well-behaved guest of the same
+//! process. After each deed to port 0, `unharmed` checks that the process lives and that the
+//! bystander still exchanges frames with the LAN, both ways. A hostile test that checked only its
+//! own port would miss the case that matters to the operator: one guest takes down the others.
 //!
 //! `frame_out` and `frame_in` move one tagged frame between a guest and the LAN and compare every
 //! byte.
@@ -29,10 +28,10 @@ use crate::wire::Wire;
 pub const MACS: [Mac; 2] = [[0x52, 0x54, 0, 0xaa, 0, 1], [0x52, 0x54, 0, 0xaa, 0, 2]];
 pub const LAN_MAC: Mac = [0x52, 0x54, 0, 0xbb, 0, 9];
 pub const SECOND: Duration = Duration::from_secs(1);
-/// For what must come, however late: a shared machine stands still for a second at times. A test
-/// that claims a time measures it.
+/// For events that must come, however late: a shared machine stands still for a second at times. A
+/// test that claims a time measures it.
 pub const ARRIVAL: Duration = Duration::from_secs(10);
-/// Long enough to believe that nothing comes.
+/// Long enough to conclude that no frame comes.
 pub const SILENCE: Duration = Duration::from_millis(150);
 
 /// The two types of port that the program has.
@@ -188,7 +187,7 @@ impl Rig {
         assert_eq!(got.as_deref(), Some(&frame[..]), "port {port} pair {pair}: frame to the LAN");
     }
 
-    /// One frame from the LAN to the guest; tells which pair it came in on.
+    /// One frame from the LAN to the guest; returns the pair that it came in on.
     pub fn frame_in(&self, driver: &mut Driver, port: usize, len: usize) -> usize {
         let tag = fresh_tag();
         let frame = frames::tagged(MACS[port], LAN_MAC, tag, len);
@@ -236,7 +235,7 @@ impl Rig {
         self.bystander = Some((vmm, driver));
     }
 
-    /// The bystander's front-end goes, and another one comes.
+    /// The bystander's front-end disconnects, and another one connects.
     pub fn bystander_reconnects(&mut self) {
         self.bystander = None;
         self.bystander();
@@ -265,7 +264,7 @@ impl Rig {
         parts.filter(|part| part.trim().ends_with(reason)).filter_map(dropped).sum()
     }
 
-    /// The line in which the back-end tells a port's counters, which it does at SIGUSR1.
+    /// The line in which the back-end reports a port's counters, which it does at SIGUSR1.
     pub fn counters(&self, port: usize) -> String {
         let start = format!("port t{port}: from the guest:");
         let lines = || self.backend.log().matches(&start).count();

@@ -206,7 +206,7 @@ impl<M: RingMemory> Ring<M> {
         self.used_idx().wrapping_sub(self.last_used)
     }
 
-    /// The next used element, of those that [`Ring::ready`] has told.
+    /// The next used element, of those that [`Ring::ready`] has reported.
     pub fn next_used(&self) -> (u32, u32) {
         self.used_elem(self.last_used)
     }
@@ -224,8 +224,8 @@ impl<M: RingMemory> Ring<M> {
     }
 
     /// Makes every chain available again as soon as its used element is written, before the used
-    /// index is, until it is told to stop: faster than any driver may. Each chain begins with the
-    /// descriptor of its number. `each` comes after each chain, `idle` where none has come back.
+    /// index is, until a caller stops it: faster than any driver may. Each chain begins with the
+    /// descriptor of its number. `each` runs after each chain, `idle` when none has come back.
     pub fn offer_again(&self, stop: &AtomicBool, mut each: impl FnMut(), mut idle: impl FnMut()) {
         const NO_CHAIN: u16 = u16::MAX;
         let element = |at: u16| self.used + 4 + 8 * self.slot(at);

@@ -1,17 +1,18 @@
-//! Two guests, the host that carries them and a machine on the LAN: who reaches whom.
+//! Two guests, the host that carries them and a machine on the LAN: which of them reach each other.
 //!
-//! A [`Scene`] is a [`World`] with a back-end and its guests. [`Scene::check`] asks whether one
-//! machine reaches another over IPv4 and over IPv6, [`Scene::check_everybody`] who hears a
-//! broadcast and a multicast; what is wrong is collected and told as a whole by [`Scene::verdict`].
+//! A [`Scene`] is a [`World`] with a back-end and its guests. [`Scene::check`] tests whether one
+//! machine reaches another over IPv4 and over IPv6; [`Scene::check_everybody`] tests which machines
+//! receive a broadcast and a multicast. [`Scene::verdict`] reports all collected failures together.
 //!
-//! Unicast says little about broadcast and multicast, which go other ways: so a machine also pings
-//! everybody (192.0.2.255 and ff02::1), and exactly the right machines may answer, each once.
+//! Unicast says little about broadcast and multicast, which go other ways. So a machine also pings
+//! all machines (192.0.2.255 and ff02::1), and exactly the right ones may answer, each once.
 //!
-//! Neighbours are forgotten before each check. A machine that was asked knows who asked, so without
-//! this a connection that cannot start in one direction would work after the other one was tried.
+//! Neighbours are forgotten before each check. A machine learns the address of one that asks it.
+//! Without this a connection that cannot start in one direction would work after the other one was
+//! tried.
 //!
-//! That something stays silent can only be waited for, and guests are slow. The two IP versions
-//! have nothing to do with each other and are therefore asked side by side.
+//! A test can only wait to see that a machine stays silent, and guests are slow. The two IP
+//! versions are independent and are therefore tested side by side.
 //!
 //! What can go wrong: a guest that cannot keep up for two seconds looks silent. That would hide a
 //! fault only where silence is right, and show as one where it is not.
@@ -135,7 +136,7 @@ impl Scene {
         }
     }
 
-    /// Everybody forgets whom it knows.
+    /// All machines forget their neighbours.
     pub fn forget(&mut self) {
         for guest in &mut self.guests {
             guest.sh("ip neigh flush dev eth0");
@@ -166,7 +167,7 @@ impl Scene {
         }
     }
 
-    /// Exactly these machines must answer when `from` pings everybody, each once.
+    /// Exactly these machines must answer when `from` pings all machines, each once.
     pub fn check_everybody(&mut self, hairpin: bool, from: Who, expected: &[Who]) {
         let mut names: BTreeMap<String, Who> = BTreeMap::new();
         for who in [G1, G2, Host, Lan, Other] {
@@ -197,7 +198,7 @@ impl Scene {
                 *answers.entry((*who, version, sequence)).or_default() += 1;
             }
             for ((who, version, sequence), count) in answers {
-                // A sender hears itself, inside its own machine.
+                // A sender receives its own ping, inside its own machine.
                 if who == from {
                     continue;
                 }
@@ -231,7 +232,7 @@ impl Scene {
     }
 }
 
-/// Linux ignores pings to everybody over IPv4 unless told.
+/// Linux ignores broadcast pings over IPv4 by default.
 const ANSWER_BROADCAST: &str = "echo 0 >/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts";
 
 /// The link-local address of a namespace's `eth0`.
@@ -241,14 +242,14 @@ pub fn link_local(netns: &Netns) -> String {
     address.unwrap_or_else(|| panic!("no link-local address: {text}")).to_string()
 }
 
-/// What the documentation says about a mode, with and without hairpin. The LAN always reaches the
-/// guests and they it.
+/// The documented reachability of a mode, with and without hairpin. The LAN always reaches the
+/// guests, and they reach the LAN.
 pub struct Row {
     pub hairpin: bool,
     pub guest_to_guest: bool,
     pub guest_to_host: bool,
     pub host_to_guest: bool,
-    /// Who hears what the first guest says to everybody.
+    /// The machines that receive a broadcast of the first guest.
     pub everybody: &'static [Who],
 }
 
@@ -270,7 +271,7 @@ pub fn two_guests_behave_as(scene: &mut Scene, rows: &[Row]) {
         scene.check_everybody(on, Lan, &[&[G1, G2, Host], others].concat());
     }
 }
-/// The MAC address that the program tells to give QEMU for these arguments.
+/// The MAC address that the program prints for QEMU with these arguments.
 pub fn printed_mac(netns: &Netns, args: &[&str]) -> String {
     let args: Vec<&str> = args.iter().copied().chain(["qemu-args"]).collect();
     let printed = Backend::run(netns, &args, Duration::from_secs(5));
@@ -280,7 +281,7 @@ pub fn printed_mac(netns: &Netns, args: &[&str]) -> String {
     mac.unwrap_or_else(|| panic!("no MAC address in: {text}")).to_string()
 }
 
-/// Waits until the guest has checked whether anybody else has the address; it must be so, or not.
+/// Waits until the guest has checked whether another machine has the address; `true` expects one.
 pub fn settles(guest: &mut Guest, address: &str, clash: bool) {
     let mut text = String::new();
     let done = wait_until(Duration::from_secs(10), || {

@@ -1,17 +1,17 @@
-//! Files on a FUSE file system whose server falls silent: what any user can mount in a namespace of
+//! Files on a FUSE file system whose server falls silent: any user can mount one in a namespace of
 //! its own.
 //!
-//! Whatever asks such a file (fstat, fstatfs, poll, flush at close, a page fault) waits for the
-//! server, and the wait cannot even be ended by SIGKILL once the server has read the request. The
-//! server here is a thread that speaks just enough of the protocol (Linux'
-//! `include/uapi/linux/fuse.h`) for a file of 16 MiB to be opened; then it either reads requests
-//! without an answer, or does not even read them.
+//! Every request to such a file (fstat, fstatfs, poll, flush at close, a page fault) waits for the
+//! server. Not even SIGKILL ends the wait once the server has read the request. The server here is
+//! a thread that implements just enough of the protocol (Linux' `include/uapi/linux/fuse.h`) for a
+//! file of 16 MiB to be opened; then it either reads requests without an answer, or does not even
+//! read them.
 //!
 //! The mount is made by a thread with a mount namespace of its own, and vanishes with it; the open
 //! file keeps the file system alive.
 //!
 //! What can go wrong: a process that waits for a silent server cannot be killed, the test's own
-//! process included, and whatever looks at such a process in /proc may wait, too. Therefore the
+//! process included, and a reader of that process's files in /proc may wait, too. Therefore the
 //! server is a process of its own that dies with the thread that has opened the file, however that
 //! ends: every wait then ends with an error.
 

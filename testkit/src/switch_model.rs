@@ -34,7 +34,7 @@ pub struct Frame {
     pub gso: bool,
 }
 
-/// Who gets it. `host` means that the parent's own stack is shown it, for whomever it is.
+/// The receivers. `host` means that the parent's own stack is shown the frame, for any address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub ports: Vec<usize>,

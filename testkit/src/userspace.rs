@@ -3,9 +3,9 @@
 //! `rig.rs` has two ports and a bystander; here there may be a hundred, of any mode. Port `n` is
 //! called `tn`, and [`mac`]`(n)` is its address unless the test gives none.
 //!
-//! What can go wrong: a port takes frames from the moment when the control side has heard of its
-//! guest, which is shortly after the handshake. [`Bench::guest`] therefore repeats a frame each way
-//! until it arrives.
+//! What can go wrong: a port takes frames only after the control thread has processed the start of
+//! its guest's rings, shortly after the handshake. [`Bench::guest`] therefore repeats a frame each
+//! way until it arrives.
 
 use std::net::UdpSocket;
 use std::path::PathBuf;
@@ -169,7 +169,7 @@ impl Bench {
         guest
     }
 
-    /// Repeats a frame each way until both have arrived, and tells how long that took.
+    /// Repeats a frame each way until both have arrived, and returns how long that took.
     pub fn wait_for_wire(&self, guest: &mut Guest, timeout: Duration) -> Duration {
         let start = Instant::now();
         let (mut out, mut into) = (false, false);
@@ -206,8 +206,8 @@ impl Bench {
         guest.gets(tag, timeout)
     }
 
-    /// A guest leaves; returns once the process has let go of what it had open for it. The log may
-    /// have enough of lines about comings and goings.
+    /// A guest disconnects; returns once the process has released everything that it held for the
+    /// guest. Does not watch the log, where lines about connections are limited.
     pub fn leaves(&self, guest: Guest) {
         let with = self.backend.fds().len();
         drop(guest);
@@ -215,7 +215,7 @@ impl Bench {
         assert!(noticed, "a front-end's leaving is not noticed");
     }
 
-    /// How often the log has said it.
+    /// How often the log contains this text.
     pub fn said(&self, text: &str) -> usize {
         self.backend.log().matches(text).count()
     }
@@ -225,7 +225,7 @@ impl Bench {
         assert!(enough, "the log says '{text}' only {} times in {timeout:?}", self.said(text));
     }
 
-    /// The port's counters, which the process tells at SIGUSR1.
+    /// The port's counters, which the process logs at SIGUSR1.
     pub fn counters(&self, port: usize) -> String {
         let start = format!("port t{port}: from the guest:");
         let before = self.said(&start);
@@ -257,16 +257,16 @@ pub fn hush(world: &World) {
     }
 }
 
-/// What others see of the parent: address, flags, promiscuity and allmulti counts, and the
-/// addresses that it takes.
+/// The parent's state as other programs see it: address, flags, promiscuity and allmulti counts,
+/// and the addresses that it takes.
 pub fn state_of_parent(world: &World) -> String {
     let link = world.host.ip("-d link show eth0");
     let filters = world.host.sh("bridge fdb show dev eth0; ip maddress show dev eth0");
     without_remarks(&format!("{link}{filters}"))
 }
 
-/// Without what iproute2 says when the far end of a veth is just about to go, of another test's
-/// perhaps.
+/// Without iproute2's remark about the far end of a veth that is about to be deleted, perhaps by
+/// another test.
 pub fn without_remarks(text: &str) -> String {
     text.lines()
         .filter(|line| !line.starts_with("Error:"))
@@ -281,8 +281,8 @@ pub struct HostTalk {
 }
 
 impl HostTalk {
-    /// A socket on each side. The neighbours are fixed: what fails then is the way, not the search
-    /// for it.
+    /// A socket on each side. The neighbours are fixed, so a failure concerns the path and not the
+    /// neighbour discovery.
     pub fn new(world: &World) -> HostTalk {
         let (host_mac, lan_mac) = (world.host.mac("eth0"), world.lan.mac("eth0"));
         let (host_ip, lan_ip) = (World::HOST_V4, World::LAN_V4);
@@ -293,7 +293,7 @@ impl HostTalk {
             socket.set_read_timeout(Some(TRY)).unwrap();
             socket
         };
-        // Not bound to an address: it is to hear broadcasts.
+        // Not bound to an address, so that it receives broadcasts.
         HostTalk { host: socket(&world.host, "0.0.0.0"), lan: socket(&world.lan, lan_ip) }
     }
 
@@ -319,7 +319,7 @@ impl HostTalk {
         received(&self.host, &call)
     }
 
-    /// Whether the host's stack gets a datagram that the LAN sends by hand, from this address.
+    /// Whether the host's stack gets a raw datagram of the LAN from this address.
     pub fn hears(&self, wire: &Wire, from: Mac, to: Mac) -> bool {
         let data = fresh_tag().to_be_bytes();
         let end = |mac, ip: &str| {
@@ -330,7 +330,7 @@ impl HostTalk {
         received(&self.host, &data)
     }
 
-    /// Tries until it works and tells how long that took.
+    /// Tries until it works and returns how long that took.
     pub fn wait(&self, timeout: Duration) -> Duration {
         let start = Instant::now();
         while !self.works() {

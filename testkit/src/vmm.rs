@@ -15,8 +15,8 @@
 //!   trace of QEMU 7.2.22 with two queue pairs and from Cloud Hypervisor's source
 //!   (`vu_common_ctrl.rs`); change them only with a trace at hand.
 //!
-//! What can go wrong: a message without a reply has not been *handled* when `send` returns. Whoever
-//! then looks at the effect must call `sync` first.
+//! What can go wrong: a message without a reply has not been *handled* when `send` returns. Call
+//! `sync` before you check its effect.
 //!
 //! Specification: vhost-user (QEMU docs/interop/vhost-user.rst), "Message specification" and
 //! "Communication".
@@ -302,7 +302,8 @@ impl Vmm {
         self.reply(r)
     }
 
-    /// A request that has none (unless this VMM wants an answer to everything; then it must be 0).
+    /// A request that has no reply (unless this VMM wants an answer to everything; then it must be
+    /// 0).
     pub fn tell(&mut self, r: u32, payload: &[u8], fds: &[RawFd]) {
         if self.always_need_reply {
             assert_eq!(self.order(r, payload, fds), 0, "request {r} was refused");
@@ -412,7 +413,7 @@ impl Vmm {
         self.tell(req::SET_VRING_BASE, &pair_of(index, base), &[]);
     }
 
-    /// Stops the ring and tells where it stands.
+    /// Stops the ring and returns its base.
     pub fn get_vring_base(&mut self, index: u32) -> u32 {
         let b = self.ask(req::GET_VRING_BASE, &pair_of(index, 0));
         assert_eq!(b[..4], index.to_le_bytes(), "GET_VRING_BASE answered for another ring");
@@ -634,7 +635,7 @@ impl Vmm {
     }
 
     /// After the back-end was lost: bases are the *available* index, which is not where the
-    /// back-end stood.
+    /// back-end stopped.
     pub fn reconnect_like_cloud_hypervisor(&mut self, o: &ChOptions, driver: &Driver) {
         self.ch_negotiate(o);
         self.ch_activate(driver);

@@ -1,9 +1,9 @@
 //! Every public item of this crate is used by another file, and every public module of the program
 //! from outside of it.
 //!
-//! The compiler reports private items that nothing uses. It cannot know who uses the public ones of
-//! a library, so this test looks for their names in all Rust files of the repository. An item that
-//! only its own file names should be private, and then the compiler judges it.
+//! The compiler reports private items that nothing uses. It cannot find the users of a library's
+//! public items, so this test looks for their names in all Rust files of the repository. An item
+//! that only its own file names should be private, and then the compiler judges it.
 //!
 //! What can go wrong: names are compared, not items. An item whose name another one has, such as
 //! `new`, is not found.
