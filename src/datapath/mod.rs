@@ -27,9 +27,9 @@
 //! | --- | --- |
 //! | [`arrivals`] | Frames that have arrived from the uplink |
 //! | [`attachment`] | A port's place in its parent's switch |
-//! | [`backing`] | What is behind a ring: nothing, a tap queue, or a place in our own switch |
-//! | [`deliver`] | Into a guest |
-//! | [`egress`] | Where the switch can send |
+//! | [`backing`] | The other end of a ring: nothing, a tap queue, or a place in our own switch |
+//! | [`deliver`] | Copying a frame into a guest's receive ring |
+//! | [`egress`] | The places that the switch can send to |
 //! | [`fanout`] | Handing a batch of frames to their receivers, receiver by receiver |
 //! | [`fast_path`] | The usual frame into the usual buffer |
 //! | [`flood`] | A frame for many receivers, made easy to copy once and repaired once |
@@ -37,9 +37,9 @@
 //! | [`frame`] | A frame on its way through the switch |
 //! | [`guest_to_switch`] | From the guest into the switch |
 //! | [`guest_to_tap`] | From the guest to a tap |
-//! | [`port`] | What the data path knows of its port |
-//! | [`port_backend`] | What a port is attached to, and in which form the guest takes its frames |
-//! | [`queue_pair`] | A queue pair |
+//! | [`port`] | The data path's view of its port |
+//! | [`port_backend`] | The attachment of a port, and the form of frames that its guest takes |
+//! | [`queue_pair`] | A queue pair: two rings, and the task that serves them |
 //! | [`receive_side`] | The receive side of a queue pair |
 //! | [`ring_name`] | A ring's name in the log |
 //! | [`rx_backlog`] | Frames from the wire that wait for a guest's buffers |
@@ -53,11 +53,11 @@
 //! | [`turn_end`] | How a turn over a ring ended |
 //! | [`tx_batch`] | A batch of frames from one guest, taken apart before any of them is moved |
 //! | [`tx_frame`] | One frame of a batch |
-//! | [`tx_send`] | What of a batch is for the wire, as the kernel wants it |
+//! | [`tx_send`] | A batch's frames for the wire, in the kernel's form |
 //! | [`uplink_queue`] | One worker's way to and from a parent |
 //! | [`uplink_to_switch`] | From the uplink into the switch |
 //! | [`wire_scratch`] | Working memory of sending to the wire |
-//! | [`work_limit`] | What one turn may cost |
+//! | [`work_limit`] | The limit of work in one turn |
 
 pub(crate) mod arrivals;
 pub mod attachment;

@@ -19,7 +19,8 @@ impl HostAddress {
     /// The address that a netlink message is about.
     pub(crate) fn parse(message: &AddressMessage) -> Option<HostAddress> {
         let attributes = message.attributes.iter();
-        // Both are there where the two ends of a line have different ones; IPv6 has the second alone.
+        // Both attributes are there if the two ends of a link have different addresses; IPv6 has
+        // the second alone.
         let local = attributes.clone().find_map(|attribute| match attribute {
             AddressAttribute::Local(ip) => Some(*ip),
             _ => None,

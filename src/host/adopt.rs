@@ -1,13 +1,13 @@
-//! A device that exists already: whose it is, whether it fits, and how it is left again.
+//! A device that exists already: its owner, whether it fits, and how it is left again.
 //!
 //! Three cases share one name. A device with our alias was made by an earlier process of ours that
 //! was killed (the owner's lock proves that it is dead): it is replaced by a new one, which also
 //! gives a passthru parent its own MAC back. A macvtap of the right parent and mode was prepared by
-//! the user for us: we adopt it, set it as the port needs it, and put back at the end what we
-//! changed. Anything else keeps its name, and we say what it is.
+//! the user for us: we adopt it, set it as the port needs it, and put back our changes at the end.
+//! Any other device keeps its name, and the error describes it.
 //!
-//! Adoption changes only what differs, so that a device prepared in full can be adopted without
-//! CAP_NET_ADMIN. What cannot be put back: IPv6 addresses that the host had on the device.
+//! Adoption changes only settings that differ, so that a device prepared in full can be adopted
+//! without CAP_NET_ADMIN. IPv6 addresses that the host had on the device cannot be put back.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,8 +23,8 @@ use crate::host::spec::MacvtapSpec;
 /// Every alias of ours starts so.
 const MARK: &str = "vhost-user-macvtap port";
 
-/// An alias for a new device: the mark, who made it, and a number that no other device has, by which
-/// `sysfs.rs` recognises the device.
+/// An alias for a new device: the mark, the process that made it, and a number that no other device
+/// has, by which `sysfs.rs` recognises the device.
 pub(crate) fn alias() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -37,7 +37,7 @@ pub fn is_leftover(link: &LinkInfo) -> bool {
     link.is_macvtap() && link.alias.as_deref().is_some_and(|alias| alias.starts_with(MARK))
 }
 
-/// Refuses a device that is not the macvtap that `spec` describes, saying what it is.
+/// Refuses a device that is not the macvtap that `spec` describes; the error describes the device.
 pub(crate) fn check(existing: &LinkInfo, parent: &Parent, spec: &MacvtapSpec) -> Result<()> {
     let carried = parent.carries(existing);
     if existing.is_macvtap() && carried && existing.mode == Some(spec.mode) {
@@ -60,7 +60,7 @@ pub(crate) fn check(existing: &LinkInfo, parent: &Parent, spec: &MacvtapSpec) ->
     ))
 }
 
-/// How an adopted device was found.
+/// The state in which an adopted device was found.
 #[derive(Debug)]
 pub(crate) struct Before {
     link: LinkInfo,
@@ -73,7 +73,7 @@ impl Before {
         Before { link, quiesce: None }
     }
 
-    /// Remembers what was quiesced.
+    /// Remembers the settings that were quiesced.
     pub(crate) fn quiesced(&mut self, quiesce: HostQuiesce) {
         self.quiesce = Some(quiesce);
     }

@@ -1,12 +1,13 @@
-//! A few BPF instructions by name, an assembler with labels, and the kernel's two doors for a program.
+//! A few BPF instructions by name, an assembler with labels, and the kernel's two calls for a
+//! program.
 //!
-//! The programs here are a dozen lines; a compiler and an ELF loader for them would be the larger risk.
-//! An instruction is 8 bytes (Documentation/bpf/standardization/instruction-set.rst): what, two
-//! registers, a jump distance, a number. Jumps go forward to a label, whose distance is filled in at
-//! the end.
+//! The programs here are a dozen lines; a compiler and an ELF loader for them would be the larger
+//! risk. An instruction is 8 bytes (Documentation/bpf/standardization/instruction-set.rst): an
+//! operation, two registers, a jump distance, a number. Jumps go forward to a label, whose distance
+//! is filled in at the end.
 //!
-//! What can go wrong: the kernel's verifier rejects a program (EINVAL, EACCES) and we ask for no log.
-//! The tests load every kind of program that is made.
+//! What can go wrong: the kernel's verifier rejects a program (EINVAL, EACCES) and we ask for no
+//! log. The tests load every kind of program that is made.
 
 use std::ffi::c_long;
 use std::io;
@@ -15,7 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 
-/// A register, r0 to r10. r0 is what the program returns, r1 at the start the packet's context.
+/// A register, r0 to r10. r0 is the program's return value, r1 at the start the packet's context.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reg(pub(crate) u8);
 
@@ -55,14 +56,14 @@ pub(crate) struct Instruction {
 #[derive(Debug, Default)]
 pub(crate) struct Program {
     code: Vec<Instruction>,
-    /// Which instruction jumps to which label.
+    /// The label of each jump.
     jumps: Vec<(usize, Label)>,
-    /// Where the labels are, once they are.
+    /// The places of the labels, once they are known.
     labels: Vec<Option<usize>>,
 }
 
 impl Program {
-    /// A label to jump to before it is known where it will be.
+    /// A label for jumps, before its place is known.
     pub(crate) fn label(&mut self) -> Label {
         self.labels.push(None);
         Label(self.labels.len() - 1)
@@ -118,13 +119,13 @@ impl Program {
         self.push(0x61 | size as u8, to, from, offset, 0);
     }
 
-    /// Jumps if `a` is so compared with a number.
+    /// Jumps if `a` compares so with a number.
     pub(crate) fn jump_if(&mut self, a: Reg, is: Is, number: i32, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.push(0x05 | is as u8, a, Reg(0), 0, number);
     }
 
-    /// Jumps if `a` is so compared with `b`.
+    /// Jumps if `a` compares so with `b`.
     pub(crate) fn jump_if_reg(&mut self, a: Reg, is: Is, b: Reg, to: Label) {
         self.jumps.push((self.code.len(), to));
         self.push(0x0d | is as u8, a, b, 0, 0);
@@ -141,7 +142,7 @@ impl Program {
         self.push(0x95, Reg(0), Reg(0), 0, 0);
     }
 
-    /// The finished program. Nothing: a label is nowhere, or too far away.
+    /// The finished program. None if a label has no place, or one too far away.
     pub(crate) fn finish(mut self) -> Option<Vec<Instruction>> {
         for (at, label) in self.jumps {
             let to = (*self.labels.get(label.0)?)?;
@@ -154,9 +155,9 @@ impl Program {
 
 /// BPF_PROG_TYPE_SCHED_CLS: a program of traffic control.
 const SCHED_CLS: u32 = 3;
-/// BPF_TCX_INGRESS: where in the way of a received frame.
+/// BPF_TCX_INGRESS: the place in the path of a received frame.
 const TCX_INGRESS: u32 = 46;
-/// BPF_F_BEFORE: with nothing named to be before, the first of all.
+/// BPF_F_BEFORE: without a program to be before, the first of all.
 const BEFORE: u32 = 1 << 3;
 
 const PROG_LOAD: c_long = 5;
@@ -193,7 +194,7 @@ struct BpfLink {
     revision: u64,
 }
 
-/// What only this file's structures are: plain numbers without padding.
+/// Only structures of this file: plain numbers without padding.
 trait Attributes {}
 impl Attributes for Load {}
 impl Attributes for BpfLink {}

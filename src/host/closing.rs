@@ -1,8 +1,8 @@
 //! The end of a port, and of many ports in the time of a few.
 //!
-//! The kernel waits for an RCU grace period, some 17 ms, at every close of a tap (tap_put_queue), and
-//! about as long at every deletion of a device. One after the other, 32 queues or 25 devices already
-//! take the half second that the process has to leave in. Together they share one period:
+//! The kernel waits for an RCU grace period, some 17 ms, at every close of a tap (tap_put_queue),
+//! and about as long at every deletion of a device. One after the other, 32 queues or 25 devices
+//! already take the half second that the process has to leave in. Together they share one period:
 //!
 //! - queues are dropped by parallel threads;
 //! - devices are put into a group of a random number, and the group is deleted by one message. The
@@ -21,7 +21,7 @@ use crate::process::threads;
 
 impl Macvtap {
     /// Ends the use: a created device is deleted, an adopted one put back as it was found. A device
-    /// that has gone already is no error. Takes some 50 ms; for many ports see [`close_all`].
+    /// that no longer exists is no error. Takes some 50 ms; for many ports see [`close_all`].
     pub fn close(mut self, netlink: &mut Netlink) -> Result<()> {
         let result = self.give_back(netlink);
         threads::drop_together(mem::take(&mut self.queues));
@@ -62,8 +62,8 @@ impl Drop for Macvtap {
     }
 }
 
-/// Ends the use of many ports as [`Macvtap::close`] does for one, in the time of a few. Goes on after
-/// a failure; returns all of them.
+/// Ends the use of many ports as [`Macvtap::close`] does for one, in the time of a few. Goes on
+/// after a failure; returns all of them.
 pub fn close_all(ports: impl IntoIterator<Item = Macvtap>, netlink: &mut Netlink) -> Vec<Error> {
     let mut queues = Vec::new();
     let mut errors = Vec::new();
@@ -71,7 +71,7 @@ pub fn close_all(ports: impl IntoIterator<Item = Macvtap>, netlink: &mut Netlink
     if let Err(error) = delete_together(&ports, netlink) {
         log::debug!("deleting devices one by one: {error}");
     }
-    // Those that the group took have gone, which is no error.
+    // The group's devices no longer exist, which is no error.
     for mut port in ports {
         errors.extend(port.give_back(netlink).err());
         queues.append(&mut port.queues);
@@ -86,7 +86,8 @@ fn delete_together(ports: &[Macvtap], netlink: &mut Netlink) -> io::Result<()> {
     if created.len() < 2 {
         return Ok(());
     }
-    // Bit 30 is always set, unlike in a small number that a user chose. RandomState is randomly seeded.
+    // Bit 30 is always set, unlike in a small number that a user chose. RandomState is randomly
+    // seeded.
     let group = (RandomState::new().hash_one(0) as u32 & 0x3fff_ffff) | 0x4000_0000;
     if netlink.links()?.iter().any(|link| link.group == group) {
         return Err(io::Error::from_raw_os_error(libc::EEXIST));

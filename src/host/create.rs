@@ -1,8 +1,9 @@
 //! Making a new macvtap device: the two messages that it takes.
 //!
-//! RTM_NEWLINK creates the device, down; it ignores an alias, so the mark by which a later process
-//! recognises what a killed one has left (`adopt.rs`) follows in a second message. A kill between
-//! the two leaves an unmarked device, which then has to be deleted by hand: the next start says so.
+//! RTM_NEWLINK creates the device, down. It ignores an alias, so the mark follows in a second
+//! message; by it a later process recognises a killed one's device (`adopt.rs`). A kill between the
+//! two leaves an unmarked device, which then has to be deleted by hand: the next start reports
+//! that.
 
 use std::io;
 
@@ -52,7 +53,8 @@ pub(crate) fn lookup(netlink: &mut Netlink, name: &str) -> Result<Option<LinkInf
     netlink.link_by_name(name).map_err(|error| refusal::of(name, "looking it up", &error))
 }
 
-/// True when the device that `link` describes still exists: its index alone may be another's by now.
+/// True when the device that `link` describes still exists: its index alone may be another's by
+/// now.
 pub(crate) fn is_still_there(netlink: &mut Netlink, link: &LinkInfo) -> io::Result<bool> {
     let now = netlink.link_by_index(link.index)?;
     Ok(now.is_some_and(|now| now.alias == link.alias && now.is_macvtap()))

@@ -1,21 +1,22 @@
 //! One thing, one process: the lock that two processes cannot both hold.
 //!
-//! Any process with the right to may open a tap, and a second reader would silently get half of
-//! the guest's frames. So a process that uses the device NAME listens on the abstract Unix socket
-//! "vhost-user-macvtap:NAME" first. A parent whose ports live in userspace has the same trouble: two
-//! processes there would neither reach each other's guests nor notice that both claim one address.
-//! Its lock is "vhost-user-macvtap parent:IFINDEX", by number because a device can be renamed while
-//! it is in use; no device name holds a blank, so the two kinds cannot meet.
+//! Any process with the right to may open a tap, and a second reader would silently get half of the
+//! guest's frames. So a process that uses the device NAME listens on the abstract Unix socket
+//! "vhost-user-macvtap:NAME" first. A parent whose ports live in userspace has the same trouble:
+//! two processes there would neither reach each other's guests nor notice that both claim one
+//! address. Its lock is "vhost-user-macvtap parent:IFINDEX", by number because a device can be
+//! renamed while it is in use; no device name holds a blank, so the two kinds cannot meet.
 //!
 //! Abstract names live in the network namespace, as device names and indices do; only one socket
 //! can have one; and the kernel takes it back when the process dies, however it dies. The
 //! second process connects, and SO_PEERCRED says which one listens.
 //!
-//! No connection is accepted: a question stays in the backlog of the listener. The backlog is therefore
-//! small, and once it is full the second process still knows that there is an owner, but not which.
+//! No connection is accepted: a question stays in the backlog of the listener. The backlog is
+//! therefore small, and once it is full the second process still knows that there is an owner, but
+//! not which.
 //!
-//! What can go wrong: abstract names have no permissions. A local user of the same network namespace
-//! can take one and keep a port from starting; the message then names that process.
+//! What can go wrong: abstract names have no permissions. A local user of the same network
+//! namespace can take one and keep a port from starting; the message then names that process.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -34,18 +35,18 @@ use crate::error::{Error, Result};
 /// Questions ("who are you?") that an owner answers over its life.
 const QUESTIONS: i32 = 32;
 
-/// How often to try for a name whose owner is about to go, 10 ms apart. The kernel may release a
+/// How often to try for a name whose owner is about to end, 10 ms apart. The kernel may release a
 /// dying process's taps before its lock, and takes some 15 ms for each.
 const ATTEMPTS: u32 = 200;
 
-/// What is to be locked, and the words for a refusal.
+/// The thing to be locked, and the words for a refusal.
 #[derive(Clone, Debug)]
 pub struct LockName {
     key: String,
     object: String,
-    /// Why this very process cannot have it twice, and what to do then.
+    /// Why this very process cannot have it twice, and the remedy.
     again: (&'static str, &'static str),
-    /// What to do about another process that has it: stop it, or this.
+    /// The remedy if another process has it: stop it, or this.
     instead: &'static str,
 }
 
@@ -89,8 +90,9 @@ pub struct DeviceLock {
 
 impl Drop for DeviceLock {
     /// Closing alone is not enough in a process that starts others: between fork and exec a child
-    /// holds a copy of every descriptor, and with it the name. A listener that was shut down refuses
-    /// questions from that moment, by which [`DeviceLock::take`] knows to wait for the rest.
+    /// holds a copy of every descriptor, and with it the name. A listener that was shut down
+    /// refuses questions from that moment; [`DeviceLock::take`] then waits until the copy is
+    /// closed.
     fn drop(&mut self) {
         if let Err(errno) = shutdown(self.listener.as_raw_fd(), Shutdown::Both) {
             log::debug!("lock of a device: {errno}");
@@ -104,7 +106,7 @@ impl DeviceLock {
     ///
     /// Errors: another process has it, and the message says which; or there can be no socket.
     pub fn take(claim: &LockName) -> Result<DeviceLock> {
-        // An owner that ends between our two looks, or is about to, leaves the name free.
+        // An owner that ends between our two attempts, or is about to, leaves the name free.
         for _ in 0..ATTEMPTS {
             match attempt(claim) {
                 Ok(owner) => return Ok(owner),

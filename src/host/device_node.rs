@@ -6,15 +6,15 @@
 //! takes a share of its frames. So:
 //!
 //! 1. the device number comes from a sysfs proven to be ours (`sysfs.rs`);
-//! 2. /dev/tapINDEX is looked at without opening it (O_PATH) and opened only when it has that number,
-//!    through the same descriptor, so that it cannot be swapped in between;
+//! 2. /dev/tapINDEX is inspected without opening it (O_PATH) and opened only when it has that
+//!    number, through the same descriptor, so that it cannot be swapped in between;
 //! 3. otherwise a private node with that number is made in a directory only we can enter, opened, and
 //!    removed. This also covers a node that does not exist (yet): /dev may be a container's tmpfs;
-//! 4. what was opened is asked for its name and address, which must be the device's.
+//! 4. the opened descriptor is asked for its name and address, which must be the device's.
 //!
 //! What can go wrong: node permissions (0600 root unless a udev rule says otherwise), missing
-//! CAP_MKNOD, a user namespace (`rootless.rs`), a device cgroup that forbids the open, and file systems mounted `nodev`, on which a
-//! node cannot be opened: several directories are tried.
+//! CAP_MKNOD, a user namespace (`rootless.rs`), a device cgroup that forbids the open, and file
+//! systems mounted `nodev`, on which a node cannot be opened: several directories are tried.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -159,7 +159,7 @@ fn open_private_in(place: &str, number: libc::dev_t) -> io::Result<OwnedFd> {
     let opened = mknod(&node, SFlag::S_IFCHR, Mode::S_IRUSR | Mode::S_IWUSR, number)
         .map_err(io::Error::from)
         .and_then(|()| reading_and_writing().open(&node));
-    // Both may fail only because there is nothing to remove.
+    // Both fail only if there is nothing to remove.
     let _ = fs::remove_file(&node);
     let _ = fs::remove_dir(&directory);
     Ok(opened?.into())

@@ -1,6 +1,7 @@
-//! A host for unit tests: it answers from a list of devices, changes nothing and records every verb.
+//! A host for unit tests: it answers from a list of devices, changes nothing and records every
+//! verb.
 //!
-//! Descriptors that it hands out are the ends of pipes and sockets, so that nothing of a test needs a privilege.
+//! Its descriptors are the ends of pipes and sockets, so no test with it needs a privilege.
 
 use std::fs::File;
 use std::io;
@@ -24,7 +25,7 @@ use crate::host::verbs::Host;
 use crate::host::watch::LinkWatch;
 use crate::net::mac::Mac;
 
-/// What a test's host has, and what was asked of it.
+/// The devices of a test's host, and the verbs that were called.
 #[derive(Default)]
 pub(crate) struct FakeHost {
     /// Its network devices.
@@ -178,7 +179,7 @@ impl Host for FakeHost {
 
     fn guard_mac(&mut self, index: u32, original: Mac) -> Result<MacGuard> {
         self.ask(format!("guard MAC {original} of {index}"));
-        // There is no guardian: what is written to it goes nowhere.
+        // There is no guardian: nothing reads the messages to it.
         let sink = File::options().write(true).open("/dev/null").unwrap();
         Ok(MacGuard::over(sink))
     }

@@ -1,15 +1,18 @@
 //! Which ports can be had, before any of them is made.
 //!
-//! A macvtap device is news to every network manager of the host from its first moment on. A start that
-//! fails halfway makes devices appear and vanish again, and reports one mistake where there are several.
-//! So the ports are judged first, one after the other, by the same rules by which they are made
-//! (`parent.rs`, `adopt.rs`): each is added to what the kernel shows, as a sibling of those that follow.
+//! A macvtap device is news to every network manager of the host from its first moment on. A start
+//! that fails halfway makes devices appear and vanish again, and reports one mistake even if there
+//! are several. So the ports are judged first, one after the other, by the rules that also hold
+//! when they are made (`parent.rs`, `adopt.rs`). Each one is then added to the kernel's devices, as
+//! a sibling of those that follow.
 //!
-//! Rights are tried where trying changes nothing: a change of a device that does not exist needs
-//! CAP_NET_ADMIN, a packet socket without a protocol CAP_NET_RAW, a filter that drops nothing CAP_BPF.
+//! Rights are tried with calls that change nothing: a change of a device that does not exist needs
+//! CAP_NET_ADMIN, a packet socket without a protocol CAP_NET_RAW, a filter that drops nothing
+//! CAP_BPF.
 //!
 //! What can go wrong: the world changes between the judgement and the making, and a tap node's
-//! permissions are not known before its device is there. Making a port therefore checks all of it again.
+//! permissions are not known before its device is there. Making a port therefore checks all of it
+//! again.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,7 +31,7 @@ use crate::net::mode::Mode;
 /// No device has this index: the kernel looks at the sender's rights first and finds nothing then.
 const NO_DEVICE: u32 = i32::MAX as u32;
 
-/// What the judged ports will have added to the host.
+/// The devices that the judged ports will have added to the host.
 #[derive(Default)]
 pub struct Foresight {
     /// Parents as the kernel showed them at the first question, by the name that was asked for.
@@ -43,9 +46,11 @@ impl Foresight {
     /// Judges a port of a kernel device.
     ///
     /// # Errors
-    /// What [`Macvtap::open`](crate::host::macvtap::Macvtap::open) would say, as far as it can be known.
+    /// The error of [`Macvtap::open`](crate::host::macvtap::Macvtap::open), as far as it can be
+    /// known.
     pub fn kernel_port(&mut self, netlink: &mut Netlink, spec: &MacvtapSpec) -> Result<()> {
-        // Given back at once: who takes it meanwhile is refused when the port is made.
+        // Given back at once: if another process takes it meanwhile, the port is refused when it is
+        // made.
         DeviceLock::take(&LockName::device(&spec.name))?;
         let existing = create::lookup(netlink, &spec.name)?;
         let existing = existing.filter(|link| !adopt::is_leftover(link));
@@ -66,7 +71,7 @@ impl Foresight {
     /// Judges a port in userspace.
     ///
     /// # Errors
-    /// What its parent will refuse, as far as it can be known.
+    /// The parent's refusal, as far as it can be known.
     pub fn userspace_port(
         &mut self,
         netlink: &mut Netlink,
@@ -84,13 +89,14 @@ impl Foresight {
         Ok(parent.link)
     }
 
-    /// The lock of the parent with this index need not be tried: it was free, or this process has it.
+    /// The lock of the parent with this index need not be tried: it was free, or this process has
+    /// it.
     pub fn add_parent(&mut self, parent: u32) {
         self.free.push(parent);
     }
 
-    /// The parent with the ports that will be there; `port` is the device to be made, which is none of
-    /// them.
+    /// The parent with the ports that will be there; `port` is the device to be made, which is none
+    /// of them.
     fn parent(&mut self, netlink: &mut Netlink, name: &str, port: &str) -> Result<Parent> {
         if !self.parents.contains_key(name) {
             let found = Parent::find(netlink, name, "")?;
@@ -110,8 +116,8 @@ impl Foresight {
         Ok(parent)
     }
 
-    /// Adds a port on the parent with this index to those that the next ones are judged beside: one that was
-    /// judged, or one that runs already and that the kernel does not show.
+    /// Adds a port on the parent with this index to those that the next ones are judged beside: one
+    /// that was judged, or one that runs already and that the kernel does not show.
     pub fn add_port(&mut self, parent: u32, name: &str, kind: &str, mode: Mode, mac: Option<Mac>) {
         let link = LinkInfo {
             name: name.to_owned(),

@@ -1,16 +1,17 @@
-//! The guardian: the process that puts a parent's MAC address back when the one who watches it has gone.
+//! The guardian: the process that puts a parent's MAC address back after its owner has ended.
 //!
-//! `guard.rs` says why there is one, starts it, and talks to it. Here is its other end, the hidden
-//! subcommand `guard-mac`: withdraw, read until the pipe ends, look, put back.
+//! `mac_guard.rs` gives the reason for it, starts it, and writes to it. This file is its other end,
+//! the hidden subcommand `guard-mac`: it detaches, reads until the pipe ends, compares the address,
+//! and puts it back.
 //!
-//! It ignores the signals that end the program, ask it for counters or mean nothing to it: a shell or a
-//! service manager sends these to all of its processes at once (`systemctl kill -s USR1`). Its process
-//! group of its own keeps the terminal's away. It keeps no descriptor but the standard
-//! ones: a socket or a tap in its hands would outlive us. It holds a lock for its life, so that a
-//! successor can wait for it.
+//! It ignores the signals that end the program, ask it for counters or mean nothing to it: a shell
+//! or a service manager sends these to all of its processes at once (`systemctl kill -s USR1`). It
+//! has a process group of its own, so the terminal's signals do not reach it. It keeps only the
+//! standard descriptors: a socket or a tap in its hands would outlive us. It holds a lock for its
+//! life, so that a successor can wait for it.
 //!
-//! What can go wrong: an index may belong to another device by the time (the first was deleted). That
-//! one has none of the addresses that were announced, and is left alone.
+//! What can go wrong: an index may belong to another device by the time (the first was deleted).
+//! That one has none of the addresses that were announced, and is left alone.
 
 use std::io::{self, Read, Write};
 use std::thread::sleep;
@@ -60,7 +61,8 @@ pub fn guard_mac(ifindex: u32, mac: &str) -> Result<()> {
     }
 }
 
-/// Out of reach of signals that are meant for the one who started us, with none of its descriptors.
+/// Out of reach of signals that are meant for the process that started us, with none of its
+/// descriptors.
 fn withdraw() {
     use Signal::{SIGALRM, SIGHUP, SIGINT, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGPWR] {
@@ -80,7 +82,7 @@ fn withdraw() {
 enum End {
     /// All is well.
     Released,
-    /// The one whom we watch has ended without a word.
+    /// The watched process has ended without a release.
     Alone,
 }
 
@@ -94,13 +96,15 @@ impl Changes {
         self.0 = [last, Some(mac)];
     }
 
-    /// Whether a device that has this address has it by our doing, as far as is known.
+    /// Whether our process gave a device this address, as far as is known. True for every address
+    /// if none was announced.
     fn made(&self, mac: Mac) -> bool {
         self.0 == [None, None] || self.0.contains(&Some(mac))
     }
 }
 
-/// Reads until we are released or alone. What cannot be read, or is no message, counts as the end.
+/// Reads until it is released or alone. A read error, or bytes that are no message, count as the
+/// end.
 fn watch(mut pipe: impl Read, ours: &mut Changes) -> End {
     loop {
         let mut kind = [0];

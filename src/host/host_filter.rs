@@ -1,23 +1,23 @@
 //! Frames that are the guest's alone, kept from the host's own stack.
 //!
-//! In passthru mode the guest is the parent's only station: the kernel's macvlan takes every unicast
-//! frame and leaves the host none. In source mode with NODST the same holds for frames from certain
-//! senders; and what a private, passthru or source port has broadcast itself, and a switch has sent back,
-//! is not for the host either. An AF_PACKET socket only gets copies, so the host has to be kept from its own: by a small
-//! BPF program on the parent's ingress (TCX), which drops frames *after* AF_PACKET has seen them
-//! (`__netif_receive_skb_core`: taps, then tc, then the stack).
+//! In passthru mode the guest is the parent's only station: the kernel's macvlan takes every
+//! unicast frame and leaves the host none. In source mode with NODST the same holds for frames from
+//! certain senders. The broadcasts of a private, passthru or source port that a switch sends back
+//! are not for the host either. An AF_PACKET socket gets only copies, so the host must be kept from
+//! its own copies. A small BPF program on the parent's ingress (TCX) does that: it drops frames
+//! *after* AF_PACKET has seen them (`__netif_receive_skb_core`: taps, then tc, then the stack).
 //!
-//! Crash-safe: the attachment is a BPF link, and the link is a file descriptor. However we end, the
-//! kernel closes it, and the host receives again.
+//! Crash-safe: the attachment is a BPF link, and the link is a file descriptor. When the process
+//! ends, in any way, the kernel closes it, and the host receives again.
 //!
-//! Our program is the first on the device and ends with TCX_NEXT, so that others (Cilium) come after
-//! it as if it were not there. Frames that the host sends are not touched (that is egress), nor those
-//! that the kernel loops back to itself (pkt_type LOOPBACK), as in `macvlan_handle_frame`: its own
-//! multicast, which comes without an Ethernet header.
+//! Our program is the first on the device and ends with TCX_NEXT, so that others (Cilium) come
+//! after it as if it did not exist. Frames that the host sends are not touched (that is egress),
+//! nor those that the kernel loops back to itself (pkt_type LOOPBACK), as in
+//! `macvlan_handle_frame`: its own multicast, which comes without an Ethernet header.
 //!
 //! What can go wrong: a kernel before 6.6 has no TCX, and a container may lack CAP_BPF; the message
-//! says so. Kernel macvlans on the same parent come after TCX as well and lose the same frames as the host:
-//! `parent.rs` refuses passthru beside them.
+//! says so. Kernel macvlans on the same parent come after TCX as well and lose the same frames as
+//! the host: `parent.rs` refuses passthru beside them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -29,10 +29,10 @@ use crate::net::mac::Mac;
 /// Most addresses that [`HostFilterRule::Sources`] takes.
 pub const MAX_SOURCES: usize = 256;
 
-/// What the host must not receive.
+/// The frames that the host must not receive.
 #[derive(Clone, Copy, Debug)]
 pub enum HostFilterRule<'a> {
-    /// Unicast frames, whosesoever. Group frames pass: passthru mode.
+    /// Unicast frames to any address. Group frames pass: passthru mode.
     Unicast,
     /// All frames with these source addresses, at most [`MAX_SOURCES`]: source mode with NODST.
     Sources(&'a [Mac]),
@@ -53,7 +53,7 @@ impl HostFilter {
     /// Attaches a filter to the device with that index in the calling thread's network namespace.
     ///
     /// Errors: EPERM without CAP_BPF and CAP_NET_ADMIN; Unsupported where the kernel has no TCX;
-    /// ENODEV; InvalidInput for more sources than there may be. The text says what is missing.
+    /// ENODEV; InvalidInput for more sources than there may be. The text names the missing part.
     pub fn attach(ifindex: u32, rule: HostFilterRule<'_>) -> io::Result<HostFilter> {
         if let HostFilterRule::Sources(sources) | HostFilterRule::Reflected(sources) = rule
             && sources.len() > MAX_SOURCES
@@ -117,7 +117,7 @@ fn assemble(rule: HostFilterRule<'_>) -> Option<Vec<Instruction>> {
     let (pass, drop) = (program.label(), program.label());
     program.load(Size::Word, SCRATCH, CONTEXT, PKT_TYPE);
     program.jump_if(SCRATCH, Is::Equal, PACKET_LOOPBACK, pass);
-    // The verifier lets us look at the Ethernet header once we have asked whether it is there.
+    // The verifier permits access to the Ethernet header once we have checked that it is there.
     program.load(Size::Word, FRAME, CONTEXT, DATA);
     program.load(Size::Word, END, CONTEXT, DATA_END);
     program.copy(SCRATCH, FRAME);
@@ -160,7 +160,7 @@ fn key(Mac([a, b, c, d, e, f]): Mac) -> u64 {
     u64::from(u32::from_ne_bytes([a, b, c, d])) << 16 | u64::from(u16::from_ne_bytes([e, f]))
 }
 
-/// Looks for SOURCE among sorted keys by halves, so that 256 of them take eight comparisons.
+/// Binary search for SOURCE among sorted keys, so that 256 of them take eight comparisons.
 fn search(program: &mut Program, keys: &[u64], pass: Label, drop: Label) {
     let (below, rest) = keys.split_at(keys.len() / 2);
     let Some((middle, above)) = rest.split_first() else {
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(assemble(HostFilterRule::Unicast).unwrap().len(), 13);
         let sources: Vec<Mac> = (0..=255).map(|n| Mac([2, 0, 0, 0, 0, n])).collect();
         let code = assemble(HostFilterRule::Sources(&sources)).unwrap();
-        // Four for each address, one for each place between two, and what is around.
+        // Four for each address, one for each place between two, and the rest of the program.
         assert!(code.len() < 256 * 4 + 257 + 20, "{}", code.len());
         assert!(assemble(HostFilterRule::Sources(&[])).is_some());
         assert_eq!(assemble(HostFilterRule::Reflected(&sources)).unwrap().len(), code.len() + 3);

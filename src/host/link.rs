@@ -3,10 +3,10 @@
 //! The same description comes in two ways: as the answer to a question (`netlink.rs`) and as news
 //! (`watch.rs`). Both go through [`LinkInfo::parse`], so that both mean the same.
 //!
-//! What can mislead: IFLA_LINK is the parent of a macvlan or VLAN device, but the *peer* of a veth;
-//! and where IFLA_LINK_NETNSID accompanies it, the index is one of another network namespace and
-//! must not be looked up in ours. Flags count what was asked for (IFF_UP) and what is
-//! (IFF_LOWER_UP, the carrier) in the same word.
+//! Two traps: IFLA_LINK is the parent of a macvlan or VLAN device, but the *peer* of a veth; and if
+//! IFLA_LINK_NETNSID accompanies it, the index is one of another network namespace and must not be
+//! looked up in ours. The flags hold the requested state (IFF_UP) and the actual one (IFF_LOWER_UP,
+//! the carrier) in the same word.
 
 use rtnetlink::packet_route::link::{
     InfoData, InfoKind, InfoMacVlan, InfoMacVtap, LinkAttribute, LinkFlags, LinkInfo as Info,
@@ -146,7 +146,8 @@ impl LinkInfo {
         self.name == name || self.alt_names.iter().any(|other| other == name)
     }
 
-    /// The device in the words of a message: the kernel's name for it, and the name that the user gave.
+    /// The device in the words of a message: the kernel's name for it, and the name that the user
+    /// gave.
     pub fn known_as(&self, given: &str) -> String {
         if self.name == given {
             return self.name.clone();
@@ -164,7 +165,7 @@ impl LinkInfo {
         self.kind.as_deref() == Some("macvtap")
     }
 
-    /// What this device is, in words for a message: "a macvtap in bridge mode", "a veth device".
+    /// The device's kind, in words for a message: "a macvtap in bridge mode", "a veth device".
     pub fn describe(&self) -> String {
         match (&self.kind, self.mode) {
             (Some(kind), Some(mode)) => format!("a {kind} in {mode} mode"),
@@ -174,7 +175,7 @@ impl LinkInfo {
     }
 }
 
-/// The crate's mode, or nothing for one that a later kernel may add.
+/// The crate's mode, or none for one that a later kernel may add.
 fn to_mode(mode: MacVlanMode) -> Option<Mode> {
     Some(match mode {
         MacVlanMode::Bridge => Mode::Bridge,

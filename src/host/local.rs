@@ -1,7 +1,8 @@
-//! The host, reached from this very process: the verbs of [`Host`] by netlink, sysfs and system calls.
+//! The host, reached from this very process: the verbs of [`Host`] by netlink, sysfs and system
+//! calls.
 //!
-//! A network namespace belongs to a thread. The control thread makes the value and calls it, so all verbs mean
-//! that thread's namespace.
+//! A network namespace belongs to a thread. The control thread makes the value and calls it, so all
+//! verbs mean that thread's namespace.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -121,8 +122,8 @@ impl Host for LocalHost {
     fn open_parent(&mut self, name: &str, wanted: &Wanted<'_>) -> Result<(Parent, DeviceLock)> {
         let found = Parent::device(&mut self.netlink, name)?;
         let lock = DeviceLock::take(&LockName::parent(&found.name, found.index))?;
-        // A predecessor that was killed may have left the parent with its guest's address: its guardian
-        // puts that right, and only then is the address the parent's own.
+        // A predecessor that was killed may have left the parent with its guest's address: its
+        // guardian puts that right, and only then is the address the parent's own.
         MacGuard::settle(found.index)?;
         let parent = Parent::find(&mut self.netlink, name, "")?;
         parent.check(wanted)?;

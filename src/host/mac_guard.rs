@@ -1,24 +1,24 @@
-//! The parent has its own MAC address back when we are gone, even by `kill -9`.
+//! The parent gets its own MAC address back when our process has ended, even by `kill -9`.
 //!
-//! In passthru mode a guest's change of address is followed by the parent, as with a kernel macvlan.
-//! But there the kernel puts the parent's address back when the port goes; an address set by netlink
-//! stays. A host that has lost its address has lost its DHCP lease and its neighbours' caches, and
-//! perhaps the administrator's way in. So before the first such change a guardian is
-//! started: this very program once more, with the hidden subcommand `guard-mac`. It reads a pipe whose
-//! other end only we hold. When we end, however that is, the kernel closes our end; the guardian reads
-//! the end of the file, puts the address back, and is done.
+//! In passthru mode the parent adopts a guest's change of address, as with a kernel macvlan. But
+//! there the kernel puts the parent's address back when the port is deleted; an address set by
+//! netlink stays. A host that has lost its address has lost its DHCP lease and its neighbours'
+//! caches, and perhaps the administrator's way in. So before the first such change we start a
+//! guardian: this very program once more, with the hidden subcommand `guard-mac`. It reads a pipe
+//! whose other end only we hold. When our process ends, in any way, the kernel closes our end; the
+//! guardian reads the end of the file, puts the address back, and ends.
 //!
-//! What goes through the pipe: `m` and six bytes before each change, so that the guardian knows
-//! which addresses are our doing, and leaves alone one that another program has set since; `q` when all
-//! is well and it can just leave. It says `r` when it is ready, and [`MacGuard::start`] waits for
-//! this. What it does at its end of the pipe is in `guardian.rs`.
+//! The messages in the pipe: `m` and six bytes before each change, so that the guardian knows the
+//! addresses that we set, and leaves alone one that another program has set since; `q` when all is
+//! well and it can just end. It writes `r` when it is ready, and [`MacGuard::start`] waits for
+//! that. `guardian.rs` has its end of the pipe.
 //!
-//! What can go wrong: a kill that hits the guardian too (`systemctl kill -s KILL`, the OOM killer on the
-//! whole control group) leaves the parent with the guest's address. A program that is started again
-//! in the very milliseconds in which the guardian works must not take the guest's address for the
-//! parent's own: the guardian keeps a lock (`device_lock.rs`) for its life, and [`MacGuard::settle`] waits for
-//! that. The program is run from /proc/self/exe, which works after its file was replaced, but not
-//! where /proc is not mounted.
+//! What can go wrong: a kill that hits the guardian too (`systemctl kill -s KILL`, the OOM killer
+//! on the whole control group) leaves the parent with the guest's address. A program that is
+//! started again in the very milliseconds in which the guardian works must not take the guest's
+//! address for the parent's own: the guardian keeps a lock (`device_lock.rs`) for its life, and
+//! [`MacGuard::settle`] waits for that. The program is run from /proc/self/exe, which works after
+//! its file was replaced, but not where /proc is not mounted.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -68,9 +68,9 @@ impl MacGuard {
         MacGuard::start_as(Path::new("/proc/self/exe"), ifindex, original)
     }
 
-    /// Waits until no guardian is at work on the device: what its address is afterwards is its own. To
-    /// be called, with the parent's lock in hand, before that address is looked at. As a rule there is
-    /// none, and this takes microseconds.
+    /// Waits until no guardian is at work on the device; from then on the device's address is its
+    /// own. Call it with the parent's lock in hand, before that address is read. As a rule there is
+    /// no guardian, and this takes microseconds.
     ///
     /// Errors: there still is one after five seconds.
     pub fn settle(ifindex: u32) -> Result<()> {
@@ -84,8 +84,8 @@ impl MacGuard {
         }
     }
 
-    /// As [`MacGuard::start`], for a process that is another program than vhost-user-macvtap (a test),
-    /// which says where that is.
+    /// As [`MacGuard::start`], for a process that is another program than vhost-user-macvtap (a
+    /// test), which gives the program's path.
     pub fn start_as(program: &Path, ifindex: u32, original: Mac) -> Result<MacGuard> {
         MacGuard::spawn(program, ifindex, original).map_err(|error| {
             Error::system(
@@ -125,8 +125,8 @@ impl MacGuard {
         Ok(guard)
     }
 
-    /// Announces to the guardian that the device is about to be given this address. To be called before
-    /// each change; without, it puts back whatever it finds.
+    /// Announces to the guardian that the device is about to be given this address. Call it before
+    /// each change. If none was ever announced, the guardian replaces any other address.
     ///
     /// Errors: EPIPE, the guardian is dead. The address should not be changed then.
     pub fn announce(&mut self, mac: Mac) -> io::Result<()> {
@@ -134,13 +134,13 @@ impl MacGuard {
         self.pipe.write_all(&[CHANGE, a, b, c, d, e, f])
     }
 
-    /// Sends the guardian away, and reaps it. The caller has put the address back already.
+    /// Releases the guardian, and reaps it. The caller has put the address back already.
     pub fn release(self) {}
 }
 
 impl Drop for MacGuard {
     fn drop(&mut self) {
-        // A guardian that is dead already needs no telling.
+        // A guardian that is dead already needs no message.
         let _ = self.pipe.write_all(&[LEAVE]);
         let Some(child) = &mut self.child else { return };
         let end = Instant::now() + LEAVING;

@@ -1,20 +1,21 @@
 //! A macvtap port: the kernel device and its open queues. The end of both is in `closing.rs`.
 //!
 //! The order in which a device comes up is the point of this file. A macvtap without an attached
-//! queue hands its frames to the host's stack, which would answer in the guest's name; right after
-//! an open all offloads are on, though no guest has agreed to any. So:
+//! queue passes its frames to the host's stack, which would answer for the guest; right after an
+//! open all offloads are on, though no guest has agreed to any. So:
 //!
 //! 1. the device's lock: no other process uses the device (`device_lock.rs`);
-//! 2. a leftover of a killed process goes; the parent and the siblings are judged (`parent.rs`);
+//! 2. a leftover of a killed process is deleted; the parent and the siblings are judged
+//!    (`parent.rs`);
 //! 3. the device is created, down, and marked by its alias; or one that fits is adopted (`adopt.rs`);
 //! 4. the host is quiesced on it (`quiesce.rs`), and gets its MAC, MTU and sources;
 //! 5. all queues are opened (`device_node.rs`), and the offloads switched off;
 //! 6. it goes up. Only now does the kernel compare MAC addresses (EADDRINUSE).
 //!
-//! Whatever fails, everything before it is undone. At the end a created device is deleted (by which
-//! the kernel gives a passthru parent its own MAC address back), an adopted one put back.
-//! A device that vanishes later (with its parent, or deleted by a user) is noticed by `watch.rs`,
-//! not by the queues. `close` then succeeds, and a new `open` starts over.
+//! If a step fails, all steps before it are undone. At the end a created device is deleted (by
+//! which the kernel gives a passthru parent its own MAC address back), an adopted one put back.
+//! `watch.rs` notices a device that vanishes later (with its parent, or deleted by a user); the
+//! queues do not. `close` then succeeds, and a new `open` starts over.
 
 use std::io;
 use std::mem;
@@ -42,7 +43,7 @@ pub struct Macvtap {
     pub(crate) queues: Vec<OwnedFd>,
     pub(crate) closed: bool,
     _owner: DeviceLock,
-    /// The right to an adopted device under the kernel's name, where it was given by an alternative one.
+    /// The right to an adopted device under the kernel's name, if the user gave an alternative one.
     _by_name: Option<DeviceLock>,
 }
 
@@ -50,7 +51,7 @@ impl Macvtap {
     /// Creates the device, or adopts the one of that name, and opens its queues. The calling thread
     /// must be in the network namespace of `netlink`.
     ///
-    /// Errors name what is in the way; nothing is left behind then.
+    /// Errors name the obstacle; nothing is left behind then.
     pub fn open(netlink: &mut Netlink, spec: &MacvtapSpec) -> Result<Macvtap> {
         let owner = DeviceLock::take(&LockName::device(&spec.name))?;
         let mut existing = lookup(netlink, &spec.name)?;
@@ -151,7 +152,7 @@ impl Macvtap {
         self.read_back(netlink)
     }
 
-    /// Takes over what the kernel says about the device now.
+    /// Takes over the kernel's description of the device.
     fn read_back(&mut self, netlink: &mut Netlink) -> Result<()> {
         match netlink.link_by_index(self.link.index) {
             Ok(Some(link)) => {
@@ -219,7 +220,7 @@ impl Macvtap {
         Ok(())
     }
 
-    /// The error for EADDRINUSE, naming who has the address; other errors in their own words.
+    /// The error for EADDRINUSE, naming the holder of the address; other errors in their own words.
     fn mac_clash(&self, netlink: &mut Netlink, mac: Mac, what: &str, error: &io::Error) -> Error {
         if error.raw_os_error() != Some(libc::EADDRINUSE) {
             return self.failed(what, error);

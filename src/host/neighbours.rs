@@ -1,15 +1,17 @@
-//! Whose address this is, as far as the host knows: its neighbours, its default gateway, a bridge's table.
+//! The known owner of an address: the host's neighbours, its default gateway, a bridge's table.
 //!
-//! Asked before a port takes an address that its guest uses. The frames of the host's own conversations do not
-//! come to the ports' sockets, so what only the host has learned is known here alone: above all the gateway.
+//! The control thread asks before a port takes an address that its guest uses. The frames of the
+//! host's own conversations do not reach the ports' sockets. So only this file knows the addresses
+//! that only the host has learned: above all the gateway's.
 //!
 //! - The default gateway's address is never a guest's, however old the host's entry is.
-//! - A neighbour on the parent counts while the kernel is sure of it (reachable, or being probed, or set by
-//!   hand). A stale entry may be of a guest that has just moved here.
-//! - Where the parent is a bridge, what its other ports have learned counts.
+//! - A neighbour on the parent counts while the kernel is sure of it (reachable, or being probed,
+//!   or set by hand). A stale entry may be of a guest that has just moved here.
+//! - If the parent is a bridge, addresses that its other ports have learned count.
 //!
-//! The kernel's tables may be long. They are asked for at most once a second, however often a guest changes its
-//! address, and of the routes only the beginning is read: the default route comes first.
+//! The kernel's tables may be long. They are asked for at most once a second, however often a guest
+//! changes its address, and of the routes only the beginning is read: the default route comes
+//! first.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,12 +27,12 @@ use crate::host::link::LinkInfo;
 use crate::host::netlink::Netlink;
 use crate::net::mac::Mac;
 
-/// How long an answer is believed.
+/// How long an answer is valid.
 const FRESH: Duration = Duration::from_secs(1);
-/// What is read of the routes, in bytes: several hundred of them.
+/// The part of the routes that is read, in bytes: several hundred of them.
 const ROUTES: u64 = 64 << 10;
 
-/// What was found about one parent.
+/// The addresses found on one parent.
 #[derive(Debug)]
 struct Seen {
     parent: u32,
@@ -38,12 +40,12 @@ struct Seen {
     holders: HashMap<Mac, String>,
 }
 
-/// What the host knows of its LAN.
+/// The host's knowledge of its LAN.
 #[derive(Debug, Default)]
 pub struct Neighbours(Option<Seen>);
 
 impl Neighbours {
-    /// Who has the address on this parent, in words, if the host knows.
+    /// The owner of the address on this parent, in words, if the host knows.
     ///
     /// # Errors
     /// The kernel cannot be asked.
@@ -93,7 +95,7 @@ fn neighbour(
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
         _ => None,
     })?;
-    // An IPv6 router says itself that it is one.
+    // An IPv6 router announces itself as one.
     let router = entry.header.flags.contains(NeighbourFlags::Router);
     let is_gateway = router || matches!(ip, IpAddr::V4(ip) if gateways.contains(&ip));
     let sure = matches!(
@@ -134,7 +136,8 @@ fn default_gateways() -> Vec<Ipv4Addr> {
     gateways(&text)
 }
 
-/// The gateways of the default routes in /proc/net/route: "eth0 00000000 FE0200C0 0003 ... 00000000 ...".
+/// The gateways of the default routes in /proc/net/route: "eth0 00000000 FE0200C0 0003 ... 00000000
+/// ...".
 fn gateways(text: &str) -> Vec<Ipv4Addr> {
     let number = |word: Option<&str>| u32::from_str_radix(word?, 16).ok();
     let default = |line: &str| {

@@ -2,11 +2,11 @@
 //!
 //! rtnetlink is asynchronous; we are not. A current-thread runtime lives inside [`Netlink`] and
 //! turns only while a call waits: no thread is started and nothing happens between calls. Each call
-//! is one question and its answer, a few tens of microseconds, and has a time limit, because a
-//! message that the packet crate cannot decode would otherwise be waited for in vain.
+//! is one question and its answer, a few tens of microseconds. It has a time limit, because the
+//! answer never comes if the packet crate cannot decode it.
 //!
-//! The socket belongs to the network namespace of the thread that calls [`Netlink::open`], whichever
-//! thread uses it later.
+//! The socket belongs to the network namespace of the thread that calls [`Netlink::open`],
+//! whichever thread uses it later.
 //!
 //! Errors are `io::Error`s that keep the kernel's errno: what EBUSY or EINVAL means depends on what
 //! was attempted, so the callers (`parent.rs`, `macvtap.rs`) put it into words.

@@ -1,9 +1,9 @@
-//! Opening a packet socket, which is all that a port in userspace needs a privilege for.
+//! Opening a packet socket, the only call of a port in userspace that needs a privilege.
 //!
-//! `socket(AF_PACKET)` wants CAP_NET_RAW, and a buffer above `net.core.wmem_max` or `rmem_max` CAP_NET_ADMIN.
-//! Everything after that, from the bind to the membership of a group, any holder of the descriptor may do
-//! (`uplink/packet/socket.rs`). The socket is without a protocol here, so it receives nothing yet. It belongs to
-//! the network namespace of the calling thread.
+//! `socket(AF_PACKET)` needs CAP_NET_RAW, and a buffer above `net.core.wmem_max` or `rmem_max`
+//! needs CAP_NET_ADMIN. Any holder of the descriptor may make all later calls, from the bind to the
+//! membership of a group (`uplink/packet/socket.rs`). The socket has no protocol here, so it
+//! receives nothing yet. It belongs to the network namespace of the calling thread.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,12 +11,13 @@ use std::os::fd::OwnedFd;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket};
 
-/// What may wait in the parent's transmit path before a send says EAGAIN, in bytes. All guests of the
-/// parent share it: some forty frames of 64 KiB with their bookkeeping.
+/// The most bytes that may wait in the parent's transmit path before a send returns EAGAIN. All
+/// guests of the parent share it: some forty frames of 64 KiB with their bookkeeping.
 const SEND_BUFFER: usize = 4 << 20;
 
-/// What may wait for us before the kernel drops, in bytes with the kernel's bookkeeping, which it counts
-/// twice: at least 1800 frames of 1514 bytes, 10000 of the smallest. It holds memory only while they wait.
+/// The most bytes that may wait for us before the kernel drops, with the kernel's bookkeeping,
+/// which it counts twice: at least 1800 frames of 1514 bytes, 10000 of the smallest. It holds
+/// memory only while they wait.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// A socket to send frames by.

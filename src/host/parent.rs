@@ -1,18 +1,18 @@
 //! May this port live on this parent, beside these siblings?
 //!
-//! The kernel would say it too, but with a bare EINVAL or EBUSY that means six different things, or
-//! as late as "up". So [`Parent::find`] collects the facts and [`Parent::check`], which touches
-//! nothing, finds the reason and names who is in the way. The kernel still has the last word: what
-//! slips through here (a race, a driver's own rule) is put into words by `refusal.rs`.
+//! The kernel would refuse it too, but with a bare EINVAL or EBUSY that means six different things,
+//! or as late as "up". So [`Parent::find`] collects the facts and [`Parent::check`], which touches
+//! nothing, finds the reason and names the obstacle. The kernel still has the last word:
+//! `refusal.rs` puts its own refusals (a race, a driver's own rule) into words.
 //!
 //! A port in userspace is judged by the same rules, and needs it more: an AF_PACKET socket on the
-//! slave of a bond or beside a passthru macvlan opens without complaint and then receives what is not
-//! for it, or nothing. There is no kernel behind it to say EADDRINUSE.
+//! slave of a bond or beside a passthru macvlan opens without complaint, and then receives frames
+//! for others, or none. No kernel device behind it would return EADDRINUSE.
 //!
 //! Kernel facts (drivers/net/macvlan.c):
-//! - A macvlan on a macvlan is no tower: it becomes its sibling, a port of the real parent. That may
-//!   lie in another network namespace (a container whose eth0 is a macvlan), out of our sight; the
-//!   siblings in sight are then recognised by the same foreign index and namespace id.
+//! - A macvlan on a macvlan is no tower: it becomes its sibling, a port of the real parent. That
+//!   may lie in another network namespace (a container whose eth0 is a macvlan), out of our sight;
+//!   the siblings in sight are then recognised by the same foreign index and namespace id.
 //! - Passthru wants the parent for itself, in both directions.
 //! - A parent has one receive handler: being a port of a bridge or bond, or an ipvlan's parent,
 //!   excludes being ours. Being in a VRF does not.
@@ -29,7 +29,7 @@ use crate::host::sysfs;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
-/// A parent, what it is a port of, and the ports that it carries.
+/// A parent, its master, and the ports that it carries.
 #[derive(Clone, Debug)]
 pub struct Parent {
     /// The device that carries the ports: the real parent where a macvlan was named.
@@ -85,7 +85,7 @@ impl Parent {
         port.is_port() && port.parent == Some(index) && port.parent_netns == netns
     }
 
-    /// Refuses what cannot work, naming who is in the way. Touches nothing.
+    /// Refuses a port that cannot work, and names the obstacle. Touches nothing.
     pub fn check(&self, wanted: &Wanted<'_>) -> Result<()> {
         let link = &self.link;
         let parent = format!("parent {}", link.name);
@@ -156,7 +156,7 @@ impl Parent {
             let reason = format!("MAC address {mac} is a group address or zero");
             return Err(Error::mac_unusable(wanted.object, reason, remedy));
         }
-        // A passthru port has its parent's address by nature, and no siblings.
+        // A passthru port always has its parent's address, and no siblings.
         if wanted.mode == Mode::Passthru {
             return Ok(());
         }
@@ -169,7 +169,7 @@ impl Parent {
         }
     }
 
-    /// Who has this address already, in words: the parent or a sibling.
+    /// The owner of this address, in words: the parent or a sibling.
     pub fn holder(&self, mac: Mac) -> Option<String> {
         if self.link.mac == mac {
             return Some(format!("its parent {}", self.link.name));
@@ -178,7 +178,7 @@ impl Parent {
         Some(format!("{} ({} on the same parent)", sibling.name, sibling.describe()))
     }
 
-    /// Says in the log what works badly without being wrong.
+    /// Warns in the log about settings that work badly without being wrong.
     pub fn warn(&self) {
         let name = &self.link.name;
         if !self.link.up {
@@ -193,7 +193,7 @@ impl Parent {
     }
 }
 
-/// What kind of device takes all frames of its ports, if `master` is one: a bridge, a bond. A VRF does not.
+/// The kind of `master` if it takes all frames of its ports: a bridge, a bond. A VRF does not.
 pub fn taker(master: &LinkInfo) -> Option<&str> {
     master.kind.as_deref().filter(|kind| *kind != "vrf")
 }

@@ -1,19 +1,19 @@
-//! The host neither speaks on a port's device nor filters the guest's groups.
+//! The host sends nothing on a port's device, and does not filter the guest's groups.
 //!
-//! A macvtap is a full network device of the host as well: brought up, it would form an IPv6
+//! A macvtap is a full network device of the host as well. Once up, it would form an IPv6
 //! link-local address from the *guest's* MAC, probe for it, answer ARP for the host's addresses and
-//! join groups, all in the guest's name on the guest's wire. And the other way round, the kernel lets
-//! only those multicast groups through that the *host* joined on the device, so that the guest's
-//! IPv6 neighbour discovery works by accident at best. Hence, before the device goes up:
+//! join groups, all under the guest's address on the guest's wire. The other way round, the kernel
+//! lets only those multicast groups through that the *host* joined on the device, so that the
+//! guest's IPv6 neighbour discovery works by accident at best. Hence, before the device goes up:
 //!
-//! - no ARP (IFF_NOARP): the host neither asks nor answers on it;
+//! - no ARP (IFF_NOARP): the host sends no ARP request or answer on it;
 //! - no IPv6: address generation off by netlink, and the whole protocol off by the sysctl
-//!   `disable_ipv6`. Either alone is enough; where /proc/sys is read-only (containers)
-//!   the first still holds, where the kernel has no IPv6 neither is needed;
+//!   `disable_ipv6`. Either alone is enough. If /proc/sys is read-only (containers), the first still
+//!   holds; a kernel without IPv6 needs neither;
 //! - all multicast (IFF_ALLMULTI): every group reaches the guest, which filters for itself.
 //!
-//! The parent's own sockets and addresses are not touched. /proc/sys/net shows the network namespace
-//! of the thread that looks, so the calling thread must be in the port's.
+//! The parent's own sockets and addresses are not touched. /proc/sys/net shows the network
+//! namespace of the thread that reads it, so the calling thread must be in the port's.
 
 use std::fs;
 use std::io;
@@ -28,7 +28,7 @@ fn flags() -> LinkFlags {
     LinkFlags::Noarp | LinkFlags::Allmulti
 }
 
-/// What was before, to be put back on an adopted device.
+/// The former settings, to be put back on an adopted device.
 #[derive(Clone, Debug)]
 pub(crate) struct HostQuiesce {
     flags: LinkFlags,
@@ -37,8 +37,8 @@ pub(crate) struct HostQuiesce {
 }
 
 impl HostQuiesce {
-    /// Quiesces the device. For one that was adopted, IPv6 addresses that the host has on it go
-    /// now and do not come back: only the setting does.
+    /// Quiesces the device. If it was adopted, its IPv6 addresses of the host are deleted now and
+    /// do not come back: only the setting does.
     pub(crate) fn impose(
         netlink: &mut Netlink,
         link: &LinkInfo,
@@ -73,7 +73,7 @@ impl HostQuiesce {
         netlink.set_flags(index, flags(), flags())
     }
 
-    /// Puts back what was before.
+    /// Puts the former settings back.
     pub(crate) fn lift(&self, netlink: &mut Netlink, now: &LinkInfo) -> io::Result<()> {
         if now.flags & flags() != self.flags {
             netlink.set_flags(now.index, self.flags, flags())?;
@@ -85,8 +85,8 @@ impl HostQuiesce {
     }
 }
 
-/// Switches IPv6 off on the device, by which the kernel takes all of its IPv6 addresses away. Where it is
-/// off already, or where there is none, nothing is written.
+/// Switches IPv6 off on the device, by which the kernel takes all of its IPv6 addresses away.
+/// Writes nothing if it is off already, or if the kernel has no IPv6.
 pub(crate) fn no_ipv6(name: &str) -> io::Result<()> {
     let path = sysctl(name);
     match fs::read_to_string(&path) {

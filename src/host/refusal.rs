@@ -1,9 +1,10 @@
 //! The kernel's refusals, put into words.
 //!
 //! An errno says little and means something else in every call: EBUSY at the creation of a port is
-//! another driver on the parent, at the opening of a queue it is the 257th queue. The words for each
-//! call are here, so that every message names the object, the reason and the remedy. What `parent.rs`
-//! can foresee never gets here; what does are races, missing privileges and drivers' own rules.
+//! another driver on the parent, at the opening of a queue it is the 257th queue. This file has the
+//! words for each call, so that every message names the object, the reason and the remedy.
+//! `parent.rs` refuses most cases before; the remaining ones are races, missing privileges and
+//! drivers' own rules.
 
 use std::fmt;
 use std::io;
@@ -66,8 +67,8 @@ pub(crate) fn of(name: &str, what: &str, error: &io::Error) -> Error {
     }
 }
 
-/// The device `name` is to have the address `mac`, but `holder` has it. Without a known holder it is
-/// a port in another network namespace, or in one that the kernel is still taking down.
+/// The device `name` is to have the address `mac`, but `holder` has it. Without a known holder it
+/// is a port in another network namespace, or in one that the kernel is still taking down.
 pub(crate) fn of_address(name: &str, mac: Mac, holder: Option<String>) -> Error {
     let holder = holder.unwrap_or_else(|| {
         "a port of the same parent in another network namespace, perhaps one just deleted".into()
@@ -79,7 +80,7 @@ pub(crate) fn of_address(name: &str, mac: Mac, holder: Option<String>) -> Error 
     )
 }
 
-/// The device `name` has gone.
+/// The device `name` no longer exists.
 pub(crate) fn gone(name: &str, parent: &str) -> Error {
     Error::device_missing(
         format!("macvtap {name}"),

@@ -1,9 +1,10 @@
 //! Whether we run in a user namespace other than the host's: a rootless container, `unshare -U`.
 //!
-//! Such a process may own a network namespace and make macvtap devices there, but never open their nodes:
-//! `mknod` and the node's permissions are asked of the host's user namespace. No capability that it can be
-//! given helps, so the usual advice (CAP_MKNOD, a udev rule) leads nowhere. An AF_PACKET socket is asked of
-//! the network namespace's owner, and works: `type=macvlan`.
+//! Such a process may own a network namespace and make macvtap devices there, but never open their
+//! nodes: the kernel checks `mknod` and the node's permissions against the host's user namespace.
+//! No capability that it can be given helps, so the usual advice (CAP_MKNOD, a udev rule) leads
+//! nowhere. For an AF_PACKET socket the kernel checks the network namespace's owner, and that
+//! works: `type=macvlan`.
 //!
 //! What can go wrong: /proc is not mounted. Then the usual advice is given.
 

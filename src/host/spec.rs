@@ -1,6 +1,7 @@
-//! What a port asks of the host: the device that it needs, and what it wants of the parent.
+//! The specification of a port for the host: its device, and its demands on the parent.
 //!
-//! The types of this file are plain data. The configuration fills them in, and the rest of the room reads them.
+//! The types of this file are plain data. The configuration fills them in, and the rest of the room
+//! reads them.
 
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
@@ -43,7 +44,8 @@ pub struct MacvtapSpec {
     pub sources: Vec<Mac>,
 }
 
-/// What a new port wants of its parent: a kernel device or one in userspace, the rules are the same.
+/// A new port's demands on its parent; the same rules hold for a kernel device and one in
+/// userspace.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// The port in the words of a message: "macvtap vm1", "port vm1".

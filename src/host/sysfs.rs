@@ -1,16 +1,16 @@
-//! The view of /sys that belongs to our network namespace, and what is read there.
+//! The view of /sys that belongs to our network namespace, and the facts read there.
 //!
 //! A mounted sysfs shows the network devices of the namespace in which it was *mounted*, not of the
-//! one that looks. In a container both are the same; after `ip netns exec` too, which mounts it
-//! anew; after a bare `nsenter --net` or `setns` they are not, and /sys/class/net/vm0 may be another
-//! namespace's device of the same name and index. So nothing is believed before index, address and
-//! alias equal what netlink says; the alias of a device that we made carries a number that no other
+//! reading thread's. In a container both are the same; after `ip netns exec` too, which mounts it
+//! anew. After a bare `nsenter --net` or `setns` they are not, and /sys/class/net/vm0 may be
+//! another namespace's device of the same name and index. So no fact is used before index, address
+//! and alias equal netlink's; the alias of a device that we made carries a number that no other
 //! device has.
 //!
 //! If /sys is the wrong one, a short-lived thread gets a mount namespace of its own, mounts a fresh
-//! sysfs over /sys there, reads, and ends; the namespace and the mount end with it. No other thread sees
-//! any of it. This needs CAP_SYS_ADMIN, which a process in a foreign network namespace usually has;
-//! if not, the error says how to be started instead.
+//! sysfs over /sys there, reads, and ends; the namespace and the mount end with it. No other thread
+//! sees any of it. This needs CAP_SYS_ADMIN, which a process in a foreign network namespace usually
+//! has; if not, the error names the right way to start the program.
 
 use std::fs;
 use std::io;
@@ -71,7 +71,7 @@ pub(crate) fn tap_device_number(link: &LinkInfo) -> Result<libc::dev_t> {
 fn fresh_sysfs() -> io::Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS)?;
-    // Private first, or the mount would travel back to where we came from.
+    // Private first, or the mount would propagate back to the original namespace.
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NOTHING)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     Ok(mount(Some("sysfs"), "/sys", Some("sysfs"), flags, NOTHING)?)

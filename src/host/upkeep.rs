@@ -1,20 +1,24 @@
-//! What another program has changed about a port's device, and how it is put right.
+//! Changes by another program to a port's device, and their repair.
 //!
-//! A macvtap is a network device like any other. A network manager that does not know that it is ours sets
-//! it down, gives it an address, takes its flags away; a hand may do the same. Nothing of that shows at the
-//! tap's descriptor: reads stay empty and writes succeed, and the guest has no network. So the device is
-//! compared with what it was when it came up ([`differences`], pure), and what differs is set again.
+//! A macvtap is a network device like any other. A network manager that does not know that it is
+//! ours sets it down, gives it an address, takes its flags away; an operator may do the same. The
+//! tap's descriptor shows none of that: reads stay empty and writes succeed, and the guest has no
+//! network. So the device is compared with its state when it came up ([`differences`], pure), and
+//! differing settings are set again.
 //!
-//! Two kinds of device are treated differently. One that we made is ours in all respects. One that was
-//! adopted belongs to the user: what the configuration leaves open (`mac`, `mtu`, the name, the alias) is
-//! taken over as it is now, and the rest, without which the guest has no network, is put right.
+//! Two kinds of device are treated differently. One that we made is ours in all respects. One that
+//! was adopted belongs to the user: settings that the configuration leaves open (`mac`, `mtu`, the
+//! name, the alias) are taken over as they are now, and the rest, without which the guest has no
+//! network, is put right.
 //!
-//! Left alone on purpose: promiscuity, which every `tcpdump` switches on and off; a longer queue. What cannot
-//! be put right: a device in another network namespace (it is gone for us), a name that is taken meanwhile.
+//! Left alone on purpose: promiscuity, which every `tcpdump` switches on and off; a longer queue.
+//! Two things cannot be put right: a device in another network namespace (we cannot reach it), and
+//! a name that is taken meanwhile.
 //!
-//! Kernel facts: a macvtap's receive ring is as long as its transmit queue (`tap_queue_resize`), so that a
-//! queue of 0 frames loses everything. A device cannot become a port of a bridge, since the tap has the
-//! receive handler, but it can be put into a VRF. The kernel lowers a port's MTU with its parent's.
+//! Kernel facts: a macvtap's receive ring is as long as its transmit queue (`tap_queue_resize`), so
+//! that a queue of 0 frames loses everything. A device cannot become a port of a bridge, since the
+//! tap has the receive handler, but it can be put into a VRF. The kernel lowers a port's MTU with
+//! its parent's.
 
 use std::fmt;
 use std::io;
@@ -30,14 +34,14 @@ use crate::host::quiesce::HostQuiesce;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
-/// One thing in which the device differs from what is wanted.
+/// One setting in which the device differs from the wanted state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
     /// It was set down.
     Down,
     /// Multicast is not let through any more (IFF_ALLMULTI).
     AllMulticastOff,
-    /// The host asks and answers on it (IFF_NOARP is missing).
+    /// The host sends and answers ARP on it (IFF_NOARP is missing).
     ArpOn,
     /// IFF_MULTICAST is missing.
     MulticastOff,
@@ -79,7 +83,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What differs between the device as it is wanted and as it is.
+/// The differences between the wanted device and the actual one.
 pub fn differences(wanted: &LinkInfo, is: &LinkInfo) -> Vec<Difference> {
     let missing = |flag| wanted.flags.contains(flag) && !is.flags.contains(flag);
     let sources = |link: &LinkInfo| {
@@ -115,7 +119,7 @@ impl Macvtap {
         self.link.mtu = mtu;
     }
 
-    /// It is wanted as it is in this respect: for what the user has changed of an adopted device.
+    /// From now on the actual setting is the wanted one: for a user's change to an adopted device.
     pub fn accept(&mut self, difference: &Difference, is: &LinkInfo) {
         let wanted = &mut self.link;
         match difference {
@@ -130,14 +134,14 @@ impl Macvtap {
         }
     }
 
-    /// Sets again what differs.
+    /// Sets the differing settings again.
     ///
     /// # Errors
-    /// The first thing that the kernel refuses; the others are set all the same.
+    /// The kernel's first refusal; the other settings are set all the same.
     pub fn repair(&mut self, netlink: &mut Netlink, differences: &[Difference]) -> Result<()> {
         let wanted = self.link.clone();
         let mut result = Ok(());
-        // Up comes last: what the host might do on a device that is up is forbidden first.
+        // Up comes last: before that, the host is kept from sending on the device.
         let (down, rest): (Vec<_>, Vec<_>) =
             differences.iter().partition(|difference| **difference == Difference::Down);
         for difference in rest.into_iter().chain(down) {
@@ -149,12 +153,13 @@ impl Macvtap {
         result
     }
 
-    /// Whether the host may have IPv6 addresses on it: news of one may be from before IPv6 was switched off.
+    /// Whether the host may have IPv6 addresses on it: news of one may be from before IPv6 was
+    /// switched off.
     pub fn has_ipv6(&self) -> bool {
         quiesce::has_ipv6(&self.link.name)
     }
 
-    /// Takes the host's IPv6 addresses off the device again: it may not speak on the guest's wire.
+    /// Takes the host's IPv6 addresses off the device again: it may not send on the guest's wire.
     ///
     /// # Errors
     /// The kernel refuses.

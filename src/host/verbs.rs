@@ -1,10 +1,11 @@
-//! What the control side asks of the host: every call that takes a privilege, in one trait.
+//! The control side's requests to the host: every call that needs a privilege, in one trait.
 //!
-//! The control side holds facts and descriptors; the host does the rest. Arguments and results are plain data
-//! ([`MacvtapSpec`], [`LinkInfo`], [`Difference`]) or stand for descriptors: a [`Macvtap`] is facts, a lock and tap
-//! queues, a [`DeviceLock`] is a listening socket, a [`HostFilter`] a BPF link, a [`MacGuard`] a pipe. No verb takes a
-//! callback, and none concerns a frame. So a process of its own, which keeps the privileges while the rest gives
-//! them up, can stand behind the trait: descriptors pass over a Unix socket, and the rest is a message.
+//! The control side holds facts and descriptors; the host does the rest. Arguments and results are
+//! plain data ([`MacvtapSpec`], [`LinkInfo`], [`Difference`]) or stand for descriptors: a
+//! [`Macvtap`] is facts, a lock and tap queues, a [`DeviceLock`] is a listening socket, a
+//! [`HostFilter`] a BPF link, a [`MacGuard`] a pipe. No verb takes a callback, and none concerns a
+//! frame. So a process of its own, which keeps the privileges while the rest gives them up, can
+//! stand behind the trait: descriptors pass over a Unix socket, and the rest is a message.
 //!
 //! [`LocalHost`](crate::host::local::LocalHost) does it in this process, by netlink.
 
@@ -36,7 +37,8 @@ pub trait Host {
     /// The device that the user means by `given`: also "mac0@eth0", as `ip` prints it.
     fn link_given_as(&mut self, given: &str) -> io::Result<Option<LinkInfo>>;
 
-    /// Only the device that carries the ports of parent `name`: the real parent where a macvlan is named.
+    /// Only the device that carries the ports of parent `name`: the real parent where a macvlan is
+    /// named.
     fn parent_device(&mut self, name: &str) -> Result<LinkInfo>;
 
     /// The parent `name` with its master and all kernel ports that it carries.
@@ -63,14 +65,14 @@ pub trait Host {
     /// Creates or adopts a port's kernel device and opens its queues.
     fn open_port(&mut self, spec: &MacvtapSpec) -> Result<Macvtap>;
 
-    /// Ends the use of kernel devices: a created one is deleted, an adopted one put back. Goes on after a
-    /// failure; returns all of them.
+    /// Ends the use of kernel devices: a created one is deleted, an adopted one put back. Goes on
+    /// after a failure; returns all of them.
     fn close_ports(&mut self, ports: Vec<Macvtap>) -> Vec<Error>;
 
     /// Gives a port's device another address; in passthru mode the parent with it.
     fn set_port_mac(&mut self, port: &mut Macvtap, mac: Mac) -> Result<()>;
 
-    /// Sets again what another program has changed at a port's device.
+    /// Sets again the settings of a port's device that another program has changed.
     fn repair_port(&mut self, port: &mut Macvtap, found: &[Difference]) -> Result<()>;
 
     /// Whether the host may have IPv6 addresses on a port's device.
@@ -85,21 +87,22 @@ pub trait Host {
     /// Sets a device's MTU, in bytes.
     fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()>;
 
-    /// Takes a parent for userspace ports that want this: the right to it, and what is known of it.
+    /// Takes a parent for userspace ports with these demands: returns the right to it, and its
+    /// facts.
     fn open_parent(&mut self, name: &str, wanted: &Wanted<'_>) -> Result<(Parent, DeviceLock)>;
 
     /// Sets a device's hardware address.
     fn set_mac(&mut self, index: u32, mac: Mac) -> io::Result<()>;
 
-    /// Starts a guardian, which gives a device its address back when this process has gone.
+    /// Starts a guardian, which gives a device its address back when this process has ended.
     fn guard_mac(&mut self, index: u32, original: Mac) -> Result<MacGuard>;
 
     /// Keeps frames of a device from the host's own stack, for as long as the filter is kept.
     fn filter_host(&mut self, index: u32, rule: HostFilterRule<'_>) -> io::Result<HostFilter>;
 
-    /// Opens a packet socket to receive by, which is bound to nothing yet.
+    /// Opens a packet socket to receive by, which is not bound yet.
     fn receiving_socket(&mut self) -> io::Result<OwnedFd>;
 
-    /// Opens a packet socket to send by, which is bound to nothing yet.
+    /// Opens a packet socket to send by, which is not bound yet.
     fn sending_socket(&mut self) -> io::Result<OwnedFd>;
 }

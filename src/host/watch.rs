@@ -1,16 +1,17 @@
 //! The kernel's news about network devices, as they come.
 //!
-//! A tap descriptor does not show that its device is gone: reads say EAGAIN, writes succeed. The only
-//! sign is RTM_DELLINK on a netlink socket that listens to the group RTNLGRP_LINK; the same socket
-//! reports when a parent goes down, loses its carrier, changes its MTU or MAC, or comes back. The socket
-//! is plain and non-blocking, so that it fits an epoll loop: no runtime is involved. The groups of IPv4 and
-//! IPv6 addresses are subscribed to as well: the host must have none on a guest's device.
+//! A tap descriptor does not show that its device is gone: reads say EAGAIN, writes succeed. The
+//! only sign is RTM_DELLINK on a netlink socket that listens to the group RTNLGRP_LINK; the same
+//! socket reports when a parent goes down, loses its carrier, changes its MTU or MAC, or comes
+//! back. The socket is plain and non-blocking, so that it fits an epoll loop: no runtime is
+//! involved. The groups of IPv4 and IPv6 addresses are subscribed to as well: the host must have
+//! none on a guest's device.
 //!
-//! What can mislead, and is filtered here: bridges announce their *ports* with the same message
-//! types in family AF_BRIDGE (an RTM_DELLINK there is no deletion of the device), and wireless drivers
-//! send RTM_NEWLINK without a name. A device that moves to another network namespace is Gone here.
-//! If news come faster than they are read, the kernel drops some and says so once (ENOBUFS):
-//! [`LinkEvent::Overrun`] means "look again at everything".
+//! This file filters two traps. Bridges announce their *ports* with the same message types in
+//! family AF_BRIDGE (an RTM_DELLINK there is no deletion of the device), and wireless drivers send
+//! RTM_NEWLINK without a name. A device that moves to another network namespace is Gone here. If
+//! news come faster than they are read, the kernel drops some and reports it once (ENOBUFS):
+//! [`LinkEvent::Overrun`] means "query every device again".
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -29,7 +30,8 @@ use crate::error::{Error, Result};
 use crate::host::address::HostAddress;
 use crate::host::link::LinkInfo;
 
-/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR: news about devices and addresses, as bits for bind.
+/// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR: news about devices and addresses, as bits
+/// for bind.
 const GROUPS: u32 = 1 | 0x10 | 0x100;
 
 /// Room for news between two looks, in bytes: some two hundred messages.
@@ -88,14 +90,14 @@ impl LinkWatch {
         Ok(LinkWatch { socket, datagram: vec![0; DATAGRAM] })
     }
 
-    /// Hands over the news that wait, oldest first, at most `AT_ONCE` datagrams. Readable for as long as
-    /// there are more.
+    /// Hands over the news that wait, oldest first, at most `AT_ONCE` datagrams. Readable for as
+    /// long as there are more.
     ///
     /// Errors are those of the socket; the subscription is then of no more use.
     pub fn drain(&mut self, mut report: impl FnMut(LinkEvent)) -> io::Result<()> {
         for _ in 0..AT_ONCE {
             match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut self.datagram) {
-                // Port 0 is the kernel; no other sender has anything to say here.
+                // Port 0 is the kernel; messages of other senders are ignored.
                 Ok((length, Some(sender))) if sender.pid() == 0 => {
                     parse(&self.datagram[..length], &mut report);
                 }
@@ -115,7 +117,7 @@ impl AsFd for LinkWatch {
     }
 }
 
-/// Takes a datagram apart. What cannot be decoded counts as lost.
+/// Takes a datagram apart. A message that cannot be decoded counts as lost.
 fn parse(mut datagram: &[u8], report: &mut impl FnMut(LinkEvent)) {
     while !datagram.is_empty() {
         let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(datagram) else {

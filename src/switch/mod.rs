@@ -7,15 +7,15 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | [`decide`] | The two decisions: what becomes of a frame from a guest, and of one from the wire |
+//! | [`decide`] | The two decisions: the verdict on a frame from a guest, and on one from the wire |
 //! | [`selection`] | The receivers of a flooded frame: a description, and the walk over it |
-//! | [`verdict`] | What becomes of a frame: the words in which the switch decides |
+//! | [`verdict`] | The verdict on a frame: its receivers, or the reason that there are none |
 //! | [`table`] | An immutable snapshot of a parent's ports, laid out for deciding |
 //! | [`port_id`] | A port's number in a snapshot |
 //! | [`lookup`] | From a MAC address to a port |
 //! | [`link_control`] | Frames between the two ends of one cable, which a guest may not send |
 //! | [`groups`] | The multicast groups that a port's guest has joined |
-//! | [`snoop`] | How they are known: the guest's IGMP and MLD reports |
+//! | [`snoop`] | The source of these groups: the guest's IGMP and MLD reports |
 //! | [`stations`] | The machines that were seen on the wire, whose addresses no guest may take |
 //!
 //! # From a guest

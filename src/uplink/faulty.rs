@@ -1,4 +1,4 @@
-//! An uplink for unit tests, which takes frames or refuses them as a script says, and receives none.
+//! An uplink for unit tests, which takes frames or refuses them by a script, and receives none.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,8 +16,8 @@ use crate::virtqueue::fetch;
 /// The frames that were taken, without their headers.
 pub(crate) type Taken = Arc<Mutex<Vec<Vec<u8>>>>;
 
-/// Each call to send takes the next word of the script: how many frames at most, or why none. With no word left it takes
-/// all.
+/// Each call to send takes the next entry of the script: the most frames that it takes, or an
+/// error. With no entry left it takes all.
 pub(crate) struct FaultyUplink {
     script: VecDeque<Result<usize, Errno>>,
     taken: Taken,

@@ -1,6 +1,7 @@
-//! Frames from the wire, as an uplink hands them over: a batch of them, which lies in the uplink's memory.
+//! Frames from the wire, as an uplink hands them over: a batch of them, which lies in the uplink's
+//! memory.
 //!
-//! A batch borrows its uplink, so that nothing is received over it while one of its frames is in use.
+//! A batch borrows its uplink, so the uplink receives nothing while one of its frames is in use.
 
 use std::fmt;
 use std::ops::{AddAssign, Deref};
@@ -12,7 +13,7 @@ use crate::net::vnet_hdr::HEADER;
 /// Length of the two addresses at a frame's start, in bytes.
 const ADDRESSES: usize = 12;
 
-/// What one call to [`Uplink::receive`](crate::uplink::wire::Uplink::receive) has brought.
+/// The result of one call to [`Uplink::receive`](crate::uplink::wire::Uplink::receive).
 #[derive(Clone, Copy, Debug)]
 pub struct ReceivedBatch<'a> {
     /// The frames, oldest first.
@@ -24,12 +25,12 @@ pub struct ReceivedBatch<'a> {
 /// A frame from the wire, as a guest should see it: `header`, then `head`, then `body`.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// `virtio_net_hdr` of virtio 1, little endian; `num_buffers` is to be filled in, and may hold a note of
-    /// [`mark_length`](crate::offload::mark_length).
+    /// `virtio_net_hdr` of virtio 1, little endian; `num_buffers` is to be filled in, and may hold
+    /// a note of [`mark_length`](crate::offload::mark_length).
     pub header: [u8; HEADER],
     /// The Ethernet header, with the outermost VLAN tag if there was one.
     pub head: FrameHead,
-    /// What follows, in the uplink's memory.
+    /// The rest of the frame, in the uplink's memory.
     pub body: &'a [u8],
     /// A hash of the frame's addresses and ports: frames of one flow have the same.
     pub hash: u32,

@@ -1,10 +1,10 @@
 //! A frame for the wire, as an uplink takes it: its pieces, in guest memory or in ours.
 //!
-//! The first [`SEND_HEADER`] bytes are the virtio-net header, a `virtio_net_hdr` without `num_buffers`. The frame
-//! follows, in any pieces.
+//! The first [`SEND_HEADER`] bytes are the virtio-net header, a `virtio_net_hdr` without
+//! `num_buffers`. The frame follows, in any pieces.
 //!
-//! A [`SendFrame`] is laid out as the kernel's `mmsghdr`. A packet socket takes a whole batch so, in one call and
-//! without another list; any other uplink asks for the [`SendFrame::pieces`].
+//! A [`SendFrame`] is laid out as the kernel's `mmsghdr`. A packet socket takes a whole batch so,
+//! in one call and without another list; any other uplink asks for the [`SendFrame::pieces`].
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -37,7 +37,7 @@ impl<'a> SendFrame<'a> {
     /// Its pieces.
     pub fn pieces(&self) -> &'a [GuestSlice<'a>] {
         let header = &self.raw.msg_hdr;
-        // SAFETY: `new` took start and number from this slice, and nothing changes them.
+        // SAFETY: `new` took start and number from this slice, and they never change.
         unsafe { std::slice::from_raw_parts(header.msg_iov.cast_const().cast(), header.msg_iovlen) }
     }
 }
@@ -51,7 +51,7 @@ impl fmt::Debug for SendFrame<'_> {
 /// Memory of a list of frames, made once.
 pub struct SendScratch(Vec<SendFrame<'static>>);
 
-// SAFETY: what the frames of the last list point to is not looked at: a list begins empty.
+// SAFETY: the pointers of the last list's frames are not used: a list begins empty.
 unsafe impl Send for SendScratch {}
 
 impl SendScratch {
@@ -100,9 +100,9 @@ impl<'a> SendList<'a> {
     /// The frames from the one with this number on.
     pub fn from(&mut self, first: usize) -> &mut [SendFrame<'a>] {
         let list = self.room.get_mut(first..self.len).unwrap_or_default();
-        // SAFETY: types that differ in a lifetime only have the same layout. `push` made each of these frames, of pieces
-        // that are borrowed during 'a, and the list cannot be seen as anything else: `room` is private, and after this
-        // borrow of it every list begins empty.
+        // SAFETY: types that differ in a lifetime only have the same layout. `push` made each of
+        // these frames, of pieces that are borrowed during 'a, and the list cannot be seen as
+        // anything else: `room` is private, and after this borrow of it every list begins empty.
         unsafe { std::slice::from_raw_parts_mut(list.as_mut_ptr().cast(), list.len()) }
     }
 }

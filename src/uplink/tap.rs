@@ -9,9 +9,9 @@
 //! Kernel facts that shape the code (drivers/net/tap.c):
 //! - Bytes 10 and 11 of the header are zero on a read: `num_buffers` is the reader's to fill in.
 //! - TUNSETOFFLOAD counts for the device, not the queue.
-//! - A short buffer truncates without a word: offer room for 65,535 + 18 bytes and the header.
-//! - After the device is gone, reads say EAGAIN indefinitely and writes still succeed; only the
-//!   ioctls say ENOLINK. The control thread learns of it from netlink (`host/watch.rs`).
+//! - A short buffer truncates without an error: offer room for 65,535 + 18 bytes and the header.
+//! - After the device was deleted, reads return EAGAIN indefinitely and writes still succeed; only
+//!   the ioctls return ENOLINK. Netlink reports it to the control thread (`host/watch.rs`).
 //!
 //! The ioctls are in `sys/tap_ioctl.rs`.
 
@@ -32,8 +32,8 @@ pub struct TapQueue {
 }
 
 impl TapQueue {
-    /// A tap's descriptor, non-blocking and set up; in tests also anything else that keeps frames apart,
-    /// such as a datagram socket.
+    /// A tap's descriptor, non-blocking and set up; in tests also anything else that keeps frames
+    /// apart, such as a datagram socket.
     pub fn new(fd: OwnedFd) -> TapQueue {
         TapQueue { fd }
     }
@@ -49,10 +49,10 @@ impl TapQueue {
         self.fd.as_raw_fd()
     }
 
-    /// Says what the guest can take, for the whole device. Returns what the kernel took: a kernel
+    /// Sets the guest's offloads for the whole device. Returns those that the kernel took: a kernel
     /// before 6.2 does not know USO, and the call is then repeated without it.
     ///
-    /// Errors: ENOLINK when the device has gone.
+    /// Errors: ENOLINK when the device was deleted.
     pub fn set_offload(&self, features: TapOffload) -> io::Result<TapOffload> {
         match tap_ioctl::set_offload(&self.fd, features.bits()) {
             Ok(()) => Ok(features),
@@ -70,7 +70,7 @@ impl TapQueue {
         self.set_queue(libc::IFF_ATTACH_QUEUE)
     }
 
-    /// Takes this queue out of the spreading of received frames; what waits in it stays readable,
+    /// Takes this queue out of the spreading of received frames; its waiting frames stay readable,
     /// and writing still works. Being detached already is fine. One queue of a device has to stay
     /// attached: with none, frames go up the host's stack.
     pub fn detach(&self) -> io::Result<()> {
@@ -86,21 +86,24 @@ impl TapQueue {
     }
 
     /// Reads one frame, header first, into the pieces. Returns the bytes filled; EAGAIN when none
-    /// waits. At most 1024 pieces (EINVAL). Other writers (a guest, in its own memory) do no harm: the
-    /// kernel only writes.
+    /// waits. At most 1024 pieces (EINVAL). Other writers (a guest, in its own memory) do no harm:
+    /// the kernel only writes.
     pub fn read_vectored(&self, pieces: &[GuestSliceMut<'_>]) -> io::Result<usize> {
         let pieces = GuestSliceMut::as_iovecs(pieces);
-        // SAFETY: as many pieces as are announced, each writable for its whole length while it is borrowed.
+        // SAFETY: as many pieces as are announced, each writable for its whole length while it is
+        // borrowed.
         let read = unsafe { libc::readv(self.raw(), pieces.as_ptr(), pieces.len() as c_int) };
         usize::try_from(read).map_err(|_| io::Error::last_os_error())
     }
 
     /// Writes one frame, header first, from the pieces. Returns the bytes taken; EAGAIN when the
-    /// send buffer is full, EINVAL when the header does not fit the frame. At most 1024 pieces. A guest
-    /// that changes one meanwhile changes its own frame only: the kernel copies before it looks.
+    /// send buffer is full, EINVAL when the header does not fit the frame. At most 1024 pieces. A
+    /// guest that changes one meanwhile changes its own frame only: the kernel copies before it
+    /// parses.
     pub fn write_vectored(&self, pieces: &[GuestSlice<'_>]) -> io::Result<usize> {
         let pieces = GuestSlice::as_iovecs(pieces);
-        // SAFETY: as many pieces as are announced, each readable for its whole length while it is borrowed.
+        // SAFETY: as many pieces as are announced, each readable for its whole length while it is
+        // borrowed.
         let written = unsafe { libc::writev(self.raw(), pieces.as_ptr(), pieces.len() as c_int) };
         usize::try_from(written).map_err(|_| io::Error::last_os_error())
     }

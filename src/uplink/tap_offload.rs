@@ -1,11 +1,11 @@
-//! What the reader of a tap can take.
+//! The offloads that the reader of a tap accepts.
 
 use std::ops::BitOr;
 
 use crate::net::feature;
 use crate::net::feature::has;
 
-/// What the reader of a tap (the guest) can take: the bits of TUNSETOFFLOAD.
+/// The offloads that the reader of a tap (the guest) accepts: the bits of TUNSETOFFLOAD.
 ///
 /// A bit that is off makes the kernel do the work (checksum, segmentation) before a frame reaches
 /// the tap. The segmentation bits count only together with [`TapOffload::CSUM`].
@@ -13,7 +13,7 @@ use crate::net::feature::has;
 pub struct TapOffload(u32);
 
 impl TapOffload {
-    /// Nothing: every frame arrives complete and at most one MTU long.
+    /// None: every frame arrives complete and at most one MTU long.
     pub const NONE: TapOffload = TapOffload(0);
     /// Frames whose checksum is still to be filled in.
     pub const CSUM: TapOffload = TapOffload(1);
@@ -54,7 +54,7 @@ impl BitOr for TapOffload {
     }
 }
 
-/// What the tap may hand to the guest, under the features it took.
+/// The frames that the tap may give to the guest, under the features it took.
 pub fn tap_offload(acked: u64) -> TapOffload {
     let table = [
         (feature::VIRTIO_NET_F_GUEST_CSUM, TapOffload::CSUM),

@@ -1,11 +1,13 @@
-//! What a switch needs of the wire: the trait [`Uplink`].
+//! The wire as a switch needs it: the trait [`Uplink`].
 //!
-//! An uplink is a worker's own way to and from a parent. It receives a batch and it sends a batch; a call through the
-//! trait object is made for each batch, never for each frame. Frames are passed as they are: a received one lies in
-//! the uplink's memory ([`ReceivedBatch`]), one to be sent in the guest's ([`SendFrame`]).
+//! An uplink is a worker's own way to and from a parent. It receives a batch and it sends a batch;
+//! a call through the trait object is made for each batch, never for each frame. Frames are passed
+//! as they are: a received one lies in the uplink's memory ([`ReceivedBatch`]), one to be sent in
+//! the guest's ([`SendFrame`]).
 //!
-//! Packet sockets are the first ([`PacketQueue`](crate::uplink::packet::queue::PacketQueue)). Another kind of uplink
-//! may wrap one, to record or to spoil what passes, or may be rings shared with a driver.
+//! Packet sockets are the first ([`PacketQueue`](crate::uplink::packet::queue::PacketQueue)).
+//! Another kind of uplink may wrap one, to record or to spoil its frames, or may be rings shared
+//! with a driver.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -19,7 +21,7 @@ use crate::uplink::received::{Losses, ReceivedBatch};
 use crate::uplink::send_frame::{SEND_HEADER, SendFrame};
 use crate::virtqueue::guest_slice::GuestSlice;
 
-/// Which frames a switch wants of a parent.
+/// The frames that a switch wants of a parent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WantedFilters<'a> {
     /// Every frame that the parent receives.
@@ -32,20 +34,20 @@ pub struct WantedFilters<'a> {
 
 /// A way to and from a parent.
 pub trait Uplink: Send {
-    /// Takes frames that wait, at most `budget`, and never waits for any. They stay where they are until the next
-    /// call. Allocates nothing.
+    /// Takes frames that wait, at most `budget`, and never waits for any. They stay where they are
+    /// until the next call. Allocates nothing.
     fn receive(&mut self, budget: usize) -> ReceivedBatch<'_>;
 
-    /// Sends frames, at most 1024, of at most 1024 pieces each. Never waits. Returns how many were taken; less than
-    /// all means that the next one has a reason, which the next call returns.
+    /// Sends frames, at most 1024, of at most 1024 pieces each. Never waits. Returns how many were
+    /// taken; less than all means that the next one has a reason, which the next call returns.
     ///
-    /// Frames that need a checksum or segmentation get it from the device, or from the kernel before it. A guest
-    /// that changes a piece meanwhile changes its own frame only.
+    /// Frames that need a checksum or segmentation get it from the device, or from the kernel
+    /// before it. A guest that changes a piece meanwhile changes its own frame only.
     ///
     /// # Errors
     /// They are about the first frame:
     /// - EAGAIN: there is no room. Nothing is lost; try when [`Uplink::outlet`] is writable.
-    /// - ENOBUFS: the parent's queueing discipline dropped it. It is gone.
+    /// - ENOBUFS: the parent's queueing discipline dropped it. It is lost.
     /// - EMSGSIZE: longer than the MTU allows, and no segmentation is asked for.
     /// - EINVAL: shorter than an Ethernet header, or the virtio-net header does not fit the frame.
     /// - ENETDOWN: the parent is down.
@@ -65,25 +67,26 @@ pub trait Uplink: Send {
         }
     }
 
-    /// The descriptor that is readable while a frame waits, and in error until [`Uplink::take_error`] was called.
+    /// The descriptor that is readable while a frame waits, and in error until
+    /// [`Uplink::take_error`] was called.
     fn inlet(&self) -> BorrowedFd<'_>;
 
-    /// The descriptor that is writable when there is room to send. To be watched only while a queue pair waits for
-    /// that: a watched socket costs a call for every frame that has left.
+    /// The descriptor that is writable when there is room to send. Watch it only while a queue pair
+    /// waits for that: a watched socket costs a call for every frame that has left.
     fn outlet(&self) -> BorrowedFd<'_>;
 
     /// All descriptors that [`Uplink::outlet`] may have been.
     fn outlets(&self) -> [Option<BorrowedFd<'_>>; 2];
 
-    /// The error that the kernel keeps for the uplink, if any, which is forgotten by that: ENETDOWN once the parent
-    /// has gone down or away.
+    /// The error that the kernel keeps for the uplink, if any; the call clears it. ENETDOWN once
+    /// the parent has gone down or was deleted.
     fn take_error(&mut self) -> Option<Errno>;
 
-    /// Lets the NIC pass what is wanted, and nothing else on this uplink's account. What has not changed costs no
-    /// system call. An uplink that is dropped takes its filters back.
+    /// Lets the NIC pass the wanted frames, and no others on this uplink's account. An unchanged
+    /// filter costs no system call. An uplink that is dropped takes its filters back.
     ///
     /// # Errors
-    /// ENODEV when the parent has gone, EINVAL for a group address on some drivers.
+    /// ENODEV when the parent was deleted, EINVAL for a group address on some drivers.
     fn set_filters(&mut self, wanted: &WantedFilters<'_>) -> io::Result<()>;
 
     /// Whether unicast to the host's own address is received, too: for passthru and source mode.
@@ -92,13 +95,14 @@ pub trait Uplink: Send {
     /// The kernel refuses the filter.
     fn set_host_unicast(&mut self, wanted: bool) -> io::Result<()>;
 
-    /// Sets what sends frames that are longer than the MTU by their VLAN tags, or nothing, and returns what did
-    /// before, because to close it takes time. An uplink that sends them anyway needs none.
+    /// Sets the sender of frames that are longer than the MTU by their VLAN tags, or none. Returns
+    /// the former one, because closing it takes time. An uplink that sends such frames anyway needs
+    /// none.
     fn set_long_frames(&mut self, long: Option<Arc<LongFrames>>) -> Option<Arc<LongFrames>> {
         long
     }
 
-    /// What was lost since the uplink was opened.
+    /// The losses since the uplink was opened.
     ///
     /// # Errors
     /// The kernel does not answer.

@@ -2,10 +2,10 @@
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | [`address_space`] | What the guests of all ports may map together |
-//! | [`chain`] | Descriptor chains |
+//! | [`address_space`] | The address space that the guests of all ports share |
+//! | [`chain`] | Descriptor chains, read once and checked |
 //! | [`copy`] | Copies into pieces of memory: a frame into the buffers of a receive ring |
-//! | [`fault`] | When guest memory goes away under our hands |
+//! | [`fault`] | The SIGBUS handler for guest memory whose file shrinks |
 //! | [`fetch`] | Guest bytes that are judged: read once into private memory |
 //! | [`guest_map`] | The guest's memory as the data path sees it |
 //! | [`guest_slice`] | A piece of memory that a frame lies in, the data path's currency |
@@ -15,7 +15,7 @@
 //! | [`reuse`] | A list whose memory is used again and again |
 //! | [`signaller`] | Adding 1 to an eventfd that another party owns, without ever waiting |
 //! | [`split_ring`] | A split virtqueue, device side |
-//! | [`vring`] | One ring as the control side hands it to the data side |
+//! | [`vring`] | One ring, as the control side hands it to the data side |
 
 pub(crate) mod address_space;
 pub mod chain;

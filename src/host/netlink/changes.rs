@@ -84,7 +84,7 @@ impl Netlink {
         self.wait(self.handle.link().change(message).execute())
     }
 
-    /// Takes an address of the host's off its device. EADDRNOTAVAIL: it has gone already.
+    /// Takes an address of the host's off its device. EADDRNOTAVAIL: it is no longer there.
     pub fn delete_address(&mut self, address: &HostAddress) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = match address.ip {
@@ -128,7 +128,8 @@ impl Netlink {
         self.set(LinkUnspec::new_with_index(index).link_group(group).build())
     }
 
-    /// Deletes all devices of a group, also those that others put there. EPERM for group 0, where all start.
+    /// Deletes all devices of a group, also those of other programs. EPERM for group 0, where all
+    /// start.
     pub fn delete_group(&mut self, group: u32) -> io::Result<()> {
         let mut request = self.handle.link().del(0);
         request.message_mut().attributes.push(LinkAttribute::Group(group));

@@ -1,4 +1,5 @@
-//! Questions to rtnetlink: one device, all ports of a parent, and the kernel's neighbour and bridge tables.
+//! Questions to rtnetlink: one device, all ports of a parent, and the kernel's neighbour and bridge
+//! tables.
 
 use std::io;
 
@@ -29,8 +30,8 @@ impl Netlink {
         self.one(request)
     }
 
-    /// The device that the user means by `given`: its name, an alternative name, or the way in which
-    /// `ip` prints a device that has a lower one ("mac0@eth0", "eth0@if5").
+    /// The device that the user means by `given`: its name, an alternative name, or the way in
+    /// which `ip` prints a device that has a lower one ("mac0@eth0", "eth0@if5").
     pub fn link_given_as(&mut self, given: &str) -> io::Result<Option<LinkInfo>> {
         // A device may have an '@' in its very name: that one comes first.
         let found = if given.len() > LONGEST_NAME { None } else { self.link_by_name(given)? };
@@ -81,8 +82,8 @@ impl Netlink {
         self.dump(None)
     }
 
-    /// Devices of one kind, or all. The kernel filters, unless it does not know the kind (module not
-    /// loaded): then it sends everything, and the caller's filter finds nothing.
+    /// Devices of one kind, or all. The kernel filters, unless it does not know the kind (module
+    /// not loaded): then it sends everything, and the caller's filter finds nothing.
     fn dump(&self, kind: Option<InfoKind>) -> io::Result<Vec<LinkInfo>> {
         let mut request = self
             .handle

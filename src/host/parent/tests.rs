@@ -1,4 +1,4 @@
-//! `Parent::check` over made-up parents: every refusal names its reason and who is in the way.
+//! `Parent::check` over made-up parents: every refusal names its reason and the obstacle.
 
 #![allow(clippy::unwrap_used)]
 
@@ -71,7 +71,7 @@ fn an_address_has_one_owner() {
     beside.check(&asks(3)).unwrap();
     let group = Wanted { mac: Some(Mac::BROADCAST), ..wanted(Mode::Bridge) };
     assert!(refusal(&beside, group).contains("group address"));
-    // The parent's own address is what a passthru port has.
+    // A passthru port has the parent's own address.
     parent(vec![]).check(&Wanted { mode: Mode::Passthru, ..asks(1) }).unwrap();
 }
 

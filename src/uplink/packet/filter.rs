@@ -1,17 +1,17 @@
 //! Which frames the kernel copies into the ring: a few instructions that it runs on each.
 //!
-//! Every frame of the parent passes the socket, also what the host itself receives and sends. To copy
-//! the host's own downloads, which no guest wants, costs as much as a frame for a guest.
-//! So a classic BPF program (Documentation/networking/filter.rst) looks at the frame's type, as the
-//! device has classified it by its destination, and says "all of it" or "nothing".
+//! Every frame of the parent passes the socket, also the host's own traffic. To copy the host's own
+//! downloads, which no guest wants, costs as much as a frame for a guest. So a classic BPF program
+//! (Documentation/networking/filter.rst) reads the frame's type, as the device has classified it by
+//! its destination, and returns "all of it" or "nothing".
 //!
 //! It does not look for the guests' addresses: a table of a thousand is the switch's to search, and
 //! frames for strangers are few on a switched LAN. On a promiscuous parent behind a hub or a mirror
 //! port they are many, and cost a copy each.
 //!
-//! Frames that go *out* (the host's, other sockets', and those that the kernel loops back) are never
-//! let through, whatever is admitted. PACKET_IGNORE_OUTGOING keeps them away even earlier; the filter
-//! says so once more for kernels before 4.20, which lack it, and for frames looped back.
+//! Frames that go *out* (the host's, other sockets', and those that the kernel loops back) are
+//! never let through, under any rule. PACKET_IGNORE_OUTGOING keeps them away even earlier; the
+//! filter repeats it for kernels before 4.20, which lack it, and for frames looped back.
 
 use libc::{BPF_ABS, BPF_B, BPF_JEQ, BPF_JGT, BPF_JMP, BPF_K, BPF_LD, BPF_RET, sock_filter};
 
@@ -33,7 +33,7 @@ impl SocketFilter {
     }
 }
 
-/// Lets nothing through.
+/// Lets no frame through.
 pub(crate) const NOTHING: &[sock_filter] = &[give(0)];
 
 const GUESTS: &[sock_filter] = &[
@@ -47,7 +47,8 @@ const GUESTS: &[sock_filter] = &[
 const EVERYTHING: &[sock_filter] =
     &[load_type(), jump(BPF_JGT, libc::PACKET_OTHERHOST, 1, 0), give(u32::MAX), give(0)];
 
-/// Loads the frame's type (`pkt_type`): from a negative offset, which stands for "not in the frame".
+/// Loads the frame's type (`pkt_type`): from a negative offset, which stands for "not in the
+/// frame".
 const fn load_type() -> sock_filter {
     let k = (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE) as u32;
     sock_filter { code: (BPF_LD | BPF_B | BPF_ABS) as u16, jt: 0, jf: 0, k }

@@ -1,13 +1,14 @@
 //! Which conversation a frame belongs to, as one number.
 //!
-//! A guest with several queue pairs wants the frames of a conversation at one of them, and different
-//! conversations spread. Any function of addresses and ports will do that treats all frames of a
-//! conversation alike, so a fragment, which may have no ports, is not asked for them, and neither is what
-//! stands behind a tag or an extension header. The kernel's own hash, by which it spreads frames over
-//! several sockets, does not come with a frame. It would not help: the frames of one socket have
-//! hashes that resemble each other.
+//! A guest with several queue pairs wants the frames of a conversation at one of them, and
+//! different conversations spread. Any function of addresses and ports serves, if it treats all
+//! frames of a conversation alike. A fragment may have no ports, so the hash ignores its ports, and
+//! also the bytes behind a tag or an extension header. The kernel's own hash, by which it spreads
+//! frames over several sockets, does not come with a frame. It would not help: the frames of one
+//! socket have hashes that resemble each other.
 //!
-//! What can go wrong: a stranger who chooses ports so that all go to one queue. He slows himself down.
+//! What can go wrong: a stranger chooses ports so that all go to one queue. That slows only the
+//! stranger.
 
 use crate::net::bytes::be16;
 use crate::net::ethernet::ETHERNET;
@@ -15,7 +16,7 @@ use crate::net::ethertype;
 use crate::net::ip::protocol::{TCP, UDP};
 use crate::net::ip::{IPV6_HEADER, Ipv4Header, Ipv6Header};
 
-/// The hash of a frame by addresses and ports; 0 for what is neither IPv4 nor IPv6.
+/// The hash of a frame by addresses and ports; 0 for frames other than IPv4 and IPv6.
 pub(crate) fn hash(ethernet: &[u8; ETHERNET], body: &[u8]) -> u32 {
     let found = match be16(ethernet, ETHERNET - 2) {
         Some(ethertype::IPV4) => ipv4(body),
@@ -48,8 +49,8 @@ fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.first_chunk()?))
 }
 
-/// Every bit of both decides about every bit of the outcome's upper half (multiplication by the golden
-/// ratio, Knuth, section 6.4).
+/// Every bit of both decides about every bit of the outcome's upper half (multiplication by the
+/// golden ratio, Knuth, section 6.4).
 fn mix(addresses: u64, ports: u32) -> u32 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let once = (addresses ^ u64::from(ports)).wrapping_mul(GOLDEN);

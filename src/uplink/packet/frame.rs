@@ -6,9 +6,9 @@
 //!
 //! Three things have to be put right:
 //!
-//! **The VLAN tag.** The kernel takes the outermost tag out of the frame, whatever the NIC can do, and
-//! reports it beside. A guest wants it back, priority tags (VID 0) too. The frame is then 4 bytes longer
-//! in front, so `csum_start` and `hdr_len` of the virtio-net header, which count from the frame's
+//! **The VLAN tag.** The kernel always takes the outermost tag out of the frame, and reports it
+//! beside. A guest wants it back, priority tags (VID 0) too. The frame is then 4 bytes longer in
+//! front, so `csum_start` and `hdr_len` of the virtio-net header, which count from the frame's
 //! start, move along.
 //!
 //! **The header** is the legacy one in the host's byte order; a guest gets 12 bytes in little endian.
@@ -17,7 +17,7 @@
 //! **SCTP's checksum** is not the one that F_NEEDS_CSUM stands for: `sctp.rs`.
 //!
 //! The kernel is trusted, but this file parses its bytes as if it were not: every offset is checked
-//! against the frame, and what does not fit is [`Entry::Unusable`].
+//! against the frame, and a frame that does not fit is [`Entry::Unusable`].
 
 use crate::net::vlan::{TAG, Tag};
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME, VIRTIO_NET_HDR_F_NEEDS_CSUM, VnetHeader};
@@ -28,7 +28,7 @@ use crate::uplink::received::{FrameHead, Received};
 /// The longest frame, in bytes.
 pub(crate) const LONGEST: usize = MAX_FRAME - HEADER;
 
-/// What a place holds.
+/// The content of a place.
 #[derive(Debug)]
 pub enum Entry<'a> {
     /// A frame.
@@ -39,7 +39,7 @@ pub enum Entry<'a> {
     Unusable,
 }
 
-/// What the kernel has put in `place`: a header and a frame, `whole` or not, and a tag beside.
+/// The kernel's data in `place`: a header and a frame, `whole` or not, and a tag beside.
 pub fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> Entry<'_> {
     if !whole {
         return Entry::Truncated;
@@ -74,7 +74,8 @@ fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {
     Some(Received { header, head, body, hash })
 }
 
-/// Notes a wrong UDP length in the header ([`offload::mark_length`]). Apart from the frames that are not segmented.
+/// Notes a wrong UDP length in the header ([`offload::mark_length`]). Apart from the frames that
+/// are not segmented.
 #[inline(never)]
 fn mark_length(header: &mut [u8; HEADER], head: &FrameHead, body: &[u8]) {
     let len = head.len() + body.len();

@@ -1,22 +1,23 @@
 //! Frames taken from the socket, a batch at a time, by one `recvmmsg`.
 //!
-//! Each frame lands in a place of its own, header and frame in one piece, and stays there until the next
-//! batch. A place has room for the largest frame, because the length of the next one is unknown; the memory is
-//! only touched as far as frames reach, so that ordinary ones cost a page or two each. Large ones would
-//! fill two megabytes at a time and drive everything else out of the processor's cache: when some of
-//! a batch were large, the next batches are short, and grow again with small frames.
+//! Each frame lands in a place of its own, header and frame in one piece, and stays there until the
+//! next batch. A place has room for the largest frame, because the length of the next one is
+//! unknown; the memory is only touched as far as frames reach, so that ordinary ones cost a page or
+//! two each. Large ones would fill two megabytes at a time and drive everything else out of the
+//! processor's cache: when some of a batch were large, the next batches are short, and grow again
+//! with small frames.
 //!
 //! Why no ring shared with the kernel: TPACKET_V3 hands over a block when it is full or a tick of a
-//! millisecond has passed, and every lone frame waits for that. TPACKET_V2 wakes us for each frame, but
-//! together with virtio-net headers the first frame that the kernel cannot describe (LRO, SCTP
-//! segmentation) blocks it indefinitely: `tpacket_rcv` marks the slot as being filled, leaves by an error
-//! and never takes the mark back (tried on Linux 6.18). The socket's own queue has neither fault,
-//! holds no memory while nothing waits, and super-frames come through it faster, since the processor
-//! that receives them does not have to copy them first.
+//! millisecond has passed, and every lone frame waits for that. TPACKET_V2 wakes us for each frame,
+//! but together with virtio-net headers the first frame that the kernel cannot describe (LRO, SCTP
+//! segmentation) blocks it indefinitely: `tpacket_rcv` marks the slot as being filled, leaves by an
+//! error and never takes the mark back (tried on Linux 6.18). The socket's own queue has neither
+//! fault, holds no memory while nothing waits, and super-frames come through it faster, since the
+//! processor that receives them does not have to copy them first.
 //!
-//! What can go wrong: the queue is full (counted by the kernel). A frame that cannot be described is
-//! reported as EINVAL, to this call or, if there were frames before it, to the next call on the socket,
-//! whichever that is (`sk_err`, see `do_recvmmsg`): it may be `take_error`.
+//! What can go wrong: the queue is full (counted by the kernel). A frame that cannot be described
+//! is reported as EINVAL, to this call or, if there were frames before it, to the next call on the
+//! socket, which may be any (`sk_err`, see `do_recvmmsg`), even `take_error`.
 
 use std::io;
 use std::mem::{offset_of, size_of};
@@ -39,10 +40,12 @@ pub(crate) const BATCH: usize = 32;
 const FEW: usize = 8;
 /// A frame that is larger than this counts as large, in bytes: two pages.
 const LARGE: usize = 8192;
-/// From one place to the next, in bytes. An odd number of cache lines: if all places began at the same
-/// offset of a page, their first bytes would contend for the same few lines of the first-level cache.
+/// From one place to the next, in bytes. An odd number of cache lines: if all places began at the
+/// same offset of a page, their first bytes would contend for the same few lines of the first-level
+/// cache.
 const STRIDE: usize = 1027 * 64;
-/// The kernel's words beside a frame: a control message with a `tpacket_auxdata`, which is 20 bytes.
+/// The kernel's words beside a frame: a control message with a `tpacket_auxdata`, which is 20
+/// bytes.
 const BESIDE: usize = 40;
 
 const _: () = assert!(LEGACY_HEADER + LONGEST <= STRIDE);
@@ -75,8 +78,8 @@ pub(crate) struct ReceiveBatch {
     pub(crate) unusable: u64,
 }
 
-// SAFETY: the pointers in `pieces` and `messages` lead to this value's own memory, and are made anew for
-// every call.
+// SAFETY: the pointers in `pieces` and `messages` lead to this value's own memory, and are made
+// anew for every call.
 unsafe impl Send for ReceiveBatch {}
 
 impl ReceiveBatch {
@@ -100,8 +103,8 @@ impl ReceiveBatch {
             return ReceivedBatch { frames: &[], more: true };
         }
         self.lay_out(most);
-        // SAFETY: every message has one piece and one control buffer, which are this value's own, of the
-        // announced lengths, and not touched otherwise until the call returns.
+        // SAFETY: every message has one piece and one control buffer, which are this value's own,
+        // of the announced lengths, and not touched otherwise until the call returns.
         let count = match unsafe { socket.receive(&mut self.messages) } {
             Ok(count) => count,
             Err(error) => return self.refused(&error),
@@ -126,13 +129,14 @@ impl ReceiveBatch {
         ReceivedBatch { frames, more: count == most }
     }
 
-    /// Nothing came, for this reason.
+    /// No frame came, for this reason.
     fn refused(&mut self, error: &io::Error) -> ReceivedBatch<'_> {
         let undescribed = error.raw_os_error() == Some(libc::EINVAL);
         if undescribed {
             self.unusable = self.unusable.wrapping_add(1);
         }
-        // What stands behind it may be fine. Any other error is the parent's, and netlink reports it.
+        // The frames behind it may be fine. Any other error is the parent's, and netlink reports
+        // it.
         ReceivedBatch { frames: &[], more: undescribed }
     }
 
@@ -174,7 +178,7 @@ fn tag(beside: &[u8]) -> Option<Tag> {
     let reported = status & libc::TP_STATUS_VLAN_TPID_VALID != 0;
     let tci = frame::u16_at(data, offset_of!(tpacket_auxdata, tp_vlan_tci))?;
     let kind = frame::u16_at(data, offset_of!(tpacket_auxdata, tp_vlan_tpid))?;
-    // Linux before 3.14 does not say which kind of tag it was.
+    // Linux before 3.14 does not report the kind of the tag.
     let kind = if reported { kind } else { ethertype::C_TAG };
     (status & libc::TP_STATUS_VLAN_VALID != 0).then(|| Tag::new(kind, tci))
 }

@@ -1,25 +1,28 @@
 //! Frames that `sendmsg` refuses though the parent takes them: VLAN tags on top of a full MTU.
 //!
-//! A packet socket measures what it is given: the MTU and an Ethernet header, and 4 bytes more behind a tag of type
-//! 0x8100, but not behind one of 0x88a8 or two of any kind (`packet_snd`, `packet_extra_vlan_len_allowed`). A kernel
-//! macvtap does not measure, nor do most drivers. The same socket's transmit ring with a virtio-net header does not
-//! either (`tpacket_snd`). So frames that came back with EMSGSIZE go through a small ring on a socket of its own.
-//! Everything else does not: the ring was measured slower than `sendmmsg`.
+//! A packet socket checks the length of its frames: the MTU and an Ethernet header, and 4 bytes
+//! more behind a tag of type 0x8100, but not behind one of 0x88a8 or two of any kind (`packet_snd`,
+//! `packet_extra_vlan_len_allowed`). A kernel macvtap does not check it, nor do most drivers. The
+//! same socket's transmit ring with a virtio-net header does not either (`tpacket_snd`). So frames
+//! that came back with EMSGSIZE go through a small ring on a socket of its own. All other frames do
+//! not: the ring was measured slower than `sendmmsg`.
 //!
-//! The kernel would send the ring's pages themselves, and say too early that it has finished with them where the parent
-//! is a veth (`skb_orphan`): a frame that waits at the other end would change when its slot is used again. It copies
-//! as much as the header calls headers (`hdr_len`), so every frame is called a header from end to end.
+//! The kernel would send the ring's pages themselves. If the parent is a veth, it reports too early
+//! that it has finished with them (`skb_orphan`): a frame that waits at the other end would change
+//! when its slot is used again. It copies as much as the header calls headers (`hdr_len`), so every
+//! frame is called a header from end to end.
 //!
-//! The slots are used in turn. What the kernel does not take is marked as no frame before [`LongFrames::send`] returns:
-//! the caller keeps it and tries again. The send buffer is smaller than the ring, so it is the buffer that fills up first,
-//! and EPOLLOUT says when there is room; an unused slot that was not marked so would say it at once.
+//! The slots are used in turn. A slot that the kernel does not take is marked as no frame before
+//! [`LongFrames::send`] returns: the caller keeps the frame and tries again. The send buffer is
+//! smaller than the ring, so the buffer fills up first, and EPOLLOUT reports when there is room; an
+//! unused slot that was not marked so would report it at once.
 //!
-//! To make a ring takes the kernel some 15 ms (it waits for its RCU), and to close one as long. So there is one for a
-//! parent, not one for each queue, and it is made when the first guest is there.
+//! To make a ring takes the kernel some 15 ms (it waits for its RCU), and to close one as long. So
+//! there is one for a parent, not one for each queue, and it is made when the first guest is there.
 //!
-//! What can go wrong: a frame of more than 65535 bytes cannot be called a header, and is refused; it takes a parent of
-//! nearly that MTU. The MTU may have grown since the ring was made: what does not fit into a slot is refused until there
-//! is another one.
+//! What can go wrong: a frame of more than 65535 bytes cannot be called a header, and is refused;
+//! it takes a parent of nearly that MTU. The MTU may have grown since the ring was made: a frame
+//! that does not fit into a slot is refused until there is another ring.
 //!
 //! Reference: Documentation/networking/packet_mmap.rst; net/packet/af_packet.c.
 
@@ -38,7 +41,7 @@ use crate::uplink::send_frame::SendFrame;
 use crate::virtqueue::fetch::get;
 use crate::virtqueue::guest_slice::GuestSlice;
 
-/// Bytes of a slot before what is sent: `tpacket2_hdr`, aligned.
+/// Bytes of a slot before the frame: `tpacket2_hdr`, aligned.
 const SLOT_HEADER: usize = 32;
 /// Where `tp_status` and `tp_len` stand in it.
 const STATUS: usize = 0;
@@ -51,7 +54,7 @@ const PAGE: usize = 64 << 10;
 const MEMORY: usize = 256 << 10;
 /// Most slots.
 const SLOTS: usize = 64;
-/// A frame's length is said in 16 bits where the headers' is.
+/// A frame's length has 16 bits where the headers' length is.
 const LONGEST: usize = u16::MAX as usize;
 /// Where `hdr_len` stands in the virtio-net header.
 const HDR_LEN: usize = 2;
@@ -77,7 +80,8 @@ struct TransmitRing {
 }
 
 impl LongFrames {
-    /// A ring on the device with that index, for frames as long as this MTU allows. `socket` is bound to nothing yet.
+    /// A ring on the device with that index, for frames as long as this MTU allows. `socket` is not
+    /// bound yet.
     ///
     /// Errors: those of a packet socket; ENOMEM.
     pub fn open(ifindex: u32, mtu: u32, socket: OwnedFd) -> io::Result<LongFrames> {
@@ -94,7 +98,8 @@ impl LongFrames {
         Ok(LongFrames { socket, ring: Mutex::new(ring), mtu })
     }
 
-    /// Sends the first of these messages and those behind it that are as long; as [`crate::uplink::wire::Uplink::send`].
+    /// Sends the first of these messages and those behind it that are as long; as
+    /// [`crate::uplink::wire::Uplink::send`].
     pub(crate) fn send(&self, messages: &[SendFrame<'_>]) -> io::Result<usize> {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let mut asked = 0;
@@ -143,8 +148,8 @@ impl TransmitRing {
         unsafe { AtomicU32::from_ptr(self.slot(ahead).add(at).cast()) }
     }
 
-    /// Copies a message into the slot `ahead` slots from the next one, and asks for it to be sent. False when
-    /// the kernel still has the slot.
+    /// Copies a message into the slot `ahead` slots from the next one, and asks for it to be sent.
+    /// False when the kernel still has the slot.
     fn ask(&mut self, ahead: usize, pieces: &[GuestSlice<'_>], length: usize) -> io::Result<bool> {
         let frame = length.checked_sub(LEGACY_HEADER).ok_or(Errno::EINVAL)?;
         if length > self.stride - SLOT_HEADER || frame > LONGEST {
@@ -157,8 +162,8 @@ impl TransmitRing {
             return Ok(false);
         }
         let data = self.slot(ahead).wrapping_add(SLOT_HEADER);
-        // SAFETY: inside the slot, behind its header, and mapped for as long as `self` lives. The kernel does not have the
-        // slot, and nothing else refers to it.
+        // SAFETY: inside the slot, behind its header, and mapped for as long as `self` lives. The
+        // kernel does not have the slot, and nothing else refers to it.
         let data = unsafe { std::slice::from_raw_parts_mut(data, length) };
         // A guest may write to the pieces meanwhile: the kernel judges the copy.
         let mut copy = get(pieces, data);
@@ -170,7 +175,8 @@ impl TransmitRing {
         Ok(true)
     }
 
-    /// After the call: how many of those asked for the kernel has taken. The others are none any more.
+    /// After the call: counts the requested slots that the kernel has taken. The others hold no
+    /// frame any more.
     fn settle(&mut self, asked: usize) -> usize {
         let refused = libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_WRONG_FORMAT;
         let is_taken =

@@ -1,16 +1,17 @@
 //! Which frames the NIC lets in on our account: packet memberships.
 //!
-//! A NIC drops a frame that is for no station of this host before any socket could receive it. A membership
-//! adds a station: a further unicast address (the same call that a kernel macvlan makes,
-//! `dev_uc_add`), all multicast, or everything. Memberships are counted, by the kernel over all sockets
-//! and for each socket, and a socket's end takes its own back, however it ends: nothing can be left
-//! behind, even by `kill -9`.
+//! A NIC drops a frame that is for no station of this host before any socket could receive it. A
+//! membership adds a station: a further unicast address (the same call that a kernel macvlan makes,
+//! `dev_uc_add`), all multicast, or everything. The kernel counts memberships, over all sockets and
+//! for each socket. The end of a socket, in any way, takes its own back: none can be left behind,
+//! even by `kill -9`.
 //!
 //! The counting is why the two switches remember their state: switching on twice would need two
-//! switches off. What can go wrong: the same address may be claimed by another socket or a kernel
-//! macvlan, and the kernel does not mind. That clash is found by `parent.rs` and `device_lock.rs`, or never.
+//! switches off. What can go wrong: another socket or a kernel macvlan may claim the same address,
+//! and the kernel permits it. `parent.rs` and `device_lock.rs` find that clash, or it is never
+//! found.
 //!
-//! A VLAN filter of the NIC is not reached by any of this; promiscuous mode switches it off.
+//! None of this affects a VLAN filter of the NIC; promiscuous mode switches it off.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};

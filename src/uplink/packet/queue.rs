@@ -1,16 +1,17 @@
 //! A packet queue: a receiving and a sending AF_PACKET socket on one parent.
 //!
-//! Both directions go in batches through plain system calls, `recvmmsg` and `sendmmsg`, not through rings
-//! shared with the kernel: `inbox.rs` says why for the receiving side, and the transmit ring was measured
-//! slower than `sendmmsg`, and its header parsing in the kernel has a race (CVE-2026-31700). Both carry
-//! a virtio-net header, so that 64 KiB of TCP pass in one piece. The kernel wakes a sleeping worker for
-//! every frame: a lone one waits for nothing but that.
+//! Both directions go in batches through plain system calls, `recvmmsg` and `sendmmsg`, not through
+//! rings shared with the kernel. `inbox.rs` has the reason for the receiving side. The transmit
+//! ring was measured slower than `sendmmsg`, and its header parsing in the kernel has a race
+//! (CVE-2026-31700). Both carry a virtio-net header, so that 64 KiB of TCP pass in one piece. The
+//! kernel wakes a sleeping worker for every frame, so a lone frame waits only for that.
 //!
 //! What can go wrong: frames get lost when too many wait (counted, [`Uplink::losses`]). A parent
-//! that goes down says ENETDOWN once ([`PacketQueue::take_error`]); the socket resumes by itself. One
-//! that is deleted, or moves to another network namespace, is gone for good: sends say ENXIO, and a new
-//! queue is needed. LRO makes frames that the header cannot describe; the kernel drops them: `ethtool
-//! -K DEV lro off`. Closing a queue waits for the kernel's RCU, some 17 ms: not for the data path.
+//! that goes down returns ENETDOWN once ([`PacketQueue::take_error`]); the socket resumes by
+//! itself. If the parent is deleted, or moves to another network namespace, the socket never
+//! resumes: sends return ENXIO, and a new queue is needed. LRO makes frames that the header cannot
+//! describe; the kernel drops them: `ethtool -K DEV lro off`. Closing a queue waits for the
+//! kernel's RCU, some 17 ms: not for the data path.
 //!
 //! Kernel source: net/packet/af_packet.c, include/linux/virtio_net.h; Documentation/networking/
 //! packet_mmap.rst.
@@ -33,8 +34,8 @@ use crate::uplink::send_frame::{SEND_HEADER, SendFrame};
 use crate::uplink::wire::{Uplink, WantedFilters};
 use crate::virtqueue::guest_slice::GuestSlice;
 
-/// A receiving and a sending AF_PACKET socket on one parent. Dropping it closes them and takes back its
-/// memberships.
+/// A receiving and a sending AF_PACKET socket on one parent. Dropping it closes them and takes back
+/// its memberships.
 ///
 /// Readable (EPOLLIN, level-triggered) while a frame waits, and in error (EPOLLERR) until
 /// [`PacketQueue::take_error`] has been called. [`PacketQueue::outlet`] is writable while there is
@@ -50,18 +51,18 @@ pub struct PacketQueue {
     reported: AtomicU64,
     socket: Socket,
     outlet: Socket,
-    /// Sends what `outlet` refuses for its length. All queues of a parent share it.
+    /// Sends frames that `outlet` refuses for their length. All queues of a parent share it.
     long: Option<Arc<LongFrames>>,
-    /// It was `long` that had no room last.
+    /// `long` was the one that had no room last.
     long_is_full: AtomicBool,
 }
 
-/// Two packet sockets, which the host room has opened, and bound to nothing yet.
+/// Two packet sockets that the host room has opened, not bound yet.
 #[derive(Debug)]
 pub struct PacketSockets {
-    /// Frames are received by this one.
+    /// This one receives frames.
     pub receive: OwnedFd,
-    /// Frames are sent by this one.
+    /// This one sends frames.
     pub send: OwnedFd,
 }
 
@@ -80,8 +81,8 @@ impl PacketQueue {
         })
     }
 
-    /// Makes several queues, which share the flows of the parent among them by flow hash. A single one
-    /// receives everything.
+    /// Makes several queues, which share the flows of the parent among them by flow hash. A single
+    /// one receives all of them.
     ///
     /// Errors: those of [`PacketQueue::open`]; before Linux 6.13 EINVAL for a parent that is down.
     pub fn open_all(
@@ -126,13 +127,13 @@ impl PacketQueue {
         })
     }
 
-    /// Changes what the kernel lets through, at once and without a gap.
+    /// Changes the kernel's filter, at once and without a gap.
     pub fn set_admit(&self, admit: SocketFilter) -> io::Result<()> {
         self.socket.filter(admit.program())
     }
 
-    /// As [`Uplink::send`]. EMSGSIZE means 14 bytes more than the MTU, 18 with a VLAN tag, 78 where there is a
-    /// ring for long frames.
+    /// As [`Uplink::send`]. EMSGSIZE means 14 bytes more than the MTU, 18 with a VLAN tag, 78 where
+    /// there is a ring for long frames.
     pub fn send(&self, messages: &mut [SendFrame<'_>]) -> io::Result<usize> {
         let sent = self.outlet.send(messages);
         match (&sent, &self.long) {
@@ -163,8 +164,8 @@ impl PacketQueue {
         }
     }
 
-    /// The error that the kernel keeps for the socket, if any, which is forgotten by that: ENETDOWN
-    /// once the parent has gone down or away, or was down when the queue was opened.
+    /// The error that the kernel keeps for the socket, if any; the call clears it. ENETDOWN once
+    /// the parent has gone down or was deleted, or was down when the queue was opened.
     pub fn take_error(&self) -> Option<Errno> {
         let error = self.socket.take_error();
         if error == Some(Errno::EINVAL) {
@@ -173,10 +174,10 @@ impl PacketQueue {
         error
     }
 
-    /// Makes the NIC let frames to this address in. A parent that cannot filter by several addresses
-    /// goes promiscuous by it. Counted: as many drops are needed as adds.
+    /// Makes the NIC let frames to this address in. A parent that cannot filter by several
+    /// addresses goes promiscuous by it. Counted: as many drops are needed as adds.
     ///
-    /// Errors: ENODEV when the parent has gone, EINVAL for a group address on some drivers.
+    /// Errors: ENODEV when the parent was deleted, EINVAL for a group address on some drivers.
     pub fn add_unicast(&self, mac: Mac) -> io::Result<()> {
         self.memberships.unicast(&self.socket, mac, true)
     }
@@ -186,13 +187,14 @@ impl PacketQueue {
         self.memberships.unicast(&self.socket, mac, false)
     }
 
-    /// Makes the NIC let all multicast in, or no longer on our account. ENODEV when the parent has
-    /// gone.
+    /// Makes the NIC let all multicast in, or no longer on our account. ENODEV when the parent was
+    /// deleted.
     pub fn set_all_multicast(&self, on: bool) -> io::Result<()> {
         self.memberships.all_multicast(&self.socket, on)
     }
 
-    /// Makes the NIC let everything in, or no longer on our account. ENODEV when the parent has gone.
+    /// Makes the NIC let everything in, or no longer on our account. ENODEV when the parent was
+    /// deleted.
     pub fn set_promiscuous(&self, on: bool) -> io::Result<()> {
         self.memberships.promiscuous(&self.socket, on)
     }
@@ -255,7 +257,7 @@ impl Uplink for PacketQueue {
     }
 
     fn losses(&mut self) -> io::Result<Losses> {
-        // The kernel forgets its count by telling it.
+        // The kernel clears its count when it reports it.
         self.dropped = self.dropped.wrapping_add(u64::from(self.socket.kernel_drops()?));
         let ReceiveBatch { truncated, unusable, .. } = self.inbox;
         let unusable = unusable.wrapping_add(self.reported.load(Ordering::Relaxed));

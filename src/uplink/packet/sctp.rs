@@ -1,14 +1,15 @@
 //! The checksum of SCTP, completed here because virtio cannot ask the guest to.
 //!
-//! A sender on this host (a container behind a veth) may leave the checksum of an SCTP packet to the
-//! device, as it does for TCP. The kernel then says the same to us: "to be completed from here, store it
-//! there". But SCTP's is a CRC32c (RFC 9260, appendix A), while VIRTIO_NET_HDR_F_NEEDS_CSUM means the
-//! Internet checksum (virtio 1.2, section 5.1.6.4.1): a guest that trusts the header would store the
-//! wrong one and drop the packet. Macvtap has that fault (`virtio_net_hdr_from_skb` does not look at
-//! `csum_not_inet`). Only SCTP has its checksum at byte 8, which tells the two apart.
+//! A sender on this host (a container behind a veth) may leave the checksum of an SCTP packet to
+//! the device, as it does for TCP. The kernel then passes the same request to us: "to be completed
+//! from here, store it there". But SCTP's is a CRC32c (RFC 9260, appendix A), while
+//! VIRTIO_NET_HDR_F_NEEDS_CSUM means the Internet checksum (virtio 1.2, section 5.1.6.4.1): a guest
+//! that trusts the header would store the wrong one and drop the packet. Macvtap has that fault
+//! (`virtio_net_hdr_from_skb` does not check `csum_not_inet`). Only SCTP has its checksum at byte
+//! 8, which tells the two apart.
 //!
-//! Such packets are rare, and never come from a real wire, so a table of 1 KiB and one byte at a time
-//! are good enough. The field is zero before, as in the kernel's `skb_crc32c_csum_help`.
+//! Such packets are rare, and never come from a real wire, so a table of 1 KiB and one byte at a
+//! time are good enough. The field is zero before, as in the kernel's `skb_crc32c_csum_help`.
 
 /// Where the checksum stands in an SCTP header, in bytes.
 pub(crate) const CHECKSUM: u16 = 8;

@@ -1,4 +1,5 @@
-//! The two sockets of a packet queue: options, set in the one order that works, sending and receiving.
+//! The two sockets of a packet queue: options, set in the one order that works, sending and
+//! receiving.
 //!
 //! The order for the one that receives, and why:
 //! 1. a socket without a protocol: it receives nothing yet;
@@ -7,17 +8,17 @@
 //! 3. bind, which names device and protocol and starts the flow of frames;
 //! 4. fanout, which wants a bound socket.
 //!
-//! The one that sends is bound without a protocol and never receives anything. It is a socket of its own
-//! because the kernel calls a watcher of a socket for every frame that has left, whatever the watcher
-//! waits for (`sock_wfree`, `ep_poll_callback`): measured, eight percent of sending. Errors of what
-//! comes in are not told to what goes out then, either.
+//! The one that sends is bound without a protocol and never receives. It is a socket of its own
+//! because the kernel calls a watcher of a socket for every frame that has left, even if the
+//! watcher waits only for received ones (`sock_wfree`, `ep_poll_callback`): measured, eight percent
+//! of sending. Errors of receiving are not reported to the sender then, either.
 //!
-//! The header before a frame has 10 bytes both ways: `virtio_net_hdr` without `num_buffers`, which is the
-//! receiving guest's matter. Linux 6.6 would also do 12 (PACKET_VNET_HDR_SZ). So 10 it is, on every
-//! kernel.
+//! The header before a frame has 10 bytes both ways: `virtio_net_hdr` without `num_buffers`, which
+//! is the receiving guest's matter. Linux 6.6 would also do 12 (PACKET_VNET_HDR_SZ). So 10 it is,
+//! on every kernel.
 //!
-//! No PACKET_QDISC_BYPASS: it skips the segmentation in software, and a large frame for a device that
-//! cannot cut it is then dropped (ENOBUFS).
+//! No PACKET_QDISC_BYPASS: it skips the segmentation in software, and a large frame for a device
+//! that cannot cut it is then dropped (ENOBUFS).
 //!
 //! A third socket, one for a parent, has a ring: `long_frames.rs`.
 //!
@@ -33,14 +34,14 @@ use nix::errno::Errno;
 
 use crate::uplink::send_frame::SendFrame;
 
-/// An AF_PACKET socket, which receives nothing until it is bound.
+/// An AF_PACKET socket, which receives no frame until it is bound.
 #[derive(Debug)]
 pub(crate) struct Socket {
     fd: OwnedFd,
 }
 
 impl Socket {
-    /// A socket that sends, on the device with that index. `fd` is bound to nothing yet.
+    /// A socket that sends, on the device with that index. `fd` is not bound yet.
     pub(crate) fn sending(fd: OwnedFd, ifindex: u32) -> io::Result<Socket> {
         let socket = Self::new(fd)?;
         socket.bind(ifindex, 0)?;
@@ -54,7 +55,8 @@ impl Socket {
         self.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, half)
     }
 
-    /// Gives a socket that sends a transmit ring: so much memory, in slots of so many bytes (`long_frames.rs`).
+    /// Gives a socket that sends a transmit ring: so much memory, in slots of so many bytes
+    /// (`long_frames.rs`).
     pub(crate) fn make_ring(
         &self,
         memory: usize,
@@ -80,7 +82,8 @@ impl Socket {
         }
     }
 
-    /// Sends what is asked for in the ring, and never waits. How much of it the kernel took stands there.
+    /// Asks the kernel to send the ring's requests, and never waits. The ring shows how many it
+    /// took.
     pub(crate) fn send_ring(&self) -> io::Result<()> {
         let (fd, how) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
         // SAFETY: a message without bytes and without an address.
@@ -89,7 +92,7 @@ impl Socket {
         Ok(())
     }
 
-    /// A socket that is to receive: steps 1 and 2, but for the filter. `fd` is bound to nothing yet.
+    /// A socket that is to receive: steps 1 and 2, but for the filter. `fd` is not bound yet.
     pub(crate) fn receiving(fd: OwnedFd) -> io::Result<Socket> {
         let socket = Self::new(fd)?;
         socket.packet(libc::PACKET_AUXDATA, &(1 as c_int))?;
@@ -109,7 +112,8 @@ impl Socket {
 
     /// Sets the size of a buffer.
     fn buffer(&self, force: c_int, ask: c_int, bytes: c_int) -> io::Result<()> {
-        // Without CAP_NET_ADMIN the kernel caps it (net.core.wmem_max, rmem_max), which is no error.
+        // Without CAP_NET_ADMIN the kernel caps it (net.core.wmem_max, rmem_max), which is no
+        // error.
         let forced = self.set(libc::SOL_SOCKET, force, &bytes);
         forced.or_else(|_| self.set(libc::SOL_SOCKET, ask, &bytes))
     }
@@ -124,7 +128,7 @@ impl Socket {
         let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
         address.sll_family = libc::AF_PACKET as libc::sa_family_t;
         address.sll_protocol = protocol.to_be();
-        // Index 0 would mean every device; nothing has it, and nothing has a negative one.
+        // Index 0 would mean every device. No device has index 0 or a negative one.
         address.sll_ifindex = c_int::try_from(ifindex).ok().filter(|&i| i > 0).unwrap_or(-1);
         let size = mem::size_of_val(&address) as socklen_t;
         // SAFETY: the address is whole, of the announced size, and outlives the call.
@@ -133,9 +137,9 @@ impl Socket {
         Ok(())
     }
 
-    /// Step 4: shares the flows of the parent with the other members of a group, by flow hash; with a
-    /// new group where none is named, whose number no other group has. A conversation's two directions have
-    /// the same hash. Returns the group.
+    /// Step 4: shares the flows of the parent with the other members of a group, by flow hash. If
+    /// no group is given, it makes a new one, whose number no other group has. A conversation's two
+    /// directions have the same hash. Returns the group.
     pub(crate) fn join(&self, group: Option<u16>) -> io::Result<u16> {
         let mut how = libc::PACKET_FANOUT_HASH | libc::PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
         if group.is_none() {
@@ -210,7 +214,7 @@ impl Socket {
         }
     }
 
-    /// Frames that found no room since the last call: the kernel forgets them by it.
+    /// Frames that found no room since the last call: the kernel clears the count.
     pub(crate) fn kernel_drops(&self) -> io::Result<u32> {
         let [_frames, drops, _freezes] =
             self.get::<[c_uint; 3]>(libc::SOL_PACKET, libc::PACKET_STATISTICS)?;
@@ -236,8 +240,9 @@ impl Socket {
     pub(crate) fn send(&self, messages: &mut [SendFrame<'_>]) -> io::Result<usize> {
         let count = messages.len().min(libc::UIO_MAXIOV as usize) as c_uint;
         let (fd, start) = (self.fd.as_raw_fd(), messages.as_mut_ptr().cast());
-        // SAFETY: a SendFrame is an mmsghdr (`repr(transparent)`), and there are as many as are announced. Each points to
-        // its pieces, which are readable while it borrows them, and to nothing else.
+        // SAFETY: a SendFrame is an mmsghdr (`repr(transparent)`), and there are as many as are
+        // announced. Each points to its pieces, which are readable while it borrows them, and to
+        // nothing else.
         let sent = unsafe { libc::sendmmsg(fd, start, count, libc::MSG_DONTWAIT as _) };
         Ok(Errno::result(sent)? as usize)
     }
@@ -256,7 +261,7 @@ pub(crate) struct RingMemory {
     length: usize,
 }
 
-// SAFETY: a mapping belongs to the process; who may touch what is in it, its user sees to.
+// SAFETY: a mapping belongs to the process, not to a thread; its user orders the accesses to it.
 unsafe impl Send for RingMemory {}
 
 impl RingMemory {
@@ -268,8 +273,8 @@ impl RingMemory {
 
 impl Drop for RingMemory {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's, and whoever used it had it from here. The kernel keeps the pages
-        // for as long as the socket has them.
+        // SAFETY: the mapping is this value's, and all its users borrowed it from here. The kernel
+        // keeps the pages for as long as the socket has them.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
     }
 }

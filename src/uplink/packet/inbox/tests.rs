@@ -1,4 +1,4 @@
-//! What stands beside a frame, as the kernel writes it and as it never should.
+//! The data beside a frame, as the kernel writes it and as it never should.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ fn the_tag_stands_beside_the_frame() {
     let (level, kind) = (libc::SOL_PACKET, libc::PACKET_AUXDATA);
     let (valid, reported) = (libc::TP_STATUS_VLAN_VALID, libc::TP_STATUS_VLAN_TPID_VALID);
     assert_eq!(tag(&beside(level, kind, valid | reported)), Some(Tag::new(0x88a8, 0x6005)));
-    // A kernel that does not tell the kind.
+    // A kernel that does not report the kind.
     assert_eq!(tag(&beside(level, kind, valid)), Some(Tag::new(0x8100, 0x6005)));
     assert_eq!(tag(&beside(level, kind, reported)), None);
     assert_eq!(tag(&beside(libc::SOL_SOCKET, kind, valid)), None);
