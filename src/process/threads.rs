@@ -10,8 +10,9 @@
 //! may map together is bounded, and leaves a quarter (`virtqueue/address_space.rs`).
 
 use std::io;
-use std::ptr;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
+
+use crate::sys::mapped::Mapped;
 
 /// More than a signal stack, its guard page and what the C library maps for a new thread's heap header.
 const ROOM: usize = 512 << 10;
@@ -71,20 +72,8 @@ pub fn drop_together<T: Send>(mut items: Vec<T>) {
 /// # Errors
 /// The address space, its limit or the number of mappings is used up.
 pub fn room() -> io::Result<()> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice; nothing is read or written.
-    let start = unsafe { libc::mmap(ptr::null_mut(), ROOM, libc::PROT_NONE, flags, -1, 0) };
-    if start == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // In the middle, which makes three mappings of one.
-    // SAFETY: inside the mapping made above, which nothing else knows.
-    let split = unsafe { libc::mprotect(start.byte_add(ROOM / 2), PAGE, protection) };
-    let outcome = if split == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
-    // SAFETY: exactly the mapping made above.
-    unsafe { libc::munmap(start, ROOM) };
-    outcome
+    // Access in the middle makes three mappings of one.
+    Mapped::inaccessible(ROOM)?.allow_access(ROOM / 2, PAGE)
 }
 
 #[cfg(test)]

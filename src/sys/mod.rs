@@ -1,7 +1,10 @@
-//! System calls for which no crate has a safe form, each behind a function that is safe for every caller.
+//! System calls for which no crate has a safe form, each behind a function that is safe for every
+//! caller.
 //!
 //! | file | idea |
 //! | --- | --- |
+//! | [`mapped`] | Memory that is mapped for as long as a value lives |
 //! | [`tap_ioctl`] | The ioctls of a tap's character device |
 
+pub(crate) mod mapped;
 pub(crate) mod tap_ioctl;

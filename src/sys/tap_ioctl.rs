@@ -1,10 +1,12 @@
 //! The ioctls of a tap's character device, each with the argument that the kernel expects for it.
 //!
-//! A request's number and its argument's type stand together in one constant ([`Request`]), so that no caller can
-//! pair them wrongly. An interface request is [`InterfaceRequest`]: as many bytes as an `ifreq`, without its
-//! union, so that reading an answer needs no trust in which variant the kernel filled.
+//! A request's number and its argument's type stand together in one constant ([`Request`]), so that
+//! no caller can pair them wrongly. An interface request is [`InterfaceRequest`]: as many bytes as
+//! an `ifreq`, without its union, so that reading an answer needs no trust in which variant the
+//! kernel filled.
 //!
-//! What can go wrong: a descriptor that is not a tap's. The kernel answers ENOTTY or EINVAL, and touches nothing.
+//! What can go wrong: a descriptor that is not a tap's. The kernel answers ENOTTY or EINVAL, and
+//! touches nothing.
 //!
 //! Reference: linux/if_tun.h, linux/if.h, drivers/net/tap.c.
 
@@ -65,8 +67,9 @@ impl InterfaceRequest {
 
 fn call<T>(tap: impl AsFd, request: &Request<T>, argument: &mut T) -> nix::Result<()> {
     let fd = tap.as_fd().as_raw_fd();
-    // SAFETY: the kernel reads and writes one T for this request, by the constants above. The argument is a whole
-    // one, which nothing else refers to, and any bytes are a valid T. The descriptor is open while it is borrowed.
+    // SAFETY: the kernel reads and writes one T for this request, by the constants above. The
+    // argument is a whole one, which nothing else refers to, and any bytes are a valid T. The
+    // descriptor is open while it is borrowed.
     Errno::result(unsafe { libc::ioctl(fd, request.number, ptr::from_mut(argument)) })?;
     Ok(())
 }
@@ -115,7 +118,8 @@ pub(crate) fn set_little_endian(tap: impl AsFd) -> nix::Result<()> {
 /// Sets the offloads of the device (TUNSETOFFLOAD).
 pub(crate) fn set_offload(tap: impl AsFd, features: u32) -> nix::Result<()> {
     let fd = tap.as_fd().as_raw_fd();
-    // SAFETY: the argument is a number, so no memory is involved. The descriptor is open while it is borrowed.
+    // SAFETY: the argument is a number, so no memory is involved. The descriptor is open while it
+    // is borrowed.
     Errno::result(unsafe { libc::ioctl(fd, SET_OFFLOAD, libc::c_ulong::from(features)) })?;
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`queue`] | A receiving and a sending socket as one [`Uplink`](crate::uplink::wire::Uplink) |
 //! | [`socket`] | The two descriptors: options in the one order that works, sending, receiving |
+//! | [`option`] | The options, each with the type of its value |
 //! | [`inbox`] | A batch of received frames and the memory that they lie in |
 //! | [`frame`] | One of them: header, VLAN tag put back, unusable frames marked |
 //! | [`flow`] | The hash of its flow |
@@ -23,6 +24,7 @@ pub mod frame;
 pub(crate) mod inbox;
 pub mod long_frames;
 pub(crate) mod membership;
+pub(crate) mod option;
 pub mod queue;
 pub(crate) mod sctp;
 pub(crate) mod socket;

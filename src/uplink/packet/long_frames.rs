@@ -36,7 +36,8 @@ use nix::errno::Errno;
 use crate::net::ethernet::ETHERNET;
 use crate::net::vlan::{MAX_TAGS, TAG};
 use crate::net::vnet_hdr::LEGACY_HEADER;
-use crate::uplink::packet::socket::{RingMemory, Socket};
+use crate::sys::mapped::Mapped;
+use crate::uplink::packet::socket::Socket;
 use crate::uplink::send_frame::SendFrame;
 use crate::virtqueue::fetch::get;
 use crate::virtqueue::guest_slice::GuestSlice;
@@ -71,7 +72,7 @@ pub struct LongFrames {
 /// The memory that the kernel and we share.
 #[derive(Debug)]
 struct TransmitRing {
-    memory: RingMemory,
+    memory: Mapped,
     /// From one slot to the next, and their number.
     stride: usize,
     slots: usize,

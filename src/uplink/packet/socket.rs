@@ -1,9 +1,9 @@
 //! The two sockets of a packet queue: options, set in the one order that works, sending and
 //! receiving.
 //!
-//! The order for the one that receives, and why:
-//! 1. a socket without a protocol: it receives nothing yet;
-//! 2. the virtio-net header, the words beside a frame, no outgoing frames, the buffer, the filter: all
+//! The order for the one that receives, and why: 1. a socket without a protocol: it receives
+//! nothing yet; 2. the virtio-net header, the words beside a frame, no outgoing frames, the buffer,
+//! the filter: all
 //!    before the first frame can come;
 //! 3. bind, which names device and protocol and starts the flow of frames;
 //! 4. fanout, which wants a bound socket.
@@ -22,16 +22,19 @@
 //!
 //! A third socket, one for a parent, has a ring: `long_frames.rs`.
 //!
-//! All `unsafe` of the socket's system calls lives in this file.
+//! The options' types are in `option.rs`.
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use libc::{c_int, c_uint, socklen_t};
 use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, getsockopt, send, setsockopt, sockopt};
 
+use crate::sys::mapped::Mapped;
+use crate::uplink::packet::option;
 use crate::uplink::send_frame::SendFrame;
 
 /// An AF_PACKET socket, which receives no frame until it is bound.
@@ -51,8 +54,11 @@ impl Socket {
     /// Gives a socket that sends a buffer of so many bytes, about.
     pub(crate) fn set_send_buffer(&self, bytes: usize) -> io::Result<()> {
         // The kernel doubles it.
-        let half = c_int::try_from(bytes / 2).unwrap_or(c_int::MAX);
-        self.buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, half)
+        let half = (bytes / 2).min(c_int::MAX as usize);
+        // Without CAP_NET_ADMIN the kernel caps it (net.core.wmem_max), which is no error.
+        setsockopt(&self.fd, sockopt::SndBufForce, &half)
+            .or_else(|_| setsockopt(&self.fd, sockopt::SndBuf, &half))?;
+        Ok(())
     }
 
     /// Gives a socket that sends a transmit ring: so much memory, in slots of so many bytes
@@ -62,8 +68,9 @@ impl Socket {
         memory: usize,
         stride: usize,
         slots: usize,
-    ) -> io::Result<RingMemory> {
-        self.packet(libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as c_int))?;
+    ) -> io::Result<Mapped> {
+        let version = libc::tpacket_versions::TPACKET_V2 as c_int;
+        setsockopt(&self.fd, option::RingVersion, &version)?;
         let word = |value: usize| c_uint::try_from(value).map_err(|_| Errno::EINVAL);
         let request = libc::tpacket_req {
             tp_block_size: word(memory)?,
@@ -71,51 +78,33 @@ impl Socket {
             tp_frame_size: word(stride)?,
             tp_frame_nr: word(slots)?,
         };
-        self.packet(libc::PACKET_TX_RING, &request)?;
-        let (access, how) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        // SAFETY: a new mapping, at a place that the kernel chooses.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), memory, access, how, self.fd.as_raw_fd(), 0) };
-        match NonNull::new(start.cast()).filter(|_| start != libc::MAP_FAILED) {
-            Some(start) => Ok(RingMemory { start, length: memory }),
-            None => Err(io::Error::last_os_error()),
-        }
+        setsockopt(&self.fd, option::SendRing, &request)?;
+        Mapped::shared(&self.fd, 0, memory)
     }
 
     /// Asks the kernel to send the ring's requests, and never waits. The ring shows how many it
     /// took.
     pub(crate) fn send_ring(&self) -> io::Result<()> {
-        let (fd, how) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT);
-        // SAFETY: a message without bytes and without an address.
-        let sent = unsafe { libc::sendto(fd, ptr::null(), 0, how, ptr::null(), 0) };
-        Errno::result(sent)?;
+        // A message without bytes.
+        send(self.fd.as_raw_fd(), &[], MsgFlags::MSG_DONTWAIT)?;
         Ok(())
     }
 
     /// A socket that is to receive: steps 1 and 2, but for the filter. `fd` is not bound yet.
     pub(crate) fn receiving(fd: OwnedFd) -> io::Result<Socket> {
         let socket = Self::new(fd)?;
-        socket.packet(libc::PACKET_AUXDATA, &(1 as c_int))?;
-        match socket.packet(libc::PACKET_IGNORE_OUTGOING, &(1 as c_int)) {
+        setsockopt(&socket.fd, option::PassAuxData, &true)?;
+        match setsockopt(&socket.fd, option::IgnoreOutgoing, &true) {
             // Before Linux 4.20. The filter keeps them out too.
-            Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => {}
+            Err(Errno::ENOPROTOOPT) => {}
             other => other?,
         }
         Ok(socket)
     }
 
     fn new(fd: OwnedFd) -> io::Result<Socket> {
-        let socket = Socket { fd };
-        socket.packet(libc::PACKET_VNET_HDR, &(1 as c_int))?;
-        Ok(socket)
-    }
-
-    /// Sets the size of a buffer.
-    fn buffer(&self, force: c_int, ask: c_int, bytes: c_int) -> io::Result<()> {
-        // Without CAP_NET_ADMIN the kernel caps it (net.core.wmem_max, rmem_max), which is no
-        // error.
-        let forced = self.set(libc::SOL_SOCKET, force, &bytes);
-        forced.or_else(|_| self.set(libc::SOL_SOCKET, ask, &bytes))
+        setsockopt(&fd, option::VnetHeader, &true)?;
+        Ok(Socket { fd })
     }
 
     /// Step 3: all protocols of that device.
@@ -124,12 +113,16 @@ impl Socket {
     }
 
     fn bind(&self, ifindex: u32, protocol: u16) -> io::Result<()> {
-        // SAFETY: a sockaddr_ll is plain numbers: all zero is a valid one.
-        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
-        address.sll_family = libc::AF_PACKET as libc::sa_family_t;
-        address.sll_protocol = protocol.to_be();
-        // Index 0 would mean every device. No device has index 0 or a negative one.
-        address.sll_ifindex = c_int::try_from(ifindex).ok().filter(|&i| i > 0).unwrap_or(-1);
+        let address = libc::sockaddr_ll {
+            sll_family: libc::AF_PACKET as libc::sa_family_t,
+            sll_protocol: protocol.to_be(),
+            // Index 0 would mean every device. No device has index 0 or a negative one.
+            sll_ifindex: c_int::try_from(ifindex).ok().filter(|&i| i > 0).unwrap_or(-1),
+            sll_hatype: 0,
+            sll_pkttype: 0,
+            sll_halen: 0,
+            sll_addr: [0; 8],
+        };
         let size = mem::size_of_val(&address) as socklen_t;
         // SAFETY: the address is whole, of the announced size, and outlives the call.
         let done = unsafe { libc::bind(self.fd.as_raw_fd(), (&raw const address).cast(), size) };
@@ -145,70 +138,31 @@ impl Socket {
         if group.is_none() {
             how |= libc::PACKET_FANOUT_FLAG_UNIQUEID;
         }
-        self.packet(libc::PACKET_FANOUT, &(u32::from(group.unwrap_or(0)) | how << 16))?;
-        self.group()
-    }
-
-    /// The group that the socket is in.
-    fn group(&self) -> io::Result<u16> {
-        let mut value: u32 = 0;
-        let mut size = mem::size_of::<u32>() as socklen_t;
-        // SAFETY: the kernel writes at most `size` bytes to `value`, and both live across the call.
-        let result = unsafe {
-            libc::getsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_FANOUT,
-                (&raw mut value).cast(),
-                &raw mut size,
-            )
-        };
-        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value as u16) }
+        let wanted = u32::from(group.unwrap_or(0)) | how << 16;
+        setsockopt(&self.fd, option::FanoutGroup, &wanted)?;
+        // The lower half.
+        Ok(getsockopt(&self.fd, option::FanoutGroup)? as u16)
     }
 
     /// Sets the filter, or replaces it at once.
     pub(crate) fn filter(&self, program: &'static [libc::sock_filter]) -> io::Result<()> {
-        let program = libc::sock_fprog {
-            len: program.len() as libc::c_ushort,
-            filter: program.as_ptr().cast_mut(),
-        };
-        self.set(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+        setsockopt(&self.fd, option::AttachFilter, &option::StaticFilter::new(program))?;
+        Ok(())
     }
 
     /// Adds or drops a membership.
     pub(crate) fn member(&self, request: &libc::packet_mreq, add: bool) -> io::Result<()> {
-        let option = if add { libc::PACKET_ADD_MEMBERSHIP } else { libc::PACKET_DROP_MEMBERSHIP };
-        self.packet(option, request)
-    }
-
-    fn packet<T: Plain>(&self, option: c_int, value: &T) -> io::Result<()> {
-        self.set(libc::SOL_PACKET, option, value)
-    }
-
-    fn set<T: Plain>(&self, level: c_int, option: c_int, value: &T) -> io::Result<()> {
-        let (fd, size) = (self.fd.as_raw_fd(), mem::size_of::<T>() as socklen_t);
-        // SAFETY: `value` is a whole T, of the announced size; the kernel reads it, and the filter
-        // that a sock_fprog points to, which is static (see `filter`).
-        let done =
-            unsafe { libc::setsockopt(fd, level, option, ptr::from_ref(value).cast(), size) };
-        Errno::result(done)?;
+        if add {
+            setsockopt(&self.fd, option::AddMembership, request)?;
+        } else {
+            setsockopt(&self.fd, option::DropMembership, request)?;
+        }
         Ok(())
-    }
-
-    fn get<T: Plain + Default>(&self, level: c_int, option: c_int) -> io::Result<T> {
-        let mut value = T::default();
-        let (fd, mut size) = (self.fd.as_raw_fd(), mem::size_of::<T>() as socklen_t);
-        let place = (&raw mut value).cast();
-        // SAFETY: the kernel writes at most `size` bytes, which `value` has; any bytes are a valid
-        // `Plain`.
-        let done = unsafe { libc::getsockopt(fd, level, option, place, &raw mut size) };
-        Errno::result(done)?;
-        Ok(value)
     }
 
     /// See [`crate::uplink::wire::Uplink::take_error`].
     pub(crate) fn take_error(&self) -> Option<Errno> {
-        match self.get::<c_int>(libc::SOL_SOCKET, libc::SO_ERROR) {
+        match getsockopt(&self.fd, sockopt::SocketError) {
             Ok(0) | Err(_) => None,
             Ok(number) => Some(Errno::from_raw(number)),
         }
@@ -216,16 +170,14 @@ impl Socket {
 
     /// Frames that found no room since the last call: the kernel clears the count.
     pub(crate) fn kernel_drops(&self) -> io::Result<u32> {
-        let [_frames, drops, _freezes] =
-            self.get::<[c_uint; 3]>(libc::SOL_PACKET, libc::PACKET_STATISTICS)?;
-        Ok(drops)
+        Ok(getsockopt(&self.fd, option::Statistics)?.tp_drops)
     }
 
     /// Takes frames that wait, one for each message, and never waits for any.
     ///
     /// # Safety
-    /// Every message must point to `msg_iovlen` pieces, and pieces and control buffer must be writable
-    /// for their whole length, until the call returns; the name pointer must be null.
+    /// Every message must point to `msg_iovlen` pieces, and pieces and control buffer must be
+    /// writable for their whole length, until the call returns; the name pointer must be null.
     pub(crate) unsafe fn receive(&self, messages: &mut [libc::mmsghdr]) -> io::Result<usize> {
         let count = messages.len().min(libc::UIO_MAXIOV as usize) as c_uint;
         let (fd, how) = (self.fd.as_raw_fd(), libc::MSG_DONTWAIT as _);
@@ -254,31 +206,6 @@ impl AsFd for Socket {
     }
 }
 
-/// The memory of a ring, mapped.
-#[derive(Debug)]
-pub(crate) struct RingMemory {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-// SAFETY: a mapping belongs to the process, not to a thread; its user orders the accesses to it.
-unsafe impl Send for RingMemory {}
-
-impl RingMemory {
-    /// Where it begins: a page's border.
-    pub(crate) fn start(&self) -> *mut u8 {
-        self.start.as_ptr()
-    }
-}
-
-impl Drop for RingMemory {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is this value's, and all its users borrowed it from here. The kernel
-        // keeps the pages for as long as the socket has them.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
-    }
-}
-
 /// A message of these pieces, without an address. It holds a pointer to them.
 pub(crate) fn message(pieces: *mut libc::iovec, count: usize) -> libc::mmsghdr {
     // SAFETY: an mmsghdr is numbers and pointers: all zero is a valid one.
@@ -287,12 +214,3 @@ pub(crate) fn message(pieces: *mut libc::iovec, count: usize) -> libc::mmsghdr {
     message.msg_hdr.msg_iovlen = count as _;
     message
 }
-
-/// Values of socket options: numbers (and one pointer), of which any bytes are a valid value.
-trait Plain {}
-impl Plain for c_int {}
-impl Plain for c_uint {}
-impl Plain for [c_uint; 3] {}
-impl Plain for libc::packet_mreq {}
-impl Plain for libc::tpacket_req {}
-impl Plain for libc::sock_fprog {}

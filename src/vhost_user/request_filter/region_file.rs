@@ -8,11 +8,11 @@
 //! docs/architecture.md, "What is trusted".
 
 use std::io;
-use std::os::fd::AsRawFd;
 
 use nix::sys::stat::fstat;
 
 use crate::config::size;
+use crate::sys::mapped::Mapped;
 use crate::vhost_user::fd_kind::memory_kinds;
 use crate::vhost_user::received_fd::ReceivedFd;
 use crate::vhost_user::request_filter::region::RegionRequest;
@@ -80,17 +80,7 @@ fn try_mapping(region: &RegionRequest, fd: &ReceivedFd) -> Result<(), String> {
     let cannot = |reason: String| format!("it cannot be mapped: {reason}; {REMEDY}");
     let size = usize::try_from(region.size).map_err(|error| cannot(error.to_string()))?;
     let offset = i64::try_from(region.offset).map_err(|error| cannot(error.to_string()))?;
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_SHARED | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice; nothing is read or written.
-    let address = unsafe {
-        libc::mmap(std::ptr::null_mut(), size, protection, flags, fd.as_raw_fd(), offset)
-    };
-    if address == libc::MAP_FAILED {
-        return Err(cannot(std::io::Error::last_os_error().to_string()));
-    }
-    // SAFETY: exactly the mapping made above, which nothing else knows.
-    unsafe { libc::munmap(address, size) };
+    Mapped::shared(fd, offset, size).map_err(|error| cannot(error.to_string()))?;
     Ok(())
 }
 
