@@ -1,8 +1,8 @@
 //! cloud-hypervisor's arguments.
 //!
-//! `num_queues` counts rings, two for each pair, and the guest needs at least as many CPUs as pairs.
-//! All ports go behind one `--net`. Its parser needs double quotes around a value with a comma or a
-//! bracket. No value can hold a double quote.
+//! `num_queues` counts rings, two for each pair, and the guest needs at least as many CPUs as
+//! pairs. All ports go behind one `--net`. Its parser needs double quotes around a value with a
+//! comma or a bracket. No value can hold a double quote.
 //!
 //! `vhost_mode` is the VMM's end: `client` connects to us (and is the default), `server` listens.
 
@@ -28,7 +28,7 @@ pub(super) fn text(ports: &[ShownPort]) -> Result<String> {
     Ok(lines(&arguments))
 }
 
-/// What the user should know beside the arguments.
+/// Remarks for the user beside the arguments.
 pub(super) fn note() -> String {
     format!(
         "note: {MEMORY} of memory is an example: keep shared=on, and a CPU for each queue pair\n"

@@ -1,9 +1,9 @@
 //! The elements of a libvirt domain.
 //!
 //! They go to two places of the document: `<memoryBacking>` once, directly in `<domain>`, and one
-//! `<interface>` for each port in `<devices>`. A comment before each says so. libvirt's `mode` is the
-//! VMM's end: `client` when we listen, which libvirt advises too, because with `server` the domain's
-//! start waits for us.
+//! `<interface>` for each port in `<devices>`. A comment before each says so. libvirt's `mode` is
+//! the VMM's end: `client` when we listen, which libvirt advises too, because with `server` the
+//! domain's start waits for us.
 
 use crate::error::{Error, Result};
 use crate::print::shown_port::{RING_SIZE, ShownPort};

@@ -1,4 +1,4 @@
-//! Whose arguments are printed, and what all printers share.
+//! The VMM that the arguments are for, and the code that all printers share.
 
 use crate::config::{Config, FrontendSocket, PortConfig};
 use crate::error::{Error, ErrorCode, Problem, Result};
@@ -7,7 +7,7 @@ use crate::print::qemu::Qemu;
 use crate::print::shown_port::ShownPort;
 use crate::print::{cloud_hypervisor, libvirt};
 
-/// Whose arguments to print.
+/// The VMM to print for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Printer {
     /// The command line of this QEMU.
@@ -26,8 +26,8 @@ impl Printer {
         }
     }
 
-    /// The arguments for these ports, whose addresses the caller brings in their order. Nothing is asked
-    /// of the host but the current directory.
+    /// The arguments for these ports, whose addresses the caller brings in their order. Of the
+    /// host, only the current directory is read.
     ///
     /// # Errors
     /// A port has no path, or one that the VMM's syntax cannot hold.
@@ -42,7 +42,7 @@ impl Printer {
         }
     }
 
-    /// What the user should know beside the arguments; for stderr, so that stdout can be pasted whole.
+    /// Remarks for the user beside the arguments; for stderr, so that stdout can be pasted whole.
     pub fn note(&self, config: &Config) -> String {
         let listens =
             config.ports.iter().any(|port| matches!(port.socket, FrontendSocket::Listen(_)));
@@ -54,7 +54,7 @@ impl Printer {
     }
 }
 
-/// What `--print-capabilities` prints (vhost-user specification, back-end program conventions).
+/// The output of `--print-capabilities` (vhost-user specification, back-end program conventions).
 pub fn capabilities_json() -> &'static str {
     "{\"type\": \"net\"}\n"
 }

@@ -1,22 +1,22 @@
 //! QEMU's arguments.
 //!
 //! Two things are easily forgotten: guest memory must be shared (a memfd back-end), and `queues=`
-//! counts pairs. A device of several pairs needs `mq=on` and two interrupt vectors for each pair plus
-//! two. QEMU allows a `tx_queue_size` above 256 with vhost-user only; it is worth it. A comma in a
-//! value is doubled.
+//! counts pairs. A device of several pairs needs `mq=on` and two interrupt vectors for each pair
+//! plus two. QEMU allows a `tx_queue_size` above 256 with vhost-user only; it is worth it. A comma
+//! in a value is doubled.
 //!
 //! The size of memory stands in one place: from QEMU 5.0 on, `-machine memory-backend=` makes the
-//! memory back-end the guest's memory, with its size. Several `-machine` options add up, so the user's
-//! `-machine q35` stays. QEMU refuses a `-m` of another size.
+//! memory back-end the guest's memory, with its size. Several `-machine` options add up, so the
+//! user's `-machine q35` stays. QEMU refuses a `-m` of another size.
 //!
 //! One option has two names, and no spelling fits all versions: QEMU knows `reconnect=` (seconds) up to
 //! 10.1, and `reconnect-ms=` from 9.2 on. [`probe`] asks the QEMU at hand. For a QEMU that cannot be
 //! asked the older form is printed, and a note says so: most releases in use take it, and a newer QEMU
 //! refuses it by name at once.
 //!
-//! `vectors=0` is not printed: it costs a guest on KVM much of its speed (INTx instead of MSI-X). Without
-//! KVM, QEMU 7.2 needs it, because it crashes when a vhost-user network device starts with MSI-X. For
-//! a QEMU that old a note says so.
+//! `vectors=0` is not printed: it costs a guest on KVM much of its speed (INTx instead of MSI-X).
+//! Without KVM, QEMU 7.2 needs it, because it crashes when a vhost-user network device starts with
+//! MSI-X. For a QEMU that old a note says so.
 
 mod bounded_run;
 mod probe;
@@ -32,11 +32,11 @@ use crate::print::shown_port::{RING_SIZE, ShownPort};
 /// Guest memory unless the user gives a size: an example, which a note says.
 const MEMORY: &str = "1G";
 
-/// The first QEMU that is known not to crash without KVM when a vhost-user network device starts with
-/// MSI-X. QEMU 7.2 crashes. The versions between were not tried.
+/// The first QEMU that is known not to crash without KVM when a vhost-user network device starts
+/// with MSI-X. QEMU 7.2 crashes. The versions between were not tried.
 const MSIX_WITHOUT_KVM: (u32, u32) = (10, 0);
 
-/// What is known about the QEMU that the arguments are for.
+/// The known facts of the QEMU that the arguments are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Known {
     /// Its first line of `--version`, and the version in it.
@@ -61,8 +61,8 @@ pub struct Qemu {
 }
 
 impl Qemu {
-    /// A QEMU of this path, or of this name in `PATH`, or else of one of the usual names. `memory` is the
-    /// size of its guest's memory as the user typed it. QEMU is not asked yet.
+    /// A QEMU of this path, or of this name in `PATH`, or else of one of the usual names. `memory`
+    /// is the size of its guest's memory as the user typed it. QEMU is not asked yet.
     ///
     /// # Errors
     /// `memory` is not a size.
@@ -71,8 +71,8 @@ impl Qemu {
         Ok(Qemu { binary: binary.map(Path::to_owned), memory, ..Qemu::default() })
     }
 
-    /// Asks QEMU which options it takes. It is no error if QEMU is missing or does not answer within five
-    /// seconds: then the arguments fit most versions, and the note gives the reason.
+    /// Asks QEMU which options it takes. It is no error if QEMU is missing or does not answer
+    /// within five seconds: then the arguments fit most versions, and the note gives the reason.
     pub fn ask(&mut self) {
         self.known = match crate::print::qemu::probe::ask(self.binary.as_deref()) {
             Ok(answer) => {
@@ -96,7 +96,7 @@ impl Qemu {
         lines(&arguments)
     }
 
-    /// What the user should know beside the arguments.
+    /// Remarks for the user beside the arguments.
     pub(super) fn note(&self, listens: bool) -> String {
         let mut note = String::new();
         if self.memory.is_none() {
@@ -148,8 +148,8 @@ impl Qemu {
     }
 }
 
-/// The size of the guest's memory in QEMU's spelling. A number alone counts MiB, as with QEMU's `-m`;
-/// in the memory back-end's `size=` it would count bytes.
+/// The size of the guest's memory in QEMU's spelling. A number alone counts MiB, as with QEMU's
+/// `-m`; in the memory back-end's `size=` it would count bytes.
 fn memory_size(typed: &str) -> Result<String> {
     let wrong = || {
         let reason = "expected a size: a number of MiB, or 512M, 4G, 1T";

@@ -1,12 +1,13 @@
 //! The decision: one frame's header and a snapshot in, a verdict out.
 //!
 //! There is one entry for each direction, after the kernel's two (drivers/net/macvlan.c):
-//! [`from_guest`] is `macvlan_queue_xmit`, [`from_wire`] is `macvlan_handle_frame`. Both are pure and
-//! touch nothing but the snapshot: no clock, no counters, no allocation, nothing that can fail.
+//! [`from_guest`] is `macvlan_queue_xmit`, [`from_wire`] is `macvlan_handle_frame`. Both are pure
+//! and touch nothing but the snapshot: no clock, no counters, no allocation, nothing that can fail.
 //!
-//! A frame to one port is answered at once. For a flood the answer is a [`Selection`], a description of
-//! its receivers; [`Selection::receivers`] walks it port by port, asking the groups of each. So a verdict
-//! stays a few words, whatever the number of ports, and the caller decides when the walk takes place.
+//! A frame to one port is answered at once. For a flood the answer is a [`Selection`], a
+//! description of its receivers; [`Selection::receivers`] walks it port by port, asking the groups
+//! of each. So a verdict stays a few words, whatever the number of ports, and the caller decides
+//! when the walk takes place.
 
 use crate::net::ethernet::{EthernetHeader, OVERHEAD};
 use crate::net::mode::Mode;
@@ -18,11 +19,12 @@ use crate::switch::verdict::{Receivers, Verdict, Why};
 /// Modes that a broadcast of a stranger reaches. Source ports receive by sender only.
 const STRANGERS: Modes = Modes::of(&[Mode::Private, Mode::Vepa, Mode::Passthru, Mode::Bridge]);
 
-/// What becomes of a frame that a guest sends.
+/// The verdict on a frame that a guest sends.
 ///
-/// `len` is its length in bytes from the Ethernet header on, `gso` says that it is to be segmented and
-/// therefore not measured. `head.src` is not judged: the caller has decided whether the guest may use
-/// that address. Nor does it matter whether the sender is up: it sends, and the table may not know yet.
+/// `len` is its length in bytes from the Ethernet header on. `gso` means that the frame is to be
+/// segmented, and its length is therefore not checked. `head.src` is not judged: the caller has
+/// decided whether the guest may use that address. The sender need not be up: it sends, and the
+/// table may not show it as up yet.
 pub fn from_guest(
     table: &Table,
     from: PortId,
@@ -50,8 +52,8 @@ pub fn from_guest(
         if sender.compat && !gso && len > longest() && both_compat() {
             return Verdict::nowhere(Why::TooLong);
         }
-        // The kernel hands this frame to the parent as if it had come from the wire. So source ports
-        // that list the sender receive it too, or keep it for themselves.
+        // The kernel hands this frame to the parent as if it had come from the wire. So source
+        // ports that list the sender receive it too, or keep it for themselves.
         let listed = table.sender(head.src);
         if listed.is_none() {
             return Verdict { wire: false, to: Receivers::One(to), why: None };
@@ -75,9 +77,9 @@ pub fn from_guest(
     Verdict { wire, to: Receivers::Many(siblings), why: None }
 }
 
-/// What becomes of a frame that arrives on the parent.
+/// The verdict on a frame that arrives on the parent.
 ///
-/// The host's own stack sees every such frame, whatever the verdict. To keep it away from the host (as
+/// The host's own stack sees every such frame, with any verdict. To keep it away from the host (as
 /// the kernel does in mode `passthru`) is not a decision about ports.
 pub fn from_wire(table: &Table, head: &EthernetHeader) -> Verdict {
     let listed = table.sender(head.src);

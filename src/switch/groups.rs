@@ -1,25 +1,25 @@
 //! The multicast groups that a port's guest has joined.
 //!
-//! Only ports with `compat=on` ask. They receive what a macvtap with the kernel's filter would receive, but
-//! exactly, where the kernel hashes into 256 bits (`macvlan_compute_filter`). The workers of a port add
-//! and remove groups as they see its guest's reports (`snoop.rs`); every worker that floods reads. So
-//! the list is an array of atomics without a lock, and every access is relaxed: it does no harm if a
-//! worker sees a group one frame later.
+//! Only ports with `compat=on` ask. They receive what a macvtap with the kernel's filter would
+//! receive, but exactly, where the kernel hashes into 256 bits (`macvlan_compute_filter`). The
+//! workers of a port add and remove groups as they see its guest's reports (`snoop.rs`); every
+//! worker that floods reads. So the list is an array of atomics without a lock, and every access is
+//! relaxed: it does no harm if a worker sees a group one frame later.
 //!
-//! A guest may join any number of groups. The array has room for 64, which is also where QEMU gives up
-//! (`MAC_TABLE_ENTRIES`). The 65th makes the port receive every group, until it is cleared. Too much
-//! is better than too little: a multicast that does not arrive is an error that is hard to find.
+//! A guest may join any number of groups. The array has room for 64, which is also where QEMU gives
+//! up (`MAC_TABLE_ENTRIES`). The 65th makes the port receive every group, until it is cleared. Too
+//! much is better than too little: a missing multicast is an error that is hard to find.
 //!
-//! A frame is judged by its MAC address, but 32 IPv4 groups share one (RFC 1112, section 6.4), and a
-//! guest may join a group on several VLANs. So a place holds what was joined, by IP address and VLAN, and
-//! only the same may be left: the guest receives the union. Where a report does not tell for sure which
-//! group it means (two tags), nothing is left.
+//! A frame is judged by its MAC address, but 32 IPv4 groups share one (RFC 1112, section 6.4), and
+//! a guest may join a group on several VLANs. So a place holds the joined group by IP address and
+//! VLAN, and only the same may be left: the guest receives the union. If a report does not name its
+//! group for sure (two tags), no group is left.
 //!
-//! A guest reports a group when it joins it. A guest that was there before this back-end started has
-//! reported to the previous one, and reports again only when a querier asks. Its rings show that: they do
-//! not begin at 0. Such a guest receives every group until its front-end disconnects. A query of our own
-//! would be answered, but only on VLANs that are known here, and the guest would take us for one of the
-//! LAN's queriers.
+//! A guest reports a group when it joins it. A guest that was there before this back-end started
+//! has reported to the previous one, and reports again only when a querier asks. Its rings show
+//! that: they do not begin at 0. Such a guest receives every group until its front-end disconnects.
+//! A query of our own would be answered, but only on VLANs that are known here, and the guest would
+//! take us for one of the LAN's queriers.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -38,12 +38,12 @@ pub struct Groups {
     /// No place from here on was ever used since the last `clear`.
     used: AtomicUsize,
     all: AtomicBool,
-    /// What `clear` returns to.
+    /// The state after `clear`.
     always_all: bool,
 }
 
 impl Groups {
-    /// Every group, whatever is joined or left.
+    /// Every group, joined or not.
     pub fn all() -> Groups {
         Groups::new(true)
     }
@@ -63,7 +63,7 @@ impl Groups {
         }
     }
 
-    /// Adds a group; nothing happens when it is there or is no group. When there is no room, every
+    /// Adds a group; does nothing when it is there or is no group. When there is no room, every
     /// group is taken from now on.
     pub fn join(&self, group: impl Into<Group>) {
         let Group { mac, key } = group.into();
@@ -86,13 +86,14 @@ impl Groups {
     pub fn leave(&self, group: impl Into<Group>) {
         let Group { key, .. } = group.into();
         for place in &self.joined {
-            // The place may have been given to another group in between: then it is not ours to free.
+            // The place may have been given to another group in between: then it is not ours to
+            // free.
             let _ = place.compare_exchange(key, 0, Relaxed, Relaxed);
         }
     }
 
-    /// Control: ring `ring` of the guest starts at this used index. If another back-end has used the ring
-    /// before, what the guest joined then is not known.
+    /// Control: ring `ring` of the guest starts at this used index. If another back-end has used
+    /// the ring before, the guest's groups are not known.
     pub fn ring_starts(&self, ring: usize, used: u16) {
         let bit = 1u64.checked_shl(ring as u32).unwrap_or(0);
         if self.started.fetch_or(bit, Relaxed) & bit == 0 && used != 0 {
@@ -100,7 +101,7 @@ impl Groups {
         }
     }
 
-    /// Forgets what the guest has joined: its front-end has disconnected.
+    /// Forgets the guest's groups: its front-end has disconnected.
     pub fn clear(&self) {
         self.started.store(0, Relaxed);
         for place in &self.joined {
@@ -122,7 +123,7 @@ impl Groups {
 }
 
 impl fmt::Debug for Groups {
-    /// What is joined, or `all`, instead of 64 places.
+    /// The joined groups, or `all`, instead of 64 places.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.all.load(Relaxed) {
             return f.write_str("all");

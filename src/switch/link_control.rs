@@ -1,9 +1,9 @@
 //! Link control: frames between the two ends of one cable, which a guest may not send.
 //!
-//! PAUSE and spanning tree concern one cable. A guest sits behind the host's cable, not at its end. Its
-//! PAUSE stops the host's switch port, and its BPDU makes a switch port with BPDU guard shut down, for
-//! the host and all its guests. So such frames are dropped, unless the port is the only one (`passthru`)
-//! or behaves as the kernel's (`compat`); `guard=off` lets them pass.
+//! PAUSE and spanning tree concern one cable. A guest sits behind the host's cable, not at its end.
+//! Its PAUSE stops the host's switch port, and its BPDU makes a switch port with BPDU guard shut
+//! down, for the host and all its guests. So such frames are dropped, unless the port is the only
+//! one (`passthru`) or behaves as the kernel's (`compat`); `guard=off` lets them pass.
 //!
 //! | frame | known by |
 //! | --- | --- |
@@ -12,21 +12,21 @@
 //! | the same, to any address | LLC with both service access points 0x42 (IEEE 802.1D-2004, section 9.2) |
 //! | PVST+ | 01:00:0c:cc:cc:cd, or SNAP with 00:00:0c and 0x010b |
 //!
-//! LLDP may use the bridge group's address, too (IEEE 802.1AB-2016, section 7.1). No switch mistakes it
-//! for a BPDU, so it passes. So do EAPOL and the slow protocols (LACP). All of this holds behind VLAN
-//! tags as well, because a switch with a trunk runs a tree for each VLAN.
+//! LLDP may use the bridge group's address, too (IEEE 802.1AB-2016, section 7.1). No switch
+//! mistakes it for a BPDU, so it passes. So do EAPOL and the slow protocols (LACP). All of this
+//! holds behind VLAN tags as well, because a switch with a trunk runs a tree for each VLAN.
 //!
-//! What can go wrong: addresses and outermost type are a private copy, and cannot change after they were
-//! judged. What follows them is read from the guest's memory, and the guest may change it afterwards. It
-//! gains a frame to an address by which no switch would recognise a BPDU.
+//! What can go wrong: addresses and outermost type are a private copy, and cannot change after they
+//! were judged. The bytes behind them are read from the guest's memory, and the guest may change
+//! them afterwards. It gains a frame to an address by which no switch would recognise a BPDU.
 
 use crate::net::ethernet::EthernetHeader;
 use crate::net::mac::Mac;
 use crate::net::vlan::MAX_TAGS;
 use crate::net::{ethertype, vlan};
 
-/// Bytes that [`is_link_control`] looks at behind a frame's first fourteen: the tags, a length or type,
-/// LLC and SNAP.
+/// Bytes that [`is_link_control`] reads behind a frame's first fourteen: the tags, a length or
+/// type, LLC and SNAP.
 pub const LOOK: usize = vlan::TAG * MAX_TAGS + 8;
 
 const SPANNING_TREE: u8 = 0x42;
@@ -36,17 +36,18 @@ const BRIDGES: [Mac; 2] = [Mac([0x01, 0x80, 0xc2, 0, 0, 0]), Mac([0x01, 0x80, 0x
 const PAUSE: Mac = Mac([0x01, 0x80, 0xc2, 0, 0, 1]);
 const PVST_BRIDGES: Mac = Mac([0x01, 0x00, 0x0c, 0xcc, 0xcc, 0xcd]);
 
-/// Whether a frame with this header may be link control: cheap, and false for nearly every frame to a
-/// station.
+/// Whether a frame with this header may be link control: cheap, and false for nearly every frame to
+/// a station.
 #[inline]
 pub fn may_be_link_control(head: &EthernetHeader) -> bool {
-    // Every type of a tag, and MAC control, ends in 0x00, 0x08 or 0xa8. Of the usual types only IPv4's does.
+    // Every type of a tag, and MAC control, ends in 0x00, 0x08 or 0xa8. Of the usual types only
+    // IPv4's does.
     let kind = head.ethertype;
     head.dst.is_group() || kind < ethertype::FIRST || (kind & 0x57 == 0 && kind != ethertype::IPV4)
 }
 
-/// Whether a frame is link control. `behind` is what follows its first fourteen bytes. At most [`LOOK`]
-/// bytes of it are looked at, and it may be cut off.
+/// Whether a frame is link control. `behind` is the bytes after its first fourteen. At most
+/// [`LOOK`] bytes of it are read, and it may be cut off.
 pub fn is_link_control(head: &EthernetHeader, behind: &[u8]) -> bool {
     if head.dst == PAUSE || head.dst == PVST_BRIDGES {
         return true;

@@ -1,16 +1,16 @@
 //! From a MAC address to a port, in a few nanoseconds.
 //!
 //! An open-addressing table of one 64-bit word per slot: 48 bits of address, 16 bits of port, 0 for
-//! empty. It is built once and never changed, so it needs no deletion and no lock; at most half of its
-//! slots are used, and 1000 ports fit into 16 KiB, which a first-level cache holds. A small table has
-//! more free slots than that, so the few addresses of a few ports seldom meet.
+//! empty. It is built once and never changed, so it needs no deletion and no lock; at most half of
+//! its slots are used, and 1000 ports fit into 16 KiB, which a first-level cache holds. A small
+//! table has more free slots than that, so the few addresses of a few ports seldom meet.
 //!
-//! Addresses are chosen by users and, where a port may follow its guest, by guests. A guest that knew
-//! the hash function could pick addresses that all land in one place and make every lookup of every
-//! port walk over them. So the function is multiplied by a random number that no guest sees, and a
-//! table whose longest walk is too long is built again with another one. The walk of a *missing*
-//! address, which any machine on the LAN may choose, is as bounded as that of a present one: it ends at the
-//! first empty slot, and what is measured is the longest run of full ones.
+//! Users choose addresses, and so do guests, on ports that may adopt their guest's. A guest that
+//! knew the hash function could pick addresses that all land in one place and make every lookup of
+//! every port walk over them. So the function multiplies by a random number that no guest sees, and
+//! a table whose longest walk is too long is built again with another one. The walk of a *missing*
+//! address, which any machine on the LAN may choose, is as bounded as that of a present one: it
+//! ends at the first empty slot, and the longest run of full slots is the limit.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -22,7 +22,8 @@ use crate::switch::port_id::PortId;
 const LEAST: usize = 64;
 /// A run of full slots that is good enough: four cache lines, walked in order.
 const GOOD_RUN: usize = 32;
-/// Tables tried before the best one is taken. With honest addresses the first is nearly always good.
+/// Tables tried before the best one is taken. With honest addresses the first is nearly always
+/// good.
 const TRIES: usize = 8;
 
 /// A map from station addresses to ports, immutable.
@@ -30,7 +31,7 @@ const TRIES: usize = 8;
 pub struct Lookup {
     slots: Box<[u64]>,
     multiplier: u64,
-    /// What is left of the product's upper half: 64 less the logarithm of the number of slots.
+    /// The shift for the product's upper half: 64 less the logarithm of the number of slots.
     shift: u32,
 }
 
@@ -94,8 +95,8 @@ impl Lookup {
         lookup
     }
 
-    /// Where the search for an address begins (multiply-shift: Dietzfelbinger and others, 1997; two
-    /// addresses meet with a probability of at most two in the number of slots).
+    /// The first slot of the search for an address (multiply-shift: Dietzfelbinger and others,
+    /// 1997; two addresses meet with a probability of at most two in the number of slots).
     #[inline]
     fn home(&self, key: u64) -> usize {
         (key.wrapping_mul(self.multiplier) >> self.shift) as usize
@@ -148,7 +149,8 @@ mod tests {
         assert_eq!(lookup.get(mac(7)), Some(0));
     }
 
-    /// Addresses that differ in high bits only, in low bits only, and by a stride of the table's size.
+    /// Addresses that differ in high bits only, in low bits only, and by a stride of the table's
+    /// size.
     #[test]
     fn regular_addresses_do_not_cluster() {
         for stride in [1u64, 2048, 4096, 1 << 20, 1 << 30] {

@@ -31,8 +31,8 @@
 //! | broadcast, multicast | wire | wire | wire and those of the siblings in bridge mode that want it | wire | wire |
 //! | PAUSE (type 0x8808) to a group | wire | wire | wire | wire | wire |
 //!
-//! No mode reads the source address, with one exception: a bridge port's frame to a sibling also reaches
-//! the source ports that list its sender.
+//! No mode reads the source address, with one exception: a bridge port's frame to a sibling also
+//! reaches the source ports that list its sender.
 //!
 //! # From the wire
 //!
@@ -66,9 +66,10 @@
 //! 5. No fragment is reassembled on the way, broadcasts stay in order with all other frames, and the
 //!    length of a frame to a sibling is not measured.
 //!
-//! A compat port differs from a macvtap in two things. It receives exactly the groups that its guest has
-//! joined, not those besides that share a hash value; and the first half of 5 holds for it too. And
-//! no port ever gets a frame twice, which the kernel does to a source port that lists its own address.
+//! A compat port differs from a macvtap in two things. It receives exactly the groups that its
+//! guest has joined, not those besides that share a hash value; and the first half of 5 holds for
+//! it too. And no port ever gets a frame twice, which the kernel does to a source port that lists
+//! its own address.
 
 pub(crate) mod decide;
 pub(crate) mod groups;

@@ -1,8 +1,8 @@
 //! The receivers of a flooded frame: a description, and the walk over it.
 //!
-//! The description is a few words, made by the decision (`decide.rs`) and copied with its verdict. The
-//! walk asks every port of the modes that it names, and may take long where there are many. It belongs
-//! to the snapshot and the header that the description was made from.
+//! The description is a few words, made by the decision (`decide.rs`) and copied with its verdict.
+//! The walk asks every port of the modes that it names, and may take long where there are many. It
+//! belongs to the snapshot and the header that the description was made from.
 
 use crate::net::ethernet::{EthernetHeader, OVERHEAD};
 use crate::net::mode::Mode;
@@ -22,7 +22,8 @@ pub struct Selection {
     pub(super) listed: (u32, u32),
     /// From a sibling directly, not from the wire.
     pub(super) local: bool,
-    /// What is measured against the MTU, in bytes; 0 for a frame that may have any length.
+    /// The length that is checked against the MTU, in bytes; 0 for a frame that may have any
+    /// length.
     pub(super) len: u32,
 }
 
@@ -39,8 +40,9 @@ impl Selection {
         }
     }
 
-    /// Walks the selection, which was made from this very snapshot and this header: every receiver once,
-    /// in no particular order. A selection of another snapshot names wrong ports, but does no harm.
+    /// Walks the selection, which was made from this very snapshot and this header: every receiver
+    /// once, in no particular order. A selection of another snapshot names wrong ports, but does no
+    /// harm.
     pub fn receivers<'a>(
         self,
         table: &'a Table,
@@ -108,8 +110,8 @@ impl Modes {
     }
 }
 
-/// Whether a port does not receive from another one because one of them is private. Two `compat` ports
-/// follow the kernel's rules, which do without this.
+/// Whether a port does not receive from another one because one of them is private. Two `compat`
+/// ports follow the kernel's rules, which do without this.
 pub(super) fn isolated(table: &Table, from: PortId, to: PortId, receiver: &Rules) -> bool {
     let Some(sender) = table.port(from).filter(|_| from != to) else { return false };
     let private = sender.mode == Mode::Private || receiver.mode == Mode::Private;

@@ -1,18 +1,18 @@
-//! Which multicast groups a guest joins and leaves, read from the reports that it sends.
+//! The multicast groups that a guest joins and leaves, read from the reports that it sends.
 //!
-//! A kernel macvlan knows the groups of its own stack; a back-end sees frames only, and QEMU does not
-//! pass on the filter that a driver sets. But a guest that joins a group says so on the network: by
-//! IGMP (RFC 1112 appendix I, RFC 2236, RFC 3376) for IPv4 and by MLD (RFC 2710, RFC 3810) for IPv6.
-//! This is the parser of those reports, without state: bytes in, memberships out.
+//! A kernel macvlan knows the groups of its own stack; a back-end sees frames only, and QEMU does
+//! not pass on the filter that a driver sets. But a guest that joins a group reports it on the
+//! network: by IGMP (RFC 1112 appendix I, RFC 2236, RFC 3376) for IPv4 and by MLD (RFC 2710, RFC
+//! 3810) for IPv6. This is the parser of those reports, without state: bytes in, memberships out.
 //!
-//! A guest says all of this about itself. A false report gives it more or less multicast and harms no
-//! other guest, so checksums, hop limits and router alerts are not looked at. What counts is that no
-//! byte can make the parser read outside the frame, loop, or take long: every record is cut off the front
-//! of what is left, and at most [`RECORDS`] of them are read. A frame cut short (the caller may look at
-//! its first piece only) yields the records that are there.
+//! A guest reports only its own groups. A false report gives it more or less multicast and harms no
+//! other guest, so checksums, hop limits and router alerts are not checked. But no byte may make
+//! the parser read outside the frame, loop, or take long: every record is cut off the front of the
+//! rest, and at most [`RECORDS`] of them are read. A frame cut short (the caller may pass its first
+//! piece only) yields the records that are there.
 //!
-//! Groups are told with the VLAN of the report (`group.rs`). Sources are beyond a MAC filter: a group with any
-//! wanted source is joined.
+//! Groups are reported with the VLAN of the report (`groups.rs`). Sources are beyond a MAC filter:
+//! a group with any wanted source is joined.
 
 use crate::net::bytes::be16;
 use crate::net::ethernet::{ETHERNET, EthernetHeader};
@@ -24,10 +24,10 @@ use crate::net::{ethertype, vlan};
 const RECORDS: usize = 256;
 /// Most IPv6 extension headers before MLD; there is one, hop-by-hop with the router alert.
 const EXTENSIONS: usize = 4;
-/// Stands before the VLAN where the tag is a service provider's: another network of the same number.
+/// Stands before the VLAN if the tag is a service provider's: another network of the same number.
 const SERVICE: u16 = 0x1000;
 
-/// What a guest says about one group.
+/// A guest's report about one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Membership {
     /// It wants this group.
@@ -45,20 +45,20 @@ pub fn worth_a_look(head: &EthernetHeader) -> bool {
     multicast && (matches!(head.ethertype, ethertype::IPV4 | ethertype::IPV6) || head.is_tagged())
 }
 
-/// Tells `each` every membership that a frame reports, in order; nothing for any other frame.
+/// Calls `each` with every membership that a frame reports, in order; never for any other frame.
 ///
 /// `frame` begins with the Ethernet header, and may be cut off behind.
 pub fn memberships(frame: &[u8], mut each: impl FnMut(Membership)) {
     let _ = ethernet(frame, &mut each);
 }
 
-/// `None` means only that the bytes ended or were no report; what was found before stands.
+/// `None` means only that the bytes ended or were no report; memberships found before stand.
 fn ethernet(frame: &[u8], each: &mut dyn FnMut(Membership)) -> Option<()> {
     let outermost = be16(frame, ETHERNET - 2)?;
     let rest = frame.get(ETHERNET..)?;
     let (inner, packet) = vlan::inner(outermost, rest);
-    // A tag without a VLAN (0) has only a priority. Behind two tags there are more networks than are
-    // told apart here.
+    // A tag without a VLAN (0) has only a priority. Behind two tags there are more networks than
+    // are told apart here.
     let vlan = match (outermost, vlan::depth(outermost, rest), vlan::vid(rest)) {
         (_, 0, _) | (_, 1, Some(0)) => Some(0),
         (ethertype::C_TAG, 1, vid) => vid,
@@ -140,9 +140,10 @@ fn records<const N: usize>(
         let (group, behind) = rest.split_first_chunk::<N>()?;
         if let Some(group) = group_of(group) {
             match (kind, sources) {
-                // IS_EX and TO_EX want all but the sources named, IS_IN, TO_IN and ALLOW want those.
+                // IS_EX and TO_EX want all but the sources named, IS_IN, TO_IN and ALLOW want
+                // those.
                 (2 | 4, _) | (1 | 3 | 5, 1..) => each(Membership::Join(group)),
-                // TO_IN none: that is how these versions say "leave".
+                // TO_IN without sources: that is "leave" in these versions.
                 (3, 0) => leave(vlan, group, each),
                 // BLOCK takes some sources away; the group remains.
                 _ => {}
@@ -160,7 +161,7 @@ fn number(rest: &mut &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes))
 }
 
-/// What is left on a VLAN that is not known for sure may still be wanted on another.
+/// A group that is left on a VLAN that is not known for sure may still be wanted on another.
 fn leave(vlan: Option<u16>, group: Group, each: &mut dyn FnMut(Membership)) {
     if vlan.is_some() {
         each(Membership::Leave(group));

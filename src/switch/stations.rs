@@ -1,27 +1,29 @@
 //! The machines of the LAN that sent a frame lately: no guest may take their addresses.
 //!
 //! A port without a given address adopts the first one that its guest uses. A guest that uses the
-//! gateway's would get its siblings' frames to the gateway, and none of them would leave. So the workers
-//! note the sources of frames from the wire here, and ask when a guest uses a new address.
+//! gateway's would get its siblings' frames to the gateway, and none of them would leave. So the
+//! workers note the sources of frames from the wire here, and ask when a guest uses a new address.
 //!
-//! The table costs the data path next to nothing. Only frames that reach a guest are looked at. Of four
-//! full batches of them one source is noted, of a small batch all. A machine that sends at all is noted
-//! soon; the default gateway is also looked up among the host's neighbours (`host/neighbours.rs`).
+//! The table costs the data path next to nothing. Only frames that reach a guest are inspected. Of
+//! four full batches of them one source is noted, of a small batch all. A machine that sends at all
+//! is noted soon; the default gateway is also looked up among the host's neighbours
+//! (`host/neighbours.rs`).
 //!
-//! It is bounded: [`SETS`] sets of [`WAYS`] addresses. A flood of random sources on the LAN must not push the
-//! real machines out. An address that was heard in two different seconds is therefore confirmed, and gives
-//! way to no new one until it has been silent for [`CONFIRMED`]. Guests cannot write here: their frames do not
-//! come from the wire, and what a switch reflects has the address of a port, which is left out by the caller.
+//! It is bounded: [`SETS`] sets of [`WAYS`] addresses. A flood of random sources on the LAN must
+//! not push the real machines out. An address that was seen in two different seconds is therefore
+//! confirmed, and gives way to no new one until it has been silent for [`CONFIRMED`]. Guests cannot
+//! write here: their frames do not come from the wire, and the caller leaves out reflected frames,
+//! whose source is a port's address.
 //!
-//! An address counts as taken for [`HOLD`] after it was heard last. A guest that moves here from another
-//! host was heard on the wire until a moment ago, and is the same machine: it is let in when the wire has been
-//! silent about it for so long. (With a given address it need not wait.)
+//! An address counts as taken for [`HOLD`] after it was last seen. A guest that moves here from
+//! another host was on the wire until a moment ago, and is the same machine: it is let in when the
+//! wire has been silent about it for so long. (With a given address it need not wait.)
 //!
-//! What can go wrong: a machine that has been silent is not known, and its address can be taken. That is so
-//! in every learning switch. Where guests are not trusted they need given addresses.
+//! What can go wrong: a machine that has been silent is not known, and its address can be taken.
+//! That is so in every learning switch. Where guests are not trusted they need given addresses.
 //!
-//! Workers write side by side without a lock. Two that note different addresses in one set at the same moment
-//! may lose one of them, until it is heard again.
+//! Workers write side by side without a lock. Two that note different addresses in one set at the
+//! same moment may lose one of them, until it sends again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,16 +33,17 @@ use crate::net::mac::Mac;
 const SETS: usize = 256;
 const WAYS: usize = 4;
 
-/// How long an address is another machine's after it was heard.
+/// How long an address is another machine's after it was seen.
 pub const HOLD: Duration = Duration::from_secs(10);
-/// How long a confirmed address keeps its place without being heard.
+/// How long a confirmed address keeps its place without being seen.
 const CONFIRMED: u64 = 600;
 
 /// The low bits of a slot: one for "confirmed", and the second of the last frame.
 const STAMP: u32 = 16;
 const SECONDS: u64 = 0x7fff;
 
-/// One slot: 48 bits of address, 15 of seconds, 1 for "confirmed". Zero is empty: no machine has that address.
+/// One slot: 48 bits of address, 15 of seconds, 1 for "confirmed". Zero is empty: no machine has
+/// that address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct StationSlot(u64);
 
@@ -57,14 +60,14 @@ impl StationSlot {
         self.0 & 1 != 0
     }
 
-    /// Seconds since the last frame, as far as 15 bits tell: after nine hours it seems fresh again for a moment,
-    /// which delays a guest by [`HOLD`] at most.
+    /// Seconds since the last frame, as far as 15 bits tell: after nine hours it seems fresh again
+    /// for a moment, which delays a guest by [`HOLD`] at most.
     fn age(self, now: u64) -> u64 {
         now.wrapping_sub(self.0 >> 1) & SECONDS
     }
 }
 
-/// The addresses that were heard on one parent's wire.
+/// The addresses that were seen on one parent's wire.
 #[derive(Debug)]
 pub struct Stations {
     slots: Box<[AtomicU64]>,
@@ -105,7 +108,7 @@ impl Stations {
             if slot.mac() == number {
                 let age = slot.age(now);
                 if age > 0 {
-                    // Heard again in another second. A random source is not.
+                    // Seen again in another second. A random source is not.
                     let confirmed = age <= CONFIRMED || slot.is_confirmed();
                     cell.store(StationSlot::new(mac, now, confirmed).0, Ordering::Relaxed);
                 }
@@ -126,7 +129,7 @@ impl Stations {
         }
     }
 
-    /// Whether the address was heard on the wire within `HOLD`.
+    /// Whether the address was seen on the wire within `HOLD`.
     pub fn has_heard(&self, mac: Mac, now: Instant) -> bool {
         let (number, now) = (mac.to_u64(), self.seconds(now));
         // An empty slot looks like the zero address.

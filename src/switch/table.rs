@@ -1,17 +1,17 @@
 //! The ports of one parent, as the switch sees them: an immutable snapshot.
 //!
 //! Whenever a port comes, goes, connects or changes, the control side builds a new table and the
-//! workers swap it in whole; no decision ever sees half a change. Building may allocate, deciding may
-//! not. So everything that a decision would have to search for is laid out here: the address lookup,
-//! the ports of each mode, and for each source address the ports that list it.
+//! workers swap it in whole; no decision ever sees half a change. Building may allocate, deciding
+//! may not. So everything that a decision would have to search for is laid out here: the address
+//! lookup, the ports of each mode, and for each source address the ports that list it.
 //!
 //! Ports that are not up appear in none of these, as in the kernel, whose hash table holds only the
-//! ports that are up (`macvlan_open`). Two exceptions are the kernel's as well: a passthru port owns its
-//! parent's frames even while it is down, and a source port with `nodst` that is down still takes the
-//! frames of its list away from the others, without getting them.
+//! ports that are up (`macvlan_open`). Two exceptions are the kernel's as well: a passthru port
+//! owns its parent's frames even while it is down, and a source port with `nodst` that is down
+//! still takes the frames of its list away from the others, without getting them.
 //!
-//! Which configurations make sense (one passthru port, no address twice) is judged elsewhere
-//! (`config/siblings.rs`); here nonsense only must not do harm: of two ports with one address the first one
+//! `config/siblings.rs` judges which configurations make sense (one passthru port, no address
+//! twice). In this file nonsense only must not do harm: of two ports with one address the first one
 //! is found, and of two passthru ports the first one counts.
 
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::switch::groups::Groups;
 use crate::switch::lookup::Lookup;
 use crate::switch::port_id::{NO_PORT, PortId};
 
-/// What the switch must know of one port.
+/// The switch's facts of one port.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// How it shares the parent.
@@ -35,25 +35,27 @@ pub struct Rules {
     pub compat: bool,
     /// Mode `source`: the senders it takes frames from. Without meaning in other modes.
     pub sources: Vec<Mac>,
-    /// Mode `source`: nobody else gets the frames of these senders (`MACVLAN_FLAG_NODST`).
+    /// Mode `source`: no other port gets the frames of these senders (`MACVLAN_FLAG_NODST`).
     pub nodst: bool,
-    /// It gets frames from the wire to reserved groups ([`Head::is_reserved`](crate::net::ethernet::EthernetHeader::is_reserved)). Compat ports
-    /// get them if they have joined them, too.
+    /// It gets frames from the wire to reserved groups
+    /// ([`Head::is_reserved`](crate::net::ethernet::EthernetHeader::is_reserved)). Compat ports get
+    /// them if they have joined them, too.
     pub reserved: bool,
-    /// In bytes, without Ethernet header. Only compat ports are measured by it.
+    /// In bytes, without Ethernet header. Only compat ports are limited by it.
     pub mtu: u32,
-    /// The groups that its guest has joined. Only asked of compat ports; the others take every group.
+    /// The groups that its guest has joined. Only used for compat ports; the others take every
+    /// group.
     pub groups: Arc<Groups>,
 }
 
-/// What the switch must know of the parent.
+/// The switch's facts of the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParentFacts {
     /// Its address.
     pub mac: Mac,
     /// It is up and has carrier.
     pub up: bool,
-    /// In bytes, without Ethernet header. Unicast between compat ports is measured by it.
+    /// In bytes, without Ethernet header. Unicast between compat ports is limited by it.
     pub mtu: u32,
 }
 
@@ -122,9 +124,10 @@ impl Table {
         self.lookup.get(mac)
     }
 
-    /// Whether this address is somebody else's than port `by`'s: the parent's, or that of a port that is up.
+    /// Whether this address belongs to another owner than port `by`: the parent, or a port that is
+    /// up.
     pub fn is_taken(&self, mac: Mac, by: PortId) -> bool {
-        // A passthru port has its parent's address by nature, and no siblings.
+        // A passthru port always has its parent's address, and no siblings.
         self.passthru.is_none()
             && (mac == self.parent.mac || self.find(mac).is_some_and(|other| other != by))
     }
@@ -140,7 +143,7 @@ impl Table {
         self.passthru
     }
 
-    /// What source ports say of this sender.
+    /// The source ports' list entry for this sender.
     #[inline]
     pub(crate) fn sender(&self, mac: Mac) -> Option<Sender> {
         if self.senders.is_empty() {
@@ -156,7 +159,8 @@ impl Table {
     }
 }
 
-/// Who lists whom: the senders in order of their addresses, and for each of them its ports, in `listing`.
+/// The list of each sender: the senders in order of their addresses, and for each of them its
+/// ports, in `listing`.
 fn senders(ports: &[Rules]) -> (Vec<Sender>, Vec<PortId>) {
     let source_ports = (0..NO_PORT).zip(ports).filter(|(_, rules)| rules.mode == Mode::Source);
     let mut pairs: Vec<(Mac, PortId, &Rules)> = source_ports

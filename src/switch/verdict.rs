@@ -1,16 +1,17 @@
-//! What becomes of a frame: the words in which the switch decides.
+//! The verdict on a frame: its receivers, or the reason that there are none.
 
 use crate::switch::port_id::{NO_PORT, PortId};
 use crate::switch::selection::{Modes, Selection};
 
-/// What becomes of a frame.
+/// The verdict on a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// It leaves through the parent. Never for a frame that came from there.
     pub wire: bool,
     /// The ports that get it.
     pub to: Receivers,
-    /// When it goes nowhere: why. A flood may turn out to reach no port without this being set.
+    /// The reason, when the frame goes nowhere. A flood may turn out to reach no port without this
+    /// being set.
     pub why: Option<Why>,
 }
 
@@ -25,7 +26,7 @@ pub enum Receivers {
     Many(Selection),
 }
 
-/// Why a frame goes nowhere.
+/// The reason why a frame goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
     /// The sender is not in this table.

@@ -1,15 +1,16 @@
-//! What the guests of all ports may map together.
+//! The address space that the guests of all ports share.
 //!
 //! A process has one address space, and the kernel allows it a number of mappings
-//! (`vm.max_map_count`). Threads, buffers and every other port need both. A front-end can describe a
-//! sparse file of many TiB, or many small regions, and would use up either. So the guests get three
-//! quarters, and each of them is sure of a share: half of that is divided among the ports, and the other
-//! half is for those that need more than their share, first come, first served. A port that takes all it
-//! can get leaves every other port its share.
+//! (`vm.max_map_count`). Threads, buffers and every other port need both. A front-end can describe
+//! a sparse file of many TiB, or many small regions, and would use up either. So the guests get
+//! three quarters. Half of that is divided among the ports, so each port has a share of its own.
+//! The other half is for ports that need more than their share, first come, first served. A port
+//! that takes all it can get leaves every other port its share.
 //!
-//! An [`MappedAccount`] counts what one connection has mapped at this moment: old and new table are there
-//! together while a front-end replaces the one by the other. `memory-limit` bounds one connection's
-//! table, and is judged before anything is mapped (`vhost_user/request_filter/memory.rs`).
+//! An [`MappedAccount`] counts what one connection has mapped at this moment: old and new table are
+//! there together while a front-end replaces the one by the other. `memory-limit` bounds one
+//! connection's table, and is judged before anything is mapped
+//! (`vhost_user/request_filter/memory.rs`).
 //!
 //! Specification: proc_sys_vm(5), "max_map_count"; the kernel's `mm/mmap.rst`.
 
@@ -50,12 +51,12 @@ impl Amount {
     }
 }
 
-/// What there is for all.
+/// The address space of all guests together.
 #[derive(Debug, PartialEq, Eq)]
 struct MappedPool {
     /// Every account may have this much.
     share: Amount,
-    /// What is left for accounts beyond their share.
+    /// The rest for accounts beyond their share.
     left: Amount,
 }
 
@@ -71,7 +72,7 @@ impl MappedPool {
         }
     }
 
-    /// What an account that has `used` took beyond its share.
+    /// The part beyond its share of an account that has `used`.
     fn beyond(&self, used: Amount) -> Amount {
         used.minus(self.share)
     }
@@ -95,10 +96,12 @@ fn pool() -> MutexGuard<'static, MappedPool> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Divides the process's address space among that many ports. Call it before the first of them serves.
+/// Divides the process's address space among that many ports. Call it before the first of them
+/// serves.
 pub fn share_among(ports: usize) {
     let local = 0u8;
-    // The stack and the libraries lie at the upper end of what the machine lets a process have.
+    // The stack and the libraries lie at the upper end of the address space that the machine gives
+    // a process.
     let bytes = (&raw const local as u64).checked_next_power_of_two().unwrap_or(1 << 47);
     let maps = std::fs::read_to_string("/proc/sys/vm/max_map_count")
         .ok()
@@ -122,7 +125,7 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
-/// What one connection has mapped.
+/// The mappings of one connection.
 #[derive(Debug, Default)]
 pub struct MappedAccount {
     used: Mutex<Amount>,
@@ -133,7 +136,7 @@ impl MappedAccount {
     /// Counts one mapping of `bytes` bytes, before it is made.
     ///
     /// # Errors
-    /// There is not enough left; nothing is counted.
+    /// Too little is left; nothing is counted.
     pub fn take(&self, bytes: u64) -> Result<(), Full> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let after = used.plus(Amount { bytes, maps: 1 });
@@ -144,7 +147,7 @@ impl MappedAccount {
         Ok(())
     }
 
-    /// Counts one mapping of `bytes` bytes less, after it is gone.
+    /// Counts one mapping of `bytes` bytes less, after it was removed.
     pub fn give_back(&self, bytes: u64) {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let after = used.minus(Amount { bytes, maps: 1 });
@@ -174,7 +177,8 @@ mod tests {
         assert!(pool.left.bytes >= 16 << 40, "a single large guest: {pool:?}");
     }
 
-    /// Seen before: one front-end mapped 128 TiB of a sparse file, and no other could connect any more.
+    /// Seen before: one front-end mapped 128 TiB of a sparse file, and no other could connect any
+    /// more.
     #[test]
     fn bug_f7_a_greedy_account_leaves_every_other_its_share() {
         let mut pool = MappedPool::new(1 << 47, USUAL_MAPS, 4);
@@ -196,8 +200,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of taking and giving back, the sum of all stays within the whole, and all is there again
-        /// at the end.
+        /// In any order of taking and giving back, the sum of all stays within the whole, and all
+        /// is there again at the end.
         #[test]
         fn the_whole_is_never_exceeded(
             steps in prop::collection::vec((0usize..5, 0u64..2000, any::<bool>()), 0..200),

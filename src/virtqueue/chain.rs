@@ -1,10 +1,10 @@
 //! Descriptor chains: virtio 1.2, sections 2.7.5 and 2.7.5.3.
 //!
-//! A chain is a list of buffers, linked through the descriptor table or listed in an indirect table of
-//! its own. The driver can write to both while we read, so every descriptor is copied once and only the
-//! copy is looked at; and it can write anything, so the walk is bounded by the ring's size and every
-//! address is checked against the guest's memory. A chain that cannot be right yields no buffers at all:
-//! a corrupt chain must not look like a shorter, valid one.
+//! A chain is a list of buffers, linked through the descriptor table or listed in an indirect table
+//! of its own. The driver can write to both while we read, so every descriptor is copied once and
+//! only the copy is used. The driver can write anything, so the walk is bounded by the ring's size
+//! and every address is checked against the guest's memory. A chain that cannot be right yields no
+//! buffers at all: a corrupt chain must not look like a shorter, valid one.
 
 use std::marker::PhantomData;
 
@@ -25,15 +25,15 @@ pub enum Refused {
     Costly,
 }
 
-/// What the ring calls a chain. Only a ring makes one, and only a ring looks inside. The worker that popped the chain
-/// keeps it, to say which chain is used.
+/// The ring's name for a chain. Only a ring makes one, and only a ring reads it. The worker that
+/// popped the chain keeps it, to name the used chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainId(pub(in crate::virtqueue) u16);
 
 /// One descriptor chain, popped: its buffers stand in the caller's piece list.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain {
-    /// By which it is given back.
+    /// The ring takes the chain back by it.
     pub id: ChainId,
     /// How many pieces it has in the caller's list.
     pub pieces: usize,
@@ -59,9 +59,9 @@ pub struct Table<'m> {
 }
 
 impl<'m> Table<'m> {
-    /// The table that fills `memory`. `None` when that has no whole number of descriptors, or none, or too many, or
-    /// is not aligned to 8 bytes. Unaligned indirect tables are legal, but no driver makes them, and to read one
-    /// would be undefined behaviour.
+    /// The table that fills `memory`. `None` when that has no whole number of descriptors, or none,
+    /// or too many, or is not aligned to 8 bytes. Unaligned indirect tables are legal, but no
+    /// driver makes them, and to read one would be undefined behaviour.
     pub fn new(memory: GuestSliceMut<'m>) -> Option<Table<'m>> {
         let entries = u16::try_from(memory.len() / 16).ok().filter(|&entries| entries > 0)?;
         let base = memory.start();
@@ -75,8 +75,8 @@ impl<'m> Table<'m> {
         if index >= self.entries {
             return None;
         }
-        // SAFETY: inside the table, which is mapped during 'm and aligned (`new`). Volatile, so that each descriptor is
-        // read once: the driver may write at the same time.
+        // SAFETY: inside the table, which is mapped during 'm and aligned (`new`). Volatile, so
+        // that each descriptor is read once: the driver may write at the same time.
         let [addr, rest] = unsafe { self.base.add(usize::from(index)).read_volatile() };
         let rest = u64::from_le(rest);
         Some(Desc {
@@ -96,8 +96,8 @@ impl<'m> Table<'m> {
         Table::new(map.translate(desc.addr, u64::from(desc.len), hint)?)
     }
 
-    /// The one buffer of the chain at `head`, when the chain is a single descriptor and the buffer lies in
-    /// `near`, as nearly always. `None` says nothing: [`Table::walk`] does.
+    /// The one buffer of the chain at `head`, when the chain is a single descriptor and the buffer
+    /// lies in `near`, as nearly always. `None` does not mean an error: [`Table::walk`] finds out.
     #[inline]
     pub fn plain<'n, S: ChainSlice<'n>>(
         &self,
@@ -109,9 +109,9 @@ impl<'m> Table<'m> {
         near.holds(desc.addr, desc.len).filter(|_| alone)
     }
 
-    /// Follows the chain at `head` and appends its buffers to `pieces`, but no more than these have room for:
-    /// the list never grows. Takes the descriptors that it reads from `left`. Returns the chain's bytes.
-    /// What was appended before a refusal is the caller's to remove.
+    /// Follows the chain at `head` and appends its buffers to `pieces`, but no more than these have
+    /// room for: the list never grows. Takes the descriptors that it reads from `left`. Returns the
+    /// chain's bytes. The caller removes the pieces that were appended before a refusal.
     ///
     /// # Errors
     /// The chain cannot be right: too long, an index or address outside, the wrong access, a bad indirect
@@ -134,7 +134,7 @@ impl<'m> Table<'m> {
             *left = less;
             let desc = table.read(index).ok_or(Refused::Bad)?;
             if desc.flags & DESC_F_INDIRECT != 0 {
-                // Plain descriptors may come first, but nothing may follow (2.7.5.3.2).
+                // Plain descriptors may come first, but none may follow (2.7.5.3.2).
                 if indirect || desc.flags & DESC_F_NEXT != 0 {
                     return Err(Refused::Bad);
                 }
@@ -166,7 +166,8 @@ mod tests {
     use crate::virtqueue::guest_slice::GuestSlice;
     use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
-    /// The list doubled as often as a guest with many regions wished: tens of MiB for each worker, for good.
+    /// The list doubled each time that a guest with many regions needed more: tens of MiB for each
+    /// worker, permanently.
     #[test]
     fn bug_f22_a_chain_over_many_regions_does_not_make_the_list_grow() {
         let regions: Vec<_> = (0..1000).map(|n| (GuestAddress(n << 12), 1usize << 12)).collect();

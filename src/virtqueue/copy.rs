@@ -1,9 +1,9 @@
 //! Copies into pieces of memory: a frame into the buffers of a receive ring.
 //!
-//! The pieces are [`GuestSliceMut`]: mapped for as long as they are borrowed, so every function here is safe to call.
-//! The guest may read and write them at the same time, and what is copied in may be overwritten by its owner. The
-//! bytes are therefore moved through raw pointers, and nothing is made of them. What is read in order to be judged is
-//! read in `fetch.rs`.
+//! The pieces are [`GuestSliceMut`]: mapped for as long as they are borrowed, so every function
+//! here is safe to call. The guest may read and write them at the same time, and the owner of the
+//! copied bytes may overwrite them. So the bytes are moved through raw pointers, and never read as
+//! values. Bytes that are judged are read in `fetch.rs`.
 
 use std::marker::PhantomData;
 
@@ -14,20 +14,21 @@ use crate::virtqueue::guest_slice::{GuestSlice, GuestSliceMut};
 /// Bytes that come into a cache together.
 const LINE: usize = 64;
 
-/// What stands before the part of a frame that is in the sender's memory.
+/// The bytes before the part of a frame that is in the sender's memory.
 const FRONT: usize = HEADER + ETHERNET;
 
-/// Copies `len` bytes, whatever the two places are to each other. Small frames are most of the traffic
-/// where speed counts, and to call the library for one costs as much as to move its bytes; so these are
-/// moved here, in a few overlapping words that are all read before one is written.
+/// Copies `len` bytes; the two places may overlap. Small frames are most of the traffic where speed
+/// counts, and to call the library for one costs as much as to move its bytes; so these are moved
+/// here, in a few overlapping words that are all read before one is written.
 ///
 /// # Safety
-/// `from` is readable and `to` writable for `len` bytes. They may overlap: a guest may send what it has offered as a
-/// receive buffer.
+/// `from` is readable and `to` writable for `len` bytes. They may overlap: a guest may send a
+/// buffer that it has offered as a receive buffer.
 #[inline(always)]
 unsafe fn move_bytes(from: *const u8, to: *mut u8, len: usize) {
     type Word = [u8; 16];
-    // SAFETY: every word lies within `len` bytes from where it is taken and put, by the caller's promise.
+    // SAFETY: every word lies within `len` bytes from where it is taken and put, by the caller's
+    // promise.
     unsafe {
         let half = |at: usize| from.add(at).cast::<u64>().read_unaligned();
         let get = |at: usize| from.add(at).cast::<Word>().read_unaligned();
@@ -55,13 +56,14 @@ unsafe fn move_bytes(from: *const u8, to: *mut u8, len: usize) {
     }
 }
 
-/// Asks the processor for the front of a piece that will be read or written soon: header and small frame, two
-/// lines. Of few guests they are a neighbour's and come as late as without; of a thousand they are in no cache,
-/// nor are their pages in the table of pages, and come side by side.
+/// Asks the processor for the front of a piece that will be read or written soon: header and small
+/// frame, two lines. With few guests a neighbouring core's cache has them, and they come as late as
+/// without. With a thousand guests no cache has them, nor the table of pages, and several come at
+/// once.
 #[inline(always)]
 pub fn prefetch(piece: GuestSlice<'_>) {
     let front = piece.start().cast::<i8>();
-    // SAFETY: a hint reads nothing and faults on no address, also none behind the piece's end.
+    // SAFETY: a hint reads no memory and faults on no address, also none behind the piece's end.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -73,8 +75,8 @@ pub fn prefetch(piece: GuestSlice<'_>) {
     let _ = (front, LINE);
 }
 
-/// A frame of the usual kind and the one buffer that it fits into: an Ethernet header that was judged, and one piece
-/// of body behind it.
+/// A frame of the usual kind and the one buffer that it fits into: an Ethernet header that was
+/// judged, and one piece of body behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct Placement<'a> {
     ethernet: &'a [u8; ETHERNET],
@@ -106,8 +108,8 @@ impl<'a> Placement<'a> {
     /// Copies all of it, behind a virtio-net header in two little-endian words.
     #[inline]
     pub fn write(&self, (first, second): (u64, u32)) {
-        // SAFETY: body and buffer are mapped during 'a, and `new` found that the buffer holds header, Ethernet header
-        // and body, of which this is all.
+        // SAFETY: body and buffer are mapped during 'a, and `new` found that the buffer holds
+        // header, Ethernet header and body, of which this is all.
         unsafe {
             self.to.cast::<u64>().write_unaligned(first.to_le());
             self.to.add(8).cast::<u32>().write_unaligned(second.to_le());
@@ -129,8 +131,8 @@ pub fn put(pieces: &[GuestSliceMut<'_>], mut at: usize, mut bytes: &[u8]) {
         }
         let here = bytes.len().min(piece.len() - at);
         let (now, later) = bytes.split_at(here);
-        // SAFETY: the piece is mapped while it is borrowed, and at + here is within it. `bytes` are no part of it: a
-        // reference and a piece never share memory.
+        // SAFETY: the piece is mapped while it is borrowed, and at + here is within it. `bytes` are
+        // no part of it: a reference and a piece never share memory.
         unsafe { now.as_ptr().copy_to_nonoverlapping(piece.start().add(at), here) };
         (bytes, at) = (later, 0);
     }
@@ -153,21 +155,22 @@ impl<'a> Cursor<'a> {
         self.put_piece(&GuestSlice::from(bytes));
     }
 
-    /// Writes what `from` refers to, as far as there is room. It may be another guest's memory, or the
-    /// same: whatever both guests do meanwhile, bytes are moved and nothing is made of them.
+    /// Writes the bytes of `from`, as far as there is room. They may be another guest's memory, or
+    /// the same: both guests may write meanwhile, because bytes are moved and never read as values.
     pub fn put_piece(&mut self, from: &GuestSlice<'_>) {
         let (mut from, mut len) = (from.start(), from.len());
         while let Some((piece, later)) = self.pieces.split_first() {
             let here = len.min(piece.len() - self.at);
-            // SAFETY: both pieces are mapped while they are borrowed, for `here` bytes from where they stand. `copy`,
-            // not `copy_nonoverlapping`: a guest may send what it has offered as a receive buffer.
+            // SAFETY: both pieces are mapped while they are borrowed, for `here` bytes from where
+            // they stand. `copy`, not `copy_nonoverlapping`: a guest may send a buffer that it has
+            // offered as a receive buffer.
             unsafe { from.copy_to(piece.start().add(self.at), here) };
             self.at += here;
             len -= here;
             if len == 0 {
                 return;
             }
-            // Less than what was left of `from`.
+            // Less than the rest of `from`.
             from = from.wrapping_add(here);
             (self.pieces, self.at) = (later, 0);
         }

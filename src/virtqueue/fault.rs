@@ -1,18 +1,18 @@
-//! When guest memory goes away under our hands.
+//! The SIGBUS handler: guest memory whose file shrinks while we use it.
 //!
-//! Guest memory is a file of the front-end's. A front-end that shrinks it after we mapped it makes our
-//! next touch of a page beyond its end a SIGBUS, and so does a huge page that the pool cannot give. The
-//! signal would end the process and every neighbour's port with it. (System calls that touch such a
-//! page merely fail with EFAULT; it is the ring and the copies that matter.) No check in advance can
-//! prevent this, so the signal is caught: when the address lies in a watched mapping, the whole mapping
-//! is covered with fresh zero pages and marked as lost, and the interrupted access goes on and reads
-//! zeros. The ring's worker sees the mark at the end of its turn and stops the ring. Any other SIGBUS is
-//! as fatal as it was.
+//! Guest memory is a file of the front-end's. A front-end that shrinks it after we mapped it makes
+//! our next touch of a page beyond its end a SIGBUS, and so does a huge page that the pool cannot
+//! give. The signal would end the process and every neighbour's port with it. (System calls that
+//! touch such a page merely fail with EFAULT; the ring and the copies are the problem.) No check in
+//! advance can prevent this, so the signal is caught. If the address lies in a watched mapping, the
+//! handler covers the whole mapping with fresh zero pages and marks it as lost, and the interrupted
+//! access goes on and reads zeros. The ring's worker sees the mark at the end of its turn and stops
+//! the ring. Any other SIGBUS is as fatal as before.
 //!
 //! A signal handler may interrupt anything, so it takes no lock and allocates nothing. The watched
-//! mappings are in a list of blocks of atomics. A block is added when all slots are taken, and is never
-//! freed, so the handler may walk the list at any time. `address_space.rs` bounds the number of
-//! mappings, and thereby the list.
+//! mappings are in a list of blocks of atomics. A block is added when all slots are taken, and is
+//! never freed, so the handler may walk the list at any time. `address_space.rs` bounds the number
+//! of mappings, and thereby the list.
 //!
 //! Why the handler covers the right pages and no others:
 //!
@@ -24,9 +24,9 @@
 //!    even version twice. So it never puts the start of one mapping together with the end of another.
 //! 3. The thread that was interrupted touched the mapping, so it holds it: the mapping's slot does not
 //!    change before that thread goes on. It is found, and no other slot can hold the address (1).
-//! 4. An alignment fault is not mended by other pages. The signal's code tells, and such a fault is
-//!    fatal instead of endless. None can come from a ring: `split_ring.rs` checks the host address of each
-//!    part.
+//! 4. Other pages do not repair an alignment fault. The signal's code shows it, and such a fault is
+//!    fatal instead of endless. None can come from a ring: `split_ring.rs` checks the host address
+//!    of each part.
 //!
 //! Specification: sigaction(2), `siginfo_t` of SIGBUS; mmap(2), "SIGBUS" and "Huge page mappings".
 
@@ -37,7 +37,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 const BLOCK: usize = 64;
 
 /// Codes of a SIGBUS, as `siginfo.h` has them: no such page, an error of the object behind it, and
-/// memory that has failed. `BUS_ADRALN` (1) and the codes of a signal that a process sent are not here.
+/// memory that has failed. `BUS_ADRALN` (1) and the codes of a signal that a process sent are not
+/// here.
 const MISSING: [libc::c_int; 4] = [2, 3, 4, 5];
 
 struct WatchSlot {
@@ -91,8 +92,8 @@ impl WatchSlot {
             end: self.end.load(Ordering::Relaxed),
             page: self.page.load(Ordering::Relaxed),
         };
-        // If one of the loads saw a later range, this pairs with the fence in `set`, and the version is
-        // seen to have passed on.
+        // If one of the loads saw a later range, this pairs with the fence in `set`, and the
+        // version is seen to have passed on.
         fence(Ordering::Acquire);
         (self.version.load(Ordering::Relaxed) == before).then_some(range)
     }
@@ -164,8 +165,8 @@ impl Watch {
     ///
     /// # Safety
     /// The range is a whole mapping of the caller's, made of whole pages. It stays mapped until the
-    /// watch is dropped, nothing touches it after that, and every reader takes what it finds there:
-    /// its pages may be replaced at any time.
+    /// watch is dropped, no access follows that, and every reader accepts any bytes: its pages may
+    /// be replaced at any time.
     pub unsafe fn new(host: *const u8, len: usize, page: usize) -> Watch {
         let range = Range { start: host as usize, end: host as usize + len, page };
         let take = |slot: &&WatchSlot| !slot.taken.swap(true, Ordering::Acquire);
@@ -210,7 +211,8 @@ pub fn install() -> io::Result<()> {
 }
 
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel passes a valid siginfo; the address is only used for the codes that have one.
+    // SAFETY: the kernel passes a valid siginfo; the address is only used for the codes that have
+    // one.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
     // SAFETY: this thread's own errno. The interrupted code may be about to read it.
     let errno = unsafe { *libc::__errno_location() };
@@ -241,9 +243,9 @@ fn mend(address: usize) -> bool {
 }
 
 impl Range {
-    /// What to cover, best first: everything, else ever smaller pieces around the address, down to the
-    /// page that holds it. A kernel that counts every promised byte (`vm.overcommit_memory=2`) may
-    /// refuse the large ones.
+    /// The ranges to cover, best first: everything, else ever smaller pieces around the address,
+    /// down to the page that holds it. A kernel that counts every promised byte
+    /// (`vm.overcommit_memory=2`) may refuse the large ones.
     fn attempts(self, address: usize) -> impl Iterator<Item = (usize, usize)> {
         let Range { start, end, page } = self;
         let page = page.max(1);
@@ -264,7 +266,8 @@ impl Range {
 fn cover(start: usize, end: usize) -> bool {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_FIXED | libc::MAP_ANONYMOUS | libc::MAP_PRIVATE | libc::MAP_NORESERVE;
-    // SAFETY: whole pages of a watched mapping, which [`Watch::new`]'s caller allows to be replaced.
+    // SAFETY: whole pages of a watched mapping, which [`Watch::new`]'s caller allows to be
+    // replaced.
     let address =
         unsafe { libc::mmap(start as *mut libc::c_void, end - start, protection, flags, -1, 0) };
     address != libc::MAP_FAILED

@@ -1,21 +1,24 @@
 //! Guest bytes that are judged: read once into private memory.
 //!
-//! A guest can write to a frame while we look at it. A check that reads guest memory, and a use that reads it again,
-//! may see two different frames (a double fetch). So whatever is decided upon is copied first, in this file, and the
-//! copy is both what is judged and what is used. Three things make that so:
+//! A guest can write to a frame while we read it. A check that reads guest memory, and a use that
+//! reads it again, may see two different frames (a double fetch). So bytes that decide something
+//! are copied first, in this file, and both the check and the use take the copy. Three rules ensure
+//! that:
 //!
-//! - Each function copies every byte with one read. What it returns is a [`Fetched`], a private copy that nothing but
-//!   these functions can make.
-//! - The `take` functions shorten the pieces by what they copied. What was judged cannot be read again from there: the
-//!   virtio-net header and the Ethernet header of a frame that a guest sends, at the length of a modern header or of a
-//!   legacy one.
-//! - Every function ends with a fence for the compiler, which could otherwise read the original in place of the copy.
+//! - Each function copies every byte with one read. It returns a [`Fetched`], a private copy that
+//!   only these functions can make.
+//! - The `take` functions shorten the pieces by the copied bytes, so judged bytes cannot be read
+//!   again from there. Those are the virtio-net header and the Ethernet header of a frame that a
+//!   guest sends, at the length of a modern header or of a legacy one.
+//! - Every function ends with a fence for the compiler, which could otherwise read the original in
+//!   place of the copy.
 //!
-//! The repair and the membership reports judge copies of whole frames, made here too. Descriptors are not bytes of a
-//! frame: `chain.rs` reads each with one volatile load.
+//! The repair and the membership reports judge copies of whole frames, made here too. Descriptors
+//! are not bytes of a frame: `chain.rs` reads each with one volatile load.
 //!
-//! What can go wrong: a look into the body of a frame (VLAN tags, link control) judges a copy, but the body leaves from
-//! the guest's memory. A guest that changes it meanwhile sends a tag more than it may, on its own behalf.
+//! What can go wrong: an inspection of the body of a frame (VLAN tags, link control) judges a copy,
+//! but the body leaves from the guest's memory. A guest that changes it meanwhile sends a tag more
+//! than it may, on its own behalf.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{Ordering, compiler_fence};
@@ -27,7 +30,8 @@ use crate::virtqueue::guest_slice::GuestSlice;
 pub struct Fetched<'b, T: ?Sized = [u8]>(&'b mut T);
 
 impl<'b, T: ?Sized> Fetched<'b, T> {
-    /// `copy`, which was just made: from here on it counts, and the compiler may not look at the original instead.
+    /// `copy`, which was just made: from here on only it is used, and the compiler may not read the
+    /// original instead.
     #[inline(always)]
     fn seal(copy: &'b mut T) -> Fetched<'b, T> {
         compiler_fence(Ordering::SeqCst);
@@ -41,8 +45,8 @@ impl<'b, T: ?Sized> Fetched<'b, T> {
 }
 
 impl<'b> Fetched<'b> {
-    /// A copy of `head`, which is private already, and of what `pieces` make up behind it. `None` when `head` alone is
-    /// longer than `into`; of the rest, as much as there is room for.
+    /// A copy of `head`, which is private already, and of the bytes of `pieces` behind it. `None`
+    /// when `head` alone is longer than `into`; of the rest, as much as there is room for.
     #[inline]
     pub fn with_head(
         head: &[u8],
@@ -72,17 +76,18 @@ impl<T: ?Sized> DerefMut for Fetched<'_, T> {
     }
 }
 
-/// Copies what stands at offset `at` of a piece, as far as there is any and room for it. Returns how much.
+/// Copies the bytes at offset `at` of a piece, as far as there are any and room for them. Returns
+/// their number.
 #[inline(always)]
 fn read(piece: &GuestSlice<'_>, at: usize, into: &mut [u8]) -> usize {
     let count = piece.len().saturating_sub(at).min(into.len());
-    // SAFETY: the piece is mapped while it is borrowed, and neither it nor `into` has less from there on. `into` is no
-    // part of the piece: a reference and a piece never share memory.
+    // SAFETY: the piece is mapped while it is borrowed, and neither it nor `into` has less from
+    // there on. `into` is no part of the piece: a reference and a piece never share memory.
     unsafe { piece.start().wrapping_add(at).copy_to_nonoverlapping(into.as_mut_ptr(), count) };
     count
 }
 
-/// Copies the first `into.len()` bytes of what `pieces` make up, or all that there are.
+/// Copies the first `into.len()` bytes of `pieces`, or all that there are.
 pub fn get<'b>(pieces: &[GuestSlice<'_>], into: &'b mut [u8]) -> Fetched<'b> {
     let mut rest = &mut *into;
     for piece in pieces {
@@ -92,7 +97,7 @@ pub fn get<'b>(pieces: &[GuestSlice<'_>], into: &'b mut [u8]) -> Fetched<'b> {
     Fetched::seal(into)
 }
 
-/// Copies what stands at offset `at` of what `pieces` make up, as far as there is any.
+/// Copies the bytes at offset `at` of `pieces`, as far as there are any.
 pub fn get_at<'b>(pieces: &[GuestSlice<'_>], mut at: usize, into: &'b mut [u8]) -> Fetched<'b> {
     let mut rest = &mut *into;
     for piece in pieces {
@@ -103,7 +108,8 @@ pub fn get_at<'b>(pieces: &[GuestSlice<'_>], mut at: usize, into: &'b mut [u8]) 
     Fetched::seal(into)
 }
 
-/// Copies the first `front.len()` bytes of `pieces`, or all that there are, and shortens the pieces by as much.
+/// Copies the first `front.len()` bytes of `pieces`, or all that there are, and shortens the pieces
+/// by as much.
 pub fn split_off_front<'b>(pieces: &mut [GuestSlice<'_>], front: &'b mut [u8]) -> Fetched<'b> {
     let mut rest = &mut *front;
     for piece in pieces {
@@ -114,8 +120,8 @@ pub fn split_off_front<'b>(pieces: &mut [GuestSlice<'_>], front: &'b mut [u8]) -
     Fetched::seal(front)
 }
 
-/// As [`split_off_front`], twice, for fronts of known lengths: where both lie in one piece, as they usually do,
-/// that takes a few instructions.
+/// As [`split_off_front`], twice, for fronts of known lengths: where both lie in one piece, as they
+/// usually do, that takes a few instructions.
 #[inline]
 pub fn take_both<'b, const A: usize, const B: usize>(
     pieces: &mut [GuestSlice<'_>],

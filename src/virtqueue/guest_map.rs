@@ -1,19 +1,20 @@
 //! The guest's memory as the data path sees it.
 //!
-//! A front-end hands over a few regions (memfd, file or huge pages); vm-memory maps them. Looking an
-//! address up through the crate costs a guard and a search per access, so a [`GuestMap`] keeps the
-//! regions in a small sorted array with plain host pointers, and the caller keeps the index of the
-//! region it hit last.
+//! A front-end hands over a few regions (memfd, file or huge pages); vm-memory maps them. Looking
+//! an address up through the crate costs a guard and a search per access, so a [`GuestMap`] keeps
+//! the regions in a small sorted array with plain host pointers, and the caller keeps the index of
+//! the region it hit last.
 //!
-//! Why this is safe: a `GuestMap` holds the [`Mapping`]s that its pointers lead into, and never changes. Every
-//! translation is a [`GuestSliceMut`] that borrows the map, so memory cannot be unmapped while a piece of it is in use.
-//! A ring holds the map, and so keeps the memory mapped and watched. A new memory table takes effect ring by ring: an
-//! old mapping goes when the last ring has released it.
+//! Why this is safe: a `GuestMap` holds the [`Mapping`]s that its pointers lead into, and never
+//! changes. Every translation is a [`GuestSliceMut`] that borrows the map, so memory cannot be
+//! unmapped while a piece of it is in use. A ring holds the map, and so keeps the memory mapped and
+//! watched. A new memory table takes effect ring by ring: an old mapping goes when the last ring
+//! has released it.
 //!
-//! What can go wrong: the front-end may lie about addresses, so every translation is checked against
-//! the regions and nothing is read on the way; a buffer may cross from one region into an adjacent
-//! one (CVE-2018-1059), so buffers are translated piece by piece; the front-end may shrink the file
-//! behind our back, which no check can prevent (`fault.rs`).
+//! What can go wrong: the front-end may send wrong addresses, so every translation is checked
+//! against the regions and reads no memory. A buffer may cross from one region into an adjacent one
+//! (CVE-2018-1059), so buffers are translated piece by piece. The front-end may shrink the file at
+//! any time, which no check can prevent (`fault.rs`).
 
 use std::io;
 use std::marker::PhantomData;
@@ -30,8 +31,8 @@ use vm_memory::{
 /// The crate's swappable memory map, as vhost-user-backend hands it out.
 pub type SharedMemory = GuestMemoryAtomic<GuestMemoryMmap>;
 
-/// One region: guest-physical addresses `start..=last` are at `host` in this process, readable and writable for as
-/// long as the map that has the region.
+/// One region: guest-physical addresses `start..=last` are at `host` in this process, readable and
+/// writable for as long as the map that has the region.
 #[derive(Clone, Copy, Debug)]
 struct Region {
     start: u64,
@@ -78,13 +79,15 @@ pub struct GuestMap {
     _anonymous: Option<Arc<GuestMemoryMmap>>,
 }
 
-// SAFETY: the pointers lead into mappings that `mapped` or `_anonymous` keeps alive, and that belong to no thread.
+// SAFETY: the pointers lead into mappings that `mapped` or `_anonymous` keeps alive, and that
+// belong to no thread.
 unsafe impl Send for GuestMap {}
 // SAFETY: as above, and a map is never changed after it was made.
 unsafe impl Sync for GuestMap {}
 
 impl GuestMap {
-    /// Maps what the crate has mapped by now. Regions that `before` has are taken over from there.
+    /// Maps the regions that the crate has mapped by now. Regions that `before` has are taken over
+    /// from there.
     ///
     /// # Errors
     /// A region cannot be mapped; `before` is as it was.
@@ -115,8 +118,8 @@ impl GuestMap {
         Ok(Arc::new(map))
     }
 
-    /// A map of anonymous memory, which nothing can take away and which needs no watch: for tests and
-    /// measurements, which play the guest in this process.
+    /// A map of anonymous memory, which no other process can shorten and which needs no watch: for
+    /// tests and measurements, which play the guest in this process.
     pub fn new(memory: &SharedMemory) -> Arc<GuestMap> {
         let memory = memory.memory().into_inner();
         let mut regions: Vec<Region> = memory
@@ -131,7 +134,7 @@ impl GuestMap {
         Arc::new(GuestMap { regions, mapped: Vec::new(), _anonymous: Some(memory) })
     }
 
-    /// True when the front-end has truncated a region under our hands.
+    /// True when the front-end has truncated a region under the map.
     pub fn lost(&self) -> bool {
         self.mapped.iter().any(|mapped| mapped.ours.lost())
     }
@@ -166,13 +169,14 @@ impl GuestMap {
     /// `len` bytes at guest address `addr`, when one region holds all of them.
     pub fn translate(&self, addr: u64, len: u64, hint: &mut usize) -> Option<GuestSliceMut<'_>> {
         let (host, room) = self.find(addr, hint)?;
-        // SAFETY: so many bytes follow in the same region, which this map keeps mapped for as long as it is borrowed.
+        // SAFETY: so many bytes follow in the same region, which this map keeps mapped for as long
+        // as it is borrowed.
         (len <= room).then(|| unsafe { GuestSliceMut::new(host, len as usize) })
     }
 
-    /// Appends the pieces that make up `len` bytes at guest address `addr` to `pieces`: one, or one
-    /// for every region that the buffer reaches into. On failure nothing is appended. The list never grows:
-    /// a guest chooses how many regions its buffers reach into.
+    /// Appends the pieces of the `len` bytes at guest address `addr` to `pieces`: one, or one for
+    /// every region that the buffer reaches into. On failure none is appended. The list never
+    /// grows: a guest chooses how many regions its buffers reach into.
     pub fn scatter<'m, S: ChainSlice<'m>>(
         &'m self,
         mut addr: u64,

@@ -1,28 +1,31 @@
 //! `GuestSlice`: a piece of memory that a frame lies in, the data path's currency.
 //!
-//! A frame lies in pieces: a few in guest memory, at addresses that the guest chose, and a few in our own buffers.
-//! The kernel takes such pieces as `iovec`s, and an `iovec` is a number that anyone can make up. A [`GuestSlice`] is
-//! an `iovec` to the kernel (`repr(transparent)`), but only two parties can make one. A guest map makes it of an
-//! address that it has found in a mapping (`guest_map.rs`), and safe code makes it of a Rust slice. So a function that
-//! takes one may dereference it, and needs no `unsafe` in its signature.
+//! A frame lies in pieces: a few in guest memory, at addresses that the guest chose, and a few in
+//! our own buffers. The kernel takes such pieces as `iovec`s, and any code can make up an `iovec`.
+//! A [`GuestSlice`] is an `iovec` to the kernel (`repr(transparent)`), but only two parties can
+//! make one. A guest map makes it of an address that it has found in a mapping (`guest_map.rs`),
+//! and safe code makes it of a Rust slice. So a function that takes one may dereference it, and
+//! needs no `unsafe` in its signature.
 //!
-//! Two kinds, as with `IoSlice` and `IoSliceMut`. [`GuestSlice`] may be read: a transmit ring's buffers, and any
-//! `&[u8]`. [`GuestSliceMut`] may be written too: a receive ring's buffers, and any `&mut [u8]`. The second becomes
-//! the first, never the other way round.
+//! Two kinds, as with `IoSlice` and `IoSliceMut`. [`GuestSlice`] may be read: a transmit ring's
+//! buffers, and any `&[u8]`. [`GuestSliceMut`] may be written too: a receive ring's buffers, and
+//! any `&mut [u8]`. The second becomes the first, never the other way round.
 //!
-//! How long a piece may be used is its lifetime. The pieces of a popped chain borrow the ring
-//! ([`Ring::queue`](crate::virtqueue::split_ring::Ring::queue)), which keeps its guest map, which keeps the memory
-//! mapped. While one piece is alive the compiler lets nothing stop the ring, drop it or unlock it.
+//! The lifetime of a piece limits its use. The pieces of a popped chain borrow the ring
+//! ([`Ring::queue`](crate::virtqueue::split_ring::Ring::queue)), which keeps its guest map, which
+//! keeps the memory mapped. While one piece is alive the compiler lets no code stop the ring, drop
+//! it or unlock it.
 //!
-//! The hot path allocates nothing, so its lists must outlive the borrow, which ends with every batch. There are two
-//! stored forms, and neither gives back a piece whose memory may be gone. A [`Reused`](crate::virtqueue::reuse) list
-//! keeps its memory only: it is empty at the beginning of every borrow. [`KeptSlices`](crate::virtqueue::kept_slices)
-//! keeps its pieces from turn to turn (receive buffers taken ahead). It notes the ring that filled it, and shows them
-//! only under a borrow of the same ring, by an id that no other ring ever has.
+//! The hot path allocates no memory, so its lists must outlive the borrow, which ends with every
+//! batch. There are two stored forms, and each gives back only pieces whose memory is mapped. A
+//! [`Reused`](crate::virtqueue::reuse) list keeps its memory only: it is empty at the beginning of
+//! every borrow. [`KeptSlices`](crate::virtqueue::kept_slices) keeps its pieces from turn to turn
+//! (receive buffers taken ahead). It notes the ring that filled it, and shows them only under a
+//! borrow of the same ring, by an id that no other ring ever has.
 //!
-//! What can go wrong: the guest reads and writes its memory while we do, and may offer one buffer twice. So the bytes
-//! are never behind a Rust reference. They are moved through raw pointers, in files of this room only, and judged
-//! where they were moved to (`fetch.rs`).
+//! What can go wrong: the guest reads and writes its memory while we do, and may offer one buffer
+//! twice. So the bytes are never behind a Rust reference. They are moved through raw pointers, in
+//! files of this room only, and judged where they were moved to (`fetch.rs`).
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -64,7 +67,8 @@ impl<'a> GuestSlice<'a> {
         self.raw.iov_base.cast()
     }
 
-    /// Makes it shorter by its first `count` bytes, of which it has at least as many, or by all that it has.
+    /// Makes it shorter by its first `count` bytes, of which it has at least as many, or by all
+    /// that it has.
     #[inline]
     pub fn advance(&mut self, count: usize) {
         let count = count.min(self.raw.iov_len);
@@ -75,7 +79,8 @@ impl<'a> GuestSlice<'a> {
     /// The kernel's view of these pieces.
     #[inline]
     pub fn as_iovecs<'s>(slices: &'s [GuestSlice<'a>]) -> &'s [libc::iovec] {
-        // SAFETY: a GuestSlice is an iovec (`repr(transparent)`), and the same number of them is borrowed for as long.
+        // SAFETY: a GuestSlice is an iovec (`repr(transparent)`), and the same number of them is
+        // borrowed for as long.
         unsafe { &*(std::ptr::from_ref(slices) as *const [libc::iovec]) }
     }
 }
@@ -111,7 +116,8 @@ impl<'a> GuestSliceMut<'a> {
     /// These pieces, to be read only.
     #[inline]
     pub fn as_readable<'s>(slices: &'s [GuestSliceMut<'a>]) -> &'s [GuestSlice<'a>] {
-        // SAFETY: both are an iovec (`repr(transparent)`), and what may be written during 'a may be read.
+        // SAFETY: both are an iovec (`repr(transparent)`), and what may be written during 'a may be
+        // read.
         unsafe { &*(std::ptr::from_ref(slices) as *const [GuestSlice<'a>]) }
     }
 
@@ -157,7 +163,8 @@ impl fmt::Debug for GuestSliceMut<'_> {
     }
 }
 
-/// Memory in which pieces are put together: a front of our own and a body of the guest's, one behind the other.
+/// Memory in which pieces are put together: a front of our own and a body of the guest's, one
+/// behind the other.
 #[derive(Debug)]
 pub struct SliceArena<'m> {
     rest: &'m mut [MaybeUninit<GuestSlice<'m>>],
@@ -187,15 +194,16 @@ impl<'m> SliceArena<'m> {
             ([place], [piece]) => _ = place.write(*piece),
             _ => places.iter_mut().zip(body).for_each(|(place, piece)| _ = place.write(*piece)),
         }
-        // SAFETY: the first place and as many as `body` has were just written, and these are all. A MaybeUninit has the
-        // layout of what it is for.
+        // SAFETY: the first place and as many as `body` has were just written, and these are all. A
+        // MaybeUninit has the layout of its item.
         Some(unsafe { &*(std::ptr::from_ref(here) as *const [GuestSlice<'m>]) })
     }
 }
 
-/// What a chain's buffers become. The kind of the list says which way the chain goes.
+/// The pieces that a chain's buffers become. The kind of the list gives the direction of the chain.
 pub trait ChainSlice<'m>: From<GuestSliceMut<'m>> {
-    /// Whether we write into the buffers (the guest's receive ring) or read them (its transmit ring).
+    /// Whether we write into the buffers (the guest's receive ring) or read them (its transmit
+    /// ring).
     const WRITABLE: bool;
 }
 

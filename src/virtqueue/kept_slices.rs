@@ -1,9 +1,10 @@
 //! Pieces of chains of one ring, kept from one borrow of the ring to the next.
 //!
-//! A [`GuestSliceMut`] borrows its ring, so that the ring cannot go while the piece is in use. Receive buffers that are
-//! taken ahead wait for the next turn, and between two turns the ring may be stopped, and its memory unmapped. The
-//! list therefore notes the ring's id, which no other ring ever has, and shows its pieces only under a borrow of the
-//! ring with that id. A ring that can be borrowed still has the guest map that it was started with.
+//! A [`GuestSliceMut`] borrows its ring, so that the ring cannot be dropped while the piece is in
+//! use. Receive buffers that are taken ahead wait for the next turn, and between two turns the ring
+//! may be stopped, and its memory unmapped. The list therefore notes the ring's id, which no other
+//! ring ever has, and shows its pieces only under a borrow of the ring with that id. A ring that
+//! can be borrowed still has the guest map that it was started with.
 
 use std::fmt;
 
@@ -48,23 +49,25 @@ impl KeptSlices {
         if self.ring == queue.id() { &self.slices } else { &[] }
     }
 
-    /// Pops a chain and appends its pieces: see [`Queue::pop`]. The pieces of another ring are forgotten first.
+    /// Pops a chain and appends its pieces: see [`Queue::pop`]. The pieces of another ring are
+    /// forgotten first.
     #[inline]
     pub fn pop(&mut self, queue: &mut Queue<'_>, least: usize, most: u32) -> Popped {
         let list = self.list(queue);
         queue.pop(least, most, list)
     }
 
-    /// The list, for `queue` to append to, and for nothing else.
+    /// The list, only for `queue` to append to.
     #[inline]
     fn list<'s, 'm>(&'s mut self, queue: &Queue<'m>) -> &'s mut Vec<GuestSliceMut<'m>> {
         if self.ring != queue.id() {
             self.slices.clear();
             self.ring = queue.id();
         }
-        // SAFETY: types that differ in a lifetime only have the same layout. What is in the list is from the ring that
-        // is borrowed during 'm, and so is what `pop` appends. After 'm the pieces are shown under a borrow of this ring
-        // only: ids are unique, and a ring's map never changes.
+        // SAFETY: types that differ in a lifetime only have the same layout. The pieces in the list
+        // are from the ring that is borrowed during 'm, and so are those that `pop` appends. After
+        // 'm the pieces are shown under a borrow of this ring only: ids are unique, and a ring's
+        // map never changes.
         unsafe { &mut *(&raw mut self.slices).cast::<Vec<GuestSliceMut<'m>>>() }
     }
 }

@@ -1,22 +1,24 @@
 //! One region of guest memory, mapped and watched.
 //!
-//! A [`Mapping`] is the only way by which this program touches guest memory. It is counted before it is
-//! made (`address_space.rs`), watched for SIGBUS before anything can touch it (`fault.rs`), and shared:
-//! a map that replaces another one takes over the mappings of the regions that stay. Each holder has it
-//! by an `Arc`, so at its end nothing can touch it, and only then the watch ends and the mapping goes.
-//! (The vhost crate maps each region once more, for itself; nothing ever touches that mapping.)
+//! A [`Mapping`] is the only way by which this program touches guest memory. It is counted before
+//! it is made (`address_space.rs`), watched for SIGBUS before any access (`fault.rs`), and shared:
+//! a map that replaces another one takes over the mappings of the regions that stay. Each holder
+//! has it by an `Arc`. When the last holder drops it, no access is possible any more; then the
+//! watch ends, and the region is unmapped. (The vhost crate maps each region once more, for itself;
+//! that mapping is never touched.)
 //!
-//! Two kinds of trouble are ruled out by refusing what is not made of whole pages of its file. A part of
-//! a huge page cannot be unmapped, and the handler could not put zeros in its place.
+//! Two problems cannot arise, because a region that is not made of whole pages of its file is
+//! refused. A part of a huge page cannot be unmapped, and the handler could not put zeros in its
+//! place.
 //!
-//! Unmapping cannot fail for want of a mapping: the kernel needs one more only when it splits one, and
-//! the guests may have three quarters of what it allows. Should it fail, the mapping stays counted and
-//! its connection can map no more.
+//! Unmapping cannot fail for want of a mapping: the kernel needs one more only when it splits one,
+//! and the guests may have three quarters of its limit. Should it fail, the mapping stays counted
+//! and its connection can map no more.
 //!
 //! Pages that we touch first are charged to our control group, not to the VMM's, and count in our
-//! resident size. A shared mapping cannot be charged to another: the kernel charges the group of the
-//! thread that faults a page in, and keeps to that. Only the VMM can change it, by touching all pages
-//! first (`prealloc=on`); see docs/operations.md, "Who pays for guest memory".
+//! resident size. A shared mapping cannot be charged to another: the kernel charges the group of
+//! the thread that faults a page in, and keeps to that. Only the VMM can change it, by touching all
+//! pages first (`prealloc=on`); see docs/operations.md, "Who pays for guest memory".
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -28,18 +30,18 @@ use nix::sys::statfs::{FsType, fstatfs};
 use crate::virtqueue::address_space::MappedAccount;
 use crate::virtqueue::fault::Watch;
 
-/// Size of an ordinary page in bytes: what guest addresses and sizes are multiples of. Machines with
-/// larger ones refuse what does not fit when it is mapped.
+/// Size of an ordinary page in bytes: guest addresses and sizes are multiples of it. Machines with
+/// larger pages refuse a region that does not fit when it is mapped.
 pub const PAGE: u64 = 4096;
 
 /// The file system of huge pages (`linux/magic.h`).
 const HUGETLBFS: FsType = FsType(libc::HUGETLBFS_MAGIC as _);
 
-/// The size of the pages that a mapping of this file is made of, in bytes. Asks the file system: only
-/// for files of which it is known that they answer at once.
+/// The size of the pages that a mapping of this file is made of, in bytes. Asks the file system:
+/// only for files of which it is known that they answer at once.
 ///
 /// # Errors
-/// The file system does not tell.
+/// The file system does not report it.
 pub fn page_size(file: impl AsFd) -> io::Result<u64> {
     let stat = fstatfs(file)?;
     Ok(if stat.filesystem_type() == HUGETLBFS { stat.block_size() as u64 } else { PAGE })
@@ -55,7 +57,7 @@ pub struct Mapping {
 }
 
 // SAFETY: the pointer is into a shared mapping without thread affinity, which lives as long as this
-// does. What is done with it is for those that dereference it to justify.
+// does. Code that dereferences it justifies the access.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; a mapping does not change after it was made.
 unsafe impl Sync for Mapping {}
@@ -93,9 +95,9 @@ impl Mapping {
             return Err(error);
         }
         let host = host.cast();
-        // SAFETY: exactly the mapping made above, in pages of this size. `Drop` ends the watch before it
-        // unmaps, when no holder is left that could touch it. `Mapping::host` says that any byte may
-        // change at any time.
+        // SAFETY: exactly the mapping made above, in pages of this size. `Drop` ends the watch
+        // before it unmaps, when no holder is left that could touch it. `Mapping::host` says that
+        // any byte may change at any time.
         let watch = unsafe { Watch::new(host, size, page) };
         Ok(Arc::new(Mapping { host, len: size, watch: Some(watch), account: Arc::clone(account) }))
     }
@@ -156,8 +158,8 @@ mod tests {
         }
     }
 
-    /// Seen before: 128 KiB of a huge page were mapped. They could neither be covered nor unmapped, and
-    /// mappings piled up until no thread could start. No huge page is needed for this test.
+    /// Seen before: 128 KiB of a huge page were mapped. They could neither be covered nor unmapped,
+    /// and mappings piled up until no thread could start. No huge page is needed for this test.
     #[test]
     fn bug_f5_a_part_of_a_huge_page_is_not_mapped() {
         use nix::sys::memfd::{MFdFlags, memfd_create};

@@ -1,11 +1,12 @@
-//! A list whose memory is used again and again, though what is in it lives for one batch only.
+//! A list whose memory is used again and again, though its items live for one batch only.
 //!
-//! A worker allocates nothing while it moves frames, so its lists are made once. What they hold borrows the ring or the
-//! frames of one batch. A plain `Vec` would have to name that lifetime, and could not outlive it. A [`Reused`] list
-//! keeps the memory and names the lifetime anew each time it is lent.
+//! A worker allocates no memory while it moves frames, so its lists are made once. Their items
+//! borrow the ring or the frames of one batch. A plain `Vec` would have to name that lifetime, and
+//! could not outlive it. A [`Reused`] list keeps the memory and names the lifetime anew each time
+//! it is lent.
 //!
-//! It is sound because a lent list is always empty at first, and reachable only during the loan. What was left in it
-//! is never looked at again: items are `Copy`, so there is nothing to drop.
+//! It is sound because a lent list is always empty at first, and reachable only during the loan.
+//! Items of an earlier loan are never read again: items are `Copy`, so none needs to be dropped.
 
 use std::fmt;
 
@@ -18,7 +19,7 @@ pub trait Family {
 /// The memory of a list.
 pub struct Reused<F: Family>(Vec<F::Item<'static>>);
 
-// SAFETY: between two loans the list counts as empty. What its memory still holds is never looked at.
+// SAFETY: between two loans the list counts as empty. Its memory's old bytes are never read.
 unsafe impl<F: Family> Send for Reused<F> {}
 
 impl<F: Family> Reused<F> {
@@ -31,9 +32,9 @@ impl<F: Family> Reused<F> {
     #[inline]
     pub fn lend<'s, 'a: 's>(&'s mut self) -> &'s mut Vec<F::Item<'a>> {
         self.0.clear();
-        // SAFETY: types that differ in a lifetime only have the same layout. The list is empty, and what is put into it
-        // can be read through this loan only, during which it is valid: the next one clears it first, and items are
-        // Copy, so that nothing runs when they go.
+        // SAFETY: types that differ in a lifetime only have the same layout. The list is empty, and
+        // its items can be read through this loan only, during which they are valid: the next loan
+        // clears the list first, and items are Copy, so no code runs at their end.
         unsafe { &mut *(&raw mut self.0).cast::<Vec<F::Item<'a>>>() }
     }
 }

@@ -1,23 +1,26 @@
 //! Adding 1 to an eventfd that another party owns, without ever waiting.
 //!
-//! Call and error eventfds belong to the front-end. A `write` to an eventfd blocks while its counter is full,
-//! and O_NONBLOCK is no protection: that flag belongs to the open file, which the front-end has too, and it
-//! can take the flag away again. A worker that stood in such a `write` would stand there indefinitely, with a
-//! ring's lock, and all its ports with it.
+//! Call and error eventfds belong to the front-end. A `write` to an eventfd blocks while its
+//! counter is full, and O_NONBLOCK is no protection: that flag belongs to the open file, which the
+//! front-end has too, and it can take the flag away again. A worker that stood in such a `write`
+//! would stand there indefinitely, with a ring's lock, and all its ports with it.
 //!
-//! Inside the kernel a counter is raised without waiting (`eventfd_signal`, fs/eventfd.c): a full one stays
-//! full. User space reaches that function by asynchronous I/O. A request with `IOCB_FLAG_RESFD` (io_submit(2))
-//! names an eventfd to raise when it completes. The request here reads one byte of /dev/zero, so it completes
-//! before io_submit returns. A descriptor that is not an eventfd is refused with EINVAL and is never written to.
-//! That costs some 350 ns more than a `write`, once for each batch of frames that the driver wants to know of.
+//! Inside the kernel a counter is raised without waiting (`eventfd_signal`, fs/eventfd.c): a full
+//! one stays full. User space reaches that function by asynchronous I/O. A request with
+//! `IOCB_FLAG_RESFD` (io_submit(2)) names an eventfd to raise when it completes. The request here
+//! reads one byte of /dev/zero, so it completes before io_submit returns. A descriptor that is not
+//! an eventfd is refused with EINVAL and is never written to. That costs some 350 ns more than a
+//! `write`, once for each batch of frames that the driver wants to know of.
 //!
-//! Each worker has a [`Signaller`] of its own. The threads of the control side share one: they signal only at
-//! changes, and a context for each of a thousand connections would exceed `fs.aio-max-nr`.
+//! Each worker has a [`Signaller`] of its own. The threads of the control side share one: they
+//! signal only at changes, and a context for each of a thousand connections would exceed
+//! `fs.aio-max-nr`.
 //!
-//! What can go wrong: asynchronous I/O may be missing (a seccomp filter, `fs.aio-max-nr` used up). The program
-//! says so at its start and falls back to poll and `write`. A front-end then has the moment between these two
-//! in which it can fill the counter, and so can stop a worker for as long as it likes. Every completion leaves
-//! an event in a queue of bounded length, which is emptied in time.
+//! What can go wrong: asynchronous I/O may be missing (a seccomp filter, `fs.aio-max-nr` used up).
+//! The program says so at its start and falls back to poll and `write`. A front-end then has the
+//! moment between these two in which it can fill the counter, and so can stop a worker for as long
+//! as it likes. Every completion leaves an event in a queue of bounded length, which is emptied in
+//! time.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -34,7 +37,7 @@ const REAP: usize = 64;
 const IOCB_CMD_PREAD: u16 = 0;
 const IOCB_FLAG_RESFD: u32 = 1;
 
-/// `struct io_event` (linux/aio_abi.h), of which nothing is looked at.
+/// `struct io_event` (linux/aio_abi.h), whose fields are not used.
 type CompletionEvent = [u64; 4];
 
 /// The asynchronous way.
@@ -74,8 +77,9 @@ impl Requests {
         request.aio_flags = IOCB_FLAG_RESFD;
         request.aio_resfd = eventfd.as_raw_fd() as u32;
         let mut list = [&raw mut request];
-        // SAFETY: the list has one request, which the kernel copies. The byte is written before the call returns,
-        // because /dev/zero completes at once, so it lives long enough. The context is ours until it is dropped.
+        // SAFETY: the list has one request, which the kernel copies. The byte is written before the
+        // call returns, because /dev/zero completes at once, so it lives long enough. The context
+        // is ours until it is dropped.
         let done =
             unsafe { libc::syscall(libc::SYS_io_submit, self.context, 1usize, list.as_mut_ptr()) };
         let done = done == 1;
@@ -87,7 +91,8 @@ impl Requests {
     fn reap(&mut self) {
         let mut events = [CompletionEvent::default(); EVENTS];
         let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: there is room for the events asked for, and the time outlives the call, which does not wait.
+        // SAFETY: there is room for the events asked for, and the time outlives the call, which
+        // does not wait.
         let reaped = unsafe {
             libc::syscall(
                 libc::SYS_io_getevents,
@@ -117,12 +122,14 @@ impl Signaller {
     /// The way that never waits.
     ///
     /// # Errors
-    /// This system has no asynchronous I/O for us. `Signaller::default()` then does what can be done.
+    /// This system has no asynchronous I/O for us. `Signaller::default()` then uses poll and
+    /// `write`.
     pub fn new() -> io::Result<Signaller> {
         Requests::new().map(|requests| Signaller(Some(requests)))
     }
 
-    /// Adds 1 to an eventfd. A full counter stays full: its reader has been woken. False: nothing was added.
+    /// Adds 1 to an eventfd. A full counter stays full: its reader has been woken. False: the
+    /// counter is unchanged.
     pub fn signal(&mut self, eventfd: &File) -> bool {
         match &mut self.0 {
             Some(requests) => requests.signal(eventfd),
@@ -149,7 +156,8 @@ pub fn prepare_shared() {
     shared.get_or_insert_with(|| Signaller::new().unwrap_or_default());
 }
 
-/// Adds 1 to an eventfd by the calling thread's [`Signaller`], or by the shared one. False: nothing was added.
+/// Adds 1 to an eventfd by the calling thread's [`Signaller`], or by the shared one. False: the
+/// counter is unchanged.
 pub fn signal(eventfd: &File) -> bool {
     let own = OWN.try_with(|own| match own.try_borrow_mut().as_deref_mut() {
         Ok(Some(own)) => Some(own.signal(eventfd)),

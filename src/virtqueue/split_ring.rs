@@ -6,16 +6,17 @@
 //! half-written, and ignores `VRING_AVAIL_F_NO_INTERRUPT`. Here elements are written first and the
 //! index is stored once per batch ([`Ring::publish`]).
 //!
-//! Chains complete in the order in which they were popped, always. That makes four things simple: the
-//! ring restarts at its used index whatever the front-end says, popping can be undone by moving an
-//! index back, `VIRTIO_F_IN_ORDER` costs nothing, and a crash loses only what was in flight.
+//! Chains always complete in the order in which they were popped. That makes four things simple:
+//! the ring restarts at its used index and ignores the front-end's base, popping can be undone by
+//! moving an index back, `VIRTIO_F_IN_ORDER` costs nothing, and a crash loses only the chains in
+//! flight.
 //!
 //! Hostile by default: the driver may write to all three parts while we read them. Every index and
-//! descriptor is therefore read once into a local copy, and the copy is checked. An index that cannot
-//! be right ([`Fault`]) stops the ring; a descriptor chain that cannot be right is handed back with
-//! length 0 and counted, the rest goes on. A driver can make such chains as fast as they are handed back, so a
-//! ring also counts: the descriptors read, for the budgets of its users, and the bad chains in a row, of which
-//! more than the ring is long stop it.
+//! descriptor is therefore read once into a local copy, and the copy is checked. An index that
+//! cannot be right ([`Fault`]) stops the ring; a descriptor chain that cannot be right is handed
+//! back with length 0 and counted, the rest goes on. A driver can make such chains as fast as they
+//! are handed back, so a ring also counts: the descriptors read, for the budgets of its users, and
+//! the bad chains in a row, of which more than the ring is long stop it.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -97,14 +98,15 @@ impl std::fmt::Display for Fault {
     }
 }
 
-/// What [`Queue::pop`] found.
+/// The result of [`Queue::pop`].
 #[derive(Clone, Copy, Debug)]
 pub enum Popped {
-    /// The driver has made nothing (more) available.
+    /// The driver has made no (more) chain available.
     Empty,
     /// A chain; its pieces were appended to the list.
     Chain(Chain),
-    /// A chain that cannot be used, malformed or too short: to be given back with length 0. Nothing was appended.
+    /// A chain that cannot be used, malformed or too short: to be given back with length 0. No
+    /// piece was appended.
     Bad(ChainId),
     /// A chain with more descriptors than may be read now. It stays where it is.
     Costly,
@@ -128,8 +130,8 @@ pub struct Ring {
     state: State,
 }
 
-/// Where the ring is and how far it has come. All pointers lead into the map of the `Ring` that has it, and have been
-/// checked for their whole length.
+/// Where the ring is and how far it has come. All pointers lead into the map of the `Ring` that has
+/// it, and have been checked for their whole length.
 #[derive(Debug)]
 struct State {
     id: RingId,
@@ -155,21 +157,22 @@ struct State {
     bad: u16,
 }
 
-/// A ring, borrowed for a batch: chains are popped from it and given back to it. The buffers of a chain borrow the
-/// ring for as long as this does, so the ring cannot go while one of them is in use.
+/// A ring, borrowed for a batch: chains are popped from it and given back to it. The buffers of a
+/// chain borrow the ring for as long as this does, so the ring cannot go while one of them is in
+/// use.
 #[derive(Debug)]
 pub struct Queue<'r> {
     map: &'r GuestMap,
     state: &'r mut State,
 }
 
-// SAFETY: the pointers refer to shared memory that the ring's map keeps mapped. Access goes through volatile or atomic
-// operations only, and one thread at a time has the ring (it is not Sync).
+// SAFETY: the pointers refer to shared memory that the ring's map keeps mapped. Access goes through
+// volatile or atomic operations only, and one thread at a time has the ring (it is not Sync).
 unsafe impl Send for State {}
 
 impl Ring {
-    /// Activates a ring at its used index: chains complete in order, so that index says what is
-    /// still to be done, while SET_VRING_BASE may come from a front-end that has lost count.
+    /// Activates a ring at its used index. Chains complete in order, so that index marks the first
+    /// chain still to be done; SET_VRING_BASE may come from a front-end that has lost count.
     pub fn start(setup: &RingSetup) -> Result<Ring, Fault> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         let size = setup.size;
@@ -181,15 +184,17 @@ impl Ring {
         let mut hint = 0;
         let mut part = |addr: u64, len: u64, align: u64| {
             let found = map.translate(addr, len, &mut hint).ok_or(Fault::Address)?;
-            // SAFETY: the ring has the map for as long as it has the part, and shows the part to none beyond.
+            // SAFETY: the ring has the map for as long as it has the part, and shows the part to
+            // none beyond.
             let host = unsafe { GuestSliceMut::<'static>::new(found.start(), found.len()) };
-            // The driver's rule is on the guest's address, ours on the host's: an atomic access to a
-            // misaligned word is undefined, and on some machines a signal that nothing can mend.
+            // The driver's rule is on the guest's address, ours on the host's: an atomic access to
+            // a misaligned word is undefined, and on some machines an endless signal.
             let aligned =
                 addr.is_multiple_of(align) && (host.start() as usize as u64).is_multiple_of(align);
             if aligned { Ok(host) } else { Err(Fault::Address) }
         };
-        // Each ring has two u16 in front and one behind (the event index), virtio 1.2, 2.7.6 and 2.7.8.
+        // Each ring has two u16 in front and one behind (the event index), virtio 1.2, 2.7.6 and
+        // 2.7.8.
         let desc = part(setup.desc, 16 * n, 16)?;
         let avail = part(setup.avail, 6 + 2 * n, 2)?;
         let used = part(setup.used, 6 + 8 * n, 4)?;
@@ -223,7 +228,7 @@ impl Ring {
         Queue { map: &self.map, state: &mut self.state }
     }
 
-    /// True when the memory that the ring is in has gone.
+    /// True when the ring's memory was truncated.
     pub fn memory_lost(&self) -> bool {
         self.map.lost()
     }
@@ -238,14 +243,15 @@ impl Ring {
         self.state.published
     }
 
-    /// Makes everything given back visible, and tells whether the driver wants to be called for it.
+    /// Makes everything given back visible, and returns whether the driver wants to be called for
+    /// it.
     pub fn publish(&mut self) -> bool {
         if self.state.published == self.state.next_used {
             return false;
         }
         let new = self.state.next_used;
         self.state.published = new;
-        // What the driver wants is said by its event index, or else by a flag.
+        // The driver asks for calls by its event index, or else by a flag.
         let word = if self.state.event_idx { 2 + usize::from(self.state.size) } else { 0 };
         let (index, event) = (self.state.used_index(), self.state.avail_word(word));
         let event = store_then_look(index, new, Ordering::Release, event);
@@ -258,14 +264,15 @@ impl Ring {
         }
     }
 
-    /// Asks the driver to kick for the next chain. Returns true when one came in meanwhile: then the
-    /// kick may not come, and the caller has to go on by itself.
+    /// Asks the driver to kick for the next chain. Returns true when one came in meanwhile: then
+    /// the kick may not come, and the caller has to go on by itself.
     pub fn enable_notification(&mut self) -> Result<bool, Fault> {
         self.state.seen_avail = self.state.ask_for_notification(self.state.next_avail);
         Ok(self.state.known()? > 0)
     }
 
-    /// As [`Ring::enable_notification`], for a caller that has looked at the chains that wait and needs more of them.
+    /// As [`Ring::enable_notification`], for a caller that has seen the waiting chains and needs
+    /// more of them.
     pub fn enable_notification_at(&mut self) -> Result<bool, Fault> {
         let known = u16::from_le(self.state.avail_word(1).load(Ordering::Acquire));
         Ok(self.state.ask_for_notification(known) != known)
@@ -276,8 +283,8 @@ impl Ring {
         self.state.waiting()
     }
 
-    /// Tells the driver that kicks are not needed for now. With the event index that is said by not
-    /// moving it.
+    /// Tells the driver that kicks are not needed for now. With the event index, not moving it
+    /// means that.
     pub fn disable_notification(&mut self) {
         if !self.state.event_idx {
             self.state.used_word(0).store(USED_F_NO_NOTIFY.to_le(), Ordering::Relaxed);
@@ -287,8 +294,9 @@ impl Ring {
 
 impl State {
     fn avail_word(&self, word: usize) -> &AtomicU16 {
-        // SAFETY: `word` is at most size + 2, inside the part checked by `start`; the mapping lives as
-        // long as the `Ring` has its map, u16 alignment was checked, and AtomicU16 has u16's layout.
+        // SAFETY: `word` is at most size + 2, inside the part checked by `start`; the mapping lives
+        // as long as the `Ring` has its map, u16 alignment was checked, and AtomicU16 has u16's
+        // layout.
         unsafe { AtomicU16::from_ptr(self.avail.cast_mut().add(word)) }
     }
 
@@ -305,8 +313,8 @@ impl State {
         usize::from(index & (self.size - 1))
     }
 
-    /// Asks the driver to notify us of the chain at `index`, and returns its available index as it was
-    /// afterwards.
+    /// Asks the driver to notify us of the chain at `index`, and returns its available index as it
+    /// was afterwards.
     fn ask_for_notification(&self, index: u16) -> u16 {
         // Without the event index there is a flag, which 0 clears.
         let (word, value) =
@@ -327,8 +335,8 @@ impl State {
     #[inline]
     fn known(&self) -> Result<u16, Fault> {
         let waiting = self.seen_avail.wrapping_sub(self.next_avail);
-        // What was popped and not yet given back still occupies the ring. An index that the driver has moved
-        // back looks as one far ahead.
+        // Chains that were popped and not yet given back still occupy the ring. An index that the
+        // driver has moved back looks as one far ahead.
         let popped = self.next_avail.wrapping_sub(self.next_used);
         if waiting > self.size.wrapping_sub(popped) {
             return Err(Fault::AvailIndex);
@@ -349,8 +357,8 @@ impl<'r> Queue<'r> {
         self.state.size
     }
 
-    /// How many descriptors were read, or pieces found in them where these are more, since `before`, an earlier
-    /// answer to the same question with 0.
+    /// How many descriptors were read, or pieces found in them where these are more, since
+    /// `before`, an earlier answer to the same question with 0.
     pub fn read_since(&self, before: u32) -> u32 {
         self.state.read.wrapping_sub(before)
     }
@@ -360,9 +368,9 @@ impl<'r> Queue<'r> {
         self.state.next_avail.wrapping_sub(self.state.next_used) == self.state.size
     }
 
-    /// Takes chains of one buffer for as long as `take` wants what it is shown: the chain's id and its
-    /// buffer. Ends before the first chain that is anything else, or that cannot be right, and when no more
-    /// are known to wait: [`Queue::pop`] then says what there is.
+    /// Takes chains of one buffer for as long as `take` accepts them: it gets the chain's id and
+    /// its buffer. Ends before the first chain of any other form, or that cannot be right, and when
+    /// no more are known to wait: [`Queue::pop`] then finds out the reason.
     #[inline]
     pub fn pop_single<S: ChainSlice<'r>>(&mut self, mut take: impl FnMut(ChainId, S) -> bool) {
         let (Ok(waiting), Some(near)) = (self.state.waiting(), self.map.near(self.state.hint))
@@ -386,9 +394,9 @@ impl<'r> Queue<'r> {
         }
     }
 
-    /// Takes the next chain, unless that takes more than `most` descriptors. One of less than `least` bytes (at
-    /// least 1) cannot be used. Its buffers are appended to `pieces`; what these may be used for says which way the
-    /// buffers must go.
+    /// Takes the next chain, unless that takes more than `most` descriptors. One of less than
+    /// `least` bytes (at least 1) cannot be used. Its buffers are appended to `pieces`; the type of
+    /// `pieces` gives the direction of the buffers.
     #[inline]
     pub fn pop<S: ChainSlice<'r>>(
         &mut self,
@@ -422,7 +430,7 @@ impl<'r> Queue<'r> {
         self.walk(head, least, most, pieces)
     }
 
-    /// Takes the next chain, which begins with `head`, by looking at all of it.
+    /// Takes the next chain, which begins with `head`, by a walk over all of it.
     #[inline(never)]
     fn walk<S: ChainSlice<'r>>(
         &mut self,
@@ -469,13 +477,14 @@ impl<'r> Queue<'r> {
         self.state.next_avail = self.state.next_used;
     }
 
-    /// Writes a used element: `len` bytes of the chain were filled. The driver sees it at the next [`Ring::publish`].
+    /// Writes a used element: `len` bytes of the chain were filled. The driver sees it at the next
+    /// [`Ring::publish`].
     #[inline]
     pub fn add_used(&mut self, ChainId(head): ChainId, len: u32) {
         let element = (u64::from(len) << 32 | u64::from(head)).to_le();
         let slot = self.state.slot(self.state.next_used);
-        // SAFETY: slot < size, inside the part checked by `start`. The elements begin 4 bytes into a
-        // 4-aligned part, hence two 4-byte stores.
+        // SAFETY: slot < size, inside the part checked by `start`. The elements begin 4 bytes into
+        // a 4-aligned part, hence two 4-byte stores.
         unsafe {
             let at = self.state.used.add(2 + 4 * slot).cast::<u32>();
             at.write_volatile(element as u32);

@@ -1,11 +1,12 @@
 //! One ring as the control side hands it to the data side.
 //!
-//! A [`Vring`] is what the two directions of a queue pair have in common: the active ring (if any), the eventfds around
-//! it and the counters. The control thread starts the ring when all that it needs is there, and stops it when one of
-//! these things is taken away. In between the worker uses it.
+//! A [`Vring`] is shared by the two directions of a queue pair: the active ring (if any), the
+//! eventfds around it and the counters. The control thread starts the ring when all its parts are
+//! there, and stops it when one of them is taken away. In between the worker uses it.
 //!
-//! A ring that breaks the rules (see `split_ring.rs`) is stopped here. The front-end learns of it by the error eventfd,
-//! and the ring stays stopped until the front-end resets it. So a bad guest loses its port's ring, never the process.
+//! A ring that breaks the rules (see `split_ring.rs`) is stopped here. The error eventfd reports it
+//! to the front-end, and the ring stays stopped until the front-end resets it. So a bad guest loses
+//! its port's ring, never the process.
 
 use std::fmt;
 use std::fs::File;
@@ -16,13 +17,14 @@ use crate::net::counters::Counters;
 use crate::virtqueue::signaller::signal;
 use crate::virtqueue::split_ring::{Fault, Ring, RingSetup};
 
-/// A ring's name, and where its guest's lines go: a guest can break and reset its rings as fast as it likes.
+/// A ring's name, and the log for its guest's lines: a guest can break and reset its rings as fast
+/// as it likes.
 pub trait RingLog: fmt::Display {
     /// Writes a warning about the ring, if its port has not caused too many lines.
     fn warn(&self, text: fmt::Arguments<'_>);
 }
 
-/// What the front-end wants of a ring, as far as it has said.
+/// The front-end's configuration of a ring, as far as it was sent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VringConfig {
     /// The ring is to run: it has been given a kick eventfd and was not stopped since.
@@ -44,8 +46,8 @@ pub enum BatchEnd {
     Broken(Fault),
 }
 
-/// What a ring has released, to be dropped when its lock is free again: to unmap a guest's memory takes time,
-/// and what closing a front-end's descriptor takes is the front-end's choice.
+/// The released parts of a ring, to be dropped when its lock is free again: to unmap a guest's
+/// memory takes time, and the front-end decides how long closing its descriptors takes.
 #[derive(Default)]
 pub struct Remains {
     /// They own the guest's memory.
@@ -58,14 +60,14 @@ pub struct Remains {
     pub error: Option<File>,
 }
 
-/// One ring and what is around it.
+/// One ring and its surroundings.
 #[derive(Default)]
 pub struct Vring {
     /// The active ring.
     pub ring: Option<Ring>,
     /// Whether the ring may move frames.
     pub enabled: bool,
-    /// What was moved and dropped.
+    /// Counters of moved and dropped frames.
     pub counters: Counters,
     /// Negotiated features, valid while `ring` is some.
     pub features: u64,
@@ -81,8 +83,8 @@ impl Vring {
         self.enabled && self.ring.is_some()
     }
 
-    /// Makes the ring as the front-end has configured it. Returns what is left of the ring before, when a ring was
-    /// started or stopped.
+    /// Makes the ring as the front-end has configured it. Returns the rest of the former ring, when
+    /// a ring was started or stopped.
     pub fn apply(&mut self, config: &VringConfig, name: &dyn RingLog) -> Option<Remains> {
         self.enabled = config.enabled;
         let wanted = config.setup.as_ref().filter(|_| config.ready);
@@ -116,7 +118,8 @@ impl Vring {
         self.ring.as_ref().map(Ring::position)
     }
 
-    /// After a batch from the guest that ended so: true when there is no more to take until it kicks.
+    /// After a batch from the guest that ended so: true when there is no more to take until it
+    /// kicks.
     pub fn rests(&mut self, end: BatchEnd, name: &dyn RingLog) -> bool {
         let more = match end {
             BatchEnd::Full => Ok(true),
@@ -132,7 +135,7 @@ impl Vring {
         )
     }
 
-    /// Stops a ring that broke the rules, tells the front-end and the log, once.
+    /// Stops a ring that broke the rules, and reports it to the front-end and the log, once.
     pub fn break_ring(&mut self, fault: Fault, name: &dyn RingLog) {
         self.ring = None;
         if !std::mem::replace(&mut self.broken, true) {
@@ -143,15 +146,15 @@ impl Vring {
         }
     }
 
-    /// Stops the ring if the memory under it has gone. At the end of every turn: within it, lost
-    /// memory reads as zeros and does no harm.
+    /// Stops the ring if its memory was truncated. Called at the end of every turn: within a turn,
+    /// lost memory reads as zeros and does no harm.
     pub fn check_memory(&mut self, name: &dyn RingLog) {
         if self.ring.as_ref().is_some_and(Ring::memory_lost) {
             self.break_ring(Fault::MemoryLost, name);
         }
     }
 
-    /// Publishes what was given back and calls the driver if it wants that.
+    /// Publishes the chains that were given back and calls the driver if it wants that.
     pub fn publish(&mut self) {
         if let Some(ring) = &mut self.ring
             && ring.publish()
@@ -161,11 +164,13 @@ impl Vring {
         }
     }
 
-    /// Sets the eventfd by which the driver is called. Returns the old one, to be closed after the lock.
+    /// Sets the eventfd by which the driver is called. Returns the old one, to be closed after the
+    /// lock.
     #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
     pub fn set_call(&mut self, call: Option<File>) -> Option<File> {
         let old = std::mem::replace(&mut self.call, call);
-        // The driver may have missed a call on the old one: an extra call is harmless, a lost one is not.
+        // The driver may have missed a call on the old one: an extra call is harmless, a lost one
+        // is not.
         if self.ring.is_some()
             && let Some(call) = &self.call
         {
@@ -174,14 +179,14 @@ impl Vring {
         old
     }
 
-    /// Sets the eventfd by which the front-end is told of a broken ring. Returns the old one as
+    /// Sets the eventfd by which a broken ring is reported to the front-end. Returns the old one as
     /// [`Vring::set_call`] does.
     #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
     pub fn set_error(&mut self, error: Option<File>) -> Option<File> {
         std::mem::replace(&mut self.error, error)
     }
 
-    /// Forgets all that belongs to the present front-end. Returns it, to be released after the lock.
+    /// Forgets everything of the present front-end. Returns it, to be released after the lock.
     #[must_use = "closed under the ring's lock, a descriptor of a front-end could hold the worker"]
     pub fn reset(&mut self) -> Remains {
         let stopped = self.stop();

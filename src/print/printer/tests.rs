@@ -13,7 +13,7 @@ fn config(line: &str) -> Config {
     resolve(&Args::try_parse_from(words).unwrap().input()).unwrap()
 }
 
-/// What the program prints: with the addresses that the ports would have on this host.
+/// The program's output, with the addresses that the ports would have on this host.
 fn text(printer: &Printer, config: &Config) -> Result<String> {
     let macs = port_mac::of_all(&config.ports, &mut LocalHost::open()?)?;
     printer.text(&config.ports, &macs)

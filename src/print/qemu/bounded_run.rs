@@ -5,16 +5,17 @@
 //!
 //! * QEMU runs without any capability and cannot gain one. `no_new_privs` also stops a program with
 //!   root's set-user-ID bit;
-//! * root does not run another user's program as root. If the file or a directory above it belongs to
-//!   another user, who can replace it, QEMU runs as that user;
-//! * QEMU has no input, and its output is read up to [`MOST`] bytes and for [`LONGEST`]. Then its whole
-//!   process group is killed, whether it has finished or not.
+//! * root does not run another user's program as root. If the file or a directory above it belongs
+//!   to another user, who can replace it, QEMU runs as that user;
+//! * QEMU has no input, and its output is read up to [`MOST`] bytes and for [`LONGEST`]. Then its
+//!   whole process group is killed, whether it has finished or not.
 //!
-//! Capabilities and `no_new_privs` belong to a thread, and a child inherits those of the thread that
-//! starts it. So a thread that lives for one question gives them up, and the process keeps its own.
+//! Capabilities and `no_new_privs` belong to a thread, and a child inherits those of the thread
+//! that starts it. So a thread that lives for one question gives them up, and the process keeps its
+//! own.
 //!
 //! What can go wrong: a child that leaves its process group is not killed. It has no privilege, and
-//! the printer waits for nothing that it could hold.
+//! the printer does not wait for it.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -38,12 +39,13 @@ const LEAVING: Duration = Duration::from_millis(500);
 /// Bytes of output that are read. QEMU's answers have less than 2 KiB.
 const MOST: usize = 64 << 10;
 
-/// The group of a program that runs as another user: nobody's. The user's own is not known.
+/// The group of a program that runs as another user: the group of `nobody`. The user's own is not
+/// known.
 const NOGROUP: u32 = 65534;
 
-/// What the program prints to its standard output, as far as that is read.
+/// The program's standard output, as far as it is read.
 ///
-/// Errors: why there is none, as text: it cannot be started, or took too long.
+/// Errors: the reason why there is none, as text: it cannot be started, or took too long.
 pub(super) fn output(program: &Path, arguments: &[&str]) -> Result<String, String> {
     let asker = thread::Builder::new().name("ask-qemu".to_owned());
     let (program, arguments) = (program.to_owned(), arguments.iter().map(|a| (*a).to_owned()));
@@ -56,7 +58,7 @@ pub(super) fn output(program: &Path, arguments: &[&str]) -> Result<String, Strin
 /// Runs on a thread of its own, whose privileges it gives up.
 fn run(program: &Path, arguments: &[String]) -> Result<String, String> {
     let cannot = |error: io::Error| format!("it cannot be started: {error}");
-    // What is judged is what is run: no link leads elsewhere between the two.
+    // The checked file is the executed one: no link can lead elsewhere between the two.
     let file = program.canonicalize().map_err(cannot)?;
     let mut command = Command::new(&file);
     command
@@ -80,7 +82,7 @@ fn run(program: &Path, arguments: &[String]) -> Result<String, String> {
     text
 }
 
-/// The user other than root who can change what this path leads to.
+/// The user other than root who can change the file behind this path.
 fn other_owner(file: &Path) -> io::Result<Option<u32>> {
     for part in file.ancestors() {
         let owner = part.metadata()?.uid();
@@ -103,8 +105,8 @@ fn drop_capabilities() -> io::Result<()> {
     const VERSION: u32 = 0x2008_0522;
     let header = CapabilityHeader { version: VERSION, pid: 0 };
     let none = [0u32; 6];
-    // SAFETY: the kernel reads a header and, for this version, two times three words. Both live on this
-    // stack, and the call changes nothing but this thread's capabilities.
+    // SAFETY: the kernel reads a header and, for this version, two times three words. Both live on
+    // this stack, and the call changes nothing but this thread's capabilities.
     let status = unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -134,7 +136,8 @@ fn read(child: &mut Child, deadline: Instant) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Ends the program and all that it has started. It is not reaped yet, so its number is still its own.
+/// Ends the program and all that it has started. It is not reaped yet, so its number is still its
+/// own.
 fn end(child: &mut Child) {
     if let Ok(group) = i32::try_from(child.id()) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);

@@ -1,14 +1,14 @@
-//! Which options the QEMU at hand takes.
+//! The options that the QEMU at hand takes.
 //!
 //! `-chardev socket,help` lists the options of a socket chardev and ends. It answers for this very
-//! build, whatever a distribution has patched into its version. A QEMU that knows both names (9.2 to
-//! 10.1) gets the newer one. `--version` is for the note, and for what no list of options says.
+//! build, including a distribution's patches. A QEMU that knows both names (9.2 to 10.1) gets the
+//! newer one. `--version` is for the note, and for facts that no list of options has.
 //!
-//! Without a name the usual programs are looked for: `qemu-system-x86_64` (of the host's architecture)
-//! and `kvm` in `PATH`, and the place where Red Hat's distributions keep theirs.
+//! Without a name the usual programs are looked for: `qemu-system-x86_64` (of the host's
+//! architecture) and `kvm` in `PATH`, and the place where Red Hat's distributions keep theirs.
 //!
-//! What can go wrong: the program does not exist, is not QEMU, hangs, or floods. Each is a reason in
-//! text, for the note beside the printed arguments.
+//! What can go wrong: the program does not exist, is not QEMU, hangs, or floods. Each is a reason
+//! in text, for the note beside the printed arguments.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -29,10 +29,10 @@ pub(super) enum Reconnect {
     Milliseconds,
 }
 
-/// What a QEMU said.
+/// A QEMU's answers.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// How it calls itself: `QEMU 10.0.2 (/usr/bin/qemu-system-x86_64)`.
+    /// Its name for itself: `QEMU 10.0.2 (/usr/bin/qemu-system-x86_64)`.
     pub name: String,
     /// Major and minor version.
     pub version: (u32, u32),
@@ -52,7 +52,7 @@ pub(super) fn ask(binary: Option<&Path>) -> Result<Answer, String> {
     let run = |arguments: &[&str]| {
         output(&program, arguments).map_err(|reason| format!("{}: {reason}", program.display()))
     };
-    // The version first: a program that is not QEMU should not be asked anything stranger.
+    // The version first: a program that is not QEMU should get no stranger question.
     let version = run(&["--version"])?;
     let (words, version) = parse_version(&version).ok_or_else(|| {
         format!("{}: it does not answer --version as QEMU does", program.display())
@@ -108,8 +108,8 @@ fn find(name: &Path) -> Option<PathBuf> {
     find_in(&std::env::var_os("PATH")?, name)
 }
 
-/// A relative directory in `PATH` is passed over: what lies in the directory that the user happens to be
-/// in was not chosen.
+/// A relative directory in `PATH` is passed over: the user did not choose the programs in the
+/// current directory.
 fn find_in(path: &OsStr, name: &Path) -> Option<PathBuf> {
     let places = std::env::split_paths(path).filter(|place| place.is_absolute());
     places.map(|place| place.join(name)).find(|file| is_program(file))

@@ -1,7 +1,7 @@
 //! The truth tables of the module's text, row by row, against the switch and against its model.
 //!
-//! The rows for compat ports are those that were measured on a kernel. An answer is a string: `a`, `b`,
-//! `c` are ports, `w` is the wire, `H` the host's own stack (of which only the model speaks).
+//! The rows for compat ports are those that were measured on a kernel. An answer is a string: `a`,
+//! `b`, `c` are ports, `w` is the wire, `H` the host's own stack (of which only the model speaks).
 
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ fn mac(name: &str) -> Mac {
     }
 }
 
-/// Ports as words: `bridge`, `-bridge` (down), `+bridge` (not compat), `~bridge` (refuses reserved groups),
-/// `source:ext`, `source:ext!` (nodst).
+/// Ports as words: `bridge`, `-bridge` (down), `+bridge` (not compat), `~bridge` (refuses reserved
+/// groups), `source:ext`, `source:ext!` (nodst).
 fn world(ports: &str) -> Vec<Rules> {
     let port = |(word, own): (&str, Mac)| {
         let down = word.starts_with('-');
@@ -198,7 +198,7 @@ fn mixed_modes_as_the_kernel_does() {
     wire("private bridge vepa", "ext", "bc", "abcH");
     // By destination the receiver's mode does not matter, even here.
     wire("private bridge vepa", "b", "a", "a");
-    // A port that lists a sender hears everything of it, beside the one that it is for.
+    // A port that lists a sender receives everything from it, beside the port that a frame is for.
     wire("bridge source:ext bridge", "ext", "a", "abH".trim_end_matches('H'));
     wire("bridge source:ext bridge", "ext", "bc", "abcH");
     wire("bridge source:ext! bridge", "ext", "bc", "b");
@@ -219,8 +219,8 @@ fn down_ports_as_the_kernel_does() {
     guest("bridge -bridge", "bc", "w");
 }
 
-/// A frame that a guest sent as soon as its rings ran used to be dropped: the table did not know yet that
-/// the port was up.
+/// A frame that a guest sent as soon as its rings ran used to be dropped: the table did not know
+/// yet that the port was up.
 #[test]
 fn a_sender_need_not_be_known_to_be_up() {
     guest("-bridge bridge", "b", "b");
@@ -298,9 +298,9 @@ fn a_reflected_own_broadcast_is_not_given_back() {
         wire(&improved, "a", "joined", "");
     }
     wire("+passthru", "parent", "bc", "");
-    // A frame to oneself is another matter.
+    // A frame to oneself is a different case.
     wire("+private private", "a", "a", "a");
-    // The listeners of a sender hear it even so.
+    // The ports that list the sender receive it even so.
     wire("+source:ext source:a", "a", "bc", "b");
 }
 
@@ -366,7 +366,8 @@ fn bug_b3_every_group_unless_reserved_ones_are_refused() {
     guest("+bridge +bridge", "stp", "w");
 }
 
-/// Reserved groups between siblings: one that has joined hears them from a compat port only.
+/// Reserved groups between siblings: a port that has joined one receives it from a compat port
+/// only.
 #[test]
 fn a_reserved_group_that_was_joined() {
     let lldp = head(Mac([1, 0x80, 0xc2, 0, 0, 0xe]), A);
@@ -451,7 +452,8 @@ proptest! {
     }
 }
 
-/// Between compat ports; the kernel hands such a frame to the parent, which measures it (`dev_forward_skb`).
+/// Between compat ports; the kernel hands such a frame to the parent, which checks its length
+/// (`dev_forward_skb`).
 #[test]
 fn a_unicast_longer_than_the_parents_mtu_allows() {
     for (ports, len, want) in [

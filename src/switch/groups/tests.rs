@@ -64,7 +64,8 @@ fn a_free_place_is_used_again() {
     assert!(!groups.wants(group(3)));
 }
 
-/// The workers of a port with several queue pairs, each joining and leaving what passes it.
+/// The workers of a port with several queue pairs, each joining and leaving the groups in its
+/// reports.
 #[test]
 fn workers_side_by_side_lose_nothing() {
     let groups = Groups::only();
@@ -87,8 +88,8 @@ fn workers_side_by_side_lose_nothing() {
     assert!(!groups.wants(group(40)));
 }
 
-/// A guest that left a group on VLAN 10 lost it untagged, too; one that left one of two IPv4 groups with one
-/// MAC address lost both.
+/// A guest that left a group on VLAN 10 lost it untagged, too; one that left one of two IPv4 groups
+/// with one MAC address lost both.
 #[test]
 fn bug_b4_what_is_left_is_what_was_joined() {
     let (one, other) = (Group::v4(Some(0), [239, 1, 2, 3]), Group::v4(Some(10), [239, 1, 2, 3]));
@@ -112,7 +113,7 @@ fn bug_b4_what_is_left_is_what_was_joined() {
     assert!(groups.wants(one.mac), "joined behind two tags");
 }
 
-/// Under a guest with IPv6 that was there before, its solicited-node groups were not heard.
+/// Under a guest with IPv6 that was there before, its solicited-node groups were not received.
 #[test]
 fn bug_b5_a_guest_from_before_hears_every_group() {
     let groups = Groups::only();

@@ -83,7 +83,8 @@ fn igmp_1_and_2() {
 #[test]
 fn igmp_3_every_record_type() {
     let mut report = vec![0x22, 0, 0, 0, 0, 0, 0, 10];
-    // (type, sources): IS_IN, IS_IN of none, IS_EX, TO_IN, TO_IN of none, TO_EX, ALLOW, ALLOW none, BLOCK
+    // (type, sources): IS_IN, IS_IN of none, IS_EX, TO_IN, TO_IN of none, TO_EX, ALLOW, ALLOW none,
+    // BLOCK
     let records =
         [(1, 1), (1, 0), (2, 0), (3, 2), (3, 0), (4, 1), (5, 1), (5, 0), (6, 1), (9, 1u8)];
     for (n, (kind, sources)) in (0..).zip(records) {
@@ -95,7 +96,7 @@ fn igmp_3_every_record_type() {
     let want = [Join(v4(0)), Join(v4(2)), Join(v4(3)), Leave(v4(4)), Join(v4(5)), Join(v4(6))];
     assert_eq!(told(&ethernet(&[], ethertype::IPV4, &igmp(&report))), want);
     assert_eq!(told(&ethernet(&[VLAN], ethertype::IPV4, &igmp(&report))), want);
-    // Behind several tags it is not sure what is left.
+    // Behind several tags, the group that is left is not sure.
     let joins: Vec<_> = want.into_iter().filter(|told| matches!(told, Join(_))).collect();
     assert_eq!(told(&ethernet(&[ethertype::S_TAG, VLAN], ethertype::IPV4, &igmp(&report))), joins);
     assert_eq!(told(&ethernet(&[VLAN; 3], ethertype::IPV4, &igmp(&report))), joins);
@@ -119,7 +120,7 @@ fn mld_1_and_2() {
 fn a_report_cut_off_tells_what_is_there() {
     let report = [0x22, 0, 0, 0, 0, 0, 0, 9, 4, 0, 0, 0, 239, 1, 2, 1, 4, 0, 0, 0, 239, 1];
     assert_eq!(told(&ethernet(&[], ethertype::IPV4, &igmp(&report))), [Join(v4(1))]);
-    // What stands behind the packet's end is padding.
+    // Bytes behind the packet's end are padding.
     let mut packet = igmp(&report[..16]);
     packet.extend([4, 0, 0, 0, 239, 1, 2, 2]);
     assert_eq!(told(&ethernet(&[], ethertype::IPV4, &packet)), [Join(v4(1))]);
@@ -159,7 +160,7 @@ fn a_look_is_worth_for_multicast_of_ip_only() {
 }
 
 proptest! {
-    /// Whatever the bytes: no panic, bounded, and only group addresses are told.
+    /// For any bytes: no panic, bounded, and only group addresses are reported.
     #[test]
     fn any_bytes_are_survived(
         tags in prop::collection::vec(prop::sample::select(vec![VLAN, ethertype::S_TAG]), 0..3),

@@ -31,7 +31,7 @@ fn truncated_memory_reads_as_zeros_and_is_marked() {
     unsafe { host.add(5000).write_volatile(7) };
     file.set_len(0).unwrap();
     assert!(!watch.lost());
-    // SAFETY: inside the mapping, whose file is gone: the handler makes this 0.
+    // SAFETY: inside the mapping, whose file was shortened: the handler makes this 0.
     assert_eq!(unsafe { host.add(5000).read_volatile() }, 0);
     assert!(watch.lost());
     drop(watch);
@@ -39,7 +39,8 @@ fn truncated_memory_reads_as_zeros_and_is_marked() {
     unsafe { libc::munmap(host.cast(), len) };
 }
 
-/// Seen before: beyond 4096 regions memory was used unwatched, and the next truncation ended the process.
+/// Seen before: beyond 4096 regions memory was used unwatched, and the next truncation ended the
+/// process.
 #[test]
 fn bug_f6_every_mapping_is_watched_however_many_there_are() {
     install().unwrap();
@@ -61,9 +62,9 @@ fn bug_f6_every_mapping_is_watched_however_many_there_are() {
     }
 }
 
-/// Seen before (read only): the handler loaded the end of one mapping and the start of the next one in a slot
-/// that was used again, and would have covered all that lies between. Here ranges follow each other in one slot
-/// as fast as they can, each with `end` and `page` derived from `start`.
+/// Seen before (read only): the handler loaded the end of one mapping and the start of the next one
+/// in a slot that was used again, and would have covered all that lies between. Here ranges follow
+/// each other in one slot as fast as they can, each with `end` and `page` derived from `start`.
 #[test]
 fn bug_f18_a_range_is_never_read_torn() {
     static SLOT: WatchSlot = WatchSlot::free();
@@ -88,7 +89,7 @@ fn bug_f18_a_range_is_never_read_torn() {
         {
             start = start.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             SLOT.set(range(start));
-            // A free slot holds nothing, whatever is written in it.
+            // A free slot holds no mapping, whichever numbers are in it.
             SLOT.clear();
             assert_eq!(SLOT.get(), None);
             SLOT.set(range(start));
@@ -102,7 +103,8 @@ fn bug_f18_a_range_is_never_read_torn() {
 }
 
 proptest! {
-    /// Whatever the kernel takes of these, it is whole pages of this mapping and the address is among them.
+    /// Each range that the kernel may take is whole pages of this mapping, with the address among
+    /// them.
     #[test]
     fn attempts_shrink_to_the_page_and_stay_inside(
         pages in 1usize..10_000, shift in 12u32..31, at in any::<prop::sample::Index>(),

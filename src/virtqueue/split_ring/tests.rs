@@ -186,7 +186,7 @@ fn bad_chains_are_told_from_good_ones() {
         ring.queue().add_used(ChainId(head), 0);
     }
     ring.publish();
-    // As long as the ring is legal; zero bytes are legal too, wherever they are.
+    // As long as the ring is legal; zero bytes are legal too, at any address.
     driver.desc(0, DATA, 10, DESC_F_NEXT, 1);
     driver.desc(1, u64::MAX, 0, DESC_F_NEXT, 2);
     driver.desc(2, DATA, 10, DESC_F_NEXT, 3);
@@ -292,8 +292,8 @@ fn a_chain_that_comes_while_asking_is_not_missed() {
 }
 
 proptest! {
-    /// Whatever is in the descriptor table: no chain has more pieces or bytes than it may, all pieces
-    /// are inside the memory, and the ring goes on.
+    /// For any bytes in the descriptor table: no chain has more pieces or bytes than it may, all
+    /// pieces are inside the memory, and the ring goes on.
     #[test]
     fn any_descriptor_table_is_survived(
         table in proptest::collection::vec((0u64..0x20_0000, 0u32..0x1_0000, 0u16..8, 0u16..20), 16),
@@ -332,7 +332,8 @@ proptest! {
         prop_assert_eq!(driver.word(USED + 2), heads.len() as u16);
     }
 
-    /// `passed` against its definition: an index is passed when counting from old to new meets event+1.
+    /// `passed` against its definition: an index is passed when counting from old to new meets
+    /// event+1.
     #[test]
     fn passed_is_counting(event: u16, old: u16, steps in 0u16..200) {
         let new = old.wrapping_add(steps);
