@@ -246,6 +246,10 @@ impl Session {
         self.device.end();
         let who = format!("front-end (process {})", peer_pid(&self.front));
         match (why, outcome) {
+            // The crate refused the last request, and the front-end left before it was told.
+            (Over::FrontEndGone, Err(error)) if is_refusal(&error) => {
+                (Level::Warn, format!("{who} disconnected: {error}"))
+            }
             (Over::FrontEndGone, _) => match self.filter.why_left() {
                 Some(reason) => (Level::Warn, format!("{who} has disconnected: {reason}")),
                 None => (Level::Info, format!("{who} has disconnected")),
@@ -258,6 +262,12 @@ impl Session {
             (Over::Stopped, _) => (Level::Info, format!("{who} disconnected: the port ends")),
         }
     }
+}
+
+/// Whether the crate ended because a request failed, not because its socket was closed.
+fn is_refusal(error: &vhost_user_backend::Error) -> bool {
+    use vhost::vhost_user::Error::ReqHandlerError;
+    matches!(error, vhost_user_backend::Error::HandleRequest(ReqHandlerError(_)))
 }
 
 fn interest(input: bool, output: bool) -> PollFlags {

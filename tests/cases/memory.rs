@@ -183,6 +183,25 @@ fn bug_f7_without_a_limit_the_neighbours_keep_their_share_of_the_address_space()
     rig.backend.wait_for_log("the process has no address space left for it", SECOND);
 }
 
+/// A front-end that left right after a request took the reason of its refusal with it: the log said
+/// only that it had disconnected.
+#[test]
+fn bug_the_reason_of_a_refusal_is_logged_although_the_front_end_left_at_once() {
+    let mut rig = Rig::with(Macvtap, &["--memory-limit=9000T"]);
+    beside_a_talking_neighbour(&mut rig, |socket| {
+        let file = make_file(&Backing::Memfd, 160 * TIB);
+        let pieces: Vec<_> =
+            (0..8).map(|index| Numbers(index << 44, 8 * TIB, index * 8 * TIB)).collect();
+        for _ in 0..3 {
+            assert!(Blind::connect(socket).give(&pieces, &file));
+        }
+    });
+    let refusals =
+        || rig.backend.log().lines().filter(|line| line.contains("no address space left")).count();
+    wait_until(SECOND, || refusals() == 3);
+    assert_eq!(refusals(), 3, "{}", rig.backend.log());
+}
+
 /// The limit is the port's, in bytes, and holds for the sum of its regions.
 #[test]
 fn bug_s5_the_limit_is_kept_to_the_byte() {
