@@ -17,6 +17,9 @@
 //! `watch.rs` notices a device that vanishes later (with its parent, or deleted by a user); the
 //! queues do not. `close` then succeeds, and a new `open` starts over.
 
+pub mod closing;
+pub(crate) mod upkeep;
+
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;

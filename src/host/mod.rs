@@ -22,7 +22,7 @@
 //! | [`address`] | An IP address that the host has on a device |
 //! | [`adopt`] | A device that exists already: replaced, adopted, or refused |
 //! | [`bpf`] | A few BPF instructions, an assembler with labels, and the kernel's two calls for a program |
-//! | [`closing`] | The end of a port, and of many ports in the time of a few |
+//! | [`macvtap::closing`] | The end of a port, and of many ports in the time of a few |
 //! | [`create`] | Making a new macvtap device by two netlink messages |
 //! | [`device_lock`] | The lock of a device or parent, which only one process can hold |
 //! | [`device_node`] | Finding and opening a tap's character device, and never another one's |
@@ -44,14 +44,13 @@
 //! | [`spec`] | The specification of a port for the host |
 //! | [`sysfs`] | The view of /sys that belongs to our network namespace |
 //! | [`tap_setup`] | The first ioctls on an opened tap node |
-//! | [`upkeep`] | Changes by another program to a port's device, and their repair |
+//! | [`macvtap::upkeep`] | Changes by another program to a port's device, and their repair |
 //! | [`verbs`] | The control side's requests to the host, in one trait |
 //! | [`watch`] | The kernel's news about network devices, as they come |
 
 pub(crate) mod address;
 pub(crate) mod adopt;
 pub(crate) mod bpf;
-pub mod closing;
 pub(crate) mod create;
 pub mod device_lock;
 pub(crate) mod device_node;
@@ -74,6 +73,5 @@ pub(crate) mod rootless;
 pub mod spec;
 pub(crate) mod sysfs;
 pub mod tap_setup;
-pub(crate) mod upkeep;
 pub(crate) mod verbs;
 pub mod watch;

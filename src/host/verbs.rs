@@ -20,9 +20,9 @@ use crate::host::host_filter::{HostFilter, HostFilterRule};
 use crate::host::link::LinkInfo;
 use crate::host::mac_guard::MacGuard;
 use crate::host::macvtap::Macvtap;
+use crate::host::macvtap::upkeep::Difference;
 use crate::host::parent::Parent;
 use crate::host::spec::{MacvtapSpec, Wanted};
-use crate::host::upkeep::Difference;
 use crate::host::watch::LinkWatch;
 use crate::net::mac::Mac;
 

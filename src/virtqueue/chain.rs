@@ -52,21 +52,21 @@ struct Desc {
 
 /// A descriptor table in guest memory, which is mapped during `'m`.
 #[derive(Clone, Copy, Debug)]
-pub struct Table<'m> {
+pub struct DescriptorTable<'m> {
     base: *const [u64; 2],
     entries: u16,
     memory: PhantomData<GuestSliceMut<'m>>,
 }
 
-impl<'m> Table<'m> {
+impl<'m> DescriptorTable<'m> {
     /// The table that fills `memory`. `None` when that has no whole number of descriptors, or none,
     /// or too many, or is not aligned to 8 bytes. Unaligned indirect tables are legal, but no
     /// driver makes them, and to read one would be undefined behaviour.
-    pub fn new(memory: GuestSliceMut<'m>) -> Option<Table<'m>> {
+    pub fn new(memory: GuestSliceMut<'m>) -> Option<DescriptorTable<'m>> {
         let entries = u16::try_from(memory.len() / 16).ok().filter(|&entries| entries > 0)?;
         let base = memory.start();
         let fits = memory.len().is_multiple_of(16) && (base as usize).is_multiple_of(8);
-        fits.then_some(Table { base: base.cast(), entries, memory: PhantomData })
+        fits.then_some(DescriptorTable { base: base.cast(), entries, memory: PhantomData })
     }
 
     /// Reads a descriptor once; `None` when there is no such.
@@ -89,15 +89,20 @@ impl<'m> Table<'m> {
 
     /// The indirect table that a descriptor names: not empty, not longer than the ring, inside the
     /// guest's memory.
-    fn indirect(&self, desc: Desc, map: &'m GuestMap, hint: &mut usize) -> Option<Table<'m>> {
+    fn indirect(
+        &self,
+        desc: Desc,
+        map: &'m GuestMap,
+        hint: &mut usize,
+    ) -> Option<DescriptorTable<'m>> {
         if desc.len > 16 * u32::from(self.entries) {
             return None;
         }
-        Table::new(map.translate(desc.addr, u64::from(desc.len), hint)?)
+        DescriptorTable::new(map.translate(desc.addr, u64::from(desc.len), hint)?)
     }
 
     /// The one buffer of the chain at `head`, when the chain is a single descriptor and the buffer
-    /// lies in `near`, as nearly always. `None` does not mean an error: [`Table::walk`] finds out.
+    /// lies in `near`, as nearly always. `None` does not mean an error: [`DescriptorTable::walk`] finds out.
     #[inline]
     pub fn plain<'n, S: ChainSlice<'n>>(
         &self,
@@ -181,7 +186,7 @@ mod tests {
             guest.write_obj(next, GuestAddress(16 * index + 12)).unwrap();
         }
         let mut hint = 0;
-        let table = Table::new(map.translate(0, 64 * 16, &mut hint).unwrap()).unwrap();
+        let table = DescriptorTable::new(map.translate(0, 64 * 16, &mut hint).unwrap()).unwrap();
         let mut pieces = Vec::<GuestSlice<'_>>::with_capacity(2048);
         let room = pieces.capacity();
         let (mut hint, mut left) = (0, u32::MAX);

@@ -24,7 +24,7 @@ use std::sync::atomic::AtomicU64;
 use crate::net::feature;
 use crate::net::feature::has;
 use crate::sync::{AtomicU16, Ordering};
-use crate::virtqueue::chain::{Chain, ChainId, Refused, Table};
+use crate::virtqueue::chain::{Chain, ChainId, DescriptorTable, Refused};
 use crate::virtqueue::guest_map::GuestMap;
 use crate::virtqueue::guest_slice::{ChainSlice, GuestSliceMut};
 use crate::virtqueue::notification::{passed, store_then_look};
@@ -136,7 +136,7 @@ pub struct Ring {
 struct State {
     id: RingId,
     hint: usize,
-    desc: Table<'static>,
+    desc: DescriptorTable<'static>,
     avail: *const u16,
     used: *mut u16,
     size: u16,
@@ -201,7 +201,7 @@ impl Ring {
         let mut state = State {
             id: RingId(NEXT_ID.fetch_add(1, Ordering::Relaxed)),
             hint,
-            desc: Table::new(desc).ok_or(Fault::Address)?,
+            desc: DescriptorTable::new(desc).ok_or(Fault::Address)?,
             avail: avail.start().cast_const().cast(),
             used: used.start().cast(),
             size,
@@ -441,7 +441,7 @@ impl<'r> Queue<'r> {
     ) -> Popped {
         let before = pieces.len();
         let mut left = most;
-        let table: Table<'r> = self.state.desc;
+        let table: DescriptorTable<'r> = self.state.desc;
         let bytes = table.walk(head, self.map, &mut self.state.hint, pieces, &mut left);
         let found = pieces.len() - before;
         self.state.read = self.state.read.wrapping_add((most - left).max(found as u32));

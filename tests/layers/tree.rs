@@ -246,7 +246,9 @@ impl Tree {
             parsed.impls.iter().filter_map(move |path| {
                 let (home, rest) = self.home(self.absolute(names, path)?)?;
                 let name = rest.join("::");
-                (home != module).then(|| StrayImpl {
+                // A part of the type's file: `host/macvtap/closing.rs` of `host/macvtap.rs`.
+                let part = !home.map && names.starts_with(&home.names);
+                (home != module && !part).then(|| StrayImpl {
                     module: module.clone(),
                     name,
                     home: home.clone(),

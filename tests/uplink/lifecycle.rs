@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use vhost_user_macvtap::host::closing::close_all;
 use vhost_user_macvtap::host::macvtap::Macvtap;
+use vhost_user_macvtap::host::macvtap::closing::close_all;
 use vhost_user_macvtap::host::netlink::Netlink;
 use vhost_user_macvtap::host::spec::MacvtapSpec;
 use vhost_user_macvtap::host::watch::{LinkEvent, LinkWatch};

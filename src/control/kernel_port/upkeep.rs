@@ -1,7 +1,7 @@
 //! What another program has changed at a port's device is put right.
 //!
 //! Network managers set up each device that they find: they set it up or down, give it addresses, change its MTU. The
-//! kernel reports every change. Here it is held against what the device shall be (`host/upkeep.rs` says what
+//! kernel reports every change. Here it is held against what the device shall be (`host/macvtap/upkeep.rs` says what
 //! differs), put right, and reported in one line with the remedy. `patience.rs` says how often: two programs that
 //! correct each other would never end. What the configuration of an adopted device leaves open is taken over.
 //!
@@ -17,7 +17,7 @@ use crate::control::port_core::PortCore;
 use crate::host::address::HostAddress;
 use crate::host::link::LinkInfo;
 use crate::host::macvtap::Macvtap;
-use crate::host::upkeep::{Difference, differences};
+use crate::host::macvtap::upkeep::{Difference, differences};
 use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
