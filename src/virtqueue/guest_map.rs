@@ -65,7 +65,7 @@ impl<'m> Near<'m> {
 
 /// A region of the crate's map, and our mapping of the same part of the same file.
 #[derive(Clone, Debug)]
-struct Mapped {
+struct RegionPair {
     theirs: Weak<MmapRegion>,
     ours: Arc<Mapping>,
 }
@@ -74,7 +74,7 @@ struct Mapped {
 #[derive(Debug)]
 pub struct GuestMap {
     regions: Vec<Region>,
-    mapped: Vec<Mapped>,
+    mapped: Vec<RegionPair>,
     /// Memory without a file behind it.
     _anonymous: Option<Arc<GuestMemoryMmap>>,
 }
@@ -112,7 +112,7 @@ impl GuestMap {
                 last: region.last_addr().raw_value(),
                 host: ours.host(),
             });
-            map.mapped.push(Mapped { theirs, ours });
+            map.mapped.push(RegionPair { theirs, ours });
         }
         map.regions.sort_by_key(|region| region.start);
         Ok(Arc::new(map))
