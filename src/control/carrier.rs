@@ -1,8 +1,8 @@
-//! What carries a port's frames: a device of the kernel, or a place in our own switch.
+//! The carrier of a port's frames: a device of the kernel, or a place in our own switch.
 //!
-//! Both kinds have an address and a parent, can be given another address, and end. What differs is who keeps
-//! them: the port owns its kernel device, and [`Parents`](crate::control::parents::Parents) keeps the ports in
-//! userspace, because they share a parent.
+//! Both kinds have an address and a parent, can be given another address, and end. They differ in
+//! their owner: the port owns its kernel device, and [`Parents`](crate::control::parents::Parents)
+//! keeps the ports in userspace, because they share a parent.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::host::link::LinkInfo;
 use crate::host::watch::LinkEvent;
 use crate::net::mac::Mac;
 
-/// What carries a port's frames.
+/// The carrier of a port's frames.
 pub enum Carrier {
     /// A device of the kernel.
     Kernel(Box<KernelPort>),
@@ -27,7 +27,7 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// Makes what carries the frames of a port, and its queue pairs.
+    /// Makes the carrier of a port's frames, and its queue pairs.
     ///
     /// # Errors
     /// The device or the parent cannot be had; nothing is left behind.
@@ -91,7 +91,7 @@ impl Carrier {
         }
     }
 
-    /// Forgets what the guest had joined.
+    /// Forgets the groups that the guest had joined.
     pub fn forget_guest(&self, context: &mut ControlContext) {
         if let Carrier::Userspace(port) = self {
             context.parents.forget_guest(port);

@@ -1,12 +1,14 @@
-//! What the ports of this process hold, and whether a wanted port can have its part beside them.
+//! The claims of this process's ports, and the check whether a wanted port can have its part beside
+//! them.
 //!
-//! A name, a socket path, and on one parent an address belong to one port; a passthru port has its parent to
-//! itself. [`Claims::judge`] compares one wanted port with those that hold something already, and returns every
-//! clash; [`Claims::hold`] adds a port. A start does both for each port in turn; a port that is added to a running
-//! process is judged by the same rules. Pure: nothing is asked of the host.
+//! A name, a socket path, and on one parent an address belong to one port; a passthru port has its
+//! parent to itself. [`Claims::judge`] compares one wanted port with those that hold something
+//! already, and returns every clash; [`Claims::hold`] adds a port. A start does both for each port
+//! in turn; a port that is added to a running process is judged by the same rules. Pure: no call
+//! goes to the host.
 //!
-//! What can go wrong: two names may stand for one device, which only the kernel knows. The caller gives the
-//! parent's interface index with the claim. Without one a parent is known by its name.
+//! What can go wrong: two names may stand for one device, which only the kernel knows. The caller
+//! gives the parent's interface index with the claim. Without one a parent is known by its name.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,7 +18,7 @@ use crate::error::{ErrorCode, Problem};
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
-/// What one port holds, or wants.
+/// The claim of one port, held or wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     name: String,
@@ -37,7 +39,7 @@ enum ParentDevice {
 }
 
 impl Claim {
-    /// What this port wants; `index` is its parent's interface index, if the parent is there.
+    /// The claim of this port; `index` is its parent's interface index, if the parent exists.
     pub fn of(port: &PortConfig, index: Option<u32>) -> Claim {
         let socket = match &port.socket {
             FrontendSocket::Listen(path) | FrontendSocket::Connect(path) => {
@@ -60,7 +62,7 @@ impl Claim {
     }
 }
 
-/// What two ports cannot both have.
+/// A thing that two ports cannot both have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contested {
     Name,
@@ -123,8 +125,8 @@ impl Clash<'_> {
     }
 }
 
-/// What the ports hold. Where two hold the same, which only a caller that ignores clashes brings about, the
-/// first one counts.
+/// The ports' claims. If two hold the same, which only a caller that ignores clashes brings about,
+/// the first one counts.
 #[derive(Debug, Default)]
 pub struct Claims {
     held: Vec<Claim>,
@@ -137,7 +139,7 @@ pub struct Claims {
 }
 
 impl Claims {
-    /// Everything that keeps this port from being beside the others.
+    /// All reasons why this port cannot be beside the others.
     pub fn judge<'a>(&'a self, wanted: &'a Claim) -> Vec<Clash<'a>> {
         let held = |index: &usize| &self.held[*index];
         let second = wanted;
@@ -165,7 +167,7 @@ impl Claims {
         clashes
     }
 
-    /// The port holds what it has claimed from now on.
+    /// The port holds its claim from now on.
     pub fn hold(&mut self, claim: Claim) {
         let index = self.held.len();
         self.names.entry(claim.name.clone()).or_insert(index);
@@ -204,7 +206,7 @@ mod tests {
         }
     }
 
-    /// What is said of the last port, beside the others.
+    /// The clashes of the last port with the others.
     fn judged(ports: &[PortConfig]) -> Vec<String> {
         let mut claims = Claims::default();
         let (wanted, others) = ports.split_last().unwrap();

@@ -1,4 +1,4 @@
-//! What all ports of the process share on the control side.
+//! The control side's parts that all ports of the process share.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::datapath::scratch::Scratch;
 use crate::host::verbs::Host;
 use crate::worker::pool::Pool;
 
-/// What all ports of the process share on the control side.
+/// The control side's parts that all ports of the process share.
 pub struct ControlContext {
-    /// Everything that takes a privilege.
+    /// All calls that need a privilege.
     pub host: Box<dyn Host>,
     /// The workers.
     pub pool: Pool<Scratch>,

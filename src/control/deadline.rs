@@ -1,20 +1,20 @@
 //! When the control loop has to look again.
 //!
-//! Every part that does something later returns the time of it. The loop sleeps until the earliest one.
-//! Pure: the caller brings the time.
+//! Every part with later work returns the time of that work. The loop sleeps until the earliest
+//! one. Pure: the caller brings the time.
 
 use std::time::Instant;
 
 /// The longest sleep, in milliseconds.
 const LONGEST: u128 = 60_000;
 
-/// The earlier of two times, where there are any.
+/// The earlier of two times; none if there is none.
 pub(crate) fn sooner(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     [one, other].into_iter().flatten().min()
 }
 
-/// How long epoll may sleep until `next`, in milliseconds; -1 (no limit) without one. Rounded up, so that the
-/// loop does not wake just before the time.
+/// How long epoll may sleep until `next`, in milliseconds; -1 (no limit) without one. Rounded up,
+/// so that the loop does not wake just before the time.
 pub(crate) fn sleep_until(next: Option<Instant>, now: Instant) -> i32 {
     match next {
         Some(time) => (time.saturating_duration_since(now).as_millis() + 1).min(LONGEST) as i32,

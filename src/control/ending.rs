@@ -1,15 +1,17 @@
-//! The end of the process, in time whatever tenants do.
+//! The end of the process, in time for every deed of a tenant.
 //!
-//! A service manager gives the process a moment and then kills it; a macvtap device would be left behind.
-//! What can be waited for is therefore waited for only so long ([`PATIENCE`]), all of it at the same time:
+//! A service manager gives the process a moment and then kills it; a macvtap device would be left
+//! behind. So each wait has a limit ([`PATIENCE`]), and all waits run at the same time:
 //!
 //! 1. The sockets vanish, and every front-end thread and worker is asked to end.
-//! 2. Those that end within the time have let go of everything. Usually that takes a millisecond.
+//! 2. Those that end within the time have released all that they held. Usually that takes a
+//!    millisecond.
 //! 3. Ports, parents and devices are taken back. This waits for the kernel only.
 //!
-//! A thread that does not end hangs in the kernel (on a disk behind the guest's memory, say) and may have any
-//! lock of the data plane. Then no such lock is taken: devices are deleted by netlink, which needs none,
-//! and the rest is the kernel's at exit. A parent's address comes back by the guardian (`host/mac_guard.rs`).
+//! A thread that does not end hangs in the kernel (on a disk behind the guest's memory, say) and
+//! may have any lock of the data plane. Then no such lock is taken: devices are deleted by netlink,
+//! which needs none, and the kernel cleans up the rest at exit. The guardian restores a parent's
+//! address (`host/mac_guard.rs`).
 
 use std::mem;
 use std::os::fd::AsFd;
@@ -27,8 +29,8 @@ use crate::vhost_user::last_holder;
 /// How long the process waits for its threads.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// Takes everything back: sessions, sockets, devices. Failures are reported, not returned: the rest is
-/// still to be done. Afterwards nothing is left that a hanging thread could keep from being dropped.
+/// Takes everything back: sessions, sockets, devices. Failures are reported, not returned: the rest
+/// is still to be done. Afterwards a hanging thread cannot delay any drop.
 pub(crate) fn close(mut ports: PortTable<Port>, mut context: ControlContext) {
     let until = Instant::now() + PATIENCE;
     ports.iter_mut().for_each(Port::stop);

@@ -8,20 +8,21 @@
 //! | [`reach`] | may the user or group that is to connect pass the directories? |
 //!
 //! A socket must not appear before it can be served, and must have its owner, group and mode before
-//! anyone can connect. So it is made in two steps. `Reserved::make` runs before any device is made: it
-//! binds the socket in a private directory beside the path, gives it to its owner and listens. Every
-//! reason why the path cannot be served shows there: a missing directory, a missing right, a living
-//! process. `Reserved::publish` runs last of all: it renames the socket to its path, which is one step
-//! for everybody who watches.
+//! any front-end can connect. So it is made in two steps. `Reserved::make` runs before any device
+//! is made: it binds the socket in a private directory beside the path, gives it to its owner and
+//! listens. Every reason why the path cannot be served shows there: a missing directory, a missing
+//! right, a living process. `Reserved::publish` runs last of all: it renames the socket to its
+//! path, which is one step for every observer.
 //!
-//! A path that exists is one of three things: the socket of a living process, which is refused with its
-//! process id; the socket of a dead one, which is replaced; or no socket at all, which is left alone. One
-//! listener lives as long as its port: a front-end that comes back always finds it. At the end the path
-//! is removed, but only if it is still the socket that was made here.
+//! A path that exists is one of three things: the socket of a living process, which is refused with
+//! its process id; the socket of a dead one, which is replaced; or no socket at all, which is left
+//! alone. One listener lives as long as its port: a front-end that comes back always finds it. At
+//! the end the path is removed, but only if it is still the socket that was made here.
 //!
-//! What can go wrong: `ss -xl` shows the name under which a socket was bound, so ours show the private
-//! directory. The directory may belong to the VMM's user, who can rename what is in it at any moment:
-//! therefore owner and mode are set inside the private directory only, through its descriptor.
+//! What can go wrong: `ss -xl` shows the name under which a socket was bound, so ours show the
+//! private directory. The directory may belong to the VMM's user, who can rename files in it at any
+//! moment: therefore owner and mode are set inside the private directory only, through its
+//! descriptor.
 
 pub(crate) mod directory;
 pub(crate) mod location;
@@ -59,19 +60,19 @@ pub(crate) struct Reserved {
     reported: Reported,
 }
 
-/// What the log says of a socket when it is published.
+/// The log's facts of a socket when it is published.
 #[derive(Clone, Debug)]
 pub(crate) struct Reported {
     /// The users who may connect, in words.
     audience: String,
     /// The audience was left to the umask, and is one user.
     unasked: bool,
-    /// What keeps the named user or group from getting there.
+    /// The obstacle on the named user's or group's way to the socket.
     obstacle: Option<Obstacle>,
 }
 
 impl Reported {
-    /// Logs that the port listens, and for whom.
+    /// Logs that the port listens, and which users may connect.
     pub(crate) fn log(&self, port: &str, path: &Path) {
         let Reported { audience, unasked, obstacle } = self;
         let hint = if *unasked { "; --socket-owner lets another user's VMM in" } else { "" };
@@ -118,7 +119,7 @@ impl Reserved {
         })
     }
 
-    /// What the log is to say of it.
+    /// The facts for the log.
     pub(crate) fn reported(&self) -> Reported {
         self.reported.clone()
     }
@@ -126,14 +127,14 @@ impl Reserved {
     /// Puts the socket at its path.
     ///
     /// # Errors
-    /// Something has come to the path since the reservation.
+    /// Another file has come to the path since the reservation.
     pub(crate) fn publish(self) -> Result<SocketFile> {
         publish(&self.place, &self.draft)?;
         Ok(SocketFile { listener: self.listener, place: self.place, made: self.made })
     }
 }
 
-/// The rename never replaces anything but the socket of a dead process.
+/// The rename replaces only the socket of a dead process.
 fn publish(place: &Location, draft: &Draft) -> Result<()> {
     let (from, to) = (&draft.private.fd, &place.directory.fd);
     let (old, new) = (draft.name.as_os_str(), place.name.as_os_str());
@@ -155,7 +156,7 @@ fn publish(place: &Location, draft: &Draft) -> Result<()> {
 fn bound(private: &Private, name: &OsStr) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    // The way through the descriptor is short, where the whole path would not fit into an address.
+    // The path through the descriptor is short; the whole path might not fit into an address.
     let address = UnixAddr::new(&private.path.join(name)).or_else(|_| {
         let short = format!("/proc/self/fd/{}", private.fd.as_raw_fd());
         UnixAddr::new(&Path::new(&short).join(name))
@@ -178,12 +179,12 @@ fn not_given(path: &Path, access: &SocketAccess, error: &io::Error) -> Error {
     )
 }
 
-/// How front-ends reach a port.
+/// The way in which front-ends reach a port.
 #[derive(Debug)]
 pub enum Endpoint {
-    /// They connect to us.
+    /// Front-ends connect to our socket.
     Listening(SocketFile),
-    /// We connect to them; the next attempt is due at this time.
+    /// We connect to the front-end; the next attempt is due at this time.
     Connecting(Instant),
     /// There was one inherited connection.
     Inherited,

@@ -1,10 +1,12 @@
-//! The listeners of all ports: published last of all, and resting where their front-ends connect in a loop.
+//! The listeners of all ports: published last of all, and resting where their front-ends connect in
+//! a loop.
 //!
-//! A port's socket appears last of all, when everything behind it can serve. A listener whose connection cannot
-//! be accepted, because the process is out of descriptors, rests a moment instead of spinning, and so does
-//! a listener whose front-ends connect and disconnect in a loop (`pace.rs`). A front-end that listens is connected
-//! to again and again, without an end ([`Port::dial`]): it may be started later than we are, and cloud-hypervisor
-//! removes its socket and makes it again whenever it waits for a new back-end.
+//! A port's socket appears last of all, when everything behind it can serve. A listener whose
+//! connection cannot be accepted, because the process is out of descriptors, rests a moment instead
+//! of spinning, and so does a listener whose front-ends connect and disconnect in a loop
+//! (`pace.rs`). We connect to a listening front-end again and again, without an end
+//! ([`Port::dial`]): it may be started later than we are, and cloud-hypervisor removes its socket
+//! and makes it again whenever it waits for a new back-end.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream;
@@ -24,8 +26,8 @@ use crate::worker::poller::{Interest, Poller};
 /// How long a listener rests after the process ran out of descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// By what front-ends will connect: inherited connections, and sockets that wait to be published; both by
-/// the port's name.
+/// The ways for front-ends to connect: inherited connections, and sockets that wait to be
+/// published; both by the port's name.
 #[derive(Default)]
 pub(crate) struct Entrances {
     pub(crate) inherited: BTreeMap<String, UnixStream>,
@@ -38,8 +40,8 @@ pub(crate) struct Listeners {
     resting: Vec<(PortKey, Instant)>,
 }
 
-/// Lets front-ends connect to every port. Last of all, because a socket must not appear before it can be
-/// served.
+/// Lets front-ends connect to every port. Last of all, because a socket must not appear before it
+/// can be served.
 ///
 /// # Errors
 /// A socket cannot be published.

@@ -1,11 +1,13 @@
 //! The event loop: one thread over everything that can wake the control side.
 //!
-//! The loop may look things up, allocate and fail. It never waits for a front-end, and never touches what a
-//! front-end has sent. Signals are looked at before anything else, and each wake-up takes one connection of a
-//! listener at most, so that no flood delays the end of the process. Frames never pass here.
+//! The loop may look things up, allocate and fail. It never waits for a front-end, and never
+//! touches a front-end's messages. Signals are handled before all other events, and each wake-up
+//! takes one connection of a listener at most, so that no flood delays the end of the process.
+//! Frames never pass here.
 //!
-//! A round has two parts: what has happened ([`WakeToken`]), and what is due by now. Every part that does something
-//! later returns the time of it, and the loop sleeps until the earliest one (`deadline.rs`).
+//! A round has two parts: the events ([`WakeToken`]), and the work that is due by now. Every part
+//! with later work returns the time of that work, and the loop sleeps until the earliest one
+//! (`deadline.rs`).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -57,12 +59,13 @@ impl EventLoop {
     /// are blocked here for all of them.
     ///
     /// # Errors
-    /// A port cannot be made; what was made before is taken back.
+    /// A port cannot be made; the ports made before are taken back.
     pub fn start(config: &Config) -> Result<EventLoop> {
         let os = |what: &'static str| {
             move |error: io::Error| Error::system(what, error, "see the limits of the process")
         };
-        // Before anything is opened here: a number that was not inherited could become ours.
+        // Before this process opens any descriptor: a number that was not inherited could become
+        // ours.
         let inherited = take_inherited(config);
         identity::check(config)?;
         descriptors::allow(config.ports.iter().map(|port| port.queue_pairs));
@@ -130,7 +133,8 @@ impl EventLoop {
         parents.refresh(host.as_mut())
     }
 
-    /// Serves until a signal ends it, or with `--one-off` a front-end disconnects; then takes everything back.
+    /// Serves until a signal ends it, or with `--one-off` a front-end disconnects; then takes
+    /// everything back.
     pub fn run(mut self) -> Result<()> {
         let mut ready = [Ready::new(Interest::empty(), 0); 64];
         loop {
@@ -198,8 +202,8 @@ impl EventLoop {
         self.sources.links_done(before, &self.watch, &self.poller);
     }
 
-    /// A worker or a front-end thread has something for the control thread. The ports are asked for addresses by
-    /// the timers, which run next.
+    /// A worker or a front-end thread has something for the control thread. The ports are asked for
+    /// addresses by the timers, which run next.
     fn notified(&mut self) -> Next {
         let before = used();
         let _ = self.context.notifier.read();
@@ -225,7 +229,8 @@ impl EventLoop {
         Next::GoOn
     }
 
-    /// Does what is due and returns how long the loop may sleep, in milliseconds (-1: without a limit).
+    /// Does the due work and returns how long the loop may sleep, in milliseconds (-1: without a
+    /// limit).
     fn timers(&mut self) -> i32 {
         let now = Instant::now();
         let mut next: Option<Instant> = None;

@@ -1,18 +1,20 @@
-//! Which of its guest's addresses a port takes.
+//! The choice of the guest's addresses that a port adopts.
 //!
-//! A worker tells of an address that the guest uses and that is not the port's (`port.rs`). Here it
-//! is decided, at the control side's pace, what becomes of it:
+//! A worker reports an address that the guest uses and that is not the port's (`port.rs`). This
+//! file decides about it, at the control side's pace:
 //!
-//! - It is another machine's: the parent's, a sibling's, one that the host knows (`host/neighbours.rs`). Then it is
-//!   refused, and asked for again after [`DENIED`]: a machine may have gone, or moved here.
+//! - It is another machine's: the parent's, a sibling's, one that the host knows
+//!   (`host/neighbours.rs`). Then it is refused, and checked again after [`DENIED`]: a machine may
+//!   have been switched off, or moved here.
 //! - The port may take it (`mac-changes=allow`, or it has no given address): it does.
-//! - In passthru mode the port receives frames to every address, so that none has to be taken for reception.
-//!   A guest that uses two in turn (VRRP) would have its parent's address changed with every packet. So the parent
-//!   keeps the address for as long as the guest uses it, and follows when the guest has left it: the old one
-//!   silent for [`QUIET`], or for [`LONG_QUIET`] where the guest only goes back to one that it had before.
+//! - In passthru mode the port receives frames to every address, so it need not adopt one to
+//!   receive. A guest that uses two in turn (VRRP) would have its parent's address changed with
+//!   every packet. So the parent keeps the address for as long as the guest uses it, and adopts
+//!   another when the guest has left it: the old one silent for [`QUIET`], or for [`LONG_QUIET`] if
+//!   the guest only goes back to one that it had before.
 //!
-//! The old address is watched without cost: the port is told to forget that it has heard it
-//! (`SourceMacs::watch_own`), and asked later whether it has heard it since.
+//! The old address is watched without cost: the control thread resets the port's note of its last
+//! use (`SourceMacs::watch_own`), and asks later whether the guest has used it since.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -27,7 +29,7 @@ use crate::net::mac::Mac;
 const MAC_PAUSE: Duration = Duration::from_millis(100);
 /// Longest time between two: a change may be slow, and a guest waits for it.
 const LONGEST_PAUSE: Duration = Duration::from_millis(300);
-/// How long an address stays refused before it is looked at again.
+/// How long an address stays refused before it is checked again.
 const DENIED: Duration = Duration::from_secs(10);
 /// How long the old address must have been silent for a new one.
 const QUIET: Duration = Duration::from_millis(500);
@@ -36,7 +38,7 @@ const LONG_QUIET: Duration = Duration::from_secs(30);
 /// Most addresses of a guest that are kept in mind.
 const LEFT: usize = 8;
 
-/// What to do about an address of a passthru port's guest.
+/// The decision about an address of a passthru port's guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
     /// Take it.
@@ -47,26 +49,26 @@ enum Decision {
     AuxData,
 }
 
-/// What the port has to do.
+/// The next step of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FollowStep {
-    /// Nothing before this time.
+    /// No step before this time.
     Wait(Option<Instant>),
     /// Take this address, and report it to [`Follow::taken`].
     Take(Mac),
 }
 
-/// What a port remembers of its guest's addresses.
+/// The port's notes on its guest's addresses.
 #[derive(Debug, Default)]
 pub struct Follow {
     not_before: Option<Instant>,
-    /// When the refused address is looked at again.
+    /// The time of the next check of the refused address.
     denied_until: Option<Instant>,
-    /// What was said last, not to be said again.
+    /// The last reported text, not to be reported again.
     said: String,
-    /// The guest has used the port's own address, or the port has followed it to another one.
+    /// The guest has used the port's own address, or the port has adopted another one.
     settled: bool,
-    /// For which new address the old one is watched, and since when.
+    /// The new address for which the old one is watched, and the start of the watch.
     watched: Option<(Mac, Instant)>,
     /// Addresses that the port had of this guest, and left.
     left: VecDeque<Mac>,
@@ -96,7 +98,7 @@ impl Follow {
                 until if until <= now => Decision::Follow,
                 until => Decision::Wait(until.min(now + QUIET), false),
             },
-            // What was seen before this address came says nothing about it.
+            // Observations from before this address came do not count.
             _ => {
                 self.watched = Some((wanted, now));
                 Decision::Wait(now + QUIET, true)
@@ -114,7 +116,7 @@ impl Follow {
         self.left.push_back(old);
     }
 
-    /// What is to be done about the guest's addresses now.
+    /// The step that is due for the guest's addresses now.
     pub fn step(&mut self, data: &PortData, now: Instant) -> FollowStep {
         if self.denied_until.is_some_and(|until| until <= now) {
             data.macs.deny(None);
@@ -191,7 +193,7 @@ impl Follow {
         self.denied_until
     }
 
-    /// Says it, unless it was said last.
+    /// Reports it, unless it was the last report.
     fn say(&mut self, data: &PortData, text: &str) {
         if self.said != text {
             data.log.warn(format_args!("{text}"));
@@ -244,7 +246,7 @@ mod tests {
         assert_eq!(follow.judge(A, false, at(start, 30_800)), Decision::Follow);
     }
 
-    /// The old address was used before the guest left it, beside a third one: that is not held
+    /// The old address was used before the guest left it, beside a third one: that does not count
     /// against the new.
     #[test]
     fn each_new_address_is_judged_by_what_comes_after_it() {

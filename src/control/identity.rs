@@ -1,12 +1,13 @@
 //! Ports whose parents have different names and are one device, judged before anything is made.
 //!
-//! `config/siblings.rs` compares the ports by the names that were given and asks nothing of the host: two ports of
-//! `parent=lan0` may not both be in passthru mode or have one address. The same holds when one of them gives
-//! the parent's alternative name, which only the kernel knows. So the kernel is asked once for each
-//! name, by `--check` and at the start alike, and the two give the same answer on the same host.
+//! `config/siblings.rs` compares the ports by their given names without the host: two ports of
+//! `parent=lan0` may not both be in passthru mode or have one address. The same holds when one of
+//! them gives the parent's alternative name, which only the kernel knows. So we ask the kernel once
+//! for each name, by `--check` and at the start alike, and both give the same answer on the same
+//! host.
 //!
-//! What can go wrong: a parent is not there (yet), or the host cannot be asked, as in a build root. Such a name
-//! stands for itself; a missing parent is reported when its port is opened.
+//! What can go wrong: a parent does not exist (yet), or the host cannot be asked, as in a build
+//! root. Such a name stands for itself; a missing parent is reported when its port is opened.
 
 use std::collections::HashMap;
 
@@ -34,8 +35,9 @@ pub fn check(config: &Config) -> Result<()> {
     Error::of_problems(clashes(&config.ports, |name| indices.get(name).copied().flatten()))
 }
 
-/// The clashes among ports whose parents have different names and the same index, each port judged beside
-/// those before it. All other clashes were reported with the places of the input that cause them. Pure.
+/// The clashes among ports whose parents have different names and the same index, each port judged
+/// beside those before it. All other clashes were reported with the places of the input that cause
+/// them. Pure.
 fn clashes(ports: &[PortConfig], index: impl Fn(&str) -> Option<u32>) -> Vec<Problem> {
     let (mut problems, mut claims) = (Vec::new(), Claims::default());
     for port in ports {

@@ -1,7 +1,7 @@
 //! A connection inherited from the process that started this one (`--fd`).
 //!
-//! The number comes from the command line and may be wrong. It is looked at before this process opens
-//! anything: later the number could have become one of our own descriptors.
+//! The number comes from the command line and may be wrong. It is checked before this process opens
+//! any descriptor: later the number could have become one of our own.
 
 use std::collections::BTreeMap;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -33,11 +33,11 @@ fn inherited(fd: RawFd) -> Result<UnixStream> {
             "pass a connected Unix stream socket that the VMM has the other end of",
         )
     };
-    // SAFETY: only asked for its flags; F_GETFD touches nothing.
+    // SAFETY: only a query of its flags; F_GETFD touches no memory.
     if unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
         return Err(wrong("no such descriptor was inherited".into()));
     }
-    // SAFETY: it is open, and by the user's word ours to own: nothing in this process opened it.
+    // SAFETY: it is open, and by the user's word ours to own: this process has not opened it.
     let owned = unsafe { OwnedFd::from_raw_fd(fd) };
     let kind = getsockopt(&owned, sockopt::SockType)
         .map_err(|errno| wrong(format!("it is not a socket ({errno})")))?;

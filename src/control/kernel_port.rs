@@ -1,15 +1,16 @@
-//! A port's kernel device, and how the port survives its loss and what other programs do to it.
+//! A port's kernel device; the port survives its loss, and changes that other programs make to it.
 //!
-//! The device may vanish (its parent was removed, another program deleted it) and is made again when that is
-//! possible. In between the queue pairs stay, without a tap behind them, and a connected guest keeps its
-//! rings: it sees a network without traffic, not a dead back-end.
+//! The device may vanish (its parent was removed, another program deleted it) and is made again
+//! when that is possible. In between the queue pairs stay, without a tap behind them, and a
+//! connected guest keeps its rings: it sees a network without traffic, not a dead back-end.
 //!
-//! Another program may set the device down or change it. The kernel tells so, and within a moment it is put
-//! right (`control/kernel_port/upkeep.rs`). A device that stays down is as good as none:
-//! the tap is taken away from the pairs, so that a frame for it counts as `no device` and not as sent.
+//! Another program may set the device down or change it. The kernel reports it, and within a moment
+//! the control thread puts it right (`control/kernel_port/upkeep.rs`). A device that stays down is
+//! as good as none: the tap is taken away from the pairs, so that a frame for it counts as `no
+//! device` and not as sent.
 //!
-//! The parent is the device that the configured name stood for when the port was made: it may be renamed
-//! meanwhile. The name is looked up again only after the parent has vanished.
+//! The parent is the device that the configured name stood for when the port was made: it may be
+//! renamed meanwhile. The name is looked up again only after the parent has vanished.
 
 pub(crate) mod device_state;
 pub(crate) mod upkeep;
@@ -45,9 +46,9 @@ pub struct KernelPort {
     queues: Vec<Arc<TapQueue>>,
     own_mac: Mac,
     retry: Option<Instant>,
-    /// Why a lost device could not be made again, as it was told last.
+    /// The last reported reason why a lost device could not be made again.
     complaint: Option<String>,
-    /// Index and name of the parent, as long as it has not gone.
+    /// Index and name of the parent, as long as it exists.
     parent: Option<(u32, String)>,
     parent_up: Option<bool>,
     state: DeviceState,
@@ -144,13 +145,13 @@ impl KernelPort {
                     self.upkeep.take_away(core, device, address, host);
                 }
             }
-            // Some news was lost: look for ourselves.
+            // Some news was lost: query the device and the parent.
             LinkEvent::Overrun => self.look(core, host),
             _ => {}
         }
     }
 
-    /// Follows a change of the device.
+    /// Processes a change of the device.
     fn look_after(&mut self, core: &PortCore, news: &LinkInfo, host: &mut dyn Host) {
         let Some(device) = &mut self.device else { return };
         match self.upkeep.look_after(core, device, news, host) {
@@ -163,7 +164,7 @@ impl KernelPort {
         }
     }
 
-    /// Asks the kernel how the device and its parent are.
+    /// Queries the kernel for the state of the device and its parent.
     fn look(&mut self, core: &PortCore, host: &mut dyn Host) {
         if let Some((index, name)) = self.parent.clone() {
             match host.link_by_index(index) {
@@ -200,13 +201,13 @@ impl KernelPort {
             return;
         }
         device.want_mtu(wanted);
-        // The device's own news, which follow, tell everybody else.
+        // The device's own news, which follow, update all other parts.
         if let Err(error) = host.set_mtu(device.ifindex(), wanted) {
             log.warn(format_args!("cannot follow its parent to MTU {wanted}: {error}"));
         }
     }
 
-    /// The device is so: the workers are told.
+    /// The device is in this state: the workers get it.
     fn show(&mut self, core: &PortCore, is: &LinkInfo) {
         let Some(device) = &self.device else { return };
         let (mac, mtu) = (device.mac(), is.mtu);
@@ -245,8 +246,8 @@ impl KernelPort {
         self.retry = Some(Instant::now());
     }
 
-    /// Makes a lost device again, if that is due and possible, and looks after one that was left alone.
-    /// Returns when to ask again.
+    /// Makes a lost device again, if that is due and possible, and looks after one that was left
+    /// alone. Returns when to ask again.
     pub fn restore(
         &mut self,
         core: &PortCore,
@@ -262,7 +263,7 @@ impl KernelPort {
             return sooner(rest, Some(due));
         }
         self.retry = Some(now + DEVICE_RETRY);
-        // Without its parent there is no point in trying: the kernel tells when it comes.
+        // Without its parent there is no point in trying: the kernel reports when it comes.
         if let Some(parent) = self.find_parent(core, host) {
             let spec = spec(&core.config, host).map(|spec| MacvtapSpec { parent, ..spec });
             match spec.and_then(|spec| host.open_port(&spec)) {
@@ -312,7 +313,8 @@ pub struct UsedDevice {
     queues: Vec<Arc<TapQueue>>,
 }
 
-/// Gives devices back to the host, and closes their queues. Goes on after a failure; returns all of them.
+/// Gives devices back to the host, and closes their queues. Goes on after a failure; returns all of
+/// them.
 pub fn give_back(ended: impl IntoIterator<Item = UsedDevice>, host: &mut dyn Host) -> Vec<Error> {
     let (devices, queues): (Vec<_>, Vec<_>) =
         ended.into_iter().map(|ended| (ended.device, ended.queues)).unzip();

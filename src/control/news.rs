@@ -1,17 +1,18 @@
 //! The kernel's news about devices, put together.
 //!
-//! News come as fast as other programs change devices. Of several news about one device only the last counts: the
-//! state that it describes is the present one. So what has come at once is collected, and only then followed.
+//! News come as fast as other programs change devices. Of several news about one device only the
+//! last counts: the state that it describes is the present one. So all waiting news are collected
+//! first, and only then processed.
 
 use std::collections::HashMap;
 
 use crate::host::watch::LinkEvent;
 
-/// News in the order in which they are to be followed, the last of each device only.
+/// News in the order of their processing, the last of each device only.
 #[derive(Default)]
 pub(crate) struct News {
     events: Vec<LinkEvent>,
-    /// Where the last state of a device is, unless the device was deleted since.
+    /// The place of a device's last state, unless the device was deleted since.
     places: HashMap<u32, usize>,
 }
 

@@ -1,11 +1,11 @@
 //! How fast front-ends may connect to a port.
 //!
-//! A front-end that fails right after it has connected, and tries again at once, costs a connection's
-//! set-up each time: QEMU 7.2 with more queues than the port has connected 2,000 times a second. So the
-//! listener rests between two connections of a loop. A front-end that is restarted, or a guest that
-//! reboots, must not notice it: the first [`BURST`] connections are taken at once, and each second without
-//! a connection earns one back. Then the rest is [`SHORTEST`], and grows with the age of the loop up to
-//! [`LONGEST`].
+//! A front-end that fails right after it has connected, and tries again at once, costs a
+//! connection's set-up each time: QEMU 7.2 with more queues than the port has connected 2,000 times
+//! a second. So the listener rests between two connections of a loop. A front-end that is
+//! restarted, or a guest that reboots, must not notice it: the first [`BURST`] connections are
+//! taken at once, and each second without a connection earns one back. Then the rest is
+//! [`SHORTEST`], and grows with the age of the loop up to [`LONGEST`].
 //!
 //! The kernel keeps new connections in the listener's queue meanwhile: none is refused.
 

@@ -1,15 +1,16 @@
 //! The parents that have ports in userspace.
 //!
-//! A device has several names: its own, alternative ones, and that of a macvlan on it, which stands for it.
-//! Ports that give different names of one device are siblings all the same. Therefore a parent is known by
-//! its interface index, which the kernel is asked for when a name is seen for the first time; afterwards the
-//! name stands for the [`ParentManager`], which keeps its parent when names change.
+//! A device has several names: its own, alternative ones, and that of a macvlan on it, which stands
+//! for it. Ports that give different names of one device are siblings all the same. Therefore a
+//! parent is known by its interface index, which the kernel is asked for when a name is seen for
+//! the first time; afterwards the name stands for the [`ParentManager`], which keeps its parent
+//! when names change.
 //!
 //! | file | idea |
 //! | --- | --- |
 //! | [`manager`] | a parent with its ports: table, filters, loss and return |
 //! | [`lease`] | the parent itself, while this process has the right to it, and how it is given back |
-//! | [`host_filters`] | what the host's own stack must not receive |
+//! | [`host_filters`] | the frames that the host's own stack must not receive |
 //! | [`bridge_port`] | a port among its siblings |
 //! | [`allowance`] | how often a port may have the table made anew |
 
@@ -47,7 +48,7 @@ pub struct UserspacePort {
 #[derive(Default)]
 pub struct Parents {
     parents: Vec<ParentManager>,
-    /// Which of them a configured name stands for.
+    /// The parent that each configured name stands for.
     names: BTreeMap<String, usize>,
     /// The most queue pairs that any port has whose parent is given by this name.
     widest: BTreeMap<String, u16>,
@@ -64,7 +65,8 @@ impl Parents {
         Parents { widest, ..Parents::default() }
     }
 
-    /// Worker slots for a port's queue pairs, at the workers of its siblings. Opens the parent for the first.
+    /// Worker slots for a port's queue pairs, at the workers of its siblings. Opens the parent for
+    /// the first.
     ///
     /// # Errors
     /// The parent cannot be had: not there, not Ethernet, in use by another process.
@@ -105,7 +107,7 @@ impl Parents {
     /// Makes a port one of its parent's, and attaches its queue pairs to the switch.
     ///
     /// # Errors
-    /// Its address, mode or MTU cannot be had on this parent; the message says why.
+    /// Its address, mode or MTU cannot be had on this parent; the message has the reason.
     pub fn join(&mut self, core: &PortCore, host: &mut dyn Host) -> Result<UserspacePort> {
         let switch = self.names.get(&core.config.parent).copied().unwrap_or(usize::MAX);
         let id = match self.parents.get_mut(switch) {
@@ -136,7 +138,7 @@ impl Parents {
         }
     }
 
-    /// What the guest of a port had joined is forgotten with it.
+    /// Forgets the groups that a port's guest had joined.
     pub fn forget_guest(&mut self, port: &UserspacePort) {
         if let Some(switch) = self.parents.get_mut(port.switch) {
             switch.forget_guest(port.id);
@@ -150,7 +152,8 @@ impl Parents {
         }
     }
 
-    /// Lets tables and filters follow what has changed: ports that joined, left, came up or went down.
+    /// Brings tables and filters up to date with the ports: those that joined, left, came up or
+    /// went down.
     ///
     /// # Errors
     /// The kernel cannot do what a port's mode promises.
@@ -158,12 +161,12 @@ impl Parents {
         self.parents.iter_mut().try_for_each(|parent| parent.refresh(host))
     }
 
-    /// Makes what takes long and is made once, before the tables of the first guests.
+    /// Makes parts that take long and are made once, before the tables of the first guests.
     pub fn prepare(&mut self, host: &mut dyn Host) {
         self.parents.iter_mut().for_each(|parent| parent.make_long_frames(host));
     }
 
-    /// Logs what was lost on the way from each wire.
+    /// Logs the losses on the way from each wire.
     pub fn report_losses(&self) {
         self.parents.iter().for_each(ParentManager::report_losses);
     }

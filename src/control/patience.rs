@@ -1,9 +1,10 @@
 //! How often a device is put right before it is left alone.
 //!
-//! Two programs that each set a device as they like it keep the kernel busy and fill the logs, and neither
-//! wins. So a device is put right at most [`REPAIRS`] times in a [`WINDOW`]; after that it is left as it is for
-//! a [`REST`], which is reported once. Then the next [`REPAIRS`] are due: by then the operator has perhaps told
-//! the network manager to leave the device alone. Pure: the caller brings the time.
+//! Two programs that each set a device as they like it keep the kernel busy and fill the logs, and
+//! neither wins. So a device is put right at most [`REPAIRS`] times in a [`WINDOW`]; after that it
+//! is left as it is for a [`REST`], which is reported once. Then the next [`REPAIRS`] are due: by
+//! then the operator has perhaps told the network manager to leave the device alone. Pure: the
+//! caller brings the time.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,12 @@ pub const WINDOW: Duration = Duration::from_secs(60);
 /// How long a device is left alone after that.
 pub const REST: Duration = Duration::from_secs(600);
 
-/// What to do about a device that differs.
+/// The decision about a device that differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RepairVerdict {
     /// Put it right.
     PutRight,
-    /// Leave it alone from now on, and say so.
+    /// Leave it alone from now on, and report it.
     GiveUp,
     /// It is being left alone.
     LeaveAlone,

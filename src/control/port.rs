@@ -1,15 +1,15 @@
-//! A port, as the control thread owns it: its endpoint, its front-end if there is one, and what carries its
-//! frames.
+//! A port, as the control thread owns it: its endpoint, its front-end if there is one, and the
+//! carrier of its frames.
 //!
-//! A port outlives what it is made of. Front-ends connect and disconnect; the device or the parent may be lost
-//! and found again (`kernel_port.rs`, `parents/`). In between the queue pairs stay, and a connected guest
-//! keeps its rings.
+//! A port outlives its parts. Front-ends connect and disconnect; the device or the parent may be
+//! lost and found again (`kernel_port.rs`, `parents/`). In between the queue pairs stay, and a
+//! connected guest keeps its rings.
 //!
-//! Which front-end is served, and what becomes of another one, is a state machine ([`PortState`]): this file
-//! finds out what has happened and does what the table says. The port's front-end thread
-//! (`vhost_user/frontend.rs`) serves the connection; here it is only attached, and its end noted. A front-end that
-//! reconnects may be quicker than the end of its last connection: it waits for that end, for
-//! `HANG_PATIENCE` at most.
+//! A state machine ([`PortState`]) decides which front-end is served, and whether another one waits
+//! or is refused: this file finds out which event it is and does what the table says. The port's
+//! front-end thread (`vhost_user/frontend.rs`) serves the connection; here it is only attached, and
+//! its end noted. A front-end that reconnects may be quicker than the end of its last connection:
+//! it waits for that end, for `HANG_PATIENCE` at most.
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -44,15 +44,15 @@ const DIAL_RETRY: Duration = Duration::from_millis(250);
 /// A port.
 pub struct Port {
     state: PortState,
-    /// How front-ends reach it; none before it serves, and none at its end.
+    /// The endpoint for front-ends; none before it serves, and none at its end.
     endpoint: Option<Endpoint>,
-    /// How fast front-ends may come.
+    /// The pace of new front-ends.
     pub(crate) pace: Pace,
     core: PortCore,
     frontend: FrontendThread,
-    /// The front-end that waits for the end of the connection before, and until when.
+    /// The front-end that waits for the end of the connection before, and the end of its wait.
     waiting: Option<(UnixStream, Instant)>,
-    /// Why the port takes no front-end any more.
+    /// The reason why the port takes no front-end any more.
     condemned: Option<String>,
     carrier: Carrier,
     follow: Follow,
@@ -100,7 +100,7 @@ impl Port {
         self.frontend.is_connected()
     }
 
-    /// Takes note of an event. Returns what is to be done.
+    /// Processes an event. Returns the reaction.
     fn step(&mut self, event: PortEvent) -> Reaction {
         let (next, reaction) = self.state.after(event);
         if next != self.state {
@@ -159,7 +159,7 @@ impl Port {
         }
     }
 
-    /// Closes a connection that is not to be served, and logs why.
+    /// Closes a connection that is not to be served, and logs the reason.
     fn refuse(&self, stream: UnixStream) {
         interrupted(|| drop(stream));
         let log = &self.core.data.log;
@@ -177,7 +177,7 @@ impl Port {
         self.frontend.ended()
     }
 
-    /// Follows the end of a front-end's connection; a front-end that waits for that is served.
+    /// Processes the end of a front-end's connection; a front-end that waits for that is served.
     pub fn detach_frontend(&mut self, ended: Ended, context: &mut ControlContext) {
         self.log_end(&ended);
         // The next guest starts with the address that was printed for it.
@@ -262,7 +262,7 @@ impl Port {
         }
     }
 
-    /// Takes an address that the guest uses, unless the host knows that it is another machine's.
+    /// Adopts an address that the guest uses, unless the host knows that it is another machine's.
     fn take_mac(&mut self, wanted: Mac, context: &mut ControlContext) -> Result<()> {
         let data = &self.core.data;
         if !data.macs.is_exclusive()
@@ -283,13 +283,13 @@ impl Port {
         self.carrier.set_mac(&self.core, wanted, context)
     }
 
-    /// Logs what was moved and dropped so far.
+    /// Logs the counters of moved and dropped frames.
     pub fn report_counters(&self) {
         let (from_guest, to_guest) = self.counters();
         info!("port {}: from the guest: {from_guest}; to the guest: {to_guest}", self.name());
     }
 
-    /// What was moved and dropped so far: from the guest, to the guest.
+    /// The counters of moved and dropped frames: from the guest, to the guest.
     fn counters(&self) -> (Counters, Counters) {
         let mut sum = (Counters::default(), Counters::default());
         for pair in &self.core.pairs {
@@ -300,7 +300,7 @@ impl Port {
         sum
     }
 
-    /// Reports what workers and others have left for the log. Returns when to ask again.
+    /// Logs the reports that workers and others have left. Returns when to ask again.
     pub fn report(&self, now: Instant) -> Option<Instant> {
         let data = &self.core.data;
         if let Some(foreign) = data.macs.take_foreign() {
@@ -339,8 +339,8 @@ impl Port {
         device
     }
 
-    /// What is left to do where a thread of the process hangs, which may have any lock of the port: nothing
-    /// but to give the kernel device back.
+    /// The end if a thread of the process hangs, which may have any lock of the port: only the
+    /// kernel device is given back.
     pub fn abandon(self) -> Option<UsedDevice> {
         let Port { carrier, core, frontend, .. } = self;
         // Not dropped: that would take the locks.

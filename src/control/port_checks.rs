@@ -1,15 +1,18 @@
 //! Whether a wanted port can be had on this host, judged before anything is made.
 //!
-//! Making a port is visible: a network manager configures a device that is deleted again a moment later when
-//! a later step fails. And the first failure hides the next one. So each port is judged first, with its
-//! socket, its device and its parent, beside the ports that were judged before it ([`PortChecks::judge`]). A start
-//! does so for each port of the configuration in turn and reports all errors together ([`judge_all`]). What one
-//! port may not share with another is `claims.rs`; what the kernel would refuse is `host/foresight.rs`.
+//! Making a port is visible: a network manager configures a device that is deleted again a moment
+//! later when a later step fails. And the first failure hides the next one. So each port is judged
+//! first, with its socket, its device and its parent, beside the ports that were judged before it
+//! ([`PortChecks::judge`]). A start does so for each port of the configuration in turn and reports
+//! all errors together ([`judge_all`]). `claims.rs` has the things that one port may not share with
+//! another; `host/foresight.rs` has the kernel's refusals.
 //!
-//! The sockets are more than judged. They are made ready in a private directory (`endpoint/private.rs`), because
-//! only that proves that they can be had; no other process sees them before they are published.
+//! The sockets are more than judged. They are made ready in a private directory
+//! (`endpoint/private.rs`), because only that proves that they can be had; no other process sees
+//! them before they are published.
 //!
-//! What can go wrong: what is judged may change before it is made. Each later step checks for itself.
+//! What can go wrong: the host may change between the judgement and the making. Each later step
+//! checks for itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::net::UnixStream;
@@ -31,7 +34,7 @@ use crate::net::mode::Mode;
 /// Judges all ports of a configuration and reserves their sockets.
 ///
 /// # Errors
-/// All that is wrong, and nothing was made.
+/// All errors, and nothing was made.
 pub(crate) fn judge_all(
     config: &Config,
     inherited: Result<BTreeMap<String, UnixStream>>,
@@ -56,8 +59,8 @@ pub(crate) fn judge_all(
     Error::all(errors).map(|()| entrances)
 }
 
-/// Judges wanted ports, each beside those that were judged before it. What several ports ask of the host
-/// is asked once.
+/// Judges wanted ports, each beside those that were judged before it. A question of several ports
+/// to the host is asked once.
 #[derive(Default)]
 pub(crate) struct PortChecks {
     /// The socket paths.
@@ -74,7 +77,7 @@ impl PortChecks {
     /// Judges a port. Returns its socket, reserved, where it is to listen.
     ///
     /// # Errors
-    /// All that is wrong with it; its socket is not reserved then.
+    /// All errors of the port; its socket is not reserved then.
     pub(crate) fn judge(
         &mut self,
         wanted: &PortConfig,
@@ -93,7 +96,7 @@ impl PortChecks {
         }
     }
 
-    /// Judges what is to carry the port's frames.
+    /// Judges the carrier of the port's frames.
     fn carrier(&mut self, port: &PortConfig, host: &mut dyn Host) -> Result<()> {
         match port.kind {
             Kind::Macvtap => {
@@ -116,7 +119,7 @@ impl PortChecks {
         packets.clone()?;
         let starves = port.mode == Mode::Passthru || port.nodst;
         if starves && self.filtered.insert(parent.index) {
-            // A filter that drops nothing: whether the kernel takes it is the question.
+            // A filter that drops nothing: only the kernel's answer counts.
             let trial = host.filter_host(parent.index, HostFilterRule::Sources(&[])).map(drop);
             trial.map_err(|error| not_deaf(&parent.name, &error))?;
         }

@@ -1,7 +1,8 @@
 //! The parts of a port that outlive devices, parents and front-ends.
 //!
-//! A front-end disconnects and another one connects; a device is lost and made again. The queue pairs, what
-//! the workers know of the port, and the worker slots stay from the start of a port to its end.
+//! A front-end disconnects and another one connects; a device is lost and made again. The queue
+//! pairs, the workers' view of the port, and the worker slots stay from the start of a port to its
+//! end.
 
 use std::sync::Arc;
 
@@ -13,15 +14,15 @@ use crate::datapath::scratch::Scratch;
 use crate::vhost_user::served_port::ServedPort;
 use crate::worker::slot::WorkerSlot;
 
-/// What every part of a port's control side works on.
+/// The parts that all of a port's control side works on.
 pub struct PortCore {
     /// The port's configuration.
     pub config: PortConfig,
-    /// What the workers know of it.
+    /// The workers' view of the port.
     pub data: Arc<PortData>,
     /// Its queue pairs.
     pub pairs: Vec<Arc<QueuePair>>,
-    /// What is behind the queue pairs.
+    /// The other end of the queue pairs.
     pub attachment: Arc<PortBackend>,
     slots: Vec<WorkerSlot<Scratch>>,
 }
@@ -44,7 +45,7 @@ impl PortCore {
         &self.config.name
     }
 
-    /// What a connection needs of the port.
+    /// The parts that a connection needs of the port.
     pub fn served(&self) -> ServedPort {
         ServedPort {
             config: self.config.clone(),

@@ -1,9 +1,9 @@
-//! Which MAC address a port has before its guest has said anything.
+//! The MAC address that a port has before its guest has sent a frame.
 //!
-//! Four parties ask: the port that is made, the judgement before it, the port that its guest has left,
-//! and the printers, whose answer the user types into a VMM. If one of them thought differently, the
-//! guest would have another address than its port and every frame would be dropped as `foreign MAC`.
-//! Therefore the answer is found here and nowhere else, in this order:
+//! Four parties ask: the port that is made, the judgement before it, the port after its guest has
+//! disconnected, and the printers, whose answer the user types into a VMM. If one of them found
+//! another address, the guest would not have its port's and every frame would be dropped as
+//! `foreign MAC`. Therefore only this file finds the answer, in this order:
 //!
 //! 1. the address that the user gave;
 //! 2. for a device that is adopted, the one that it has;
@@ -11,8 +11,8 @@
 //! 4. an address derived from the machine's id and the port's name; where the machine has no id, the
 //!    parent's address stands in for it.
 //!
-//! What can go wrong: the parent is not there, or has no address that a guest could have. Then there is
-//! an error and no guess.
+//! What can go wrong: the parent does not exist, or has no address that a guest could have. Then
+//! there is an error and no guess.
 
 use crate::config;
 use crate::config::{Kind, MacChanges, MacChoice, PortConfig};
@@ -24,7 +24,7 @@ use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
-/// What a port does with a source address that is not its own.
+/// The port's reaction to a source address that is not its own.
 pub fn policy(config: &PortConfig) -> MacPolicy {
     match config.mac_changes {
         _ if config.compat => MacPolicy::Ignore,
@@ -42,7 +42,7 @@ pub fn policy(config: &PortConfig) -> MacPolicy {
     }
 }
 
-/// Where the address comes from.
+/// The origin of the address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum MacOrigin {
     Given(Mac),
@@ -63,7 +63,7 @@ fn origin(config: &PortConfig, device: Option<&LinkInfo>) -> MacOrigin {
     }
 }
 
-/// Looks at the device of the port's name, where that matters.
+/// Queries the device of the port's name, if that matters.
 fn look(config: &PortConfig, host: &mut dyn Host) -> Result<MacOrigin> {
     let asks = config.kind == Kind::Macvtap && config.mac == MacChoice::Auto;
     let device = match asks.then(|| host.link_by_name(&config.name)) {
@@ -78,11 +78,11 @@ fn look(config: &PortConfig, host: &mut dyn Host) -> Result<MacOrigin> {
     Ok(origin(config, device.as_ref()))
 }
 
-/// The address that the port will have. Looks at the host: the device of the port's name, the parent,
-/// the machine's id; each only where it matters.
+/// The address that the port will have. Queries the host: the device of the port's name, the
+/// parent, the machine's id; each only if it matters.
 ///
 /// # Errors
-/// The parent is needed and is not there, or its address is none that a guest could have.
+/// The parent is needed and does not exist, or its address is none that a guest could have.
 pub fn of(config: &PortConfig, host: &mut dyn Host) -> Result<Mac> {
     match look(config, host)? {
         MacOrigin::Given(mac) | MacOrigin::Adopted(mac) => Ok(mac),

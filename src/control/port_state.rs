@@ -1,13 +1,14 @@
-//! A port's states: which front-end it serves, and what an event does about that.
+//! A port's states: the front-end that it serves, and the reaction to each event.
 //!
-//! [`PortState::after`] is the whole table: each event in each state has one next state and one [`Reaction`]. It
-//! is pure; `port.rs` finds out which event it is, takes the next state from here, and does what the reaction
-//! says. docs/architecture.md draws the table in "A port's states", and a test compares the two.
+//! [`PortState::after`] is the whole table: each event in each state has one next state and one
+//! [`Reaction`]. It is pure; `port.rs` finds out which event it is, takes the next state from here,
+//! and does what the reaction says. docs/architecture.md draws the table in "A port's states", and
+//! a test compares the two.
 //!
-//! What is behind the port changes independently of this: a guest keeps its rings while the port's device
-//! is lost (`kernel_port/device_state.rs`).
+//! The carrier of the port's frames changes independently of this: a guest keeps its rings while
+//! the port's device is lost (`kernel_port/device_state.rs`).
 
-/// Which front-end a port serves.
+/// The front-end that a port serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PortState {
     /// The device is made and the socket reserved; no front-end can reach the port yet.
@@ -18,20 +19,22 @@ pub enum PortState {
     Connected,
     /// The connection is about to end, and another front-end waits for that.
     Handover,
-    /// The port takes no front-end any more: too many descriptors of its front-ends cannot be closed.
+    /// The port takes no front-end any more: too many descriptors of its front-ends cannot be
+    /// closed.
     Condemned,
     /// The port ends. A last connection may not have ended yet.
     Closing,
 }
 
-/// What happens to a port.
+/// An event of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortEvent {
     /// The port's endpoint is open: front-ends can reach it.
     Opened,
     /// A front-end has connected.
     Arrived,
-    /// A front-end has connected while the present connection hangs up, and no living one waits already.
+    /// A front-end has connected while the present connection hangs up, and no living one waits
+    /// already.
     Overlapped,
     /// The front-end that was to be served cannot be: there is no thread for it.
     Unserved,
@@ -45,7 +48,7 @@ pub enum PortEvent {
     Stopped,
 }
 
-/// What is to be done about an event.
+/// The reaction to an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reaction {
     /// Nothing.
@@ -76,7 +79,7 @@ impl PortState {
         PortState::Closing,
     ];
 
-    /// The next state, and what is to be done.
+    /// The next state, and the reaction.
     pub fn after(self, event: PortEvent) -> (PortState, Reaction) {
         use PortEvent as E;
         use PortState as S;
@@ -105,8 +108,8 @@ impl PortState {
 
             (S::Condemned, E::Arrived | E::Overlapped) => (S::Condemned, R::Refuse),
 
-            // What is left cannot happen there: nothing ends where nothing is connected, and nothing is
-            // opened twice.
+            // The other events cannot happen there: a connection cannot end where there is none,
+            // and an endpoint is not opened twice.
             (state, _) => (state, R::Nothing),
         }
     }

@@ -1,10 +1,11 @@
 //! The ports of the process, by an id that never means another port.
 //!
-//! A port may be removed while something still names it: an event that epoll has reported in the same round,
-//! a listener that rests, a front-end thread's last message. An index into a list would then name the next
-//! port in that place. So the table gives each port a [`PortKey`], its generation: a number that is counted up for
-//! every insertion and never used again. A key whose port was removed finds nothing, even if a port of the
-//! same name has been inserted since. The name says which port is meant, the key which life of it.
+//! A port may be removed while something still names it: an event that epoll has reported in the
+//! same round, a listener that rests, a front-end thread's last message. An index into a list would
+//! then name the next port in that place. So the table gives each port a [`PortKey`], its
+//! generation: a number that is counted up for every insertion and never used again. A key whose
+//! port was removed finds nothing, even if a port of the same name has been inserted since. The
+//! name says which port is meant, the key which life of it.
 //!
 //! The table is iterated in the order of insertion, which is that of the configuration.
 

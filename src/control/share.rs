@@ -1,17 +1,19 @@
 //! The share of the control thread's time that one source of events may take.
 //!
-//! Guests, network managers and the LAN can each cause an event in a loop: a ring enabled and disabled, a link
-//! up and down. The work for one is small and useful, that for a hundred thousand a second would keep the
-//! control thread from everything else. So work makes a debt, which time pays off, [`FACTOR`] times as much of it
-//! as the work has taken. A source that owes more than [`FREE`] rests until it does not. A source that is used now and
-//! then never rests. One that is driven in a loop gets about three per cent of a processor, whatever it costs us.
-//! What comes during a rest is not lost: it waits in its descriptor, and much of it is one piece of work then.
+//! Guests, network managers and the LAN can each cause an event in a loop: a ring enabled and
+//! disabled, a link up and down. The work for one event is small and useful. For a hundred thousand
+//! a second it would keep the control thread from everything else. So work makes a debt, which time
+//! pays off, [`FACTOR`] times as much of it as the work has taken. A source that owes more than
+//! [`FREE`] rests until it does not. A source that is used now and then never rests. One that is
+//! driven in a loop gets about three per cent of a processor. Events during a rest are not lost:
+//! they wait in the source's descriptor, and many of them are one piece of work then.
 //!
-//! Work is processor time. The kernel lets the control thread wait for its locks, and for a grace period of RCU when a
-//! socket's membership changes: that takes ten times as long as the work, and costs nothing.
+//! Work is processor time. The kernel lets the control thread wait for its locks, and for a grace
+//! period of RCU when a socket's membership changes: that takes ten times as long as the work, and
+//! costs nothing.
 //!
-//! What can go wrong: work that takes long for a good reason (a thousand devices at once) would be followed
-//! by a rest of seconds; hence a longest one. Pure: the caller brings the time.
+//! What can go wrong: work that takes long for a good reason (a thousand devices at once) would be
+//! followed by a rest of seconds; hence a longest one. Pure: the caller brings the time.
 
 use std::time::{Duration, Instant};
 
@@ -38,7 +40,7 @@ impl Share {
         Share { longest, debt: Duration::ZERO, counted: None, rests_until: None }
     }
 
-    /// How long a source that has nothing free rests after work of this length.
+    /// The length of the rest after work of this length, for a source that has no free share left.
     pub fn rest_after(&self, work: Duration) -> Duration {
         work.saturating_mul(FACTOR).min(self.longest)
     }
@@ -73,7 +75,7 @@ impl Share {
 
 /// The processor time that the calling thread has used.
 pub fn used() -> Duration {
-    // The clock of a thread is always there; without it nothing would ever rest.
+    // The clock of a thread always exists; without it no source would ever rest.
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 

@@ -1,16 +1,17 @@
-//! What a signal means to the process.
+//! The meaning of each signal for the process.
 //!
-//! All of a host's guests may hang on one process, so no signal may end it by the kernel's default: a
-//! `kill -HUP` by habit, a log rotation's script, a timer's leftover. Every signal belongs to one of
-//! four kinds. *End* (SIGTERM, SIGINT, SIGQUIT, SIGXCPU) takes everything back and exits with 0. SIGUSR1
-//! logs the counters. *Ignored* ones write a line, because the sender expected something: SIGHUP will
-//! reload the configuration one day, SIGUSR2 will hand over. The rest either cannot be caught or is left
-//! to the kernel on purpose: SIGTSTP and its kin stop and continue a foreground process (`Ctrl-Z`, `fg`),
-//! SIGPIPE is off for every Rust program, and SIGSEGV and SIGBUS belong to `queue::fault`.
+//! All of a host's guests may hang on one process, so no signal may end it by the kernel's default:
+//! a `kill -HUP` by habit, a log rotation's script, a timer's leftover. Every signal belongs to one
+//! of four kinds. *End* (SIGTERM, SIGINT, SIGQUIT, SIGXCPU) takes everything back and exits with 0.
+//! SIGUSR1 logs the counters. *Ignored* ones write a line, because the sender expected an effect:
+//! SIGHUP will reload the configuration one day, SIGUSR2 will hand over. The rest either cannot be
+//! caught or is left to the kernel on purpose: SIGTSTP and its kin stop and continue a foreground
+//! process (`Ctrl-Z`, `fg`), SIGPIPE is off for every Rust program, and SIGSEGV and SIGBUS belong
+//! to `virtqueue::fault`.
 //!
-//! Signals come through a descriptor: they are blocked in all threads, and no code of ours ever runs in
-//! a handler (but `queue::fault`). What can go wrong: a script that sends SIGHUP in a loop; at most ten
-//! lines a minute are written, and then the number of those held back.
+//! Signals come through a descriptor: they are blocked in all threads, and no code of ours ever
+//! runs in a handler (but `virtqueue::fault`). What can go wrong: a script that sends SIGHUP in a
+//! loop; at most ten lines a minute are written, and then the number of those held back.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -37,14 +38,14 @@ const IGNORED: [Signal; 8] = [
     Signal::SIGSTKFLT,
 ];
 
-/// What the control loop has to do.
+/// The signal's order to the control loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Take everything back and end.
     End,
     /// Log the counters.
     Counters,
-    /// Nothing.
+    /// No order.
     Nothing,
 }
 
@@ -63,15 +64,15 @@ impl Signals {
         set.thread_block()?;
         let quiet = (libc::SIGRTMIN()..=libc::SIGRTMAX()).chain([libc::SIGXFSZ]);
         for number in quiet {
-            // SAFETY: to ignore a signal installs no code of ours. SIGXFSZ: a log file at its size limit
-            // makes write() fail, which is harmless. Real-time signals have no meaning here.
+            // SAFETY: to ignore a signal installs no code of ours. SIGXFSZ: a log file at its size
+            // limit makes write() fail, which is harmless. Real-time signals have no meaning here.
             unsafe { libc::signal(number, libc::SIG_IGN) };
         }
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Signals { fd, limit: LogLimit::default() })
     }
 
-    /// Takes one signal that has come and says what it means.
+    /// Takes one signal that has come and returns its meaning.
     pub(crate) fn take(&mut self) -> Order {
         let Ok(Some(signal)) = self.fd.read_signal() else { return Order::Nothing };
         let Some(signal) = i32::try_from(signal.ssi_signo).ok().and_then(|n| n.try_into().ok())

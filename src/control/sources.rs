@@ -1,11 +1,11 @@
 //! The sources of events that rest when they take too much of the control thread's time.
 //!
-//! The kernel's news about devices come as fast as other programs change them; the notifier is written as
-//! fast as guests come, go and change their addresses. Both rest when they take too much time (`share.rs`).
-//! Meanwhile their descriptors are not watched, and what comes waits in them: news in the socket, until it
-//! is full and the kernel says that some were lost; the notifier in its counter. New tables and filters cost most
-//! of what the notifier asks for, so they have a longer rest of their own: the end of a connection, which
-//! comes by the same notifier, must not wait for it.
+//! The kernel's news about devices come as fast as other programs change them; the notifier is
+//! written as fast as guests come, go and change their addresses. Both rest when they take too much
+//! time (`share.rs`). Meanwhile their descriptors are not watched, and events wait in them: news in
+//! the socket, until it is full and the kernel reports that some were lost; the notifier in its
+//! counter. New tables and filters are most of the notifier's work, so they have a longer rest of
+//! their own: the end of a connection, which comes by the same notifier, must not wait for it.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use crate::control::wake::{WakeToken, borrowed};
 use crate::host::watch::LinkWatch;
 use crate::worker::poller::{Interest, Poller};
 
-/// The longest rests: news about devices and tables within half a second, so that a change is answered
-/// within one; the notifier within a moment that no front-end notices.
+/// The longest rests: news about devices and tables within half a second, so that a change is
+/// answered within one; the notifier within a moment that no front-end notices.
 const LINKS: Duration = Duration::from_millis(400);
 const TABLES: Duration = Duration::from_millis(400);
 const NOTIFIER: Duration = Duration::from_millis(5);
@@ -42,7 +42,7 @@ impl Default for Sources {
 }
 
 impl Sources {
-    /// News about devices were followed, from this processor time on.
+    /// News about devices were processed, from this processor time on.
     pub(crate) fn links_done(&mut self, before: Duration, watch: &LinkWatch, poller: &Poller) {
         self.links.rest(used().saturating_sub(before), Instant::now());
         if self.links.rests() {
@@ -50,7 +50,7 @@ impl Sources {
         }
     }
 
-    /// What the notifier announced was followed, from this processor time on.
+    /// The notifier's work was done, from this processor time on.
     pub(crate) fn notifier_done(
         &mut self,
         before: Duration,
@@ -71,9 +71,9 @@ impl Sources {
         }
     }
 
-    /// Makes tables and filters follow the ports.
+    /// Brings tables and filters up to date with the ports.
     fn refresh_tables(&mut self, context: &mut ControlContext) {
-        // Once for a parent, and no work that a guest could cause again.
+        // Once for a parent; a guest cannot cause this work again.
         let ControlContext { parents, host, .. } = context;
         parents.prepare(host.as_mut());
         let before = used();

@@ -1,15 +1,15 @@
-//! What can wake the event loop.
+//! The events that wake the event loop.
 //!
-//! Every descriptor that the loop waits for is registered under a [`WakeToken`], so this list is the list of
-//! everything that can happen to the control thread, timers apart. Signals come through a descriptor, too
-//! (`signals.rs`). A token of a listener carries its port's key: an event for a port that was removed in the
-//! same round finds no port.
+//! Every descriptor that the loop waits for is registered under a [`WakeToken`]. So this list has
+//! every event of the control thread, timers apart. Signals come through a descriptor, too
+//! (`signals.rs`). A token of a listener carries its port's key: an event for a port that was
+//! removed in the same round finds no port.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use crate::control::port_table::PortKey;
 
-/// Everything that can wake the event loop.
+/// An event that wakes the event loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WakeToken {
     /// A signal came.

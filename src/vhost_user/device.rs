@@ -1,8 +1,9 @@
 //! The virtio-net device that one front-end negotiates with.
 //!
-//! A [`Device`] lives as long as one connection. It belongs to the control plane: vhost-user-backend calls it on
-//! the connection's thread, and it passes what matters on to the queue pairs, which belong to the port and
-//! outlive the connection. All methods take `&self`; there is no lock around the whole.
+//! A [`Device`] lives as long as one connection. It belongs to the control plane:
+//! vhost-user-backend calls it on the connection's thread, and it passes the negotiated state on to
+//! the queue pairs, which belong to the port and outlive the connection. All methods take `&self`;
+//! there is no lock around the whole.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,15 +64,16 @@ impl Device {
         }
     }
 
-    /// Stops every ring, because the front-end has disconnected. The crate's thread may still start one.
+    /// Stops every ring, because the front-end has disconnected. The crate's thread may still start
+    /// one.
     pub fn stop_rings(&self) {
         for pair in self.rings.pairs() {
             pair.reset();
         }
     }
 
-    /// The crate's thread has ended, too: stops the rings that it has started, releases the guest's memory, and
-    /// forgets what the front-end negotiated.
+    /// The crate's thread has ended, too: stops the rings that it has started, releases the guest's
+    /// memory, and forgets the front-end's negotiation.
     pub fn end(&self) {
         self.stop_rings();
         let _ = self.rings.set_memory(None);

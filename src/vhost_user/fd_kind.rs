@@ -1,10 +1,10 @@
-//! What a descriptor of a front-end is, found out without asking the object behind it.
+//! The kind of a front-end's descriptor, found out without a call to the object behind it.
 //!
-//! A front-end may send any descriptor in the place of memory or of an eventfd. Most questions about a
-//! descriptor are answered by the object itself: `fstat` and `fstatfs` of a file on FUSE go to a server,
-//! which may be the front-end's own and may never answer; `poll` runs the object's code; even `close` waits for a
-//! FUSE server, uninterruptibly, so that not even SIGKILL ends the process. Therefore the first questions
-//! go only to the kernel's own records:
+//! A front-end may send any descriptor in the place of memory or of an eventfd. The object itself
+//! answers most questions about a descriptor: `fstat` and `fstatfs` of a file on FUSE go to a
+//! server, which may be the front-end's own and may never answer; `poll` runs the object's code;
+//! even `close` waits for a FUSE server, uninterruptibly, so that not even SIGKILL ends the
+//! process. Therefore the first questions go only to the kernel's own records:
 //!
 //! | question | answered from |
 //! | --- | --- |
@@ -13,15 +13,16 @@
 //! | `mnt_id` in `/proc/self/fdinfo/N` | the open file; its mount is in `/proc/self/mountinfo` or not |
 //! | `statx` with `AT_STATX_DONT_SYNC` | the cached inode: the device number, for a mount that is not ours |
 //!
-//! A path whose file system is one of ours (a local disk, say) may then be asked by `fstat`. All else is
-//! [`FdKind::Foreign`]: neither asked nor closed (`received_fd.rs`).
+//! `fstat` may then be used on a path whose file system is one of ours (a local disk, say). Every
+//! other descriptor is [`FdKind::Foreign`]: neither queried nor closed (`received_fd.rs`).
 //!
-//! Names cannot be forged: a path begins with `/`, and the kernel gives the names without one. A VMM in a
-//! mount namespace of its own (libvirt's) has mounts with ids that are not in our list; the file system
-//! behind them is found by its device number, if we have it mounted as well.
+//! Names cannot be forged: a path begins with `/`, and the kernel gives the names without one. A
+//! VMM in a mount namespace of its own (libvirt's) has mounts with ids that are not in our list;
+//! the file system behind them is found by its device number, if we have it mounted as well.
 //!
-//! What can go wrong: without `/proc` every descriptor is foreign. Network file systems, overlayfs and FUSE
-//! are refused as guest memory on purpose: another party decides when a page of theirs comes.
+//! What can go wrong: without `/proc` every descriptor is foreign. Network file systems, overlayfs
+//! and FUSE are refused as guest memory on purpose: another party decides when a page of theirs
+//! comes.
 
 use std::fmt;
 use std::fs;
@@ -30,10 +31,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::{SFlag, fstat, major};
 
-/// File systems whose files are taken as guest memory; memfd, tmpfs and hugetlbfs are known by their seals.
+/// File systems whose files are taken as guest memory; memfd, tmpfs and hugetlbfs are known by
+/// their seals.
 pub const MEMORY_FILE_SYSTEMS: [&str; 9] =
     ["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs", "ramfs"];
-/// More file systems of the kernel's own: asking and closing wait for no other party.
+/// More file systems of the kernel's own: queries and closing wait for no other party.
 const LOCAL_FILE_SYSTEMS: [&str; 10] = [
     "tmpfs",
     "hugetlbfs",
@@ -46,14 +48,15 @@ const LOCAL_FILE_SYSTEMS: [&str; 10] = [
     "vfat",
     "iso9660",
 ];
-/// Anonymous objects whose closing is short. The others (a KVM machine, a VFIO device) may take their time.
+/// Anonymous objects whose closing is short. The others (a KVM machine, a VFIO device) may take
+/// their time.
 const SIMPLE_OBJECTS: [&str; 3] = ["[eventpoll]", "[timerfd]", "[signalfd]"];
-/// Device number of `/dev/null` and its kin: closing them does nothing.
+/// Device number of `/dev/null` and its kin: closing them has no effect.
 const MEMORY_DEVICES: u64 = 1;
 /// Longest part of a name that is repeated in a message, in characters.
 const SHOWN: usize = 80;
 
-/// What a descriptor is.
+/// The kind of a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FdKind {
     /// An eventfd.
@@ -69,14 +72,15 @@ pub enum FdKind {
     Pipe,
     /// A socket, of any family.
     Socket,
-    /// Something else whose closing waits for no other party; described.
+    /// An object of another kind whose closing waits for no other party; described.
     Other(String),
-    /// Something that must be neither asked nor closed: either may wait for another party; described.
+    /// An object that must be neither queried nor closed: either may wait for another party;
+    /// described.
     Foreign(String),
 }
 
 impl FdKind {
-    /// What `fd` is. Never waits for another party than the kernel.
+    /// The kind of `fd`. Never waits for another party than the kernel.
     pub fn of(fd: BorrowedFd<'_>) -> FdKind {
         let number = fd.as_raw_fd();
         let Ok(name) = fs::read_link(format!("/proc/self/fd/{number}")) else {
@@ -132,8 +136,8 @@ impl FdKind {
         }
     }
 
-    /// Whether it is a file that can be guest memory. Its size, block size and seals may be asked for
-    /// then, without waiting for another party.
+    /// Whether it is a file that can be guest memory. Its size, block size and seals may be asked
+    /// for then, without waiting for another party.
     pub fn is_memory(&self) -> bool {
         matches!(self, FdKind::SharedMemory | FdKind::RegularFile { .. })
     }
@@ -157,7 +161,7 @@ impl fmt::Display for FdKind {
     }
 }
 
-/// What is taken as guest memory, for the message that refuses something else.
+/// The accepted kinds of guest memory, for the message of a refusal.
 pub fn memory_kinds() -> String {
     format!("memfd, hugetlbfs, tmpfs, or a plain file on {}", MEMORY_FILE_SYSTEMS.join(", "))
 }
@@ -208,8 +212,8 @@ fn cached_device(fd: BorrowedFd<'_>) -> Option<String> {
     // SAFETY: an all-zero statx is a valid one.
     let mut stat: libc::statx = unsafe { std::mem::zeroed() };
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    // SAFETY: the path is an empty C string and the buffer a statx. Nothing is asked for (mask 0), so
-    // the kernel gives only what it has: no file system asks its server then (Linux 4.20 and later).
+    // SAFETY: the path is an empty C string and the buffer a statx. The mask is 0, so the kernel
+    // gives only cached fields: no file system asks its server then (Linux 4.20 and later).
     let outcome = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut stat) };
     (outcome == 0).then(|| format!("{}:{}", stat.stx_dev_major, stat.stx_dev_minor))
 }

@@ -1,14 +1,16 @@
-//! What the device offers, in one table, and what follows from what the guest took.
+//! The features that the device offers, in one table, and the consequences of those that the guest
+//! took.
 //!
-//! The table depends on the port's configuration and on nothing else: QEMU refuses a back-end that
-//! after a restart offers less than the guest already has, and so does the destination of a migration.
+//! The table depends only on the port's configuration: QEMU refuses a back-end that after a restart
+//! offers less than the guest already has, and so does the destination of a migration.
 //!
-//! Offered because macvtap and our own switch carry it: checksums and segmentation both ways. UFO to the
-//! guest is offered by the switch only (the kernel fragments such frames before they reach a tap); from the
-//! guest it is taken everywhere, and fragmented for a receiver that does not take it. USO to the guest is offered although Linux 6.18 still segments before the tap:
-//! it is accepted, harmless, and gains when the kernel does. CTRL_VQ and GUEST_ANNOUNCE are never served
-//! here, QEMU and cloud-hypervisor do that themselves; cloud-hypervisor gives its guest a control queue
-//! (and so multi-queue) only if the back-end offers it. See virtio 1.2, section 5.1.3.
+//! Offered because macvtap and our own switch carry it: checksums and segmentation both ways. UFO
+//! to the guest is offered by the switch only (the kernel fragments such frames before they reach a
+//! tap); from the guest it is taken everywhere, and fragmented for a receiver that does not take
+//! it. USO to the guest is offered although Linux 6.18 still segments before the tap: it is
+//! accepted, harmless, and gains when the kernel does. CTRL_VQ and GUEST_ANNOUNCE are never served
+//! here, QEMU and cloud-hypervisor do that themselves; cloud-hypervisor gives its guest a control
+//! queue (and so multi-queue) only if the back-end offers it. See virtio 1.2, section 5.1.3.
 
 use vhost::vhost_user::message::VhostUserProtocolFeatures;
 
@@ -56,8 +58,9 @@ pub fn offered(config: &PortConfig) -> u64 {
 }
 
 /// The protocol features that the crate serves for a port. The request filter adds its own
-/// (`vhost_user/request_filter.rs`). CONFIG is offered only when there is something to tell: QEMU does not use it
-/// for network devices and says so on its standard error at every start.
+/// (`vhost_user/request_filter.rs`). CONFIG is offered only when the configuration space has a
+/// value to read: QEMU does not use it for network devices and prints that on its standard error at
+/// every start.
 pub fn protocol(config: &PortConfig) -> VhostUserProtocolFeatures {
     let mut features = VhostUserProtocolFeatures::MQ
         | VhostUserProtocolFeatures::REPLY_ACK
@@ -77,8 +80,8 @@ mod tests {
     use super::*;
     use crate::net::mac::Mac;
 
-    /// QEMU compares this set with what the guest has at every reconnect: a change here is a change for
-    /// every running guest, so it takes an edit of this test, and a line in the changelog.
+    /// QEMU compares this set with what the guest has at every reconnect: a change here is a change
+    /// for every running guest, so it takes an edit of this test, and a line in the changelog.
     #[test]
     fn the_offered_set_is_fixed() {
         assert_eq!(offered(&PortConfig::sample()), 0x01c0_0009_7022_fb83);

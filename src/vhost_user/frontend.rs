@@ -1,10 +1,10 @@
-//! The thread of a port that has to do with its front-end.
+//! The thread of a port that serves its front-end.
 //!
-//! A front-end sends bytes and descriptors of its choice. Whatever touches a descriptor may, if everything
-//! else fails, wait for the front-end: so only a thread does it that no other port needs. Each port has
-//! one (`fe-NAME`). It starts with the first front-end and then stays, since a front-end may come and go
-//! in a loop. It receives, judges and closes descriptors, relays to the crate's thread (`vu-NAME`, one for each
-//! connection), and ends the connection.
+//! A front-end sends bytes and descriptors of its choice. Code that touches a descriptor may, in
+//! the worst case, wait for the front-end: so only a thread that no other port needs runs it. Each
+//! port has one (`fe-NAME`). It starts with the first front-end and then stays, since a front-end
+//! may connect and disconnect in a loop. It receives, judges and closes descriptors, relays to the
+//! crate's thread (`vu-NAME`, one for each connection), and ends the connection.
 //!
 //! ```text
 //!  control thread                        fe-NAME
@@ -15,8 +15,9 @@
 //! ```
 //!
 //! The control thread never waits for this one. A front-end that comes back before the end of its
-//! last connection is reported waits for that, but not for long: then the thread hangs in the kernel, and the
-//! port is lost until it goes on. At the end of the process a thread that hangs is left behind.
+//! last connection is reported waits for that report, but not for long: after that the thread
+//! counts as hung in the kernel, and the port is lost until it goes on. At the end of the process a
+//! thread that hangs is left behind.
 //!
 //! A thread that cannot be started refuses one front-end (`threads.rs`).
 
@@ -35,21 +36,22 @@ use crate::vhost_user::received_fd::{interrupted, kept};
 use crate::vhost_user::served_port::ServedPort;
 use crate::vhost_user::session::{Over, Session};
 
-/// Most descriptors that a port keeps because they cannot be closed. A front-end that works sends none.
+/// Most descriptors that a port keeps because they cannot be closed. A front-end that works sends
+/// none.
 const KEPT_MOST: usize = 64;
-/// Stack of the thread, in bytes. What is not touched takes no memory.
+/// Stack of the thread, in bytes. Untouched pages take no memory.
 const STACK: usize = 256 << 10;
 
-/// How a connection has ended.
+/// The end of a connection.
 #[derive(Debug)]
 pub struct Ended {
-    /// What is to be logged about it.
+    /// The text to be logged about it.
     pub reported: (Level, String),
-    /// Why the port takes no front-end any more, if so.
+    /// The reason why the port takes no front-end any more, if so.
     pub condemned: Option<String>,
 }
 
-/// What the control thread and the front-end thread have in common. Locked for a moment only.
+/// The state shared by the control thread and the front-end thread. Locked for a moment only.
 #[derive(Default)]
 struct Desk {
     next: Option<Arc<UnixStream>>,
@@ -134,14 +136,15 @@ impl FrontendThread {
     /// Whether the thread has ended the connection since it was last asked.
     pub fn ended(&mut self) -> Option<Ended> {
         let ended = self.shared.desk().ended.take()?;
-        // The thread may have been quicker, and what is unread in the socket goes with the last reference.
+        // The thread may have been quicker, and unread data in the socket is lost with the last
+        // reference.
         interrupted(|| self.connection = None);
         Some(ended)
     }
 
     /// Asks the thread to end the connection, and itself. Does not wait for it.
     pub fn stop(&self) {
-        // Under the lock, so that the thread cannot miss it between its look and its sleep.
+        // Under the lock, so that the thread cannot miss it between its check and its sleep.
         let desk = self.shared.desk();
         self.shared.stop.store(true, Ordering::Release);
         drop(desk);
@@ -156,7 +159,8 @@ impl FrontendThread {
 fn run(shared: &FrontendShared, port: &ServedPort, notifier: &EventFd) {
     while let Some(socket) = next(shared) {
         let reported = serve(shared, port, &socket);
-        // The front-end learns of it now; the control thread may hold the socket a little longer.
+        // The front-end gets the end of the connection now; the control thread may hold the socket
+        // a little longer.
         let _ = socket.shutdown(Shutdown::Both);
         interrupted(|| drop(socket));
         let kept = kept();
@@ -187,7 +191,7 @@ fn next(shared: &FrontendShared) -> Option<Arc<UnixStream>> {
     }
 }
 
-/// Serves one front-end to its end. Returns what is to be logged about that.
+/// Serves one front-end to its end. Returns the text to be logged about that.
 fn serve(shared: &FrontendShared, port: &ServedPort, socket: &Arc<UnixStream>) -> (Level, String) {
     let log = &port.data.log;
     let mut session = match Session::start(Arc::clone(socket), port) {

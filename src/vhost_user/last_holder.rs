@@ -1,18 +1,19 @@
 //! A process that outlives this one, for descriptors that cannot be closed.
 //!
-//! When a process ends, the kernel closes its descriptors, and waits for the server of a file on FUSE: neither
-//! SIGTERM nor SIGKILL ends the process then. Where such descriptors were kept (`received_fd.rs`), a child
-//! that shares the table of descriptors is started at the end. This process closes all the others and
-//! ends; the child is then the last holder of the table, ends too, and does the waiting, if the server is
-//! still silent. It holds nothing else: no socket, no device, no lock.
+//! When a process ends, the kernel closes its descriptors, and waits for the server of a file on
+//! FUSE: neither SIGTERM nor SIGKILL ends the process then. If such descriptors were kept
+//! (`received_fd.rs`), a child that shares the table of descriptors is started at the end. This
+//! process closes all the others and ends; the child is then the last holder of the table, ends
+//! too, and does the waiting, if the server is still silent. It holds no other resource: no socket,
+//! no device, no lock.
 //!
-//! What can go wrong: nothing takes this way when the process is killed or crashes; the kernel waits then.
+//! What can go wrong: a process that is killed or crashes starts no child; the kernel waits then.
 
 use log::warn;
 
 use crate::vhost_user::received_fd::all_kept;
 
-/// Says in the log what [`take_over`] will do.
+/// Logs what [`take_over`] will do.
 pub fn announce() {
     match all_kept().len() {
         0 => {}
@@ -22,8 +23,9 @@ pub fn announce() {
     }
 }
 
-/// Leaves what was kept to a process that outlives this one, if anything was. The very last thing that the
-/// process does, after the last line of its log: afterwards it has no other descriptor, standard error included.
+/// Leaves the kept descriptors to a process that outlives this one, if there are any. The very last
+/// step of the process, after the last line of its log: afterwards it has no other descriptor,
+/// standard error included.
 pub fn take_over() {
     let mut kept: Vec<u32> = all_kept().into_iter().filter_map(|fd| fd.try_into().ok()).collect();
     if kept.is_empty() {
@@ -33,8 +35,8 @@ pub fn take_over() {
     // SAFETY: gettid and its kin have no preconditions.
     let parent = unsafe { libc::getpid() };
     let flags = libc::CLONE_FILES | libc::SIGCHLD;
-    // SAFETY: as fork(), but with the table of descriptors shared. The child runs on a copy of this stack and
-    // calls only what is safe in the child of a process with threads.
+    // SAFETY: as fork(), but with the table of descriptors shared. The child runs on a copy of this
+    // stack and calls only functions that are safe in the child of a process with threads.
     match unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } {
         0 => hold(parent),
         // The kernel waits then, as after a crash.
@@ -43,7 +45,7 @@ pub fn take_over() {
             let mut first = 0;
             for fd in kept.into_iter().chain([u32::MAX]) {
                 if first < fd {
-                    // SAFETY: nothing of this process works with a descriptor any more.
+                    // SAFETY: no code of this process uses a descriptor any more.
                     unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) };
                 }
                 first = fd.saturating_add(1);

@@ -2,8 +2,8 @@
 //!
 //! Layout and numbers are those of QEMU's `docs/interop/vhost-user.rst`, sections "Header" and
 //! "Front-end message types"; all words are in the machine's own byte order. The crate parses these
-//! messages too, but only the crate sees them before it has accepted or refused them; the request filter
-//! needs them first.
+//! messages too, but only the crate sees them before it has accepted or refused them; the request
+//! filter needs them first.
 
 use crate::vhost_user::received_fd::ReceivedFd;
 
@@ -26,7 +26,7 @@ macro_rules! requests {
             $(#[allow(missing_docs)] pub const $name: u32 = $number;)*
         }
 
-        /// The specification's name of a request, for messages to people.
+        /// The specification's name of a request, for messages to users.
         pub fn request_name(number: u32) -> String {
             match number {
                 $($number => stringify!($name).to_owned(),)*
@@ -69,7 +69,7 @@ requests! {
 /// One message.
 #[derive(Debug)]
 pub struct Message {
-    /// What is asked, see [`request`].
+    /// The request's number, see [`request`].
     pub request: u32,
     /// Version, reply and need-reply bits.
     pub flags: u32,

@@ -1,17 +1,21 @@
-//! The vhost-user protocol: messages, the request filter, the session of one front-end, and what it negotiates with.
+//! The vhost-user protocol: messages, the request filter, the session of one front-end, and its
+//! device.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | [`device`] | The device |
-//! | [`fd_kind`] | What a descriptor of a front-end is, found out without asking the object behind it |
-//! | [`features`] | What the device offers, in one table, and what follows from what the guest took |
-//! | [`frontend`] | The thread of a port that has to do with its front-end |
+//! | [`device`] | The virtio-net device that one front-end negotiates with |
+//! | [`fd_kind`] | The kind of a front-end's descriptor, found out without a call to its object |
+//! | [`features`] | The offered features, in one table, and the consequences of the guest's choice |
+//! | [`frontend`] | The thread of a port that serves its front-end |
 //! | [`last_holder`] | A process that outlives this one, for descriptors that cannot be closed |
 //! | [`message`] | One vhost-user message |
 //! | [`net_config`] | The device configuration space |
-//! | [`rarp`] | The frame that tells switches where a guest lives now |
-//! | [`received_fd`] | A descriptor that came from a front-end, and how it is let go |
-//! | [`request_filter`] | Every request of a front-end passes it before the crate |
+//! | [`private_socket`] | The private socket between a session and the crate's daemon |
+//! | [`rarp`] | The frame that shows switches the new place of a guest |
+//! | [`received_fd`] | A descriptor that came from a front-end, and the way to close it |
+//! | [`request_filter`] | The checks that every request of a front-end passes before the crate |
+//! | [`request_pace`] | The rate at which a front-end may send requests |
+//! | [`served_port`] | The parts of a port that a connection works on |
 //! | [`session`] | One connected front-end |
 //! | [`vring_handle`] | The crate's view of a ring, with ours behind it |
 //! | [`wire`] | Messages on and off a Unix socket, without ever waiting |

@@ -1,8 +1,8 @@
 //! The private socket between a session and the crate's daemon.
 //!
-//! The daemon accepts its connection from a listener. Ours is an unnamed (autobound) abstract socket with a
-//! backlog of one, to which we connect before any other process can. If another process was quicker, the
-//! backlog is full, our connect fails, and another listener is made.
+//! The daemon accepts its connection from a listener. Ours is an unnamed (autobound) abstract
+//! socket with a backlog of one, to which we connect before any other process can. If another
+//! process was quicker, the backlog is full, our connect fails, and another listener is made.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,11 +1,13 @@
-//! The frame that tells switches where a guest lives now.
+//! The frame that shows switches the new place of a guest.
 //!
 //! After a migration the front-end of a guest that cannot announce itself asks the back-end to
 //! (SEND_RARP). As QEMU does for its own devices, that is a reverse ARP request (RFC 903) from the
-//! guest's address to every station: no station answers it, but every switch on the way learns the port.
+//! guest's address to every station: no station answers it, but every switch on the way learns the
+//! port.
 //!
-//! QEMU asks five times within a second (its `announce-rounds`) and then no more. A front-end that asks in
-//! a loop must not flood the LAN: [`Announcements`] permits [`BURST`] at once and one more every [`PAUSE`].
+//! QEMU asks five times within a second (its `announce-rounds`) and then no more. A front-end that
+//! asks in a loop must not flood the LAN: [`Announcements`] permits [`BURST`] at once and one more
+//! every [`PAUSE`].
 
 use std::time::{Duration, Instant};
 

@@ -1,22 +1,24 @@
-//! A descriptor that came from a front-end, and how it is let go.
+//! A descriptor that came from a front-end, and the way to close it.
 //!
-//! Letting go is the dangerous part. `close` of a TCP socket with SO_LINGER and unsent data waits for as
-//! long as the front-end likes; so does closing a Unix socket in whose queue such a socket travels. `close`
-//! of a file on FUSE waits for its server, uninterruptibly. Therefore [`ReceivedFd`] closes by itself
-//! when it is dropped, in one of two ways:
+//! Closing is the dangerous part. `close` of a TCP socket with SO_LINGER and unsent data waits for
+//! as long as the front-end likes; so does closing a Unix socket in whose queue such a socket
+//! travels. `close` of a file on FUSE waits for its server, uninterruptibly. Therefore
+//! [`ReceivedFd`] closes by itself when it is dropped, in one of two ways:
 //!
-//! * What is [foreign](FdKind::is_foreign) is not closed but *kept*, until the process ends, and then left to
-//!   another one (`last_holder.rs`). [`kept`] counts them for the calling thread; a port that has too many is
-//!   condemned (`frontend.rs`).
-//! * Everything else is closed under [`interrupted`]: a timer sends this thread a signal each millisecond, so
-//!   that a wait for a lingering socket ends at once. The socket's data is then sent in the background,
-//!   as with a plain close. To set SO_LINGER to 0 instead would need the socket's lock, which a
-//!   front-end can hold indefinitely: `sendmsg` keeps it while it reads from memory that is a FUSE file's.
+//! * What is [foreign](FdKind::is_foreign) is not closed but *kept*, until the process ends, and
+//!   then left to another one (`last_holder.rs`). [`kept`] counts them for the calling thread; a
+//!   port that has too many is condemned (`frontend.rs`).
+//! * Everything else is closed under [`interrupted`]: a timer sends this thread a signal each
+//!   millisecond, so that a wait for a lingering socket ends at once. The socket's data is then
+//!   sent in the background, as with a plain close. To set SO_LINGER to 0 instead would need the
+//!   socket's lock, which a front-end can hold indefinitely: `sendmsg` keeps it while it reads from
+//!   memory that is a FUSE file's.
 //!
-//! Only a port's own front-end thread drops descriptors. The control thread closes front-ends' sockets, in
-//! whose queues descriptors may be: also under [`interrupted`].
+//! Only a port's own front-end thread drops descriptors. The control thread closes front-ends'
+//! sockets, in whose queues descriptors may be: also under [`interrupted`].
 //!
-//! What can go wrong: a process that is killed is not ended before the server of a kept file answers or ends.
+//! What can go wrong: a killed process does not end before the server of a kept file answers or
+//! ends.
 
 use std::cell::{OnceCell, RefCell};
 use std::io;
@@ -46,7 +48,7 @@ pub struct ReceivedFd {
 }
 
 impl ReceivedFd {
-    /// What it is.
+    /// The kind of the descriptor.
     pub fn kind(&self) -> &FdKind {
         &self.kind
     }
@@ -89,7 +91,7 @@ impl Drop for ReceivedFd {
             });
             return;
         }
-        // SAFETY: taken once, in `drop`; nothing uses the field afterwards.
+        // SAFETY: taken once, in `drop`; no code uses the field afterwards.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         match self.kind {
             // The usual ones, whose closing never waits: no timer for them.
@@ -104,11 +106,11 @@ impl Drop for ReceivedFd {
 pub struct Kept {
     /// How many.
     pub count: usize,
-    /// What the last one is.
+    /// The kind of the last one.
     pub last: String,
 }
 
-/// What all threads have kept.
+/// The kept descriptors of all threads.
 static ALL_KEPT: Mutex<Vec<RawFd>> = Mutex::new(Vec::new());
 
 fn everything() -> MutexGuard<'static, Vec<RawFd>> {
@@ -120,13 +122,13 @@ pub fn all_kept() -> Vec<RawFd> {
     everything().clone()
 }
 
-/// What the calling thread has kept.
+/// The kept descriptors of the calling thread.
 pub fn kept() -> Kept {
     KEPT.with_borrow(Kept::clone)
 }
 
 /// Does `act` with its waits cut short: after a millisecond each interruptible wait in the kernel
-/// ends. For closing what another party has a say in.
+/// ends. For closing descriptors whose wait another party decides.
 pub fn interrupted<T>(act: impl FnOnce() -> T) -> T {
     TIMER.with(|timer| {
         let timer = timer.get_or_init(|| Timer::new().ok());
@@ -177,7 +179,7 @@ impl Drop for Timer {
     }
 }
 
-/// Gives the signal a handler that does nothing (an ignored signal interrupts nothing), and lets it
+/// Gives the signal a handler that does nothing (an ignored signal interrupts no wait), and lets it
 /// through to this thread.
 fn catch_signal() -> io::Result<()> {
     static CAUGHT: OnceLock<bool> = OnceLock::new();

@@ -1,37 +1,39 @@
 //! Every request of a front-end passes the request filter before the crate sees it.
 //!
-//! Why it exists: the vhost crates end the connection at the first message that they do not know or do
-//! not accept, and QEMU's network front-end sends several of those in normal operation. The filter
-//! corrects this without a change to the crates:
+//! Why it exists: the vhost crates end the connection at the first message that they do not know or
+//! do not accept, and QEMU's network front-end sends several of those in normal operation. The
+//! filter corrects this without a change to the crates:
 //!
-//! * SET_VRING_ENABLE before SET_FEATURES (QEMU, at every device reset) is kept, and given to the crate
-//!   when the features are acknowledged.
-//! * ADD_MEM_REG for a region that the connection has already (QEMU up to 7.2, once per queue pair) is
-//!   acknowledged and dropped.
-//! * NET_SET_MTU, SEND_RARP, SET_STATUS and GET_STATUS are answered here. The protocol features that
-//!   announce them are added to the crate's answer, and removed from what the crate is given. Each is
-//!   served only if its feature was negotiated. GET_MAX_MEM_SLOTS is answered here, too, with the limit
-//!   that the filter enforces.
-//! * CONFIG is offered only to a front-end that sends SET_OWNER before it asks for protocol features. This is
-//!   the specification's order, and that of cloud-hypervisor, crosvm, Firecracker and DPDK. QEMU asks first, does
-//!   not use CONFIG for network devices, and prints a warning at every start if it is offered.
+//! * SET_VRING_ENABLE before SET_FEATURES (QEMU, at every device reset) is kept, and given to the
+//!   crate when the features are acknowledged.
+//! * ADD_MEM_REG for a region that the connection has already (QEMU up to 7.2, once per queue pair)
+//!   is acknowledged and dropped.
+//! * NET_SET_MTU, SEND_RARP, SET_STATUS and GET_STATUS are answered here. The protocol features
+//!   that announce them are added to the crate's answer, and removed from what the crate is given.
+//!   Each is served only if its feature was negotiated. GET_MAX_MEM_SLOTS is answered here, too,
+//!   with the limit that the filter enforces.
+//! * CONFIG is offered only to a front-end that sends SET_OWNER before it asks for protocol
+//!   features. This is the specification's order, and that of cloud-hypervisor, crosvm, Firecracker
+//!   and DPDK. QEMU asks first, does not use CONFIG for network devices, and prints a warning at
+//!   every start if it is offered.
 //! * A wrong request is refused with a message that says what is wrong and why: by a negative
 //!   acknowledgement where the front-end asked for one, else by ending the connection. An unknown
 //!   request that wants no answer is ignored.
 //!
 //! | file | idea |
 //! | --- | --- |
-//! | [`action`] | what a check found, and what the session does about it |
+//! | [`action`] | the result of a check, and the session's action on it |
 //! | [`memory`] | requests about guest memory |
-//! | [`negotiation`] | what the connection has negotiated |
+//! | [`negotiation`] | the negotiated features of the connection |
 //! | [`region`] | a memory region as the front-end describes it |
 //! | [`region_file`] | the file behind a region |
 //! | [`rings`] | requests about rings |
 //! | [`sharing`] | whether the guest's memory is shared with us at all |
 //!
-//! The filter does no I/O on the connection: [`RequestFilter::request`] turns one message into [`Action`]s, which
-//! `session.rs` carries out. What it remembers of a front-end is bounded: one early SET_VRING_ENABLE for
-//! each ring of the port, and at most 32 memory regions. Specification: QEMU's `docs/interop/vhost-user.rst`.
+//! The filter does no I/O on the connection: [`RequestFilter::request`] turns one message into
+//! [`Action`]s, which `session.rs` carries out. Its memory of a front-end is bounded: one early
+//! SET_VRING_ENABLE for each ring of the port, and at most 32 memory regions. Specification: QEMU's
+//! `docs/interop/vhost-user.rst`.
 
 pub mod action;
 pub(crate) mod memory;
@@ -64,11 +66,11 @@ pub struct Limits {
     pub memory: u64,
     /// The port's address.
     pub mac: Mac,
-    /// The front-end's process, whose mappings are looked at; 0 when it is not known.
+    /// The front-end's process, whose mappings are checked; 0 when it is not known.
     pub pid: i32,
 }
 
-/// What the filter remembers of a connection.
+/// The filter's state of a connection.
 #[derive(Debug)]
 pub struct RequestFilter {
     limits: Limits,
@@ -103,9 +105,9 @@ impl RequestFilter {
         self.limits.mac = mac;
     }
 
-    /// Why a front-end that disconnects now has probably done so. QEMU and cloud-hypervisor that want more
-    /// queues than the port has disconnect right after they have asked for the number, and report it only
-    /// in their own log.
+    /// The likely reason of a front-end that disconnects now. QEMU and cloud-hypervisor that want
+    /// more queues than the port has disconnect right after they have asked for the number, and
+    /// report it only in their own log.
     pub fn why_left(&self) -> Option<String> {
         let pairs = self.rings.pairs();
         self.counting.then(|| {
@@ -260,7 +262,8 @@ impl RequestFilter {
         let [a, b, c, d, e, f, _, _] = number.to_ne_bytes();
         let mac = Mac([a, b, c, d, e, f]);
         if mac != self.limits.mac {
-            // Not a reason to cut a guest off: after a migration QEMU announces what it was given.
+            // Not a reason to cut a guest off: after a migration QEMU announces the guest's former
+            // MTU.
             let reason = format!(
                 "{mac} is not the port's address, {own}, and the port announces only its own; \
                  give the VMM mac={own}, or give the port the guest's address (mac=)",

@@ -1,20 +1,21 @@
 //! How fast a front-end may send requests.
 //!
-//! Each request costs its port's threads some time, and some cost other threads a little, such as a new
-//! forwarding table for a ring that is enabled. A front-end that sends requests in a loop therefore gets
-//! [`REQUESTS`] at once, more than any VMM sends at a start, and then [`REQUESTS_A_SECOND`]. Further requests wait in
-//! the connection's socket: none is refused.
+//! Each request costs its port's threads some time, and some cost other threads a little, such as a
+//! new forwarding table for a ring that is enabled. A front-end that sends requests in a loop
+//! therefore gets [`REQUESTS`] at once, more than any VMM sends at a start, and then
+//! [`REQUESTS_A_SECOND`]. Further requests wait in the connection's socket: none is refused.
 
 use std::time::{Duration, Instant};
 
-/// Requests of a connection that are taken as fast as they come: more than any VMM sends at a start.
+/// Requests of a connection that are taken as fast as they come: more than any VMM sends at a
+/// start.
 pub const REQUESTS: u32 = 4096;
 /// Requests that are taken in a second after that.
 pub const REQUESTS_A_SECOND: u32 = 1000;
 /// The rest of a connection that has used them up.
 const REQUEST_REST: Duration = Duration::from_millis(20);
 
-/// How many requests a connection may still send at once. What it sends beyond waits in its socket.
+/// How many requests a connection may still send at once. Further requests wait in its socket.
 #[derive(Debug)]
 pub struct RequestPace {
     left: u32,

@@ -4,13 +4,13 @@
 //! front-end ──socket── RequestFilter ──private socket── VhostUserDaemon (its own thread) ── Device
 //! ```
 //!
-//! The crate's daemon can only accept a connection from a listener, so each session makes one for itself
-//! (`private_socket.rs`). The daemon, the device and its rings live exactly as long as the connection; the
-//! port's queue pairs stay.
+//! The crate's daemon can only accept a connection from a listener, so each session makes one for
+//! itself (`private_socket.rs`). The daemon, the device and its rings live exactly as long as the
+//! connection; the port's queue pairs stay.
 //!
-//! Requests are taken one at a time: while the crate owes an answer no further request is read, so the
-//! answers of the filter and of the crate cannot overtake each other. All of this runs on the port's
-//! front-end thread (`frontend.rs`), which alone waits for the two sockets.
+//! Requests are taken one at a time: while the crate owes an answer no further request is read, so
+//! the answers of the filter and of the crate cannot overtake each other. All of this runs on the
+//! port's front-end thread (`frontend.rs`), which alone waits for the two sockets.
 //!
 //! The order of the end matters, because the crate's thread serves requests until it is joined:
 //!
@@ -48,15 +48,15 @@ use crate::vhost_user::wire::{MessageInbox, Outbox, ReceivedMessage};
 use crate::vhost_user::{features, rarp};
 use crate::virtqueue::guest_map::SharedMemory;
 
-/// Most messages handled before the thread looks whether it is to end.
+/// Most messages handled before the thread checks whether it is to end.
 const TURN: usize = 64;
 
-/// Why a session is over.
+/// The reason why a session is over.
 #[derive(Debug)]
 pub enum Over {
     /// The front-end has closed its socket.
     FrontEndGone,
-    /// The front-end did what it must not.
+    /// The front-end broke the protocol.
     Misbehaved(String),
     /// The crate has ended the connection.
     BackEndGone,
@@ -131,7 +131,7 @@ impl Session {
         })
     }
 
-    /// Waits until something can be moved, or the front-end's socket is shut down.
+    /// Waits until a message can be moved, or the front-end's socket is shut down.
     pub fn wait(&mut self) {
         let rest = self.requests.rest(Instant::now());
         let take = !self.awaiting
@@ -142,7 +142,7 @@ impl Session {
         let back = interest(self.front_out.is_empty(), !self.back_out.is_empty());
         let mut fds =
             [PollFd::new(self.front.as_fd(), front), PollFd::new(self.back.as_fd(), back)];
-        // A socket that has hung up wakes even a poll that wants nothing of it, again and again.
+        // A socket that has hung up wakes even a poll without any wanted event, again and again.
         let waits = match (front.is_empty(), back.is_empty()) {
             (true, _) => &mut fds[1..],
             (false, true) => &mut fds[..1],
@@ -152,11 +152,11 @@ impl Session {
             // Rounded up, so that the thread does not wake just before the time.
             PollTimeout::from(u8::try_from(rest.as_millis() + 1).unwrap_or(u8::MAX))
         });
-        // A signal or a lack of memory: the next look is merely early.
+        // A signal or a lack of memory: the next check is merely early.
         let _ = poll(waits, time);
     }
 
-    /// Moves what can be moved.
+    /// Moves the messages that can be moved.
     ///
     /// # Errors
     /// The session is over.
@@ -236,13 +236,13 @@ impl Session {
         }
     }
 
-    /// Ends the session: afterwards nothing of the front-end's is mapped, open or running, but what is
-    /// kept (`received_fd.rs`). Returns what is to be logged about it.
+    /// Ends the session. Afterwards nothing of the front-end's is mapped, open or running, except
+    /// kept descriptors (`received_fd.rs`). Returns the text to be logged about it.
     pub fn end(mut self, why: &Over) -> (Level, String) {
         self.device.stop_rings();
         let _ = self.back.shutdown(std::net::Shutdown::Both);
         let outcome = self.daemon.wait();
-        // No thread but this one can touch the guest's memory any more.
+        // Only this thread can still touch the guest's memory.
         self.device.end();
         let who = format!("front-end (process {})", peer_pid(&self.front));
         match (why, outcome) {

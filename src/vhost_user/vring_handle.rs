@@ -1,12 +1,14 @@
 //! The crate's view of a ring, with ours behind it.
 //!
-//! vhost-user-backend talks to its rings through the `VringT` trait and lets us implement it. Our type
-//! keeps the crate's state (the crate reads kick and readiness back from there). After every change it derives the
-//! whole configuration of the ring and gives it to the queue pair ([`VringHandle::sync`]), which starts, stops
-//! or restarts the ring under its lock. No event loop of the crate ever runs: `queues_per_thread()` is empty.
+//! vhost-user-backend talks to its rings through the `VringT` trait and lets us implement it. Our
+//! type keeps the crate's state (the crate reads kick and readiness back from there). After every
+//! change it derives the whole configuration of the ring and gives it to the queue pair
+//! ([`VringHandle::sync`]), which starts, stops or restarts the ring under its lock. No event loop
+//! of the crate ever runs: `queues_per_thread()` is empty.
 //!
-//! What can go wrong: `VringT::new` does not get the port and the number of the ring that it makes. A
-//! [`VringFactory`] on the thread that builds the daemon has them, and collects the rings for the device.
+//! What can go wrong: `VringT::new` does not get the port and the number of the ring that it makes.
+//! A [`VringFactory`] on the thread that builds the daemon has them, and collects the rings for the
+//! device.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -24,7 +26,7 @@ use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
 use crate::virtqueue::split_ring::RingSetup;
 use crate::virtqueue::vring::VringConfig;
 
-/// What all rings of one connection share.
+/// The state that all rings of one connection share.
 #[derive(Debug)]
 pub struct ConnectionRings {
     pairs: Vec<Arc<QueuePair>>,
@@ -50,12 +52,12 @@ impl ConnectionRings {
         self.features.store(features, Ordering::Relaxed);
     }
 
-    /// Sets the guest's memory, or takes it away. The rings follow at their next sync. Returns what was
-    /// set before: drop it only after the sync. A ring that drops the last reference keeps its worker
-    /// waiting for as long as the kernel unmaps, which for a large guest is seconds.
+    /// Sets the guest's memory, or takes it away. The rings follow at their next sync. Returns the
+    /// former memory: drop it only after the sync. A ring that drops the last reference keeps its
+    /// worker waiting for as long as the kernel unmaps, which for a large guest is seconds.
     ///
     /// # Errors
-    /// It cannot be mapped; the rings keep what they had.
+    /// It cannot be mapped; the rings keep the former memory.
     pub fn set_memory(&self, memory: Option<&SharedMemory>) -> io::Result<Option<Arc<GuestMap>>> {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         let new = match memory {
@@ -107,8 +109,8 @@ struct Inner {
 pub struct VringHandle(Arc<Inner>);
 
 impl VringHandle {
-    /// Gives the queue pair the ring's present configuration. Returns the ring's position, or its position at
-    /// the moment when this stopped it.
+    /// Gives the queue pair the ring's present configuration. Returns the ring's position, or its
+    /// position at the moment when this stopped it.
     pub fn sync(&self) -> Option<u16> {
         let Inner { state, shared, pair, side } = &*self.0;
         let map = shared.map.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -229,7 +231,7 @@ impl VringT<SharedMemory> for VringHandle {
     }
 
     fn set_queue_size(&self, size: u16) {
-        // The request filter has refused what is not a power of two.
+        // The request filter has refused sizes that are not a power of two.
         self.change(|state| state.set_queue_size(size));
     }
 
@@ -240,7 +242,8 @@ impl VringT<SharedMemory> for VringHandle {
     fn set_queue_ready(&self, ready: bool) {
         self.0.state.set_queue_ready(ready);
         if let Some(position) = self.sync().filter(|_| !ready) {
-            // What GET_VRING_BASE will answer: everything before was completed, nothing after begun.
+            // GET_VRING_BASE will return this: everything before was completed, nothing after
+            // begun.
             self.0.state.set_queue_next_avail(position);
             self.0.state.set_queue_next_used(position);
         }

@@ -1,13 +1,14 @@
 //! Messages on and off a Unix socket, without ever waiting.
 //!
 //! The control loop serves all sockets of the process, so a front-end that sends half a message or
-//! reads no answers must not hold it up. An [`MessageInbox`] collects a message over as many reads as it
-//! takes; an [`Outbox`] keeps what the socket did not take yet.
+//! reads no answers must not hold it up. An [`MessageInbox`] collects a message over as many reads
+//! as it takes; an [`Outbox`] keeps the bytes that the socket did not take yet.
 //!
-//! Descriptors are let go whatever happens to the message they came with (CVE-2019-14818 was the leak of
-//! those). The kernel installs as many as fit the control buffer, and only then says that it was too
-//! small (MSG_CTRUNC). Therefore the buffer has room for the most that one message can carry, and what was
-//! installed is owned ([`ReceivedFd`]) before anything else is looked at.
+//! Descriptors are owned and closed, whatever the fate of their message (CVE-2019-14818 was a leak
+//! of those). The kernel installs as many as fit the control buffer, and only then reports that it
+//! was too small (MSG_CTRUNC). Therefore the buffer has room for the most that one message can
+//! carry, and installed descriptors are owned ([`ReceivedFd`]) before any other part of the message
+//! is read.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -27,7 +28,7 @@ const CONTROL: usize = KERNEL_MAX_FDS / 2 + 16;
 /// A control message with one descriptor, of the sending process; not in the libc crate.
 const SCM_PIDFD: libc::c_int = 4;
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug)]
 pub enum ReceivedMessage {
     /// A whole message.
@@ -49,7 +50,7 @@ impl MessageInbox {
     /// Reads on until a message is whole or the socket has no more.
     ///
     /// # Errors
-    /// `InvalidData` for what cannot be a message, else what the socket says.
+    /// `InvalidData` for bytes that cannot be a message, else the socket's error.
     pub fn receive(&mut self, socket: &UnixStream) -> io::Result<ReceivedMessage> {
         loop {
             let header = self.header()?;
@@ -103,7 +104,7 @@ impl MessageInbox {
     }
 }
 
-/// Reads once. What descriptors come are added to `fds`, also where the call then fails.
+/// Reads once. Received descriptors are added to `fds`, also if the call then fails.
 fn receive(socket: &UnixStream, bytes: &mut [u8], fds: &mut Vec<ReceivedFd>) -> io::Result<usize> {
     let mut control = [0u64; CONTROL];
     let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
@@ -129,9 +130,10 @@ fn receive(socket: &UnixStream, bytes: &mut [u8], fds: &mut Vec<ReceivedFd>) -> 
 /// Takes every descriptor out of the control messages that the kernel has written.
 ///
 /// # Safety
-/// `message` was just filled in by `recvmsg`, and nothing else has taken its descriptors.
+/// `message` was just filled in by `recvmsg`, and no other code has taken its descriptors.
 unsafe fn take_descriptors(message: &libc::msghdr, fds: &mut Vec<ReceivedFd>) {
-    // SAFETY: as promised by the caller: the control messages lie in the buffer, and the macros stay in it.
+    // SAFETY: as promised by the caller: the control messages lie in the buffer, and the macros
+    // stay in it.
     unsafe {
         let mut part = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = part.as_ref() {
@@ -173,7 +175,7 @@ impl Outbox {
         self.waiting.push_back((bytes, message.fds));
     }
 
-    /// Sends what the socket takes.
+    /// Sends as much as the socket takes.
     pub fn send(&mut self, socket: &UnixStream) -> io::Result<()> {
         while let Some((bytes, fds)) = self.waiting.front_mut() {
             let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
@@ -245,7 +247,7 @@ mod tests {
         }
     }
 
-    /// The kernel had installed 32 of them, and nothing ever closed these.
+    /// The kernel had installed 32 of them, and no code ever closed these.
     #[test]
     fn bug_s2_more_descriptors_than_a_message_carries_are_closed() {
         let (mut reader, writer) = std::io::pipe().unwrap();

@@ -1,7 +1,7 @@
 //! A directory that sockets are in, opened once.
 //!
-//! Every later step goes through the descriptor, whatever happens to the names above the directory. Two paths
-//! may lead to one directory, so directories are compared by device and inode.
+//! Every later step goes through the descriptor, so renames above the directory do no harm. Two
+//! paths may lead to one directory, so directories are compared by device and inode.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -23,7 +23,7 @@ impl Directory {
     /// Opens the directory at `path`.
     ///
     /// # Errors
-    /// It is not there, is no directory, or may not be passed.
+    /// It does not exist, is no directory, or may not be passed.
     pub(crate) fn open(path: &Path) -> io::Result<Directory> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let fd = open(path, flags, Mode::empty())?;

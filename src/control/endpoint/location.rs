@@ -1,12 +1,13 @@
-//! A socket's path: its directory, and what is there already.
+//! A socket's path: its directory, and the file that is there already.
 //!
-//! The directory is opened once and every later step goes through the descriptor: whatever happens to
-//! the names above it, the socket is made, published and removed in one and the same directory. Two
-//! paths may lead to one place (a symbolic link, `/var/run` and `/run`), so places are compared by what
-//! they are, not by how they are written.
+//! The directory is opened once and every later step goes through the descriptor. So the socket is
+//! made, published and removed in one and the same directory, even if the names above it change.
+//! Two paths may lead to one place (a symbolic link, `/var/run` and `/run`), so places are compared
+//! by directory and name, not by their spelling.
 //!
-//! What can go wrong: to know whether a socket's process lives takes a connection to it, which that
-//! process sees come and go. The connection does not wait: a full backlog is a living process too.
+//! What can go wrong: to find out whether a socket's process lives, we must connect to it, and that
+//! process sees the connection begin and end. The connection does not wait: a full backlog is a
+//! living process too.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -25,7 +26,7 @@ use crate::control::endpoint::private::{Draft, Private};
 use crate::error::{Error, Result};
 use crate::process::unix_socket::{connect_to, peer_pid};
 
-/// Where a socket is to be.
+/// The place for a socket.
 #[derive(Clone, Debug)]
 pub(crate) struct Location {
     pub(crate) directory: Arc<Directory>,
@@ -33,7 +34,7 @@ pub(crate) struct Location {
     pub(crate) path: PathBuf,
 }
 
-/// What is at a place that can be used.
+/// The state of a place that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occupant {
     Nothing,
@@ -41,7 +42,8 @@ pub(crate) enum Occupant {
     Stale,
 }
 
-/// The places of all ports, while they are reserved: what several ports share is made once.
+/// The places of all ports, while they are reserved: a private directory that several ports share
+/// is made once.
 #[derive(Debug, Default)]
 pub(crate) struct Locations {
     directories: HashMap<PathBuf, Arc<Directory>>,
@@ -89,8 +91,8 @@ impl Locations {
         Ok(new)
     }
 
-    /// The file in the private directory that will be the socket at a place. It has the same name, which
-    /// `ss` shows, unless the whole path would be too long for a socket's address.
+    /// The file in the private directory that will be the socket at a place. It has the same name,
+    /// which `ss` shows, unless the whole path would be too long for a socket's address.
     pub(crate) fn draft(&mut self, place: &Location) -> Result<Draft> {
         let private = self.private(place)?;
         let fits = UnixAddr::new(&private.path.join(&place.name)).is_ok();
@@ -129,10 +131,10 @@ impl Location {
         fstatat(&self.directory.fd, self.name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
     }
 
-    /// What is there, if a socket of ours may take its place.
+    /// The file that is there, if a socket of ours may take its place.
     ///
     /// # Errors
-    /// A living process's socket is there, or something that is no socket.
+    /// A living process's socket is there, or a file that is no socket.
     pub(crate) fn occupant(&self) -> Result<Occupant> {
         let stat = match self.look() {
             Ok(stat) => stat,
@@ -155,7 +157,8 @@ impl Location {
             )),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(Occupant::Stale),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Occupant::Nothing),
-            // Its queue is full, or it is of another kind, or we may not connect: alive in any case.
+            // Its queue is full, or it is of another kind, or we may not connect: alive in any
+            // case.
             Err(error) => {
                 let reason = format!("in use by a running process ({error})");
                 Err(Error::in_use(self.object(), reason, remedy))
@@ -178,7 +181,7 @@ pub(crate) fn object(path: &Path) -> String {
     format!("socket {}", path.display())
 }
 
-/// What the system's refusal means for a socket at `path`.
+/// The meaning of the system's refusal for a socket at `path`.
 pub(crate) fn explain(path: &Path, error: &io::Error) -> Error {
     let directory = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let directory = directory.display();

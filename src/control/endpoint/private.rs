@@ -1,12 +1,12 @@
 //! A directory of our own, where sockets are made ready.
 //!
-//! It lies beside the sockets' paths, so that a rename brings a socket there, and only this process's
-//! user can enter it. The directory above may belong to another user, who can rename or replace it: all
-//! that matters goes through the descriptor. A socket that was bound elsewhere by such a trick is not
-//! found here afterwards, and the start fails.
+//! It lies beside the sockets' paths, so that a rename brings a socket there, and only this
+//! process's user can enter it. The directory above may belong to another user, who can rename or
+//! replace it: every step that matters goes through the descriptor. A socket that was bound
+//! elsewhere by such a trick is not found here afterwards, and the start fails.
 //!
 //! What can go wrong: a process that is killed during its start leaves the directory behind. It is
-//! harmless, and its name tells the process id.
+//! harmless, and its name contains the process id.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -57,8 +57,8 @@ impl Private {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Gives the socket `name` its mode, owner and group. The mode first: a file that is given away is
-    /// no longer ours to change.
+    /// Gives the socket `name` its mode, owner and group. The mode first: a file that is given away
+    /// is no longer ours to change.
     pub(crate) fn admit(&self, name: &OsStr, access: &SocketAccess) -> io::Result<()> {
         if let Some(bits) = access.bits() {
             let mode = Mode::from_bits_truncate(bits);

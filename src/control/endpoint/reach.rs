@@ -1,11 +1,12 @@
 //! May the user or group that is to connect pass the directories on the way?
 //!
-//! The right to write to a socket is worth nothing behind a directory that is closed. QEMU then waits,
-//! or says "Permission denied", and the back-end hears nothing of it. So where an owner or a group is
-//! named, each directory from the root on is looked at, and the first one that keeps them out is told.
+//! The right to write to a socket is worth nothing behind a directory that is closed. QEMU then
+//! waits, or prints "Permission denied", and the back-end notices nothing. So if an owner or a
+//! group is named, each directory from the root on is checked, and the first one that keeps them
+//! out is reported.
 //!
-//! What can go wrong: access control lists, SELinux and the VMM's own sandbox are not looked at. It is
-//! therefore a warning and not an error.
+//! What can go wrong: access control lists, SELinux and the VMM's own sandbox are not checked. It
+//! is therefore a warning and not an error.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -44,8 +45,8 @@ struct Lock {
 }
 
 impl Lock {
-    /// Whether a user (if one is known) with these groups may pass: the kernel takes the first class
-    /// that fits, and no other.
+    /// Whether a user (if one is known) with these groups may pass: the kernel takes the first
+    /// class that fits, and no other.
     fn lets(self, uid: Option<u32>, groups: &[u32]) -> bool {
         if uid == Some(0) {
             return true;

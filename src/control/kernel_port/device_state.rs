@@ -1,8 +1,8 @@
 //! A port's kernel device: there and up, there and down, or lost.
 //!
-//! Like `port_state.rs`, this is a pure table, and independent of it: whether a front-end is connected does not
-//! matter here. While the device does not carry frames its tap queues are taken away from the queue pairs, so
-//! that a frame for it counts as `no device` and not as sent.
+//! Like `port_state.rs`, this is a pure table, and independent of it: it does not depend on a
+//! connected front-end. While the device does not carry frames its tap queues are taken away from
+//! the queue pairs, so that a frame for it counts as `no device` and not as sent.
 
 /// Whether the device carries the port's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,7 +15,7 @@ pub enum DeviceState {
     Lost,
 }
 
-/// What happens to the device.
+/// An event of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceEvent {
     /// The kernel shows it up.
@@ -28,7 +28,7 @@ pub enum DeviceEvent {
     Remade,
 }
 
-/// What is to be done about the queue pairs.
+/// The reaction for the queue pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taps {
     /// Leave them as they are.
@@ -45,10 +45,10 @@ impl DeviceState {
     pub(crate) const ALL: [DeviceState; 3] =
         [DeviceState::Carrying, DeviceState::Down, DeviceState::Lost];
 
-    /// The next state, and what is to be done.
+    /// The next state, and the reaction.
     pub fn after(self, event: DeviceEvent) -> (DeviceState, Taps) {
         match (self, event) {
-            // Also where another device has taken the place: its queues are not those of the last one.
+            // Also if another device has taken the place: its queues are not those of the last one.
             (_, DeviceEvent::Remade) => (DeviceState::Carrying, Taps::Give),
             (_, DeviceEvent::Vanished) => (DeviceState::Lost, Taps::Take),
             (DeviceState::Carrying, DeviceEvent::Down) => (DeviceState::Down, Taps::Take),

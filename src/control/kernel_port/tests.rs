@@ -1,4 +1,4 @@
-//! A kernel port on a host that records what it is asked for.
+//! A kernel port on a host that records its verbs.
 
 #![allow(clippy::unwrap_used)]
 

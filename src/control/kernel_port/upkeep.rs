@@ -1,12 +1,13 @@
-//! What another program has changed at a port's device is put right.
+//! Changes by another program to a port's device are put right.
 //!
-//! Network managers set up each device that they find: they set it up or down, give it addresses, change its MTU. The
-//! kernel reports every change. Here it is held against what the device shall be (`host/macvtap/upkeep.rs` says what
-//! differs), put right, and reported in one line with the remedy. `patience.rs` says how often: two programs that
-//! correct each other would never end. What the configuration of an adopted device leaves open is taken over.
+//! Network managers set up each device that they find: they set it up or down, give it addresses,
+//! change its MTU. The kernel reports every change. This file compares it with the wanted device
+//! (`host/macvtap/upkeep.rs` finds the differences), puts it right, and reports it in one line with
+//! the remedy. `patience.rs` limits how often: two programs that correct each other would never
+//! end. Settings that the configuration of an adopted device leaves open are taken over.
 //!
-//! What can go wrong: news is older than what we have done since. Therefore the kernel is asked for the present
-//! state before anything is changed.
+//! What can go wrong: news is older than our own last change. Therefore the kernel is asked for the
+//! present state before a setting is changed.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -22,9 +23,9 @@ use crate::host::verbs::Host;
 use crate::net::mac::Mac;
 use crate::net::mode::Mode;
 
-/// What a look at the device has found.
+/// The result of a query of the device.
 pub(crate) enum Looked {
-    /// It is so by now. A new address is the port's own from now on.
+    /// This is its state by now. A new address is the port's own from now on.
     Shown { link: Box<LinkInfo>, own_mac: Option<Mac> },
     /// It has vanished.
     Vanished,
@@ -32,19 +33,19 @@ pub(crate) enum Looked {
     Unknown,
 }
 
-/// The care for one port's device.
+/// The upkeep of one port's device.
 #[derive(Default)]
 pub(crate) struct Upkeep {
     patience: Patience,
 }
 
 impl Upkeep {
-    /// When a device that was left alone is to be looked at again.
+    /// The time of the next check of a device that was left alone.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.patience.due()
     }
 
-    /// The device has changed, or this is news of what we have done ourselves.
+    /// The device has changed, or this is news of our own change.
     pub(crate) fn look_after(
         &mut self,
         core: &PortCore,
@@ -55,7 +56,7 @@ impl Upkeep {
         if differences(device.wanted(), news).is_empty() {
             return Looked::Shown { link: Box::new(news.clone()), own_mac: None };
         }
-        // News may be older than what we have done since, and the parent's MTU may have changed first.
+        // News may be older than our own last change, and the parent's MTU may have changed first.
         if let Ok(Some(parent)) = host.link_by_index(device.parent_index()) {
             let wanted = wanted_mtu(core, device, parent.mtu);
             device.want_mtu(wanted);
@@ -125,7 +126,7 @@ impl Upkeep {
         }
     }
 
-    /// The host has an address on the device, and would speak on the guest's wire.
+    /// The host has an address on the device, and would send on the guest's wire.
     pub(crate) fn take_away(
         &mut self,
         core: &PortCore,
@@ -134,7 +135,8 @@ impl Upkeep {
         host: &mut dyn Host,
     ) {
         let ip = address.ip;
-        // On an adopted device an IPv4 address is the user's own business: the host cannot use it there.
+        // On an adopted device an IPv4 address is the user's own business: the host cannot use it
+        // there.
         let spared = if ip.is_ipv4() { !device.created() } else { !host.may_have_ipv6(device) };
         if spared || self.patience.judge(Instant::now()) != RepairVerdict::PutRight {
             return;
@@ -157,7 +159,7 @@ impl Upkeep {
     }
 }
 
-/// The MTU that the device shall have on a parent with this one, in bytes.
+/// The wanted MTU of the device on a parent with this one, in bytes.
 pub(crate) fn wanted_mtu(core: &PortCore, device: &Macvtap, parent: u32) -> u32 {
     match core.config.mtu {
         Some(own) => own.min(parent),
@@ -166,7 +168,7 @@ pub(crate) fn wanted_mtu(core: &PortCore, device: &Macvtap, parent: u32) -> u32 
     }
 }
 
-/// Whether the configuration leaves this to the one who has changed it.
+/// Whether the configuration leaves this setting to the program that has changed it.
 fn is_open(core: &PortCore, device: &Macvtap, difference: &Difference) -> bool {
     let adopted = !device.created();
     match difference {
@@ -182,7 +184,7 @@ fn is_open(core: &PortCore, device: &Macvtap, difference: &Difference) -> bool {
     }
 }
 
-/// How network managers are told to leave a device alone.
+/// The way to make network managers leave a device alone.
 fn unmanaged(name: &str) -> String {
     format!(
         "make it an unmanaged device (NetworkManager: unmanaged-devices=interface-name:{name}; \

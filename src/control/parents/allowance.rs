@@ -1,10 +1,11 @@
 //! How often a port may have its parent's table made anew.
 //!
-//! A new table is work for the control thread, and the filters that go with it are for the kernel: in some
-//! modes a BPF program is loaded. A front-end that enables and disables a ring in a loop asks for a hundred
-//! thousand a second. Each port therefore has an allowance: [`BURST`] at once, more than some starts of a guest
-//! take, and then one each [`STEP`]. A change that has to wait is not lost: the table is made when it is due,
-//! with the port as it is then. The changes of other ports do not wait. Pure: the caller brings the time.
+//! A new table is work for the control thread, and the filters that go with it are for the kernel:
+//! in some modes a BPF program is loaded. A front-end that enables and disables a ring in a loop
+//! asks for a hundred thousand a second. Each port therefore has an allowance: [`BURST`] at once,
+//! more than some starts of a guest take, and then one each [`STEP`]. A change that has to wait is
+//! not lost: the table is made when it is due, with the port as it is then. The changes of other
+//! ports do not wait. Pure: the caller brings the time.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// The allowance of one port.
 #[derive(Debug, Default)]
 pub struct Allowance {
-    /// When all that was taken is paid for.
+    /// The time when the whole debt is paid.
     paid: Option<Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! A port among its siblings: what the forwarding table and the filters of the parent need of it.
+//! A port among its siblings: its facts for the parent's forwarding table and filters.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -109,24 +109,25 @@ impl BridgePort {
         if self.config.nodst { &self.config.sources } else { &[] }
     }
 
-    /// Forgets what the guest had joined: it has disconnected.
+    /// Forgets the groups that the guest had joined: it has disconnected.
     pub fn forget_guest(&self) {
         self.groups.clear();
     }
 
-    /// What it wants of a parent; `object` is the port in the words of a message.
+    /// Its demands on a parent; `object` is the port in the words of a message.
     pub fn wants<'a>(&self, object: &'a str) -> Wanted<'a> {
         let mac = Some(self.mac());
         Wanted { object, mode: self.mode(), mac, mtu: self.config.mtu }
     }
 
-    /// On another parent: what was refused on the one before need not be here.
+    /// On another parent: a refusal on the one before does not hold here.
     pub fn moved_to(&self, link: &LinkInfo) {
         self.data.macs.deny(None);
         self.parent_changed(link, true);
     }
 
-    /// Follows the parent's MTU, and in passthru mode its address; `own` says that it is not the guest's.
+    /// Adopts the parent's MTU, and in passthru mode its address; `own` means that it is not the
+    /// guest's.
     pub fn parent_changed(&self, link: &LinkInfo, own: bool) {
         let mac = if self.mode() == Mode::Passthru { link.mac } else { self.mac() };
         if own && self.mode() == Mode::Passthru && self.chosen_mac().is_none() {
@@ -137,15 +138,15 @@ impl BridgePort {
             let new = self.data.mtu() == 0;
             self.data.set_device(mac, mtu);
             if new {
-                // Told with everything else about it.
+                // Reported with all other changes of it.
                 return;
             }
             self.data.log.info(format_args!("now has MAC {mac}, MTU {mtu}"));
         }
     }
 
-    /// Whether the table is behind, and when it may follow: a guest that comes and goes in a loop gets
-    /// [ten tables a second](Allowance).
+    /// Whether the table is behind, and when it may follow: a guest that comes and goes in a loop
+    /// gets [ten tables a second](Allowance).
     pub fn behind(&mut self, now: Instant) -> Behind {
         let is = Some((self.is_up(), self.mac()));
         if self.shown == is {
@@ -162,7 +163,7 @@ impl BridgePort {
         self.shown = Some((self.is_up(), self.mac()));
     }
 
-    /// What the switch must know.
+    /// The switch's facts of the port.
     pub fn rules(&self) -> Rules {
         Rules {
             mode: self.mode(),
@@ -177,13 +178,13 @@ impl BridgePort {
         }
     }
 
-    /// Where its frames are delivered.
+    /// The place where its frames are delivered.
     pub fn egress_port(&self) -> EgressPort {
         let queues = self.pairs.iter().map(|pair| Arc::clone(pair) as Arc<dyn Egress>);
         EgressPort { port: Some(Arc::clone(&self.data)), queues: queues.collect() }
     }
 
-    /// What stands in the table where a port has left.
+    /// The table's entry where a port has left.
     pub fn nobody() -> Rules {
         Rules {
             mode: Mode::Bridge,
@@ -198,8 +199,8 @@ impl BridgePort {
         }
     }
 
-    /// The address that the NIC has to let in for the port: its own while it is up. A passthru port receives
-    /// everything.
+    /// The address that the NIC has to let in for the port: its own while it is up. A passthru port
+    /// receives everything.
     pub fn filter(&self) -> Option<Mac> {
         (self.is_up() && self.mode() != Mode::Passthru).then(|| self.mac())
     }

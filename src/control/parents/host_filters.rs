@@ -1,9 +1,9 @@
-//! What the host's own stack must not hear while our ports are on its device.
+//! The frames that the host's own stack must not receive while our ports are on its device.
 //!
-//! A kernel macvlan takes such frames away before the host's stack sees them; our packet socket only gets
-//! copies, so the kernel is told by a program at the parent's ingress (`host/host_filter.rs`). The rules follow
-//! from the ports' modes. A new rule is imposed before an old one is lifted: in between the host hears
-//! rather less than more.
+//! A kernel macvlan takes such frames away before the host's stack sees them. Our packet socket
+//! only gets copies, so a program at the parent's ingress drops the host's (`host/host_filter.rs`).
+//! The rules follow from the ports' modes. A new rule is attached before an old one is removed: in
+//! between the host receives rather less than more.
 
 use std::io;
 
@@ -30,7 +30,8 @@ enum Rule {
 }
 
 impl Rule {
-    /// The host's hearing an echo is a nuisance, not a broken promise: without it a port still works.
+    /// An echo that reaches the host is a nuisance, not a broken promise: without the filter a port
+    /// still works.
     fn is_needed(&self) -> bool {
         !matches!(self, Rule::Echoes(_))
     }
@@ -66,7 +67,7 @@ pub fn not_deaf(parent: &str, error: &io::Error) -> Error {
 pub struct HostFilters(Vec<(Rule, HostFilter)>);
 
 impl HostFilters {
-    /// Imposes the rules that these ports need, and lifts the others.
+    /// Attaches the rules that these ports need, and removes the others.
     ///
     /// # Errors
     /// The kernel cannot do what a mode promises.

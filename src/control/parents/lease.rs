@@ -1,9 +1,10 @@
-//! A parent that is there, and that is ours.
+//! A parent that exists, with this process's right to it.
 //!
-//! Everything that is changed on the host hangs on a descriptor of this process and ends with it, however
-//! it ends: the right to the parent with a listening socket, the host's filters with the links of their
-//! programs, filters and promiscuity with the uplink queues' sockets. The one exception is the MAC address of a
-//! passthru parent that follows its guest; a guardian process puts that back ([`MacGuard`]).
+//! Every change on the host hangs on a descriptor of this process and ends with it, in any way: the
+//! right to the parent with a listening socket, the host's filters with the links of their
+//! programs, filters and promiscuity with the uplink queues' sockets. The one exception is the MAC
+//! address of a passthru parent that has adopted its guest's; a guardian process puts that back
+//! ([`MacGuard`]).
 
 use std::io;
 
@@ -25,23 +26,23 @@ struct BorrowedMac {
     guard: MacGuard,
 }
 
-/// A parent in our hands.
+/// A parent that this process holds.
 pub struct ParentLease {
-    /// The device, as last heard of.
+    /// The device, by its last news.
     pub link: LinkInfo,
-    /// What the host does not hear.
+    /// The frames that the host does not receive.
     pub host_filters: HostFilters,
-    /// What the kernel has said of the device and its own ports, while it is to be believed.
+    /// The kernel's answer about the device and its own ports, while it is valid.
     seen: Option<Parent>,
     borrowed: Option<BorrowedMac>,
     _owner: DeviceLock,
 }
 
 impl ParentLease {
-    /// Takes the device `name` for ports that want this.
+    /// Takes the device `name` for ports with these demands.
     ///
     /// # Errors
-    /// It is not there, another process has it, or it cannot have such ports.
+    /// It does not exist, another process has it, or it cannot have such ports.
     pub fn take(name: &str, wanted: &Wanted<'_>, host: &mut dyn Host) -> Result<ParentLease> {
         let (parent, owner) = host.open_parent(name, wanted)?;
         let (link, seen) = (parent.link.clone(), Some(parent));
@@ -54,9 +55,9 @@ impl ParentLease {
         })
     }
 
-    /// Refuses what cannot be had beside the parent and the kernel's own ports. The kernel is asked for
-    /// those once, until [`ParentLease::look_again`]: a thousand ports that come together ask three questions,
-    /// not three thousand.
+    /// Refuses demands that cannot be met beside the parent and the kernel's own ports. The kernel
+    /// is asked for those once, until [`ParentLease::look_again`]: a thousand ports that come
+    /// together ask three questions, not three thousand.
     pub fn check(&mut self, wanted: &Wanted<'_>, host: &mut dyn Host) -> Result<()> {
         let seen = match &mut self.seen {
             Some(seen) => seen,
@@ -65,13 +66,13 @@ impl ParentLease {
         seen.check(wanted)
     }
 
-    /// The kernel's own ports on the parent, and the bridge or the like that it is a port of, as seen when
-    /// it was taken.
+    /// The kernel's own ports on the parent, and the bridge or the like that it is a port of, as
+    /// seen when it was taken.
     pub fn seen(&self) -> Option<&Parent> {
         self.seen.as_ref()
     }
 
-    /// What was seen of the kernel's ports may not be true any more.
+    /// The earlier answer about the kernel's ports may not be true any more.
     pub fn look_again(&mut self) {
         self.seen = None;
     }
@@ -81,7 +82,7 @@ impl ParentLease {
         self.link.up && self.link.running
     }
 
-    /// News about the device. Returns what it was before.
+    /// News about the device. Returns its former description.
     pub fn update(&mut self, link: &LinkInfo) -> LinkInfo {
         // Another program has given it an address: that one stays.
         self.borrowed.take_if(|borrowed| borrowed.given != link.mac);
@@ -102,7 +103,7 @@ impl ParentLease {
         if let Some(borrowed) = &mut self.borrowed {
             borrowed.guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
         } else if mac != own {
-            // Before the change: whatever happens to us then, it is undone.
+            // Before the change: if this process is killed afterwards, it is undone.
             let mut guard = host.guard_mac(self.link.index, own)?;
             guard.announce(mac).map_err(|error| self.refused(mac, &error))?;
             self.borrowed = Some(BorrowedMac { own, given: own, guard });

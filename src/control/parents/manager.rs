@@ -5,12 +5,12 @@
 //! | [`members`] | the ports, and the table and filters that follow from them |
 //! | [`uplink_queues`] | the parent's uplink queues |
 //! | [`presence`] | a parent that comes and goes |
-//! | [`other_users`] | what other programs put on the parent, or over it |
+//! | [`other_users`] | devices that other programs put on the parent, or over it |
 //!
-//! The forwarding table, the filters of the sockets and of the NIC, and the filters of the host are all made anew
-//! after a change, and as a whole: there is no sequence of small steps that could be left half done. What has
-//! not changed costs no system call. While the parent is lost there are no sockets, and the table says that
-//! there is no wire; siblings in bridge mode go on.
+//! The forwarding table, the filters of the sockets and of the NIC, and the filters of the host are
+//! all made anew after a change, and as a whole: there is no sequence of small steps that could be
+//! left half done. An unchanged filter costs no system call. While the parent is lost there are no
+//! sockets, and the table has no wire; siblings in bridge mode go on.
 
 pub(crate) mod members;
 pub(crate) mod other_users;
@@ -55,7 +55,7 @@ pub struct ParentManager {
     members: Members,
     other_users: OtherUsers,
     log: PortLog,
-    /// When the table is to follow a member that has changed too often.
+    /// The time of the next table for a member that has changed too often.
     behind: Option<Instant>,
     /// The table is behind for another reason than a member's.
     stale: bool,
@@ -65,7 +65,7 @@ impl ParentManager {
     /// Takes the parent `name` for ports with up to `pairs` queue pairs.
     ///
     /// # Errors
-    /// It is not there, cannot have ports, or another process has it.
+    /// It does not exist, cannot have ports, or another process has it.
     pub fn open(
         name: &str,
         pairs: usize,
@@ -112,8 +112,8 @@ impl ParentManager {
         self.queues.slot(index, pool)
     }
 
-    /// Adds a port. It has a part in the traffic from the next [`ParentManager::refresh`] on: many ports are
-    /// added for the price of one table, and of one look at the kernel's own ports.
+    /// Adds a port. It has a part in the traffic from the next [`ParentManager::refresh`] on: many
+    /// ports are added for the price of one table, and of one look at the kernel's own ports.
     ///
     /// # Errors
     /// Its address, mode or MTU cannot be had here.
@@ -148,7 +148,7 @@ impl ParentManager {
         let pairs = core.pairs.len();
         let attachments = self.queues.attachments(pairs, &self.switch, id, member.snooped());
         self.members.insert(id, member);
-        // Before the port is in the table nothing is sent to it; afterwards it must be attached.
+        // No frame reaches the port before it is in the table; afterwards it must be attached.
         core.attachment.set_attachments(&attachments, &core.pairs);
         self.stale = true;
         Ok(id)
@@ -180,7 +180,7 @@ impl ParentManager {
         Ok(())
     }
 
-    /// Forgets what a port's guest had joined.
+    /// Forgets the groups that a port's guest had joined.
     pub fn forget_guest(&mut self, id: PortId) {
         if let Some(member) = self.members.get(id) {
             member.forget_guest();
@@ -206,7 +206,7 @@ impl ParentManager {
         self.queues.close_sockets();
     }
 
-    /// Logs what was lost on the way from the wire to the switch.
+    /// Logs the losses on the way from the wire to the switch.
     pub fn report_losses(&self) {
         let name = self.presence.name();
         let losses = self.queues.losses(name);
@@ -221,8 +221,9 @@ impl ParentManager {
         )
     }
 
-    /// Takes the parent: the right to it, and sockets for every uplink queue. A port that does not fit a
-    /// parent that is back (its address is taken there, say) is reported, and does not keep the others off.
+    /// Takes the parent: the right to it, and sockets for every uplink queue. A port that does not
+    /// fit a parent that is back (its address is taken there, say) is reported, and does not keep
+    /// the others off.
     fn take_parent(&mut self, host: &mut dyn Host) -> Result<()> {
         let mode = if self.members.has_passthru() { Mode::Passthru } else { Mode::Bridge };
         let wanted = Wanted { object: "userspace ports", mode, mac: None, mtu: None };
@@ -301,8 +302,8 @@ impl ParentManager {
         self.follow(host);
     }
 
-    /// Finds a lost parent again, if that is due, and lets the table follow what had to wait. Returns when to
-    /// ask again.
+    /// Finds a lost parent again, if that is due, and makes a table that had to wait. Returns when
+    /// to ask again.
     pub fn restore(&mut self, host: &mut dyn Host, now: Instant) -> Option<Instant> {
         if self.behind.is_some_and(|due| due <= now) {
             self.follow(host);
@@ -319,7 +320,8 @@ impl ParentManager {
         sooner(self.behind, sooner(self.log.flush(now), self.presence.due()))
     }
 
-    /// Makes table and filters follow the members, where something has changed; a failure is logged.
+    /// Brings table and filters up to date with the members, if they have changed; a failure is
+    /// logged.
     fn follow(&mut self, host: &mut dyn Host) {
         self.make_long_frames(host);
         if let Err(error) = self.refresh(host) {
@@ -327,7 +329,7 @@ impl ParentManager {
         }
     }
 
-    /// Makes table and filters follow the members, where something has changed.
+    /// Brings table and filters up to date with the members, if they have changed.
     ///
     /// # Errors
     /// The kernel cannot do what a port's mode promises.
@@ -348,7 +350,8 @@ impl ParentManager {
             None => ParentFacts { mac: Mac::default(), up: false, mtu: u32::MAX },
         };
         let view = self.members.view(facts);
-        // A port is in the table as up only after its filters are in place: the NIC's, and the host's.
+        // A port is in the table as up only after its filters are in place: the NIC's, and the
+        // host's.
         let filtered = self.set_filters(host);
         self.switch.show(view);
         filtered
@@ -363,8 +366,8 @@ impl ParentManager {
         }
     }
 
-    /// The NIC and the kernel let through what the ports are to receive, and keep from the host what it is
-    /// not to receive.
+    /// Sets the filters of the NIC and the kernel for the ports, and those that keep frames from
+    /// the host.
     fn set_filters(&mut self, host: &mut dyn Host) -> Result<()> {
         let Some(lease) = &mut self.presence.lease else { return Ok(()) };
         let unicast = self.members.unicast();

@@ -40,7 +40,7 @@ fn every_state_can_be_reached_and_can_end() {
     }
 }
 
-/// What is done fits the state: exactly one front-end is served, at most one waits.
+/// The reaction fits the state: exactly one front-end is served, at most one waits.
 #[test]
 fn reactions_keep_count_of_the_front_ends() {
     for state in PortState::ALL {
@@ -83,8 +83,8 @@ fn nothing_is_served_before_the_endpoint_and_after_the_end() {
     }
 }
 
-/// The figures of docs/architecture.md name every state in brackets and every event that leads from one
-/// state to another, and no others.
+/// The figures of docs/architecture.md name every state in brackets and every event that leads from
+/// one state to another, and no others.
 #[test]
 fn the_figure_shows_this_table() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/architecture.md");

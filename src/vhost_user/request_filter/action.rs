@@ -1,12 +1,13 @@
-//! What becomes of a request: what a check found, and what the session does about it.
+//! The result of a check of a request, and the session's action on it.
 //!
-//! A check returns a [`RequestVerdict`]. [`RequestFilter`](super::RequestFilter) turns it into [`Action`]s, because only
-//! the filter knows what the front-end negotiated: whether it waits for an acknowledgement, say.
+//! A check returns a [`RequestVerdict`]. [`RequestFilter`](super::RequestFilter) turns it into
+//! [`Action`]s, because only the filter knows what the front-end negotiated: whether it waits for
+//! an acknowledgement, say.
 
 use crate::net::mac::Mac;
 use crate::vhost_user::message::Message;
 
-/// What is to be done about a message.
+/// The session's action on a message.
 #[derive(Debug)]
 pub enum Action {
     /// Give this to the crate.
@@ -19,13 +20,13 @@ pub enum Action {
     SendRarp(Mac),
     /// The guest was given this MTU, in bytes.
     GuestMtu(u16),
-    /// Something was refused, for this reason; the connection goes on.
+    /// A request was refused, for this reason; the connection goes on.
     Refused(String),
     /// End the connection, for this reason.
     End(String),
 }
 
-/// What a check has found about a request.
+/// The result of a check of a request.
 #[derive(Debug)]
 pub(crate) enum RequestVerdict {
     /// The crate gets it. Its only answer is the acknowledgement, if the front-end wants one.

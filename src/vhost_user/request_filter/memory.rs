@@ -1,12 +1,12 @@
 //! Requests about guest memory.
 //!
-//! Regions are checked one by one before the crate maps them (`region.rs`, `region_file.rs`). A region that is
-//! added twice, as QEMU up to 7.2 does once per queue pair, is acknowledged and dropped; the crate would
-//! refuse it as an overlap and end the connection.
+//! Regions are checked one by one before the crate maps them (`region.rs`, `region_file.rs`). A
+//! region that is added twice, as QEMU up to 7.2 does once per queue pair, is acknowledged and
+//! dropped; the crate would refuse it as an overlap and end the connection.
 //!
-//! A connection has at most [`MAX_REGIONS`] regions, by whatever requests they came, and no more memory than
-//! its port allows (`memory-limit`). Regions cost a descriptor, mappings and time: without a bound one
-//! front-end would use up what other ports need.
+//! A connection has at most [`MAX_REGIONS`] regions, from any requests together, and no more memory
+//! than its port allows (`memory-limit`). Regions cost a descriptor, mappings and time: without a
+//! bound one front-end would use up resources that other ports need.
 
 use nix::sys::stat::fstat;
 
@@ -18,13 +18,13 @@ use crate::vhost_user::request_filter::region::RegionRequest;
 use crate::vhost_user::request_filter::region_file::check_region;
 use crate::vhost_user::request_filter::sharing::{HOW, is_private};
 
-/// Most regions of a connection, which is what GET_MAX_MEM_SLOTS promises. The specification asks for 8
-/// at least; 32 are as many descriptors as come with a message, and more than QEMU's slots for DIMMs
-/// need in practice.
+/// Most regions of a connection, which is also the promise of GET_MAX_MEM_SLOTS. The specification
+/// asks for 8 at least; 32 are as many descriptors as come with a message, and more than QEMU's
+/// slots for DIMMs need in practice.
 pub(crate) const MAX_REGIONS: usize = 32;
 
-/// The default limit of a port, in bytes: twice the host's memory, since guests may have more memory
-/// than the host, and at least 16 GiB.
+/// The default limit of a port, in bytes: twice the host's memory, since guests may have more
+/// memory than the host, and at least 16 GiB.
 pub fn usual_memory() -> u64 {
     // SAFETY: two questions without side effects.
     let (pages, page) =
@@ -62,7 +62,7 @@ pub(crate) struct GuestRegions {
     regions: Vec<RegionRequest>,
     /// Most memory, in bytes.
     limit: u64,
-    /// The front-end's process, whose mappings are looked at; 0 when it is not known.
+    /// The front-end's process, whose mappings are checked; 0 when it is not known.
     pid: i32,
 }
 

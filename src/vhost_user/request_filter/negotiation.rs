@@ -1,8 +1,8 @@
-//! What a connection has negotiated, and how its messages are answered by that.
+//! The negotiated features of a connection, which decide how its messages are answered.
 //!
-//! A front-end gets an acknowledgement only if it has asked for one and has negotiated REPLY_ACK; a question
-//! gets its value. Each answer has to come exactly once, from the crate or from here, or the two sides of
-//! the connection lose step.
+//! A front-end gets an acknowledgement only if it has asked for one and has negotiated REPLY_ACK; a
+//! question gets its value. Each answer has to come exactly once, from the crate or from here, or
+//! the two sides of the connection lose step.
 
 use crate::net::feature;
 use crate::vhost_user::message::Message;
@@ -22,7 +22,7 @@ pub(crate) mod protocol {
 /// Protocol features that the filter serves by itself.
 pub(crate) const OURS: u64 = 1 << protocol::RARP | 1 << protocol::MTU | 1 << protocol::STATUS;
 
-/// What was negotiated so far.
+/// The features negotiated so far.
 #[derive(Debug, Default)]
 pub(crate) struct Negotiation {
     /// SET_OWNER was sent.
@@ -46,13 +46,13 @@ impl Negotiation {
         self.asked_features = true;
     }
 
-    /// GET_PROTOCOL_FEATURES. Whether CONFIG is offered is decided at the first one: QEMU asks once for every
-    /// queue pair, and sends SET_OWNER after the first question.
+    /// GET_PROTOCOL_FEATURES. Whether CONFIG is offered is decided at the first one: QEMU asks once
+    /// for every queue pair, and sends SET_OWNER after the first question.
     pub(crate) fn ask_protocol_features(&mut self) {
         self.config.get_or_insert(self.owned);
     }
 
-    /// SET_PROTOCOL_FEATURES. Returns those that the crate is to know of.
+    /// SET_PROTOCOL_FEATURES. Returns those that the crate needs.
     pub(crate) fn take_protocol_features(&mut self, features: u64) -> u64 {
         self.protocol = features;
         features & !OURS
@@ -63,7 +63,7 @@ impl Negotiation {
         self.acked = features;
     }
 
-    /// The protocol features to offer, where the crate offers these.
+    /// The protocol features to offer, if the crate offers these.
     pub(crate) fn offer(&self, crates: u64) -> u64 {
         let config = if self.config == Some(true) { 0 } else { 1 << protocol::CONFIG };
         crates & !config | OURS
@@ -79,14 +79,14 @@ impl Negotiation {
         self.acked & (1 << feature::VHOST_USER_F_PROTOCOL_FEATURES) != 0
     }
 
-    /// Whether the front-end waits for an acknowledgement of this message. The same test as the crate's:
-    /// otherwise one of the two would answer and the other would not.
+    /// Whether the front-end waits for an acknowledgement of this message. The same test as the
+    /// crate's: otherwise one of the two would answer and the other would not.
     pub(crate) fn wants_ack(&self, message: &Message) -> bool {
         message.needs_reply() && self.asked_features && self.has(protocol::REPLY_ACK)
     }
 }
 
-/// How a message is answered.
+/// The answer to a message.
 impl Negotiation {
     /// Passes a message on whose only answer is the acknowledgement, if that is wanted.
     pub(crate) fn pass(&self, message: Message) -> Vec<Action> {
@@ -112,8 +112,8 @@ impl Negotiation {
         }
     }
 
-    /// Refuses a message. Where the answer has no room for a refusal, as with a question, the connection
-    /// ends.
+    /// Refuses a message. Where the answer has no room for a refusal, as with a question, the
+    /// connection ends.
     pub(crate) fn refuse(&self, message: &Message, reason: impl Into<String>) -> Vec<Action> {
         let reason = format!("{}: {}", message.name(), reason.into());
         if self.wants_ack(message) && !message.is_question() {
@@ -124,7 +124,7 @@ impl Negotiation {
         }
     }
 
-    /// What a check's verdict means for a front-end that negotiated this.
+    /// The meaning of a check's verdict for a front-end that negotiated this.
     pub(crate) fn follow(&self, verdict: RequestVerdict) -> Vec<Action> {
         match verdict {
             RequestVerdict::Pass(message) => self.pass(message),
@@ -135,7 +135,7 @@ impl Negotiation {
         }
     }
 
-    /// Refuses a message whose refusal the front-end need not know: the connection goes on.
+    /// Refuses a message whose refusal the front-end need not get: the connection goes on.
     pub(crate) fn ignore(&self, message: &Message, reason: impl Into<String>) -> Vec<Action> {
         if self.wants_ack(message) || message.is_question() {
             return self.refuse(message, reason);

@@ -1,12 +1,13 @@
-//! A memory region as the front-end describes it, and what is wrong with its four numbers alone.
+//! A memory region as the front-end describes it, and the check of its four numbers alone.
 //!
-//! No real front-end is refused for its alignment. QEMU rounds every region to the pages of its memory
-//! back-end (`vhost_region_add_section`), cloud-hypervisor and DPDK map whole pages, and so does a guest
-//! page table: 4096 bytes are the smallest page of every machine that this program runs on.
+//! No real front-end is refused for its alignment. QEMU rounds every region to the pages of its
+//! memory back-end (`vhost_region_add_section`), cloud-hypervisor and DPDK map whole pages, and so
+//! does a guest page table: 4096 bytes are the smallest page of every machine that this program
+//! runs on.
 //!
-//! Two regions may have the same user addresses or the same part of a file: QEMU's malta machine has its
-//! memory at two guest addresses. A ring address then means the first of them, which confuses no guest but
-//! that one.
+//! Two regions may have the same user addresses or the same part of a file: QEMU's malta machine
+//! has its memory at two guest addresses. A ring address then means the first of them, which
+//! confuses no guest but that one.
 
 use std::fmt;
 

@@ -1,11 +1,12 @@
 //! The file behind a memory region, checked before anything maps it.
 //!
-//! A mapping accepts what it is given: a region that is longer than its file is mapped without an error and then raises
-//! SIGBUS at the first access; a part of a huge page is mapped without an error and can be neither unmapped nor covered
-//! with zeros. So three things are judged in turn: the region's four numbers alone (`region.rs`), the kind of
-//! file, and the numbers against the file's length and pages. Then the mapping is tried, which gives the reason
-//! for a descriptor that cannot be mapped. That the file keeps its length cannot be checked; see
-//! docs/architecture.md, "What is trusted".
+//! A mapping accepts its arguments without a check of the file: a region that is longer than its
+//! file is mapped without an error and then raises SIGBUS at the first access; a part of a huge
+//! page is mapped without an error and can be neither unmapped nor covered with zeros. So three
+//! things are judged in turn: the region's four numbers alone (`region.rs`), the kind of file, and
+//! the numbers against the file's length and pages. Then the mapping is tried, which gives the
+//! reason for a descriptor that cannot be mapped. No check can ensure that the file keeps its
+//! length; see docs/architecture.md, "What is trusted".
 
 use std::io;
 
@@ -18,7 +19,7 @@ use crate::vhost_user::received_fd::ReceivedFd;
 use crate::vhost_user::request_filter::region::RegionRequest;
 use crate::virtqueue::mapping::page_size;
 
-/// What is known of the file behind a region.
+/// The known facts of the file behind a region.
 #[derive(Clone, Copy, Debug)]
 struct FileFacts {
     /// Its length in bytes.
@@ -46,7 +47,7 @@ fn judge_in(region: &RegionRequest, file: FileFacts) -> Result<(), String> {
     Ok(())
 }
 
-/// How a front-end is made to use a file that is accepted.
+/// The way to make a front-end use a file that is accepted.
 const REMEDY: &str = "QEMU: memory-backend-memfd,share=on; libvirt: <source type='memfd'/> and \
                       <access mode='shared'/>; cloud-hypervisor: shared=on";
 
@@ -60,7 +61,8 @@ pub fn check_region(region: &RegionRequest, fd: &ReceivedFd) -> Result<(), Strin
     try_mapping(region, fd)
 }
 
-/// Asks for length and pages, but only a file that can be guest memory: another may not answer for long.
+/// Queries length and pages, but only of a file that can be guest memory: another may not answer
+/// for long.
 fn facts(fd: &ReceivedFd) -> Result<FileFacts, String> {
     if !fd.kind().is_memory() {
         return Err(format!(
@@ -75,7 +77,7 @@ fn facts(fd: &ReceivedFd) -> Result<FileFacts, String> {
     Ok(FileFacts { len: u64::try_from(stat.st_size).unwrap_or(0), page })
 }
 
-/// Maps the region and unmaps it at once, to learn whether that works; nothing is touched.
+/// Maps the region and unmaps it at once, to find out whether that works; no byte is touched.
 fn try_mapping(region: &RegionRequest, fd: &ReceivedFd) -> Result<(), String> {
     let cannot = |reason: String| format!("it cannot be mapped: {reason}; {REMEDY}");
     let size = usize::try_from(region.size).map_err(|error| cannot(error.to_string()))?;
@@ -153,7 +155,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is taken lies inside its file, is made of whole pages, and none of its sums overflows.
+        /// An accepted region lies inside its file, is made of whole pages, and none of its sums
+        /// overflows.
         #[test]
         fn bug_f4_what_is_taken_can_be_covered_and_unmapped(
             numbers in prop::array::uniform4(prop_oneof![

@@ -1,9 +1,10 @@
 //! Requests about rings.
 //!
-//! Ring numbers, sizes, addresses and descriptors are checked here, so that the log can give the reason for
-//! a refusal; the crate would only end the connection. One oddity is SET_VRING_ENABLE: QEMU sends it before
-//! SET_FEATURES at every device reset and never again, but the crate accepts it only after SET_FEATURES. The
-//! filter therefore keeps it, and gives it to the crate when the features are acknowledged.
+//! Ring numbers, sizes, addresses and descriptors are checked here, so that the log can give the
+//! reason for a refusal; the crate would only end the connection. One oddity is SET_VRING_ENABLE:
+//! QEMU sends it before SET_FEATURES at every device reset and never again, but the crate accepts
+//! it only after SET_FEATURES. The filter therefore keeps it, and gives it to the crate when the
+//! features are acknowledged.
 
 use crate::vhost_user::fd_kind::FdKind;
 use crate::vhost_user::message::{Message, numbers, request};
@@ -15,7 +16,7 @@ use crate::virtqueue::split_ring::MAX_RING_SIZE;
 /// Bit of SET_VRING_KICK, _CALL and _ERR: no descriptor comes with it.
 const NO_DESCRIPTOR: u64 = 1 << 8;
 
-/// What the filter knows of a connection's rings.
+/// The filter's state of a connection's rings.
 #[derive(Debug)]
 pub(crate) struct RingRequests {
     /// Number of rings: two per queue pair.
@@ -54,8 +55,8 @@ impl RingRequests {
         ))
     }
 
-    /// SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_ENABLE. `may_enable`: the crate accepts the
-    /// last one by now.
+    /// SET_VRING_NUM, SET_VRING_BASE, GET_VRING_BASE, SET_VRING_ENABLE. `may_enable`: the crate
+    /// accepts the last one by now.
     pub(crate) fn state(&mut self, message: Message, may_enable: bool) -> RequestVerdict {
         let Some((index, value)) = message.vring_state() else {
             return RequestVerdict::Misshapen(message);
@@ -92,7 +93,8 @@ impl RingRequests {
 
     /// SET_VRING_ADDR.
     pub(crate) fn address(&self, message: Message, memory: &GuestRegions) -> RequestVerdict {
-        // Index and flags, then descriptor table, used ring, available ring and log, eight bytes each.
+        // Index and flags, then descriptor table, used ring, available ring and log, eight bytes
+        // each.
         let Some([first, desc, used, avail, _log]) = numbers::<8, 5>(&message.payload) else {
             return RequestVerdict::Misshapen(message);
         };
@@ -139,7 +141,8 @@ impl RingRequests {
             let reason = format!("ring {index}: a ring without kicks (polled) is not supported");
             return RequestVerdict::Refuse(message, reason);
         }
-        // Every VMM sends eventfds. Polling, writing or closing anything else may wait for its owner.
+        // Every VMM sends eventfds. Polling, writing or closing another kind may wait for its
+        // owner.
         if let Some(fd) = message.fds.iter().find(|fd| *fd.kind() != FdKind::EventFd) {
             let reason = format!("ring {index}: it must be an eventfd and is {}", fd.kind());
             return RequestVerdict::Refuse(message, reason);

@@ -1,25 +1,27 @@
 //! Whether the guest's memory is shared with us at all.
 //!
-//! The commonest mistake of a first-time user is a VMM whose guest memory is its own. Front-ends answer it
-//! in three ways, each recorded from QEMU 7.2:
+//! The commonest mistake of a first-time user is a VMM whose guest memory is its own. It shows in
+//! three ways, two of them recorded from QEMU 7.2:
 //!
-//! * `-m` alone, or `memory-backend-ram`: QEMU has no file to give. It sends no memory region and goes on
-//!   with SET_VRING_ADDR. Where one of several memory back-ends is private, its part is left out.
-//! * `memory-backend-memfd` or `-file` with `share=off`: QEMU sends the file, but its own mapping is private.
-//!   Everything is accepted, and our mapping holds zeros from then on. Only the kernel's list of the VMM's
-//!   mappings ([`is_private`]) tells that.
+//! * `-m` alone, or `memory-backend-ram`: QEMU has no file to give. It sends no memory region and
+//!   goes on with SET_VRING_ADDR. If one of several memory back-ends is private, its part is left
+//!   out.
+//! * `memory-backend-memfd` or `-file` with `share=off`: QEMU sends the file, but its own mapping
+//!   is private. Everything is accepted, and our mapping holds zeros from then on. Only the
+//!   kernel's list of the VMM's mappings ([`is_private`]) shows that.
 //! * A message that counts regions which bring no descriptor, or no region (other front-ends).
 //!
-//! What can go wrong: the list cannot be read where the front-end belongs to another user or lives in
-//! another PID namespace. The check is then left out. It refuses only a private mapping of the very file at
-//! the very address that the front-end named, so a wrong process id cannot refuse a right front-end.
+//! What can go wrong: the list cannot be read if the front-end belongs to another user or lives in
+//! another PID namespace. The check is then left out. It refuses only a private mapping of the very
+//! file at the very address that the front-end named, so a wrong process id cannot refuse a right
+//! front-end.
 //!
 //! Specification: vhost-user, "Memory region description"; proc(5), `/proc/pid/maps`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 
-/// What has to be typed so that memory is shared.
+/// The options to type so that memory is shared.
 pub(crate) const HOW: &str = "the guest's memory must be shared: QEMU: -object \
     memory-backend-memfd,id=mem,size=SIZE,share=on -machine memory-backend=mem; libvirt: \
     <memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>; cloud-hypervisor: \
@@ -28,11 +30,12 @@ pub(crate) const HOW: &str = "the guest's memory must be shared: QEMU: -object \
 /// Most bytes of a list of mappings that are read: a VMM has some hundred lines of 100 bytes.
 const MOST: u64 = 1 << 20;
 
-/// Whether the process `pid` maps the file with the number `inode` at `address` for itself only. False where
-/// that cannot be told.
+/// Whether the process `pid` maps the file with the number `inode` at `address` for itself only.
+/// False if that is not known.
 ///
-/// The kernel answers from the process's own data; it waits while that process changes its mappings. So
-/// this belongs into the connection's own thread, which may be lost without harm to another port.
+/// The kernel answers from the process's own data; it waits while that process changes its
+/// mappings. So call this only on the connection's own thread, which may be lost without harm to
+/// another port.
 pub(crate) fn is_private(pid: i32, address: u64, inode: u64) -> bool {
     let Ok(maps) = File::open(format!("/proc/{pid}/maps")) else { return false };
     let lines = BufReader::new(maps.take(MOST)).lines();
@@ -63,7 +66,8 @@ mod tests {
         let inode = file.metadata().unwrap().ino();
         for (flag, private) in [(libc::MAP_PRIVATE, true), (libc::MAP_SHARED, false)] {
             let access = libc::PROT_READ | libc::PROT_WRITE;
-            // SAFETY: a new mapping at an address of the kernel's choice, which nothing else knows.
+            // SAFETY: a new mapping at an address of the kernel's choice, which no other code
+            // knows.
             let at = unsafe {
                 libc::mmap(std::ptr::null_mut(), 8192, access, flag, file.as_raw_fd(), 0)
             };

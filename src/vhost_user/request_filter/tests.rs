@@ -50,7 +50,7 @@ fn add(guest: u64, size: u64) -> Message {
     message
 }
 
-/// The actions in short: what goes where.
+/// The actions in short: each with its receiver.
 fn summary(actions: &[Action]) -> Vec<String> {
     actions
         .iter()
@@ -212,7 +212,7 @@ fn bug_s9_rarp_announced_any_address() {
     assert!(matches!(filter.request(rarp(OWN))[..], [Action::Refused(_)]), "not any more");
 }
 
-/// They were served whatever had been negotiated.
+/// They were served without regard to the negotiation.
 #[test]
 fn bug_f24_requests_without_their_protocol_feature_were_served() {
     let mac = u64::from_ne_bytes([0x52, 0x54, 0, 1, 2, 3, 0, 0]);
@@ -251,7 +251,7 @@ fn bug_f24_config_was_offered_to_qemu() {
     assert_eq!(other.reply(crates()).number(), Some(1 | OURS | 1 << protocol::CONFIG));
 }
 
-/// 107,000 connections in 54 s, and nothing said why.
+/// 107,000 connections in 54 s, and no line named the cause.
 #[test]
 fn bug_u2_a_front_end_that_wanted_more_queues_left_without_a_word() {
     let mut filter = open_filter();
@@ -365,14 +365,14 @@ mod any_messages {
     }
 
     proptest! {
-        /// Whoever waits for an answer gets exactly one, or the connection ends; nobody else gets any.
-        /// A lost or doubled answer would leave both sides out of step for good.
+        /// A party that waits for an answer gets exactly one, or the connection ends; no other
+        /// party gets one. A lost or doubled answer would leave both sides out of step permanently.
         #[test]
         fn every_question_has_one_answer(messages in proptest::collection::vec(message(), 1..40)) {
             let mut filter = open_filter();
             for (number, ack, payload, fds) in messages {
                 if number == request::SET_PROTOCOL_FEATURES {
-                    // Would change who waits for what.
+                    // Would change which party waits for which answer.
                     continue;
                 }
                 let mut message = Message::request(number, &payload);

@@ -1,7 +1,7 @@
 //! The userspace ports of one parent, by their number in the switch.
 //!
-//! The forwarding table and the filters follow from the ports as they are now. The number of a port that has left
-//! is given to the next one; in between its place in the table is empty.
+//! The forwarding table and the filters follow from the ports as they are now. The number of a port
+//! that has left is given to the next one; in between its place in the table is empty.
 
 use std::time::Instant;
 
@@ -102,7 +102,7 @@ impl Members {
         self.iter().any(BridgePort::is_up)
     }
 
-    /// Whether a port receives what is addressed to the host itself.
+    /// Whether a port receives frames to the host's own address.
     pub fn want_host_unicast(&self) -> bool {
         self.iter().any(|member| matches!(member.mode(), Mode::Passthru | Mode::Source))
     }

@@ -1,18 +1,20 @@
-//! What other programs put on the parent of userspace ports, or over it, and what that does to the ports.
+//! Devices that other programs put on the parent of userspace ports, or over it, and their effect
+//! on the ports.
 //!
-//! Nothing here is in our hands, and nothing of it makes a system call fail. That is the trouble: an
-//! operator sees silence and no error. So each is reported once, with what still works and the remedy.
+//! We cannot change any of this, and none of it makes a system call fail. That is the trouble: an
+//! operator sees no frames and no error. So each is reported once, with the parts that still work
+//! and the remedy.
 //!
-//! - The parent becomes a port of a bridge or bond. A packet socket is in front of such a device: the
-//!   guests still reach the wire. They do not reach what the bridge connects beside the wire, and a bond
-//!   may send by another NIC than ours. The remedy is to use that device as the parent. At the start such
-//!   a parent is refused (`host/parent.rs`).
+//! - The parent becomes a port of a bridge or bond. A packet socket is in front of such a device:
+//!   the guests still reach the wire. They do not reach the bridge's other ports, and a bond may
+//!   send by another NIC than ours. The remedy is to use that device as the parent. At the start
+//!   such a parent is refused (`host/parent.rs`).
 //! - Kernel macvlans or macvtaps are on the parent. The kernel's switch and ours do not know each
-//!   other's ports: a frame from one to the other leaves by the wire and does not come back, unless a
-//!   hairpin switch returns it.
+//!   other's ports: a frame from one to the other leaves by the wire and does not come back, unless
+//!   a hairpin switch returns it.
 //!
-//! What can go wrong: news get lost ([`LinkEvent::Overrun`]); then the kernel is asked. A loop that makes
-//! and deletes devices is bounded by the parent's log, and by [`KNOWN`].
+//! What can go wrong: news get lost ([`LinkEvent::Overrun`]); then the kernel is asked. A loop that
+//! makes and deletes devices is bounded by the parent's log, and by [`KNOWN`].
 
 use crate::host::link::LinkInfo;
 use crate::host::parent::{Parent, taker};
@@ -20,23 +22,23 @@ use crate::host::verbs::Host;
 use crate::host::watch::LinkEvent;
 use crate::process::port_log::PortLog;
 
-/// Most ports of the kernel's that are kept in mind; further ones are not reported.
+/// Most ports of the kernel's that are remembered; further ones are not reported.
 const KNOWN: usize = 256;
 /// Most of them that one line names.
 const NAMED: usize = 5;
 
-/// What was reported of a parent.
+/// The reported facts of a parent.
 #[derive(Debug, Default)]
 pub struct OtherUsers {
-    /// The bridge, bond or the like that the parent is a port of: index, and kind and name unless it
-    /// takes no frames.
+    /// The bridge, bond or the like that the parent is a port of: index, and kind and name unless
+    /// it takes no frames.
     master: Option<(u32, Option<String>)>,
     /// The kernel's ports on it.
     ports: Vec<u32>,
 }
 
 impl OtherUsers {
-    /// The parent was taken, or asked for after news were lost: all of this is there.
+    /// The parent was taken, or queried after news were lost: all of this exists.
     pub fn meet(&mut self, parent: &Parent, log: &PortLog) {
         self.set_master(parent.master.as_ref(), log);
         self.ports.retain(|known| parent.siblings.iter().any(|sibling| sibling.index == *known));

@@ -1,8 +1,8 @@
 //! A parent that comes and goes.
 //!
-//! A parent may be set down, deleted, made again, renamed, or moved to another namespace. The kernel reports so
-//! by netlink; what it has not reported (news may be lost) is asked for. While the parent is lost, a device of
-//! one of its names is looked for once a second.
+//! A parent may be set down, deleted, made again, renamed, or moved to another namespace. The
+//! kernel reports that by netlink; after lost news it is asked. While the parent is lost, the
+//! control thread looks for a device of one of its names once a second.
 
 use std::time::{Duration, Instant};
 
@@ -16,16 +16,16 @@ use crate::process::port_log::PortLog;
 /// Pause between two attempts to open a lost parent again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What an event means for a parent.
+/// The meaning of an event for a parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParentNews {
     /// It has vanished.
     Vanished,
-    /// It is like this.
+    /// It has this description.
     Shown(Box<LinkInfo>),
 }
 
-/// A parent by its names, and while it is there the right to it.
+/// A parent by its names, and, while it exists, the right to it.
 pub struct Presence {
     /// All names that are given for it; the first one is used in messages.
     names: Vec<String>,
@@ -33,7 +33,7 @@ pub struct Presence {
     pub lease: Option<ParentLease>,
     /// When a lost parent is to be looked for.
     retry: Option<Instant>,
-    /// Why a parent that is back could not be taken, as it was reported last.
+    /// The last reported reason why a parent that is back could not be taken.
     complaint: Option<String>,
 }
 
@@ -79,7 +79,7 @@ impl Presence {
         self.retry = Some(Instant::now());
     }
 
-    /// What an event among the kernel's devices means for the parent.
+    /// The meaning of an event among the kernel's devices for the parent.
     pub fn news(
         &mut self,
         event: &LinkEvent,
@@ -93,8 +93,8 @@ impl Presence {
                 Some(ParentNews::Vanished)
             }
             (LinkEvent::Changed(link), Some((parent, mac))) if link.index == parent => {
-                // News may be older than what we have done since. Another program has set an address only
-                // if it is still there.
+                // News may be older than our own last change. Another program has set an address
+                // only if the device still has it.
                 match (mac != link.mac).then(|| host.link_by_index(link.index)) {
                     Some(Ok(Some(now))) => shown(&now),
                     _ => shown(link),
@@ -118,7 +118,8 @@ impl Presence {
         }
     }
 
-    /// Whether a lost parent is to be taken now: the attempt is due, and a device has one of its names.
+    /// Whether a lost parent is to be taken now: the attempt is due, and a device has one of its
+    /// names.
     pub fn is_due(&mut self, host: &mut dyn Host, now: Instant) -> bool {
         if self.retry.is_none_or(|due| due > now) {
             return false;
@@ -132,8 +133,8 @@ impl Presence {
         self.retry
     }
 
-    /// A parent that is back could not be taken. Tried once a second for as long as that lasts, so the same
-    /// reason is logged once.
+    /// A parent that is back could not be taken. Tried once a second for as long as that lasts, so
+    /// the same reason is logged once.
     pub fn refused(&mut self, error: &Error, log: &PortLog) {
         let complaint = Some(error.to_string());
         if self.complaint != complaint {

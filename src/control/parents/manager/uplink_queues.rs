@@ -1,7 +1,7 @@
 //! A parent's uplink queues: one for each worker that has ports of the parent.
 //!
-//! The queues live as long as the parent's manager. Their sockets come and go with the parent: without a parent a
-//! queue is empty, and the table says that there is no wire.
+//! The queues live as long as the parent's manager. Their sockets come and go with the parent:
+//! without a parent a queue is empty, and the table says that there is no wire.
 
 use std::io;
 use std::sync::Arc;
@@ -30,15 +30,16 @@ pub struct UplinkQueues {
     slots: Vec<WorkerSlot<Scratch>>,
     /// The worker of the first queue.
     home: usize,
-    /// For frames that the queues' sockets refuse for their length; made when the first guest is there.
+    /// For frames that the queues' sockets refuse for their length; made when the first guest is
+    /// there.
     long: Option<Arc<LongFrames>>,
     /// The MTU that it was made for, or was to be made for.
     long_mtu: Option<u32>,
 }
 
 impl UplinkQueues {
-    /// Queues for ports with up to `pairs` queue pairs on the parent `name`, at most one for each worker. They have
-    /// no sockets yet.
+    /// Queues for ports with up to `pairs` queue pairs on the parent `name`, at most one for each
+    /// worker. They have no sockets yet.
     pub fn new(
         name: &str,
         pairs: usize,
@@ -62,7 +63,8 @@ impl UplinkQueues {
         pool.slot_at(self.home + index % self.queues.len())
     }
 
-    /// What attaches the queue pairs of a port to the switch, each with the uplink queue of its worker.
+    /// The attachments of a port's queue pairs to the switch, each with the uplink queue of its
+    /// worker.
     pub fn attachments(
         &self,
         pairs: usize,
@@ -80,11 +82,11 @@ impl UplinkQueues {
         queues.map(attach).collect()
     }
 
-    /// Opens packet sockets on the device with this index for every queue. `host_unicast`: also what is
-    /// addressed to the host itself is received.
+    /// Opens packet sockets on the device with this index for every queue. `host_unicast`: frames
+    /// to the host's own address are received, too.
     ///
     /// # Errors
-    /// One cannot be opened; the queues keep what they had.
+    /// One cannot be opened; the queues keep their former sockets.
     pub fn open_sockets(
         &self,
         index: u32,
@@ -116,10 +118,10 @@ impl UplinkQueues {
         self.slots.iter().for_each(WorkerSlot::leave);
     }
 
-    /// Makes the ring for long frames; another one after a change of the parent's MTU. Without it such frames are
-    /// refused and counted, and the rest goes on. It takes some 15 ms, so it is no part of a refresh: tables rest
-    /// many times as long as they took (`control/share.rs`), and the next guest would wait for its place in
-    /// one.
+    /// Makes the ring for long frames; another one after a change of the parent's MTU. Without it
+    /// such frames are refused and counted, and the rest goes on. It takes some 15 ms, so it is no
+    /// part of a refresh: tables rest many times as long as they took (`control/share.rs`), and the
+    /// next guest would wait for its place in one.
     pub fn make_long_frames(&mut self, name: &str, index: u32, mtu: u32, host: &mut dyn Host) {
         if self.long_mtu == Some(mtu) {
             return;
@@ -138,7 +140,7 @@ impl UplinkQueues {
         }
     }
 
-    /// Sets what the sockets receive, and what the NIC lets in; the latter hangs on the first queue.
+    /// Sets the filter of the sockets and that of the NIC; the latter hangs on the first queue.
     ///
     /// # Errors
     /// The kernel refuses a filter.
@@ -151,7 +153,7 @@ impl UplinkQueues {
         set.unwrap_or(Ok(()))
     }
 
-    /// What was lost on the way from the wire to the switch.
+    /// The losses on the way from the wire to the switch.
     pub fn losses(&self, name: &str) -> Losses {
         let mut sum = Losses::default();
         for losses in self.queues.iter().filter_map(|queue| queue.with(|uplink| uplink.losses())) {
