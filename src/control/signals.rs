@@ -22,6 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::process::port_log::LogLimit;
+use crate::sys::signal;
 
 /// The orderly end.
 const END: [Signal; 4] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGXCPU];
@@ -62,12 +63,10 @@ impl Signals {
         set.add(Signal::SIGUSR1);
         END.into_iter().chain(IGNORED).for_each(|signal| set.add(signal));
         set.thread_block()?;
+        // SIGXFSZ: a log file at its size limit makes write() fail, which is harmless. Real-time
+        // signals have no meaning here.
         let quiet = (libc::SIGRTMIN()..=libc::SIGRTMAX()).chain([libc::SIGXFSZ]);
-        for number in quiet {
-            // SAFETY: to ignore a signal installs no code of ours. SIGXFSZ: a log file at its size
-            // limit makes write() fail, which is harmless. Real-time signals have no meaning here.
-            unsafe { libc::signal(number, libc::SIG_IGN) };
-        }
+        quiet.for_each(signal::ignore);
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Signals { fd, limit: LogLimit::default() })
     }

@@ -17,13 +17,14 @@ use std::io::{self, Read, Write};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::Signal;
 
 use crate::error::{Error, Result};
 use crate::host::device_lock::{DeviceLock, LockName};
 use crate::host::mac_guard::{CHANGE, LEAVE, READY};
 use crate::host::netlink::Netlink;
 use crate::net::mac::Mac;
+use crate::sys::signal;
 
 /// How often it tries to put the address back, 100 ms apart.
 const ATTEMPTS: u32 = 5;
@@ -66,8 +67,7 @@ pub fn guard_mac(ifindex: u32, mac: &str) -> Result<()> {
 fn withdraw() {
     use Signal::{SIGALRM, SIGHUP, SIGINT, SIGPWR, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     for number in [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGPWR] {
-        // SAFETY: to ignore a signal installs no code of ours.
-        let _ = unsafe { signal(number, SigHandler::SigIgn) };
+        signal::ignore(number as libc::c_int);
     }
     // SAFETY: nothing in this process has opened a descriptor above 2 yet.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };

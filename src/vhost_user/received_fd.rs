@@ -22,16 +22,20 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::io;
-use std::mem::{self, ManuallyDrop};
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use nix::sys::signal::{SigEvent, SigSet, SigevNotify, Signal};
+use nix::unistd::gettid;
+
+use crate::sys::signal::interrupt_only;
 use crate::vhost_user::fd_kind::FdKind;
 
 /// The signal that interrupts a wait. Ignored by default, used by no part of this program.
-const SIGNAL: libc::c_int = libc::SIGURG;
+const SIGNAL: Signal = Signal::SIGURG;
 /// How long a close may wait, in nanoseconds.
 const PATIENCE: libc::c_long = 1_000_000;
 
@@ -149,12 +153,11 @@ struct Timer(libc::timer_t);
 impl Timer {
     fn new() -> io::Result<Timer> {
         catch_signal()?;
-        // SAFETY: an all-zero sigevent is a valid one; it is filled in below.
-        let mut event: libc::sigevent = unsafe { mem::zeroed() };
+        // nix has this kind of event with some C libraries only.
+        let mut event = SigEvent::new(SigevNotify::SigevNone).sigevent();
         event.sigev_notify = libc::SIGEV_THREAD_ID;
-        event.sigev_signo = SIGNAL;
-        // SAFETY: gettid has no preconditions.
-        event.sigev_notify_thread_id = unsafe { libc::gettid() };
+        event.sigev_signo = SIGNAL as libc::c_int;
+        event.sigev_notify_thread_id = gettid().as_raw();
         let mut id: libc::timer_t = ptr::null_mut();
         // SAFETY: both pointers are valid for the call.
         if unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut id) } != 0 {
@@ -183,21 +186,11 @@ impl Drop for Timer {
 /// through to this thread.
 fn catch_signal() -> io::Result<()> {
     static CAUGHT: OnceLock<bool> = OnceLock::new();
-    extern "C" fn nothing(_: libc::c_int) {}
-    let caught = CAUGHT.get_or_init(|| {
-        // SAFETY: an all-zero sigaction is a valid one; it is filled in below.
-        let mut action: libc::sigaction = unsafe { mem::zeroed() };
-        let handler: extern "C" fn(libc::c_int) = nothing;
-        action.sa_sigaction = handler as usize;
-        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
-        // SAFETY: the handler does nothing, so it may interrupt anything.
-        unsafe { libc::sigaction(SIGNAL, &raw const action, ptr::null_mut()) == 0 }
-    });
-    if !caught {
+    if !CAUGHT.get_or_init(|| interrupt_only(SIGNAL).is_ok()) {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    let mut set = nix::sys::signal::SigSet::empty();
-    set.add(nix::sys::signal::Signal::SIGURG);
+    let mut set = SigSet::empty();
+    set.add(SIGNAL);
     Ok(set.thread_unblock()?)
 }
 

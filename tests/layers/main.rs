@@ -46,6 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "process",
             "net",
             "error",
+            "sys",
         ],
     ),
     ("print", &["config", "net", "error"]),
