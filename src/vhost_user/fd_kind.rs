@@ -26,6 +26,7 @@
 
 use std::fmt;
 use std::fs;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -209,12 +210,15 @@ impl Mount<'_> {
 
 /// The device number of a file, as mountinfo writes it, from the inode as the kernel has it.
 fn cached_device(fd: BorrowedFd<'_>) -> Option<String> {
-    // SAFETY: an all-zero statx is a valid one.
-    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let mut stat = MaybeUninit::<libc::statx>::zeroed();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    // SAFETY: the path is an empty C string and the buffer a statx. The mask is 0, so the kernel
-    // gives only cached fields: no file system asks its server then (Linux 4.20 and later).
-    let outcome = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), flags, 0, &raw mut stat) };
+    // SAFETY: the path is an empty C string and the buffer a statx, which is numbers: all zero is a
+    // valid one, and so is what the kernel writes. The mask is 0, so the kernel gives only
+    // cached fields: no file system asks its server then (Linux 4.20 and later).
+    let (outcome, stat) = unsafe {
+        let path = c"".as_ptr();
+        (libc::statx(fd.as_raw_fd(), path, flags, 0, stat.as_mut_ptr()), stat.assume_init())
+    };
     (outcome == 0).then(|| format!("{}:{}", stat.stx_dev_major, stat.stx_dev_minor))
 }
 

@@ -10,6 +10,9 @@
 //! What can go wrong: a process that is killed or crashes starts no child; the kernel waits then.
 
 use log::warn;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
+use nix::unistd::{Pid, getpid, getppid};
 
 use crate::vhost_user::received_fd::all_kept;
 
@@ -32,8 +35,7 @@ pub fn take_over() {
         return;
     }
     kept.sort_unstable();
-    // SAFETY: gettid and its kin have no preconditions.
-    let parent = unsafe { libc::getpid() };
+    let parent = getpid();
     let flags = libc::CLONE_FILES | libc::SIGCHLD;
     // SAFETY: as fork(), but with the table of descriptors shared. The child runs on a copy of this
     // stack and calls only functions that are safe in the child of a process with threads.
@@ -55,13 +57,11 @@ pub fn take_over() {
 }
 
 /// The child: waits for its parent's end, then ends.
-fn hold(parent: libc::pid_t) -> ! {
-    let pause = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-    // SAFETY: system calls without preconditions; the pause outlives its call.
-    unsafe {
-        while libc::getppid() == parent {
-            libc::nanosleep(&raw const pause, std::ptr::null_mut());
-        }
-        libc::_exit(0)
+fn hold(parent: Pid) -> ! {
+    let pause = TimeSpec::new(0, 1_000_000);
+    while getppid() == parent {
+        let _ = clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::empty(), &pause);
     }
+    // SAFETY: it runs no code of this process any more.
+    unsafe { libc::_exit(0) }
 }

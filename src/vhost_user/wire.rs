@@ -11,20 +11,26 @@
 //! is read.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::mem;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::iter;
+use std::mem::offset_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use libc::cmsghdr;
+use nix::sys::socket::{ControlMessage, MsgFlags, recvmsg, sendmsg};
 
 use crate::vhost_user::message::{HEADER, MAX_FDS, Message};
 use crate::vhost_user::received_fd::ReceivedFd;
 
 /// Most descriptors that the kernel passes with one message (SCM_MAX_FD).
 const KERNEL_MAX_FDS: usize = 253;
-/// Room for them and for a control message besides, in words of eight bytes.
-const CONTROL: usize = KERNEL_MAX_FDS / 2 + 16;
+/// Room for them and for a control message besides, in bytes.
+const CONTROL: usize = (KERNEL_MAX_FDS / 2 + 16) * 8;
+/// A control message and its data begin at a multiple of this, in bytes.
+const CONTROL_ALIGNMENT: usize = size_of::<usize>();
+/// What stands before the data, in bytes.
+const CONTROL_HEADER: usize = size_of::<cmsghdr>().next_multiple_of(CONTROL_ALIGNMENT);
 /// A control message with one descriptor, of the sending process; not in the libc crate.
 const SCM_PIDFD: libc::c_int = 4;
 
@@ -104,57 +110,51 @@ impl MessageInbox {
     }
 }
 
+/// Room for control messages, aligned as a `cmsghdr` has to be.
+#[repr(align(8))]
+struct ControlBuffer([u8; CONTROL]);
+
 /// Reads once. Received descriptors are added to `fds`, also if the call then fails.
 fn receive(socket: &UnixStream, bytes: &mut [u8], fds: &mut Vec<ReceivedFd>) -> io::Result<usize> {
-    let mut control = [0u64; CONTROL];
-    let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    // SAFETY: an all-zero msghdr is a valid one; it is filled in below.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = &raw mut piece;
-    message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = mem::size_of_val(&control) as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-    // SAFETY: the pieces and the control buffer are valid for the call and not otherwise borrowed.
-    let read = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
-    let read = usize::try_from(read).map_err(|_| io::Error::last_os_error())?;
-    // SAFETY: the kernel has filled in the header and the control buffer.
-    unsafe { take_descriptors(&message, fds) };
-    if message.msg_flags & libc::MSG_CTRUNC != 0 {
+    let mut control = ControlBuffer([0; CONTROL]);
+    let mut pieces = [IoSliceMut::new(bytes)];
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut pieces, Some(&mut control.0), flags)?;
+    let (read, flags) = (message.bytes, message.flags);
+    for fd in descriptors(&control.0) {
+        // SAFETY: the kernel has just opened it for this process and wrote it into the buffer, which
+        // held zeros before. Each is taken once, and the buffer ends here.
+        fds.push(unsafe { OwnedFd::from_raw_fd(fd) }.into());
+    }
+    if flags.contains(MsgFlags::MSG_CTRUNC) {
         let text = "more descriptors came with a message than this process may open";
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     Ok(read)
 }
 
-/// Takes every descriptor out of the control messages that the kernel has written.
+/// Every descriptor in the control messages that the kernel has written into a buffer of zeros.
 ///
-/// # Safety
-/// `message` was just filled in by `recvmsg`, and no other code has taken its descriptors.
-unsafe fn take_descriptors(message: &libc::msghdr, fds: &mut Vec<ReceivedFd>) {
-    // SAFETY: as promised by the caller: the control messages lie in the buffer, and the macros
-    // stay in it.
-    unsafe {
-        let mut part = libc::CMSG_FIRSTHDR(message);
-        while let Some(header) = part.as_ref() {
-            let descriptors = header.cmsg_level == libc::SOL_SOCKET
-                && matches!(header.cmsg_type, libc::SCM_RIGHTS | SCM_PIDFD);
-            if descriptors {
-                let data = libc::CMSG_DATA(part).cast::<RawFd>();
-                // Not a usize everywhere: musl has 32 bits.
-                #[allow(clippy::unnecessary_cast)]
-                let length = header.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                for index in 0..length / mem::size_of::<RawFd>() {
-                    let fd = data.add(index).read_unaligned();
-                    // A pidfd that could not be made is a negative number.
-                    if fd >= 0 {
-                        fds.push(OwnedFd::from_raw_fd(fd).into());
-                    }
-                }
-            }
-            part = libc::CMSG_NXTHDR(message, part);
-        }
-    }
+/// nix gives none of them when the buffer was too small, and none but those of SCM_RIGHTS.
+fn descriptors(mut control: &[u8]) -> impl Iterator<Item = RawFd> {
+    iter::from_fn(move || {
+        let (header, _) = control.split_at_checked(size_of::<cmsghdr>())?;
+        // The kernel writes a size_t, whatever the C library calls it. Behind the last message
+        // stands a zero.
+        let length = usize::from_ne_bytes(*header.first_chunk()?);
+        let data = control.get(CONTROL_HEADER..length)?;
+        let word = |at: usize| Some(i32::from_ne_bytes(*header.get(at..)?.first_chunk()?));
+        let level = word(offset_of!(cmsghdr, cmsg_level))?;
+        let kind = word(offset_of!(cmsghdr, cmsg_type))?;
+        control = control.get(length.next_multiple_of(CONTROL_ALIGNMENT)..).unwrap_or_default();
+        let has_descriptors =
+            level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | SCM_PIDFD);
+        Some(if has_descriptors { data } else { &[] })
+    })
+    .flat_map(|data| data.as_chunks().0)
+    .map(|bytes| RawFd::from_ne_bytes(*bytes))
+    // A pidfd that could not be made is a negative number.
+    .filter(|fd| *fd >= 0)
 }
 
 /// Messages that the socket has not taken yet.

@@ -9,6 +9,7 @@
 //! bound one front-end would use up resources that other ports need.
 
 use nix::sys::stat::fstat;
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::config::size;
 use crate::vhost_user::message::Message;
@@ -26,10 +27,9 @@ pub(crate) const MAX_REGIONS: usize = 32;
 /// The default limit of a port, in bytes: twice the host's memory, since guests may have more
 /// memory than the host, and at least 16 GiB.
 pub fn usual_memory() -> u64 {
-    // SAFETY: two questions without side effects.
-    let (pages, page) =
-        unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
-    let host = u64::try_from(pages).unwrap_or(0).saturating_mul(u64::try_from(page).unwrap_or(0));
+    let ask = |what| sysconf(what).ok().flatten().and_then(|number| u64::try_from(number).ok());
+    let pages = ask(SysconfVar::_PHYS_PAGES).unwrap_or(0);
+    let host = pages.saturating_mul(ask(SysconfVar::PAGE_SIZE).unwrap_or(0));
     host.saturating_mul(2).max(16 << 30)
 }
 
