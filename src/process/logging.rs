@@ -13,10 +13,7 @@
 //! error, not for service. The thread blocks every signal, since signals belong to the control thread.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -191,14 +188,26 @@ pub fn start(mut builder: Builder) -> io::Result<()> {
     Ok(())
 }
 
+/// Standard error without the standard library's lock, which a thread may hold while it waits for a
+/// full pipe.
+struct UnlockedStderr;
+
+impl Write for UnlockedStderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(nix::unistd::write(io::stderr(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn start_thread() -> io::Result<()> {
     let mut before = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&SigSet::all()), Some(&mut before))?;
-    let thread = std::thread::Builder::new().name("log".to_owned()).spawn(|| {
-        // SAFETY: descriptor 2 is standard error for the life of the process, and is not closed here.
-        let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(libc::STDERR_FILENO) });
-        QUEUE.write_all(&mut *stderr);
-    });
+    let thread = std::thread::Builder::new()
+        .name("log".to_owned())
+        .spawn(|| QUEUE.write_all(&mut UnlockedStderr));
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     thread.map(drop)
 }

@@ -9,9 +9,10 @@
 //! old token. Every owner in this crate therefore removes before it closes.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use epoll::{ControlOptions, Event, Events};
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
 
 /// Readiness wanted or seen: re-exported so that only this file names the crate.
 pub use epoll::{Event as Ready, Events as Interest};
@@ -25,9 +26,9 @@ pub struct Poller {
 impl Poller {
     /// Creates an instance that is closed on exec.
     pub fn new() -> io::Result<Poller> {
-        let raw = epoll::create(true)?;
-        // SAFETY: `raw` was just returned by epoll_create1 and nothing else owns it.
-        Ok(Poller { fd: unsafe { OwnedFd::from_raw_fd(raw) } })
+        // This call is nix's, which returns an owned descriptor.
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Poller { fd: epoll.0 })
     }
 
     fn control(&self, op: ControlOptions, fd: RawFd, events: Events, token: u64) -> io::Result<()> {
