@@ -16,7 +16,7 @@ use crate::error::ErrorCode::{Conflict, MissingValue};
 use crate::error::{ErrorCode, Problem};
 use crate::net::mode::Mode;
 
-/// The options that a socket of somebody else's cannot have.
+/// The options that a socket made by another program cannot have.
 const ACCESS: [&str; 3] = ["socket-owner", "socket-group", "socket-mode"];
 
 /// A port before its checks.

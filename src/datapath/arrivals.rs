@@ -100,8 +100,8 @@ impl FrameBatch for Arrivals<'_> {
 }
 
 impl Arrivals<'_> {
-    /// Notes who was heard on the wire: see `switch/stations.rs`. What a switch has reflected is a
-    /// port's own.
+    /// Notes the senders seen on the wire: see `switch/stations.rs`. A reflected frame has a port's
+    /// own source address.
     #[inline]
     pub(crate) fn note_sources(&mut self, stations: &Stations, table: &Table, now: Instant) {
         if self.is_noted() {

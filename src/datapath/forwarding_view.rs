@@ -48,7 +48,7 @@ impl SwitchHandle {
         self.view.get()
     }
 
-    /// The machines that were heard on the parent's wire.
+    /// The machines that were seen on the parent's wire.
     pub fn stations(&self) -> &Arc<Stations> {
         &self.stations
     }

@@ -89,7 +89,7 @@ impl Receive {
         name: &dyn RingLog,
     ) -> TurnEnd {
         if !vring.active() {
-            // Whatever is in the tap is not for this ring: it is not to be woken for it.
+            // The tap's frames are not for this ring: they must not wake its worker.
             return TurnEnd::Starved { waiting: false };
         }
         let (mut frames, mut bytes) = (0, 0);

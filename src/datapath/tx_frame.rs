@@ -261,7 +261,8 @@ impl TxFrame {
             Err(reason) => return TxAction::DropReason(reason),
         };
         let source = self.head.src;
-        // Judged first, so that the control side is told of a guest that wants a sibling's address.
+        // Judged first, so that the control side gets the report of a guest that wants a sibling's
+        // address.
         if !port.macs.is_settled(source)
             && (port.macs.judge_source(source) == MacJudgement::Foreign
                 || port.macs.is_unsettled(source) && table.is_taken(source, id))

@@ -52,7 +52,7 @@ drops! {
     NoGuest => "no guest",
     /// Needs a checksum or segmentation that its receiver does not do, and cannot be repaired.
     Unrepairable => "cannot be repaired",
-    /// The switch forwards it to nobody.
+    /// The switch has no receiver for it.
     NotForwarded => "not forwarded",
     /// Arrived before the front-end had started.
     Stale => "stale",

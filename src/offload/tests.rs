@@ -270,8 +270,8 @@ fn bounded(header: &[u8; HEADER], frame: &[u8], features: u64) -> Result<(), Tes
     prop_assert!(payload <= frame.len());
     for (header, head, _) in &frames {
         prop_assert!(head.len() <= HEAD);
-        // What comes out needs no more repair. Of a USO frame the header does not tell which of IPv4 and
-        // IPv6 it is, so that a receiver of only one has every such frame looked into.
+        // The output needs no more repair. The header of a USO frame does not say whether it is
+        // IPv4 or IPv6, so every such frame is inspected for a receiver of only one.
         let one_uso = (features >> 54 & 1) != (features >> 55 & 1);
         if header[1] != 5 || !one_uso {
             prop_assert_eq!(need(header, accepts), Need::Nothing);

@@ -5,8 +5,8 @@
 //! `select`, and so some eighty guests are the most. The hard limit is a few hundred thousand. We use epoll
 //! only, and take what we may have, as QEMU's and libvirt's authors do.
 //!
-//! What can go wrong: the hard limit is low too. That is told at the start, and not found out when the last VM
-//! of many does not start.
+//! What can go wrong: the hard limit is low too. The program reports that at its start, before the
+//! last VM of many fails to start.
 
 use log::{debug, warn};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

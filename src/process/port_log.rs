@@ -1,11 +1,11 @@
 //! The log of one port, bounded.
 //!
-//! A guest, a front-end, a network manager or the LAN can do in a loop whatever makes the program write a
-//! line. Each line alone is worth reading; a hundred thousand of them fill a disk, hide the neighbours'
-//! lines and keep the control thread busy. Therefore every line that another party can cause goes through
-//! a [`PortLog`]: at most [`LINES`] in each [`WINDOW`], and the next line after a pause says how many were
-//! held back. The log belongs to the port, not to the connection, so that connecting again does not open a
-//! new account.
+//! A guest, a front-end, a network manager or the LAN can cause a log line in a loop. Each line
+//! alone is worth reading; a hundred thousand of them fill a disk, hide the neighbours' lines and
+//! keep the control thread busy. Therefore every line that another party can cause goes through a
+//! [`PortLog`]: at most [`LINES`] in each [`WINDOW`], and the next line after a pause gives the
+//! number of those held back. The log belongs to the port, not to the connection, so that
+//! connecting again does not open a new account.
 //!
 //! What can go wrong: a line that is held back may be the one that explains the trouble. Therefore the first
 //! lines of a window are written and the later ones are not, and [`PortLog::flush`] reports the number of

@@ -56,7 +56,7 @@ impl Blind {
         self.vmm.try_send(request, 0, payload, fds).is_ok()
     }
 
-    /// Sends, waits, and tells whether the answer is yes.
+    /// Sends, waits, and returns whether the answer is yes.
     pub fn accepted(&mut self, request: u32, payload: &[u8], fds: &[RawFd]) -> bool {
         self.vmm.try_send(request, NEED_REPLY, payload, fds).is_ok()
             && self.vmm.try_reply().is_ok_and(|reply| reply.u64() == 0)

@@ -4,8 +4,8 @@
 //! wrong in exactly one place. Everything is a plain function on byte vectors; nothing is hidden in
 //! types. Two kinds are special:
 //! - *tagged* frames use ethertype 0x88b5, which IEEE 802 keeps for local experiments, and carry a
-//!   64-bit tag. No kernel answers them and no LAN noise looks like them, so a test finds its own
-//!   frame whatever else is going on;
+//!   64-bit tag. No kernel answers them and no LAN noise looks like them, so a test always finds
+//!   its own frame;
 //! - *partial* frames carry only the pseudo-header's sum in the checksum field, as a guest leaves
 //!   it when the device offers checksumming, with the virtio_net_hdr that says where it goes.
 //!

@@ -69,7 +69,7 @@ pub struct Nic {
     pub mac: String,
     /// Queue pairs. The guest gets as many processors.
     pub queue_pairs: u16,
-    /// The MTU that QEMU tells guest and back-end (`host_mtu=`).
+    /// The MTU that QEMU passes to guest and back-end (`host_mtu=`).
     pub host_mtu: Option<u32>,
     /// More device properties: `csum=off,rx_queue_size=1024`.
     pub options: String,

@@ -13,10 +13,9 @@
 //! | [`queue`], [`driver`] | a ring and a network driver, in the strictest reading of the specification |
 //! | [`vmm`], [`blind`] | a VMM that speaks vhost-user by hand; one that maps no memory |
 //! | [`rig`], [`userspace`], [`neighbour`] | the usual bench; one with many userspace ports; a neighbour that talks |
-//! | [`guest`], [`scene`] | QEMU and the test guest in it; two guests and who reaches whom |
-//! | [`frames`], [`offload_frames`], [`switch_model`] | frames; frames that leave work undone; the
-//! receivers of a frame |
-//! | [`frames`], [`offload_frames`], [`switch_model`] | frames; frames that leave work undone; who gets a frame |
+//! | [`guest`], [`scene`] | QEMU and the test guest in it; two guests, and which machines reach each other |
+//! | [`exchange`], [`bulk`], [`inspector`] | bulk data with guests; frames seen on the wire |
+//! | [`frames`], [`offload_frames`], [`switch_model`] | frames; unfinished frames; a frame's receivers |
 //! | [`silent_file`] | a file whose server does not answer |
 //!
 //! What can go wrong: the compiler reports no unused public item of this crate. `tests/used.rs`

@@ -139,7 +139,7 @@ impl Memory {
         memory
     }
 
-    /// Adds a region on a file of its own; the caller tells the back-end about it.
+    /// Adds a region on a file of its own; the caller sends it to the back-end.
     pub fn add(&self, backing: &Backing, gpa: u64, size: u64) -> Arc<Region> {
         self.push(Region::map(Arc::new(make_file(backing, size)), gpa, size, 0))
     }

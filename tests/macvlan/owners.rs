@@ -63,7 +63,7 @@ fn a_second_process_on_the_parent_is_refused_until_the_first_has_gone() {
     bench.backend.kill();
     drop(guest);
     bench.start_again();
-    // The socket's file was there before: only frames tell that it is served again.
+    // The socket's file was there before: only frames show that it is served again.
     bench.backend.wait_for_log("port t0: listens at", 5 * SECOND);
     bench.guest(0);
 }

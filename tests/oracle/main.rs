@@ -16,13 +16,12 @@
 //! The comparison is frame by frame, byte by byte, by number of copies, with these tolerances and
 //! no others:
 //!
-//! * **groups that nobody joined**: the kernel's filter is a hash of 256 bits, salted by an address
-//!   in memory: a port may get a group that it has not joined (but nothing that it would not get
-//!   had it joined). Our filter is exact;
-//! * **sources that are not the port's**: the kernel lets a guest send as anybody, and so does the
-//!   program with `compat`; without it, such frames are dropped (`mac-changes=deny`);
-//! * **what belongs to the cable** (spanning tree, PAUSE): the same, but for passthru ports
-//!   (`guard=stp`).
+//! * **groups that the port has not joined**: the kernel's filter is a hash of 256 bits, salted by
+//!   an address in memory: a port may get a group that it has not joined (but no frame that it
+//!   would not get had it joined). Our filter is exact;
+//! * **sources that are not the port's**: the kernel lets a guest send under any address, and so
+//!   does the program with `compat`; without it, such frames are dropped (`mac-changes=deny`);
+//! * **link control** (spanning tree, PAUSE): the same, but for passthru ports (`guard=stp`).
 //!
 //! No stimulus is a fragment: the kernel puts together those of broadcasts, the program does not.
 //! None goes to 33:33:00:00:00:01, which a macvtap has joined only while the host's IPv6 is on it.

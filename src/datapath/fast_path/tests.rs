@@ -1,4 +1,5 @@
-//! A run held against the general way: whatever frames meet whatever buffers, the ring must read the same.
+//! A run compared with the general way: for any frames and any buffers, the ring must read the
+//! same.
 
 use proptest::prelude::*;
 use testkit::buffers::Buffers;

@@ -1,10 +1,10 @@
-//! Which source addresses a port's guest may use.
+//! The source addresses that a port's guest may use.
 //!
-//! A front-end never tells the back-end that its guest has changed its MAC address (QEMU keeps that
-//! to itself), so the only sign is a frame with a new source. Where the port may adopt it, the
-//! worker leaves the address here and writes to the control side's notifier; the device is changed
-//! there, in its own time (`control/follow.rs`). An address that was heard on the wire before the
-//! guest used it is another machine's, and is never adopted.
+//! A front-end does not report a guest's change of its MAC address (QEMU does not pass it on), so
+//! the only sign is a frame with a new source. If the port may adopt it, the worker leaves the
+//! address here and writes to the control side's notifier; the control thread changes the device,
+//! in its own time (`control/follow.rs`). An address that was seen on the wire before the guest
+//! used it is another machine's, and is never adopted.
 //!
 //! What can go wrong: a worker asks for every frame, so the port's own address is settled by two
 //! comparisons, and all else is out of line. Every cell is one atomic, and each list of addresses
@@ -55,14 +55,14 @@ pub struct SourceMacs {
     foreign: AtomicU64,
     /// The machines of the LAN, once the port is on one of our switches.
     stations: OnceLock<Arc<Stations>>,
-    /// The new address that was found not to be heard on the wire. From the guest's first frame on,
-    /// a switch may reflect what it sends.
+    /// The new address that was not seen on the wire. From the guest's first frame on, a switch may
+    /// reflect its frames.
     vetted: AtomicU64,
-    /// An address that the guest has used and that was heard on the wire, to be reported; 0 when
+    /// An address that the guest has used and that was seen on the wire, to be reported; 0 when
     /// there is none.
     heard: AtomicU64,
-    /// Addresses that the port has had for its guests: such a guest may move away, be heard, and
-    /// come back.
+    /// Addresses that the port has had for its guests: such a guest may move away, appear on the
+    /// wire, and come back.
     had: [AtomicU64; 8],
     /// Addresses that the present guest uses beside the port's own, in passthru mode.
     beside: [AtomicU64; 4],
@@ -172,7 +172,7 @@ impl SourceMacs {
         Some(Mac::from_u64(number))
     }
 
-    /// Whether the address was heard on the wire before this port's guest has used it.
+    /// Whether the address was seen on the wire before this port's guest has used it.
     fn is_heard(&self, source: Mac) -> bool {
         let number = source.to_u64();
         let Some(stations) = self.stations.get() else { return false };
@@ -192,17 +192,17 @@ impl SourceMacs {
         true
     }
 
-    /// Control: the port is on a switch whose wire these machines were heard on.
+    /// Control: the port is on a switch on whose wire these machines were seen.
     pub fn set_stations(&self, stations: &Arc<Stations>) {
         let _ = self.stations.set(Arc::clone(stations));
     }
 
-    /// Control: whether there is an address to be told of by [`SourceMacs::take_heard`].
+    /// Control: whether [`SourceMacs::take_heard`] has an address to report.
     pub fn has_heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed) != 0
     }
 
-    /// Control: an address that the guest has used in vain, since it was heard on the wire.
+    /// Control: an address that the guest has used in vain, since it was seen on the wire.
     pub fn take_heard(&self) -> Option<Mac> {
         let number = self.heard.swap(0, Ordering::Relaxed);
         (number != 0).then(|| Mac::from_u64(number))
@@ -219,8 +219,8 @@ impl SourceMacs {
         !self.unknown.load(Ordering::Relaxed)
     }
 
-    /// Control: what was heard of the port's own address is forgotten, so that
-    /// [`SourceMacs::own_used`] tells whether it is still used.
+    /// Control: resets the note of the last use of the port's own address, so that
+    /// [`SourceMacs::own_used`] shows whether it is still used.
     pub fn watch_own(&self) {
         self.unknown.store(true, Ordering::Relaxed);
     }

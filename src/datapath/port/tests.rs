@@ -109,7 +109,7 @@ fn learns_the_first_address_of_each_guest_and_no_other() {
 }
 
 /// A machine's address is refused from the guest's first frame on; the guest's own is not, though a
-/// switch reflects it, and it may come back after it was heard elsewhere.
+/// switch reflects it, and it may come back after it was seen elsewhere.
 #[test]
 fn what_was_heard_on_the_wire_before_is_foreign() {
     let stations = Arc::new(Stations::default());
