@@ -82,7 +82,7 @@ lint: ## checks formatting, clippy, documentation, and dependencies if cargo-den
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
 		$(CARGO) fetch --locked && \
-		$(CARGO) deny --offline check licenses bans sources; \
+		$(CARGO) deny --workspace --offline check licenses bans sources; \
 	else \
 		echo "lint: cargo-deny is not installed; dependencies were not checked"; \
 	fi

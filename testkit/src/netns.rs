@@ -338,7 +338,7 @@ fn leftovers() -> Vec<String> {
     found
 }
 
-/// Ends the test when [`leftovers`] finds something.
+/// Ends the test when `leftovers` finds something.
 pub fn assert_nothing_left() {
     let found = leftovers();
     assert!(found.is_empty(), "left behind: {}", found.join(", "));
