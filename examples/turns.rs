@@ -49,7 +49,7 @@ use vhost_user_macvtap::uplink::packet::filter::SocketFilter;
 use vhost_user_macvtap::uplink::packet::queue::{PacketQueue, PacketSockets};
 use vhost_user_macvtap::uplink::tap::TapQueue;
 use vhost_user_macvtap::virtqueue::guest_map::{GuestMap, SharedMemory};
-use vhost_user_macvtap::virtqueue::split_ring::RingSetup;
+use vhost_user_macvtap::virtqueue::ring_setup::RingSetup;
 use vhost_user_macvtap::virtqueue::vring::VringConfig;
 use vhost_user_macvtap::worker::pool::Pool;
 use vhost_user_macvtap::worker::slot::WorkerSlot;

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use vhost_user_macvtap::net::feature;
-use vhost_user_macvtap::virtqueue::chain::ChainId;
+use vhost_user_macvtap::virtqueue::chain::{ChainId, Popped};
 use vhost_user_macvtap::virtqueue::guest_map::{GuestMap, SharedMemory};
 use vhost_user_macvtap::virtqueue::guest_slice::{ChainSlice, GuestSlice, GuestSliceMut};
-use vhost_user_macvtap::virtqueue::split_ring::{Popped, Queue, Ring, RingSetup};
+use vhost_user_macvtap::virtqueue::ring::{Queue, Ring};
+use vhost_user_macvtap::virtqueue::ring_setup::RingSetup;
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryMmap};
 
 use crate::input::Input;

@@ -30,11 +30,13 @@ use crate::net::vnet_hdr;
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME, MAX_SEGMENTS, NUM_BUFFERS};
 use crate::offload;
 use crate::offload::{Accepts, Need};
-use crate::virtqueue::chain::Chain;
+use crate::virtqueue::chain::{Chain, Popped};
 use crate::virtqueue::copy::Cursor;
 use crate::virtqueue::guest_slice::{GuestSlice, GuestSliceMut, Writable};
 use crate::virtqueue::reuse::Reused;
-use crate::virtqueue::split_ring::{Fault, MAX_RING_SIZE, Popped, Queue};
+use crate::virtqueue::ring::Queue;
+use crate::virtqueue::ring_fault::Fault;
+use crate::virtqueue::ring_setup::MAX_RING_SIZE;
 use crate::virtqueue::vring::Vring;
 
 /// How far what waits could be placed.

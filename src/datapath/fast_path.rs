@@ -21,7 +21,7 @@ use crate::virtqueue::chain::ChainId;
 use crate::virtqueue::copy::{Placement, prefetch};
 use crate::virtqueue::guest_slice::{GuestSlice, GuestSliceMut};
 use crate::virtqueue::reuse::{Family, Reused};
-use crate::virtqueue::split_ring::Queue;
+use crate::virtqueue::ring::Queue;
 
 /// `num_buffers` as it stands in the last four bytes of the header.
 const ONE_BUFFER: u32 = 1 << 16;

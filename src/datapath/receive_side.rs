@@ -16,7 +16,7 @@ use crate::datapath::frame::Frame;
 use crate::datapath::rx_backlog::RxBacklog;
 use crate::datapath::tap_to_guest::Receive;
 use crate::datapath::turn_end::TurnEnd;
-use crate::virtqueue::split_ring::Fault;
+use crate::virtqueue::ring_fault::Fault;
 use crate::virtqueue::vring::{Remains, RingLog, Vring, VringConfig};
 
 /// How long a frame waits for a guest that has buffers, but too few for it.

@@ -13,11 +13,12 @@
 use std::collections::VecDeque;
 
 use crate::net::vnet_hdr::{HEADER, NUM_BUFFERS};
-use crate::virtqueue::chain::{Chain, ChainId};
+use crate::virtqueue::chain::{Chain, ChainId, Popped};
 use crate::virtqueue::copy::put;
 use crate::virtqueue::guest_slice::GuestSliceMut;
 use crate::virtqueue::kept_slices::KeptSlices;
-use crate::virtqueue::split_ring::{Fault, Popped, Queue};
+use crate::virtqueue::ring::Queue;
+use crate::virtqueue::ring_fault::Fault;
 
 /// Most chains taken ahead: 64 KiB in Linux's 1526-byte buffers is 43 of them.
 const AHEAD_CHAINS: usize = 256;

@@ -31,7 +31,8 @@ use crate::virtqueue::copy::put;
 use crate::virtqueue::fetch::get;
 use crate::virtqueue::guest_slice::{GuestSliceMut, Writable};
 use crate::virtqueue::reuse::Reused;
-use crate::virtqueue::split_ring::{Fault, Ring};
+use crate::virtqueue::ring::Ring;
+use crate::virtqueue::ring_fault::Fault;
 use crate::virtqueue::vring::{RingLog, Vring};
 
 /// Guest buffer offered to an ordinary frame, in bytes.

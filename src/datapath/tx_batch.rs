@@ -16,12 +16,12 @@ use crate::net::ethernet::ETHERNET;
 use crate::net::vnet_hdr;
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME};
 use crate::switch::{PortId, Receivers, Table, Verdict};
-use crate::virtqueue::chain::ChainId;
+use crate::virtqueue::chain::{ChainId, Popped};
 use crate::virtqueue::copy::prefetch;
 use crate::virtqueue::fetch::get;
 use crate::virtqueue::guest_slice::{GuestSlice, Readable};
 use crate::virtqueue::reuse::Reused;
-use crate::virtqueue::split_ring::{Popped, Queue};
+use crate::virtqueue::ring::Queue;
 use crate::virtqueue::vring::BatchEnd;
 
 /// Room for the pieces of a batch. A chain may have as many as its ring is long, each split once.

@@ -13,7 +13,7 @@
 //!
 //! What can go wrong: a turn ends after what empties an account, not before: it is longer by at most one frame and
 //! one chain. So every single step has a bound of its own: a chain has at most as many descriptors as its ring
-//! (`chain.rs`), a frame at most [`MAX_SEGMENTS`](crate::net::vnet_hdr::MAX_SEGMENTS) segments, and a frame for many the number of `flood.rs`.
+//! (`virtqueue/split/table.rs`), a frame at most [`MAX_SEGMENTS`](crate::net::vnet_hdr::MAX_SEGMENTS) segments, and a frame for many the number of `flood.rs`.
 
 /// Most frames of one turn: what vhost-net allows itself (`VHOST_NET_PKT_WEIGHT`).
 pub(crate) const TURN_FRAMES: usize = 256;

@@ -19,7 +19,7 @@ use crate::vhost_user::features;
 use crate::vhost_user::net_config::NetConfig;
 use crate::vhost_user::vring_handle::{ConnectionRings, VringHandle};
 use crate::virtqueue::guest_map::SharedMemory;
-use crate::virtqueue::split_ring::MAX_RING_SIZE;
+use crate::virtqueue::ring_setup::MAX_RING_SIZE;
 
 /// One connection's virtio-net device.
 pub struct Device {

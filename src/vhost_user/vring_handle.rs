@@ -23,7 +23,7 @@ use crate::datapath::queue_pair::QueuePair;
 use crate::datapath::side::Side;
 use crate::virtqueue::address_space::MappedAccount;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
-use crate::virtqueue::split_ring::RingSetup;
+use crate::virtqueue::ring_setup::RingSetup;
 use crate::virtqueue::vring::VringConfig;
 
 /// The state that all rings of one connection share.

@@ -25,7 +25,7 @@
 //! 3. The thread that was interrupted touched the mapping, so it holds it: the mapping's slot does not
 //!    change before that thread goes on. It is found, and no other slot can hold the address (1).
 //! 4. Other pages do not repair an alignment fault. The signal's code shows it, and such a fault is
-//!    fatal instead of endless. None can come from a ring: `split_ring.rs` checks the host address
+//!    fatal instead of endless. None can come from a ring: `split/parts.rs` checks the host address
 //!    of each part.
 //!
 //! Specification: sigaction(2), `siginfo_t` of SIGBUS; mmap(2), "SIGBUS" and "Huge page mappings".

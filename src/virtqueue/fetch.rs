@@ -14,7 +14,7 @@
 //!   place of the copy.
 //!
 //! The repair and the membership reports judge copies of whole frames, made here too. Descriptors
-//! are not bytes of a frame: `chain.rs` reads each with one volatile load.
+//! are not bytes of a frame: `split/table.rs` reads each with one volatile load.
 //!
 //! What can go wrong: an inspection of the body of a frame (VLAN tags, link control) judges a copy,
 //! but the body leaves from the guest's memory. A guest that changes it meanwhile sends a tag more

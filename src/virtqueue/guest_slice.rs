@@ -12,7 +12,7 @@
 //! any `&mut [u8]`. The second becomes the first, never the other way round.
 //!
 //! The lifetime of a piece limits its use. The pieces of a popped chain borrow the ring
-//! ([`Ring::queue`](crate::virtqueue::split_ring::Ring::queue)), which keeps its guest map, which
+//! ([`Ring::queue`](crate::virtqueue::ring::Ring::queue)), which keeps its guest map, which
 //! keeps the memory mapped. While one piece is alive the compiler lets no code stop the ring, drop
 //! it or unlock it.
 //!

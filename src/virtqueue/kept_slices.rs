@@ -8,8 +8,10 @@
 
 use std::fmt;
 
+use crate::virtqueue::chain::Popped;
 use crate::virtqueue::guest_slice::GuestSliceMut;
-use crate::virtqueue::split_ring::{Popped, Queue, RingId};
+use crate::virtqueue::ring::Queue;
+use crate::virtqueue::ring_id::RingId;
 
 /// Pieces of chains of one ring, kept from one borrow of the ring to the next.
 pub struct KeptSlices {

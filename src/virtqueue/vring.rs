@@ -4,7 +4,7 @@
 //! eventfds around it and the counters. The control thread starts the ring when all its parts are
 //! there, and stops it when one of them is taken away. In between the worker uses it.
 //!
-//! A ring that breaks the rules (see `split_ring.rs`) is stopped here. The error eventfd reports it
+//! A ring that breaks the rules (see `ring_fault.rs`) is stopped here. The error eventfd reports it
 //! to the front-end, and the ring stays stopped until the front-end resets it. So a bad guest loses
 //! its port's ring, never the process.
 
@@ -14,8 +14,10 @@ use std::fs::File;
 use log::debug;
 
 use crate::net::counters::Counters;
+use crate::virtqueue::ring::Ring;
+use crate::virtqueue::ring_fault::Fault;
+use crate::virtqueue::ring_setup::RingSetup;
 use crate::virtqueue::signaller::signal;
-use crate::virtqueue::split_ring::{Fault, Ring, RingSetup};
 
 /// A ring's name, and the log for its guest's lines: a guest can break and reset its rings as fast
 /// as it likes.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::net::feature;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
-use crate::virtqueue::split_ring::RingSetup;
+use crate::virtqueue::ring_setup::RingSetup;
 use crate::virtqueue::vring::VringConfig;
 use proptest::prelude::*;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::datapath::rx_backlog::RxBacklog;
 use crate::net::ethernet::ETHERNET;
 use crate::net::feature;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
-use crate::virtqueue::split_ring::RingSetup;
+use crate::virtqueue::ring_setup::RingSetup;
 use crate::virtqueue::vring::{Vring, VringConfig};
 
 const SIZE: u16 = 128;

@@ -8,7 +8,7 @@ use crate::net::feature;
 use crate::net::mac::Mac;
 use crate::net::vnet_hdr::HEADER;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
-use crate::virtqueue::split_ring::RingSetup;
+use crate::virtqueue::ring_setup::RingSetup;
 use crate::virtqueue::vring::VringConfig;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};

@@ -4,7 +4,7 @@
 use super::*;
 use crate::net::vnet_hdr::HEADER;
 use crate::virtqueue::guest_map::{GuestMap, SharedMemory};
-use crate::virtqueue::split_ring::RingSetup;
+use crate::virtqueue::ring_setup::RingSetup;
 use crate::virtqueue::vring::VringConfig;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use proptest::prelude::*;

@@ -11,7 +11,7 @@ use crate::vhost_user::message::{Message, numbers, request};
 use crate::vhost_user::request_filter::action::RequestVerdict;
 use crate::vhost_user::request_filter::memory::GuestRegions;
 use crate::vhost_user::request_filter::sharing::HOW;
-use crate::virtqueue::split_ring::MAX_RING_SIZE;
+use crate::virtqueue::ring_setup::MAX_RING_SIZE;
 
 /// Bit of SET_VRING_KICK, _CALL and _ERR: no descriptor comes with it.
 const NO_DESCRIPTOR: u64 = 1 << 8;

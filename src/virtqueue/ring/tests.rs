@@ -5,9 +5,13 @@ use proptest::prelude::*;
 use testkit::ring::{Desc, Layout, RingMemory};
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
-use crate::virtqueue::chain::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
+use crate::virtqueue::chain::Chain;
 use crate::virtqueue::guest_map::SharedMemory;
 use crate::virtqueue::guest_slice::GuestSlice;
+use crate::virtqueue::notification::passed;
+use crate::virtqueue::split::parts::AVAIL_F_NO_INTERRUPT;
+use crate::virtqueue::split::split_ring::FEW;
+use crate::virtqueue::split::table::{DESC_F_INDIRECT, DESC_F_NEXT, DESC_F_WRITE};
 
 const DESC: u64 = 0;
 const AVAIL: u64 = 0x8000;
