@@ -11,8 +11,8 @@
 #![allow(dead_code)]
 
 // The bench's files, at the root as there.
-#[path = "../benches/table/beside.rs"]
-mod beside;
+#[path = "../benches/table/cable.rs"]
+mod cable;
 #[path = "../benches/table/cases/mod.rs"]
 mod cases;
 #[path = "../benches/table/crowd.rs"]
@@ -23,8 +23,6 @@ mod figures;
 mod generator;
 #[path = "../benches/table/host.rs"]
 mod host;
-#[path = "../benches/table/lan.rs"]
-mod lan;
 #[path = "../benches/table/limits/mod.rs"]
 mod limits;
 #[path = "../benches/table/measure.rs"]
@@ -37,24 +35,26 @@ mod report;
 mod spinning;
 #[path = "../benches/table/tcp/mod.rs"]
 mod tcp;
+#[path = "../benches/table/twins.rs"]
+mod twins;
 
 use std::time::Duration;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-use figures::{Spread, jain, percentile, ratio_of_rounds};
+use figures::{MedianRange, jain, percentile, ratio_of_rounds};
 use measure::{Better, Case, Contender, Goal, Role, Sample};
 
-fn spread(median: f64, least: f64, most: f64) -> Option<Spread> {
-    Some(Spread { median, least, most })
+fn spread(median: f64, least: f64, most: f64) -> Option<MedianRange> {
+    Some(MedianRange { median, least, most })
 }
 
 #[test]
 fn the_median_is_the_middle_and_no_number_is_left_out() {
-    assert_eq!(Spread::of([3.0, 1.0, 2.0]), spread(2.0, 1.0, 3.0));
-    assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]), spread(2.5, 1.0, 4.0));
-    assert_eq!(Spread::of([f64::NAN, 5.0, f64::INFINITY]), spread(5.0, 5.0, 5.0));
-    assert_eq!(Spread::of([]), None);
+    assert_eq!(MedianRange::of([3.0, 1.0, 2.0]), spread(2.0, 1.0, 3.0));
+    assert_eq!(MedianRange::of([4.0, 1.0, 2.0, 3.0]), spread(2.5, 1.0, 4.0));
+    assert_eq!(MedianRange::of([f64::NAN, 5.0, f64::INFINITY]), spread(5.0, 5.0, 5.0));
+    assert_eq!(MedianRange::of([]), None);
 }
 
 #[test]
@@ -76,10 +76,10 @@ fn a_twin_runs_the_other_program_in_the_same_round() {
         ],
         conditions: String::new(),
     };
-    let outcome = measure::run(beside::with_twins(case, "/before"), 3, |_| {});
+    let outcome = measure::run(twins::with_twins(case, "/before"), 3, |_| {});
     assert_eq!(outcome.rows.len(), 2);
     assert_eq!(
-        beside::ratios(&outcome),
+        twins::ratios(&outcome),
         "P0         this program: 0.500 of before (0.500 to 0.500)\n"
     );
     assert_eq!(peers::ours::program(), ours, "the twin's program is used for the twin only");
@@ -230,7 +230,7 @@ fn figures_are_short_and_what_is_not_zero_does_not_look_like_it() {
 /// Not how fast: whether frames go from guest to guest, are counted, and none is lost.
 #[test]
 fn one_case_runs_from_the_start_of_the_program_to_the_page() {
-    let terms = cases::Terms { time: Duration::from_millis(200), peer: None };
+    let terms = cases::CaseTerms { time: Duration::from_millis(200), peer: None };
     let mut case = cases::all(&terms).into_iter().find(|case| case.id == "P2").unwrap();
     case.contenders.retain(|contender| matches!(contender.role, Role::Ours | Role::Limit));
     let outcome = measure::run(case, 1, |_| ());
@@ -249,7 +249,7 @@ fn one_case_runs_from_the_start_of_the_program_to_the_page() {
 /// plain loops run.
 #[test]
 fn one_case_runs_each_way_through_the_parent() {
-    let terms = cases::Terms { time: Duration::from_millis(400), peer: None };
+    let terms = cases::CaseTerms { time: Duration::from_millis(400), peer: None };
     let through = ["P4", "P5", "P6", "P6-macvtap"];
     for mut case in cases::all(&terms).into_iter().filter(|case| through.contains(&case.id)) {
         case.contenders.retain(|contender| matches!(contender.role, Role::Ours | Role::Limit));

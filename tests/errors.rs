@@ -56,20 +56,20 @@ use testkit::vmm::*;
 const MAC: &str = "52:54:00:aa:00:01";
 
 /// A host with a parent, and a directory for sockets.
-struct Place {
+struct Workplace {
     host: Netns,
     dir: TempDir,
 }
 
-impl Place {
-    fn new() -> Place {
+impl Workplace {
+    fn new() -> Workplace {
         let host = Netns::new("host");
         host.ip("link add eth0 type veth peer name w0");
         host.ip("link set w0 up");
         host.ip("link set eth0 up");
         let dir = TempDir::new().expect("a directory for the sockets");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        Place { host, dir }
+        Workplace { host, dir }
     }
 
     fn path(&self, file: &str) -> String {
@@ -155,7 +155,7 @@ fn message_of(output: &Output) -> String {
 
 #[test]
 fn parents_that_cannot_be() {
-    let place = Place::new();
+    let place = Workplace::new();
     place.host.ip("tuntap add t0 mode tun");
     place.host.ip("link add br0 type bridge");
     place.host.ip("link add p1 type veth peer name w1");
@@ -177,7 +177,7 @@ fn parents_that_cannot_be() {
 /// are siblings.
 #[test]
 fn one_parent_by_two_names() {
-    let place = Place::new();
+    let place = Workplace::new();
     place.host.ip("link add link eth0 name mv0 type macvlan mode bridge");
     let other = place.path("other.sock");
     place.refused(
@@ -200,7 +200,7 @@ fn one_parent_by_two_names() {
 
 #[test]
 fn foreign_ports_in_the_way() {
-    let place = Place::new();
+    let place = Workplace::new();
     place.host.ip("link add link eth0 name other type macvtap mode bridge");
     place.refused(
         "--parent eth0 --socket-path SOCK --name vm0 --mode passthru",
@@ -218,7 +218,7 @@ fn foreign_ports_in_the_way() {
 
 #[test]
 fn addresses_that_are_taken() {
-    let place = Place::new();
+    let place = Workplace::new();
     let sibling = "02:00:00:00:00:05";
     place.host.ip(&format!("link add link eth0 name mv0 address {sibling} type macvlan"));
     let parents = place.host.mac("eth0");
@@ -235,7 +235,7 @@ fn addresses_that_are_taken() {
 
 #[test]
 fn mtu_above_the_parents() {
-    let place = Place::new();
+    let place = Workplace::new();
     place.refused(
         "--parent eth0 --socket-path SOCK --name vm0 --mtu 1501",
         1,
@@ -254,7 +254,7 @@ fn mtu_above_the_parents() {
 
 #[test]
 fn names_that_are_taken() {
-    let place = Place::new();
+    let place = Workplace::new();
     let refused = |name: &str, parts: [&str; 3]| {
         place.refused(&format!("--parent eth0 --socket-path SOCK --name {name}"), 1, parts);
     };
@@ -278,7 +278,7 @@ fn names_that_are_taken() {
 // --- permissions ---
 
 /// The program where every user may run it, in the place's directory.
-fn public_copy(place: &Place) -> PathBuf {
+fn public_copy(place: &Workplace) -> PathBuf {
     let copy = place.dir.path().join("program");
     fs::copy(program(), &copy).expect("a copy of the program");
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
@@ -288,7 +288,7 @@ fn public_copy(place: &Place) -> PathBuf {
 #[test]
 fn missing_capabilities_are_named() {
     require(&[("setpriv", "util-linux")]);
-    let place = Place::new();
+    let place = Workplace::new();
     let copy = public_copy(&place);
     let parts = ["macvtap vm0: ", "creating a network device is not permitted", "CAP_NET_ADMIN"];
     let nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
@@ -316,7 +316,7 @@ fn missing_capabilities_are_named() {
 #[test]
 fn tap_nodes_that_cannot_be_had() {
     require(&[("setpriv", "util-linux"), ("unshare", "util-linux")]);
-    let place = Place::new();
+    let place = Workplace::new();
     let line = place.args("--parent eth0 --socket-path SOCK --name vm0").join(" ");
     let container = |caps: &str| {
         let mut command = place.host.command("unshare");
@@ -347,7 +347,7 @@ fn tap_nodes_that_cannot_be_had() {
 
 #[test]
 fn socket_paths_that_cannot_be() {
-    let place = Place::new();
+    let place = Workplace::new();
     let refused = |path: &str, parts: [&str; 3]| {
         place.refused(&format!("--parent eth0 --socket-path {path} --name vm0"), 1, parts);
     };
@@ -384,7 +384,7 @@ fn socket_paths_that_cannot_be() {
 
 #[test]
 fn a_stale_socket_is_taken_over() {
-    let place = Place::new();
+    let place = Workplace::new();
     let path = place.path("vm.sock");
     drop(UnixListener::bind(&path).unwrap());
     assert!(UnixStream::connect(&path).is_err() && fs::exists(&path).unwrap());
@@ -403,7 +403,7 @@ const GIVEN: RawFd = 40;
 
 #[test]
 fn inherited_descriptors_that_are_none() {
-    let place = Place::new();
+    let place = Workplace::new();
     let object = format!("--fd {GIVEN}: ");
     let (datagram, _other) = UnixDatagram::pair().unwrap();
     let listener = UnixListener::bind(place.path("listener")).unwrap();
@@ -436,7 +436,7 @@ fn inherited_descriptors_that_are_none() {
 /// An error that `--check` finds is also found without it, before anything is touched.
 #[test]
 fn bad_usage_touches_nothing() {
-    let place = Place::new();
+    let place = Workplace::new();
     let before = place.state();
     let args = place.args(
         "--port socket=SOCK,parent=eth0,name=vm0 --port socket=SOCK,queue-pairs=33,colour=red \

@@ -3,7 +3,7 @@
 
 /// Median and range of some figures.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
+pub struct MedianRange {
     /// The middle one, or the mean of the two.
     pub median: f64,
     /// The smallest.
@@ -12,21 +12,21 @@ pub struct Spread {
     pub most: f64,
 }
 
-impl Spread {
+impl MedianRange {
     /// Median and range of these figures, if there is one; figures that are not numbers are left
     /// out.
-    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<Spread> {
+    pub fn of(figures: impl IntoIterator<Item = f64>) -> Option<MedianRange> {
         let mut sorted: Vec<f64> = figures.into_iter().filter(|f| f.is_finite()).collect();
         sorted.sort_by(f64::total_cmp);
         let (least, most) = (*sorted.first()?, *sorted.last()?);
         let (low, high) = (sorted.get((sorted.len() - 1) / 2)?, sorted.get(sorted.len() / 2)?);
-        Some(Spread { median: f64::midpoint(*low, *high), least, most })
+        Some(MedianRange { median: f64::midpoint(*low, *high), least, most })
     }
 }
 
-/// Spread of `ours[i] / theirs[i]` over the rounds in which both have a figure.
-pub fn ratio_of_rounds(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Option<Spread> {
-    Spread::of(ours.iter().zip(theirs).filter_map(|(a, b)| Some((*a)? / (*b)?)))
+/// MedianRange of `ours[i] / theirs[i]` over the rounds in which both have a figure.
+pub fn ratio_of_rounds(ours: &[Option<f64>], theirs: &[Option<f64>]) -> Option<MedianRange> {
+    MedianRange::of(ours.iter().zip(theirs).filter_map(|(a, b)| Some((*a)? / (*b)?)))
 }
 
 /// The figure below which this share (0 to 1) of the figures lies; sorts them.

@@ -16,12 +16,12 @@
 //! | `measure`, `figures` | cases, contenders, rounds; medians and ratios |
 //! | `generator` | one guest for all contenders |
 //! | `tcp` | guests that are real kernels in namespaces, and their programs |
-//! | `lan`, `spinning` | the far end of the parent's cable; loops in threads of their own |
+//! | `cable`, `spinning` | the far end of the parent's cable; loops in threads of their own |
 //! | `crowd` | a thousand idle guests |
 //! | `peers`, `limits` | the contenders, and what bounds them |
 //! | `cases` | the questions |
 //! | `report` | the table and the chart |
-//! | `beside` | another build of this program beside this one (`--before`) |
+//! | `twins` | another build of this program beside this one (`--before`) |
 //!
 //! What can go wrong: no root (network namespaces), only one processor, or a busy machine. Each
 //! ends the program with a sentence and status 1. The report names a contender that cannot run,
@@ -34,19 +34,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-mod beside;
+mod cable;
 mod cases;
 mod crowd;
 mod figures;
 mod generator;
 mod host;
-mod lan;
 mod limits;
 mod measure;
 mod peers;
 mod report;
 mod spinning;
 mod tcp;
+mod twins;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
 
 fn work() -> Result<()> {
     let arguments = Arguments::parse(std::env::args().skip(1))?;
-    let terms = cases::Terms {
+    let terms = cases::CaseTerms {
         time: Duration::from_secs_f64(arguments.seconds),
         peer: std::env::var("PEER").ok(),
     };
@@ -144,14 +144,14 @@ fn work() -> Result<()> {
         }
         let noise = host::wait_quiet().err();
         if let Some(program) = &arguments.before {
-            let twins = beside::with_twins(case, program);
-            let outcome = measure::run(twins, arguments.rounds, |line| eprintln!("{line}"));
-            print!("{}", beside::ratios(&outcome));
+            let case = twins::with_twins(case, program);
+            let outcome = measure::run(case, arguments.rounds, |line| eprintln!("{line}"));
+            print!("{}", twins::ratios(&outcome));
             continue;
         }
-        let before = limits::line::there_and_back()?;
+        let before = limits::cache_line::there_and_back()?;
         let mut outcome = measure::run(case, arguments.rounds, |line| eprintln!("{line}"));
-        let after = limits::line::there_and_back()?;
+        let after = limits::cache_line::there_and_back()?;
         let _ = write!(
             outcome.conditions,
             ". Round trip of a cache line between the processors: {before} ns before, {after} ns after"

@@ -11,7 +11,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::Result;
-use crate::figures::{Spread, ratio_of_rounds};
+use crate::figures::{MedianRange, ratio_of_rounds};
 
 /// Whether more is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,17 +144,17 @@ pub struct Row {
 
 impl Row {
     /// Median and range of one figure of the samples, if there is any.
-    pub fn spread(&self, figure: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {
-        Spread::of(self.samples.iter().flatten().filter_map(figure))
+    pub fn spread(&self, figure: impl Fn(&Sample) -> Option<f64>) -> Option<MedianRange> {
+        MedianRange::of(self.samples.iter().flatten().filter_map(figure))
     }
 
     /// Median and range of the values.
-    pub fn value(&self) -> Option<Spread> {
+    pub fn value(&self) -> Option<MedianRange> {
         self.spread(|sample| Some(sample.value))
     }
 
     /// Median and range of an extra figure.
-    pub fn extra(&self, name: &str) -> Option<Spread> {
+    pub fn extra(&self, name: &str) -> Option<MedianRange> {
         self.spread(|sample| sample.extras.iter().find(|(n, _)| *n == name).map(|(_, v)| *v))
     }
 }
@@ -210,7 +210,7 @@ impl Outcome {
     }
 
     /// Median and range, over the rounds, of one contender's value by another's.
-    pub fn ratio(&self, name: &str, to: &str) -> Option<Spread> {
+    pub fn ratio(&self, name: &str, to: &str) -> Option<MedianRange> {
         let values = |name: &str| -> Option<Vec<Option<f64>>> {
             let row = self.row(name)?;
             Some(row.samples.iter().map(|s| s.as_ref().map(|s| s.value)).collect())

@@ -17,7 +17,7 @@ use std::thread::{self, JoinHandle};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
-use crate::{host, lan};
+use crate::{cable, host};
 
 /// A running loop. Dropping it ends it.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Spinning {
         let thread = thread::spawn(move || {
             let ready = host::pin(processor)
                 .map_err(|error| io::Error::other(error.to_string()))
-                .and_then(|()| netns.map_or(Ok(()), |netns| lan::enter(&netns)))
+                .and_then(|()| netns.map_or(Ok(()), |netns| cable::enter(&netns)))
                 .and_then(|()| make());
             let mut step = match ready {
                 Ok(step) => {

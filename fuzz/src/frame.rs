@@ -5,7 +5,7 @@
 
 use vhost_user_macvtap::net::vlan::{TAG, Tag};
 use vhost_user_macvtap::net::vnet_hdr::{LEGACY_HEADER, VnetHeader};
-use vhost_user_macvtap::uplink::packet::frame::{Entry, read};
+use vhost_user_macvtap::uplink::packet::frame::{FrameRead, read};
 
 use crate::input::Input;
 use crate::packets::{ethernet, ipv4, ipv6, tcp, udp};
@@ -17,7 +17,7 @@ pub fn target(data: &[u8]) {
     let tag = (kind & 1 != 0).then_some(Tag(tag));
     let mut place = input.rest().to_vec();
     let size = place.len();
-    if let Entry::Frame(found) = read(&mut place, true, tag) {
+    if let FrameRead::Frame(found) = read(&mut place, true, tag) {
         let tag = tag.map_or(0, |_| TAG);
         assert_eq!(found.len(), size - LEGACY_HEADER + tag);
         assert!(found.head.len() >= 14);

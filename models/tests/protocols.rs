@@ -177,12 +177,12 @@ mod snapshot {
 
     /// A view of two halves, which asks for the present view when it is dropped, as a queue pair may.
     #[derive(Default)]
-    struct View {
+    struct TestView {
         halves: [u32; 2],
-        place: Option<loom::sync::Arc<Snapshot<View>>>,
+        place: Option<loom::sync::Arc<Snapshot<TestView>>>,
     }
 
-    impl Drop for View {
+    impl Drop for TestView {
         fn drop(&mut self) {
             if let Some(place) = self.place.take() {
                 // Would wait for itself under the lock.
@@ -195,7 +195,7 @@ mod snapshot {
     #[test]
     fn a_view_is_whole_and_views_go_forward() {
         explore("forwarding view", || {
-            let place = loom::sync::Arc::new(Snapshot::<View>::default());
+            let place = loom::sync::Arc::new(Snapshot::<TestView>::default());
             let shown = loom::sync::Arc::new(loom::sync::atomic::AtomicU32::new(0));
             let control = {
                 let (place, shown) =
@@ -203,7 +203,7 @@ mod snapshot {
                 thread::spawn(move || {
                     for number in [1, 2] {
                         let own = (number == 1).then(|| loom::sync::Arc::clone(&place));
-                        place.set(View { halves: [number; 2], place: own });
+                        place.set(TestView { halves: [number; 2], place: own });
                         shown.store(number, loom::sync::atomic::Ordering::Release);
                     }
                 })
@@ -230,7 +230,7 @@ mod notification {
     /// called. The other side is a driver by the specification (virtio 1.2, 2.7.10.1): it writes its
     /// event index, a full barrier, and looks at the index again.
     #[derive(Default)]
-    struct Words {
+    struct RingWords {
         /// What the index makes visible: the number of each element, plus one.
         elements: [AtomicU16; 2],
         index: AtomicU16,
@@ -238,7 +238,7 @@ mod notification {
         call: Wake,
     }
 
-    impl Words {
+    impl RingWords {
         /// Produces one element after the other; each time it calls, if the other side asked for it.
         fn produce(&self, count: u16) {
             for index in 0..count {
@@ -273,7 +273,7 @@ mod notification {
     #[test]
     fn neither_side_sleeps_while_there_is_something() {
         explore("notification", || {
-            let words = loom::sync::Arc::new(Words::default());
+            let words = loom::sync::Arc::new(RingWords::default());
             let other = loom::sync::Arc::clone(&words);
             let producer = thread::spawn(move || other.produce(2));
             words.consume(2);

@@ -20,7 +20,7 @@ use crate::net::mode::Mode;
 
 /// The claim of one port, held or wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct PortClaim {
     name: String,
     /// The absolute path of its socket, where it has one.
     socket: Option<PathBuf>,
@@ -38,16 +38,16 @@ enum ParentDevice {
     Name(String),
 }
 
-impl Claim {
+impl PortClaim {
     /// The claim of this port; `index` is its parent's interface index, if the parent exists.
-    pub fn of(port: &PortConfig, index: Option<u32>) -> Claim {
+    pub fn of(port: &PortConfig, index: Option<u32>) -> PortClaim {
         let socket = match &port.socket {
             FrontendSocket::Listen(path) | FrontendSocket::Connect(path) => {
                 Some(std::path::absolute(path).unwrap_or_else(|_| path.clone()))
             }
             FrontendSocket::Fd(_) => None,
         };
-        Claim {
+        PortClaim {
             name: port.name.clone(),
             socket,
             parent: port.parent.clone(),
@@ -76,8 +76,8 @@ enum Contested {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clash<'a> {
     contested: Contested,
-    first: &'a Claim,
-    second: &'a Claim,
+    first: &'a PortClaim,
+    second: &'a PortClaim,
 }
 
 impl Clash<'_> {
@@ -129,7 +129,7 @@ impl Clash<'_> {
 /// the first one counts.
 #[derive(Debug, Default)]
 pub struct Claims {
-    held: Vec<Claim>,
+    held: Vec<PortClaim>,
     names: HashMap<String, usize>,
     sockets: HashMap<PathBuf, usize>,
     parents: HashMap<ParentDevice, Vec<usize>>,
@@ -140,7 +140,7 @@ pub struct Claims {
 
 impl Claims {
     /// All reasons why this port cannot be beside the others.
-    pub fn judge<'a>(&'a self, wanted: &'a Claim) -> Vec<Clash<'a>> {
+    pub fn judge<'a>(&'a self, wanted: &'a PortClaim) -> Vec<Clash<'a>> {
         let held = |index: &usize| &self.held[*index];
         let second = wanted;
         let with = |contested| move |first| Clash { contested, first, second };
@@ -168,7 +168,7 @@ impl Claims {
     }
 
     /// The port holds its claim from now on.
-    pub fn hold(&mut self, claim: Claim) {
+    pub fn hold(&mut self, claim: PortClaim) {
         let index = self.held.len();
         self.names.entry(claim.name.clone()).or_insert(index);
         if let Some(path) = &claim.socket {
@@ -211,9 +211,9 @@ mod tests {
         let mut claims = Claims::default();
         let (wanted, others) = ports.split_last().unwrap();
         for port in others {
-            claims.hold(Claim::of(port, index(port)));
+            claims.hold(PortClaim::of(port, index(port)));
         }
-        let wanted = Claim::of(wanted, index(wanted));
+        let wanted = PortClaim::of(wanted, index(wanted));
         claims.judge(&wanted).iter().map(|clash| clash.problem().to_string()).collect()
     }
 

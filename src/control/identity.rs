@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use crate::config::{Config, PortConfig};
-use crate::control::claims::{Claim, Claims, Clash};
+use crate::control::claims::{Claims, Clash, PortClaim};
 use crate::error::{Error, Problem, Result};
 use crate::host::local::LocalHost;
 use crate::host::verbs::Host;
@@ -41,7 +41,7 @@ pub fn check(config: &Config) -> Result<()> {
 fn clashes(ports: &[PortConfig], index: impl Fn(&str) -> Option<u32>) -> Vec<Problem> {
     let (mut problems, mut claims) = (Vec::new(), Claims::default());
     for port in ports {
-        let wanted = Claim::of(port, index(&port.parent));
+        let wanted = PortClaim::of(port, index(&port.parent));
         let found = claims.judge(&wanted);
         problems.extend(found.iter().filter(|clash| clash.is_by_alias()).map(Clash::problem));
         claims.hold(wanted);

@@ -49,14 +49,14 @@ impl<F: Family> fmt::Debug for Reused<F> {
 mod tests {
     use super::*;
 
-    struct Words;
-    impl Family for Words {
+    struct Numbers;
+    impl Family for Numbers {
         type Item<'a> = &'a str;
     }
 
     #[test]
     fn every_loan_begins_empty_and_keeps_the_memory() {
-        let mut memory = Reused::<Words>::with_capacity(4);
+        let mut memory = Reused::<Numbers>::with_capacity(4);
         let place = memory.lend().as_ptr();
         for round in 0..3 {
             let word = format!("round {round}");

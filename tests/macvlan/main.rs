@@ -15,7 +15,7 @@
 //! | `macvlan/idle.rs` | the cost of a thousand guests that do nothing |
 //! | `macvlan/ending.rs` | SIGKILL and SIGTERM, and the host's state afterwards |
 //! | `macvlan/parent.rs` | the parent goes down, away, by another name, and comes back |
-//! | `macvlan/owners.rs` | one parent, one process; addresses that are taken |
+//! | `macvlan/exclusive.rs` | one parent, one process; addresses that are taken |
 //! | `macvlan/address.rs` | learned, adopted and refused addresses of guests |
 //! | `macvlan/hearing.rs` | the host's reception beside passthru and source ports |
 //! | `macvlan/offloads.rs` | large and unfinished frames between guests and the LAN |
@@ -29,11 +29,11 @@
 
 mod address;
 mod ending;
+mod exclusive;
 mod hearing;
 mod hundred;
 mod idle;
 mod offloads;
-mod owners;
 mod parent;
 mod queues;
 mod stream;

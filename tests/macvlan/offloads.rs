@@ -34,11 +34,11 @@ fn end(mac: Mac) -> End {
 }
 
 /// The LAN, with headers and tags.
-struct Far(RefCell<PacketQueue>);
+struct FarEnd(RefCell<PacketQueue>);
 
-impl Far {
-    fn open(world: &World) -> Far {
-        Far(RefCell::new(in_netns(&world.lan, || {
+impl FarEnd {
+    fn open(world: &World) -> FarEnd {
+        FarEnd(RefCell::new(in_netns(&world.lan, || {
             let index = nix::net::if_::if_nametoindex("eth0").unwrap();
             let (receive, send) =
                 (packet_socket::receiving().unwrap(), packet_socket::sending().unwrap());
@@ -123,11 +123,11 @@ fn plain() -> QemuOptions {
 }
 
 /// Two able guests, a plain one, and a LAN to which the parent sends nothing unfinished.
-fn bench() -> (Bench, Guest, Guest, Guest, Far) {
+fn bench() -> (Bench, Guest, Guest, Guest, FarEnd) {
     require(&[("ethtool", "ethtool")]);
     let world = World::new();
     world.host.sh("ethtool -K eth0 tso off gso off tx off");
-    let far = Far::open(&world);
+    let far = FarEnd::open(&world);
     let bench = Bench::in_world(world, &[0, 1, 2].map(testkit::userspace::mac_key), &[]);
     let (one, able) = (bench.guest(0), bench.guest(1));
     let plain = bench.guest_with(2, mac(2), &plain());

@@ -7,8 +7,8 @@ use vhost_user_macvtap::net::mac::Mac;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::switch::{Receivers, from_guest, from_wire};
 
-use crate::lan::{Copies, From, To};
 use crate::stimuli::{PAUSE_TYPE, Stimulus};
+use crate::topology::{Copies, Origin, To};
 use crate::world::{PARENT, World};
 use testkit::frames;
 use testkit::switch_model::{self as model, Outcome};
@@ -49,7 +49,7 @@ impl Judge {
         for stimulus in stimuli {
             // A compat port does not check its guest's source addresses, as the kernel does not.
             let kept = match stimulus.from {
-                From::Port(id) if !world.compat => {
+                Origin::Port(id) if !world.compat => {
                     let port = &world.ports[id];
                     let guarded = port.mode != Mode::Passthru && is_link_control(stimulus);
                     guarded || stimulus.src() != port.mac
@@ -89,8 +89,8 @@ impl Judge {
             ethertype: stimulus.ethertype(),
         };
         let verdict = match stimulus.from {
-            From::Wire => from_wire(&table, &head),
-            From::Port(id) => from_guest(&table, id as u16, &head, stimulus.bytes.len(), false),
+            Origin::Wire => from_wire(&table, &head),
+            Origin::Port(id) => from_guest(&table, id as u16, &head, stimulus.bytes.len(), false),
         };
         let mut ports: Vec<usize> = match verdict.to {
             Receivers::None => vec![],
@@ -143,8 +143,8 @@ fn modelled(world: &World, stimulus: &Stimulus, also_joined: Option<Mac>) -> Out
         gso: false,
     };
     match stimulus.from {
-        From::Wire => model::from_wire(&ports, &frame),
-        From::Port(id) => model::from_guest(&ports, (world.cable, 1500), id, &frame),
+        Origin::Wire => model::from_wire(&ports, &frame),
+        Origin::Port(id) => model::from_guest(&ports, (world.cable, 1500), id, &frame),
     }
 }
 

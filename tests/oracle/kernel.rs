@@ -13,7 +13,7 @@ use vhost_user_macvtap::host::tap_setup;
 use vhost_user_macvtap::net::mode::Mode;
 use vhost_user_macvtap::uplink::tap::TapQueue;
 
-use crate::lan::{From, Lan, To, Topology};
+use crate::topology::{Origin, TestLan, To, Topology};
 use crate::world::{JOINED, Port, World};
 use testkit::netns::Netns;
 
@@ -22,12 +22,12 @@ const HEADER: usize = 12;
 
 pub struct Kernel {
     taps: Vec<TapQueue>,
-    lan: Lan,
+    lan: TestLan,
 }
 
 impl Kernel {
     pub fn new(world: &World) -> Kernel {
-        let lan = Lan::new();
+        let lan = TestLan::new();
         let taps = world.ports.iter().enumerate();
         let taps = taps.map(|(id, port)| make(&lan.netns, id, port)).collect();
         Kernel { taps, lan }
@@ -71,10 +71,10 @@ fn make(netns: &Netns, id: usize, port: &Port) -> TapQueue {
 }
 
 impl Topology for Kernel {
-    fn send(&mut self, from: From, frame: &[u8]) {
+    fn send(&mut self, from: Origin, frame: &[u8]) {
         match from {
-            From::Wire => self.lan.send(frame),
-            From::Port(id) => {
+            Origin::Wire => self.lan.send(frame),
+            Origin::Port(id) => {
                 let whole = [&[0; HEADER], frame].concat();
                 assert_eq!(self.taps[id].write(&whole).unwrap(), whole.len());
             }
@@ -95,7 +95,7 @@ impl Topology for Kernel {
     /// The host joined them when the devices were made: a macvtap ignores reports.
     fn join(&mut self) {}
 
-    fn lan(&self) -> &Lan {
+    fn lan(&self) -> &TestLan {
         &self.lan
     }
 

@@ -37,14 +37,14 @@
 
 mod judge;
 mod kernel;
-mod lan;
 mod program;
 mod socket;
 mod stimuli;
+mod topology;
 mod world;
 
 use judge::Judge;
-use lan::ask;
+use topology::ask;
 use world::World;
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use vhost_user_macvtap::net::mode::Mode;
 
-use crate::lan::{From, Lan, To, Topology};
+use crate::topology::{Origin, TestLan, To, Topology};
 use crate::world::{Port, World};
 use testkit::backend::Backend;
 use testkit::driver::Driver;
@@ -31,12 +31,12 @@ pub struct Program {
     guests: Vec<Option<Guest>>,
     backend: Backend,
     _sockets: TempDir,
-    lan: Lan,
+    lan: TestLan,
 }
 
 impl Program {
     pub fn new(world: &World) -> Program {
-        let lan = Lan::new();
+        let lan = TestLan::new();
         let sockets = TempDir::new().unwrap();
         let socket = |id: usize| sockets.path().join(format!("{id}.sock"));
         let ports = world.ports.iter().enumerate();
@@ -101,10 +101,10 @@ fn reports(port: &Port) -> [Vec<u8>; 2] {
 }
 
 impl Topology for Program {
-    fn send(&mut self, from: From, frame: &[u8]) {
+    fn send(&mut self, from: Origin, frame: &[u8]) {
         match from {
-            From::Wire => self.lan.send(frame),
-            From::Port(id) => {
+            Origin::Wire => self.lan.send(frame),
+            Origin::Port(id) => {
                 let guest = self.guests[id].as_mut().expect("a port that is up");
                 guest.driver.send(0, &[frame]);
             }
@@ -137,7 +137,7 @@ impl Topology for Program {
         }
     }
 
-    fn lan(&self) -> &Lan {
+    fn lan(&self) -> &TestLan {
         &self.lan
     }
 

@@ -6,7 +6,7 @@
 
 use vhost_user_macvtap::net::mac::Mac;
 
-use crate::lan::From;
+use crate::topology::Origin;
 use crate::world::{EXT, EXT2, JOINED, PARENT, UNKNOWN, World};
 use testkit::{frames, rig};
 
@@ -40,7 +40,7 @@ const GROUPS: [Mac; 7] = [Mac::BROADCAST, JOINED[0], JOINED[1], UNJOINED, ALL_HO
 /// One frame to be sent.
 #[derive(Clone, Debug)]
 pub struct Stimulus {
-    pub from: From,
+    pub from: Origin,
     pub bytes: Vec<u8>,
 }
 
@@ -110,31 +110,31 @@ fn from_wire(world: &World, all: &mut Vec<Stimulus>) {
     // that is down), and the host's own.
     for &src in [EXT, EXT2, Mac::default(), JOINED[0]].iter().chain(&stations) {
         for &dst in stations.iter().chain(&GROUPS).chain(&[Mac::default()]) {
-            all.push(frame(From::Wire, dst, src, TYPE, 64));
+            all.push(frame(Origin::Wire, dst, src, TYPE, 64));
         }
-        all.push(frame(From::Wire, PAUSE, src, PAUSE_TYPE, 64));
+        all.push(frame(Origin::Wire, PAUSE, src, PAUSE_TYPE, 64));
         for (dst, vid) in [(macs[0], 5), (macs[0], 0), (Mac::BROADCAST, 5), (Mac::BROADCAST, 0)] {
-            all.push(vlan(frame(From::Wire, dst, src, TYPE, 64), vid));
+            all.push(vlan(frame(Origin::Wire, dst, src, TYPE, 64), vid));
         }
     }
-    all.push(frame(From::Wire, macs[0], EXT, PAUSE_TYPE, 64));
+    all.push(frame(Origin::Wire, macs[0], EXT, PAUSE_TYPE, 64));
     for last in 0..=0x0f {
-        all.push(frame(From::Wire, Mac([0x01, 0x80, 0xc2, 0, 0, last]), EXT, TYPE, 64));
+        all.push(frame(Origin::Wire, Mac([0x01, 0x80, 0xc2, 0, 0, last]), EXT, TYPE, 64));
     }
     for tags in TAGS {
         for dst in [macs[0], Mac::BROADCAST] {
             // As long as the parent's own driver takes.
-            all.push(tagged(frame(From::Wire, dst, EXT, TYPE, 1518 - 4 * tags.len()), tags));
+            all.push(tagged(frame(Origin::Wire, dst, EXT, TYPE, 1518 - 4 * tags.len()), tags));
         }
     }
     // On the way in, neither is checked for its length.
-    all.push(frame(From::Wire, macs[0], EXT, TYPE, 1514));
-    all.push(frame(From::Wire, Mac::BROADCAST, EXT, TYPE, 1514));
+    all.push(frame(Origin::Wire, macs[0], EXT, TYPE, 1514));
+    all.push(frame(Origin::Wire, Mac::BROADCAST, EXT, TYPE, 1514));
 }
 
 fn from_port(world: &World, port: usize, all: &mut Vec<Stimulus>) {
     let macs: Vec<Mac> = world.ports.iter().map(|port| port.mac).collect();
-    let from = From::Port(port);
+    let from = Origin::Port(port);
     let own = macs[port];
     // Itself, its siblings, the host, the LAN; then under a stranger's, a sibling's and a listed
     // name.
@@ -169,7 +169,7 @@ fn from_port(world: &World, port: usize, all: &mut Vec<Stimulus>) {
     }
 }
 
-fn frame(from: From, dst: Mac, src: Mac, ethertype: u16, len: usize) -> Stimulus {
+fn frame(from: Origin, dst: Mac, src: Mac, ethertype: u16, len: usize) -> Stimulus {
     let mut bytes = frames::tagged(dst.0, src.0, rig::fresh_tag(), len);
     bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
     Stimulus { from, bytes }

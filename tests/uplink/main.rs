@@ -5,12 +5,12 @@
 //! says so. What the tests hold the kernel and the code to is listed in `src/uplink/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod device_locks;
 mod frames;
 mod guard;
 mod holders;
 mod host_filter;
 mod lifecycle;
-mod owners;
 mod packet;
 mod packet_life;
 mod packet_load;

@@ -11,11 +11,11 @@
 
 use std::time::Duration;
 
-use super::Terms;
+use super::CaseTerms;
 use super::fixed::exchange;
 use super::guests::{OURS, pair};
 use crate::crowd::own_memory;
-use crate::figures::Spread;
+use crate::figures::MedianRange;
 use crate::generator::{Plan, Shape, run};
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
 use crate::peers::Backend;
@@ -28,7 +28,7 @@ const SLICES: usize = 30;
 const LOAD: f64 = 0.8;
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     let slice = terms.time;
     let mut done = false;
     let once = move || {
@@ -69,7 +69,7 @@ fn drift(slice: Duration) -> Result<Sample> {
         memory.push(own_memory(ours.pid())?);
         lost += count.lost;
     }
-    let median = |part: &[f64]| Spread::of(part.iter().copied()).map(|s| s.median);
+    let median = |part: &[f64]| MedianRange::of(part.iter().copied()).map(|s| s.median);
     let third = SLICES / 3;
     let first = median(&each[..third]).ok_or("no slices")?;
     let last = median(&each[SLICES - third..]).ok_or("no slices")?;

@@ -18,11 +18,11 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::OURS;
 use super::outward;
+use crate::cable::{self, FAR, inside};
 use crate::generator::frame::mac;
-use crate::lan::{self, FAR, inside};
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
 use crate::peers::Backend;
 use crate::peers::ours::Wire;
@@ -46,7 +46,7 @@ enum Via {
 }
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     let time = terms.time;
     let list = [
         (OURS, Role::Ours, Via::Ours("macvlan")),
@@ -94,7 +94,7 @@ fn measure(via: Via, time: Duration) -> Result<Sample> {
             ours = Some(program);
         }
         Via::Macvtap => {
-            let path = lan::macvtap(&wire, "mv0", mac(0));
+            let path = cable::macvtap(&wire, "mv0", mac(0));
             let tap: OwnedFd = OpenOptions::new().read(true).write(true).open(path)?.into();
             // QEMU inherits it.
             fcntl(&tap, FcntlArg::F_SETFD(FdFlag::empty()))?;
@@ -105,7 +105,7 @@ fn measure(via: Via, time: Duration) -> Result<Sample> {
             device = Some(tap);
         }
         Via::Bridge => {
-            lan::bridge(&wire);
+            cable::bridge(&wire);
             wire.host.ip("tuntap add t0 mode tap vnet_hdr");
             wire.host.ip("link set t0 master br0 up");
             config.nics = vec![Nic::tap("t0", &address)];

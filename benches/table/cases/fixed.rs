@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::{OURS, pair, sample};
 use super::outward;
 use crate::generator::{Plan, Shape, run};
@@ -28,7 +28,7 @@ const BURST: usize = 32;
 const GOAL: f64 = 15.0;
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     let time = terms.time / 2;
     let gigabit = 1e9 / 8.0 / 1514.0;
     let loads = [

@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use super::Terms;
+use super::CaseTerms;
 use crate::Result;
 use crate::generator::frame::{LARGEST_WHOLE, mac};
 use crate::generator::{self, Count, Frame, Guest, Plan, Shape};
@@ -72,7 +72,7 @@ impl Unit {
 }
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     let p1 = Goal::new("1.25 times DPDK, and at most 45 ns of processor time per frame", |o| {
         Some(o.ratio(OURS, DPDK)?.median >= 1.25 && cpu(o)? <= 45.0)
     });
@@ -103,7 +103,7 @@ fn cpu(outcome: &Outcome) -> Option<f64> {
     Some(outcome.row(OURS)?.spread(|sample| sample.cpu_each)?.median)
 }
 
-fn rates(terms: &Terms, id: &'static str, size: usize, unit: Unit, goal: Goal) -> Case {
+fn rates(terms: &CaseTerms, id: &'static str, size: usize, unit: Unit, goal: Goal) -> Case {
     let plan = Plan::flood(terms.time, size);
     let conditions = format!("two guests, both ways summed: {}", plan.words());
     let mtu = if size == 9014 { 9000 } else { 1500 };
@@ -154,7 +154,7 @@ fn rates(terms: &Terms, id: &'static str, size: usize, unit: Unit, goal: Goal) -
 }
 
 /// DPDK's guest instead of ours.
-fn foreign(terms: &Terms, id: &'static str, size: usize, times: f64) -> Case {
+fn foreign(terms: &CaseTerms, id: &'static str, size: usize, times: f64) -> Case {
     let (wire, time) = (LazyWire::default(), terms.time);
     Case {
         id,
@@ -180,7 +180,7 @@ fn foreign(terms: &Terms, id: &'static str, size: usize, times: f64) -> Case {
 
 /// The processor time of a rate that every back-end can carry; `told` is the case's count.
 fn load(
-    terms: &Terms,
+    terms: &CaseTerms,
     (id, title, unit): (&'static str, &str, &'static str),
     (rate, burst): (f64, usize),
     told: fn(&Sample) -> Option<f64>,

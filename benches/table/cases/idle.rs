@@ -6,7 +6,7 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::OURS;
 use crate::crowd;
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
@@ -19,7 +19,7 @@ use crate::{Result, host};
 const CROWD: usize = 1000;
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     let time = terms.time;
     vec![
         Case {

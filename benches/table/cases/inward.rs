@@ -14,11 +14,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::OURS;
 use super::outward::{SUPER, at_least, figure, start};
+use crate::cable::{self, FAR, NOBODY, PARENT};
 use crate::generator::{Frame, Guest, Shape, frame::mac};
-use crate::lan::{self, FAR, NOBODY, PARENT};
 use crate::limits::sendmmsg::Sender;
 use crate::limits::tap;
 use crate::limits::tpacket::{self, Version};
@@ -40,7 +40,7 @@ const LARGE: usize = 24;
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     // A case has many contenders: half a sample of each is enough.
     let time = terms.time / 2;
     let v3 = "TPACKET_V3 reader";
@@ -170,7 +170,7 @@ fn through(
 ) -> Result<Sample> {
     let (pid, socket) = (backend.pid(), backend.sockets()[0].clone());
     let message = message(size, mac(0));
-    let sample = lan::inside(&wire.far, || {
+    let sample = cable::inside(&wire.far, || {
         let mut guest = Guest::connect(&socket, &Shape::for_frames(size), None);
         flood(&message, &mut guest, size, window, time, &mut || host::used(pid))
             .map_err(|error| error.to_string())
@@ -188,7 +188,7 @@ fn ring(version: Version, size: usize, time: Duration) -> Result<Sample> {
 
 fn read(size: usize, window: usize, time: Duration) -> Result<Sample> {
     let wire = Wire::new(1500);
-    let tap = tap::open(&lan::macvtap(&wire, "plain", mac(0)))?;
+    let tap = tap::open(&cable::macvtap(&wire, "plain", mac(0)))?;
     let spinning = Spinning::start(None, host::BACKEND, move || Ok(tap::read(tap)))?;
     reader(&wire, &spinning, mac(0), size, window, time)
 }
@@ -202,7 +202,7 @@ fn reader(
     time: Duration,
 ) -> Result<Sample> {
     let message = message(size, to);
-    let sample = lan::inside(&wire.far, || {
+    let sample = cable::inside(&wire.far, || {
         let mut reader = Reader(spinning, size);
         flood(&message, &mut reader, size, window, time, &mut || spinning.used())
             .map_err(|error| error.to_string())

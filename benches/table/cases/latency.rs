@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::{DPDK, LIMIT, LazyWire, OURS, local_pair, pair};
 use crate::Result;
 use crate::figures::percentile;
@@ -27,11 +27,11 @@ const IDLE: &str = "the others silent";
 const LOADED: &str = "7 ports flood";
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     vec![sleeping(terms), polling(terms), loaded(terms)]
 }
 
-fn sleeping(terms: &Terms) -> Case {
+fn sleeping(terms: &CaseTerms) -> Case {
     let (wire, time) = (LazyWire::default(), terms.time);
     let w = wire.clone();
     Case {
@@ -61,7 +61,7 @@ fn sleeping(terms: &Terms) -> Case {
     }
 }
 
-fn polling(terms: &Terms) -> Case {
+fn polling(terms: &CaseTerms) -> Case {
     let (wire, time) = (LazyWire::default(), terms.time);
     let w = wire.clone();
     let polled = Contender::new(POLLED, Role::OptIn, move || {
@@ -98,7 +98,7 @@ fn polling(terms: &Terms) -> Case {
     }
 }
 
-fn loaded(terms: &Terms) -> Case {
+fn loaded(terms: &CaseTerms) -> Case {
     let (wire, time) = (LazyWire::default(), terms.time);
     let run = move |flooding: bool| {
         let wire = wire.clone();

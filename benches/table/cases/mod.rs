@@ -21,7 +21,7 @@ use crate::measure::Case;
 
 /// The user's settings.
 #[derive(Clone, Debug)]
-pub struct Terms {
+pub struct CaseTerms {
     /// The duration of a sample.
     pub time: Duration,
     /// Another back-end of the user's choice: a command line with `{socket0}` and so on.
@@ -29,7 +29,7 @@ pub struct Terms {
 }
 
 /// Every case, in the order of the report.
-pub fn all(terms: &Terms) -> Vec<Case> {
+pub fn all(terms: &CaseTerms) -> Vec<Case> {
     let files = [
         guests::cases,
         latency::cases,

@@ -3,7 +3,7 @@
 //! Guests sleep here when they are idle, so they ask for kicks and calls as a kernel does. A batch
 //! that finds the other side awake needs neither.
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::{DPDK, LazyWire, OURS, pair, sample};
 use crate::Result;
 use crate::generator::{self, Plan, Shape};
@@ -16,11 +16,11 @@ use testkit::driver::F_LOG_ALL;
 use testkit::vmm::Vmm;
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     vec![eventfds(terms), dirty_log()]
 }
 
-fn eventfds(terms: &Terms) -> Case {
+fn eventfds(terms: &CaseTerms) -> Case {
     let plan = Plan { sleeping: true, ..Plan::flood(terms.time, 64) };
     let conditions = format!("two guests, both ways: {}", plan.words());
     let (wire, p) = (LazyWire::default(), plan.clone());

@@ -10,10 +10,10 @@
 
 use std::time::Duration;
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::OURS;
+use crate::cable::{self, Counter, FAR, NOBODY, PARENT};
 use crate::generator::{Frame, Guest, Plan, Shape, frame::mac, run};
-use crate::lan::{self, Counter, FAR, NOBODY, PARENT};
 use crate::limits::sendmmsg::Sender;
 use crate::limits::tap;
 use crate::measure::{Better, Case, Contender, Goal, Outcome, Role, Sample};
@@ -27,7 +27,7 @@ use crate::{Result, host};
 pub const SUPER: usize = 54 + 45 * 1448;
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     // A case has many contenders: half a sample of each is enough.
     let time = terms.time / 2;
     let mut cases = Vec::new();
@@ -118,7 +118,7 @@ pub fn at_least(outcome: &Outcome, contender: &str, times: f64) -> Option<bool> 
     Some(outcome.ratio(ours, contender)?.median >= times)
 }
 
-fn conditions(terms: &Terms, size: usize, limit: &str) -> String {
+fn conditions(terms: &CaseTerms, size: usize, limit: &str) -> String {
     let plan = Plan::flood(terms.time / 2, size).words();
     format!(
         "One guest: {plan}; counted by the far end of the parent's veth. Limit: {limit}, on \
@@ -220,7 +220,7 @@ fn sendmmsg(size: usize, header: bool, time: Duration) -> Result<Sample> {
 
 fn write(size: usize, time: Duration) -> Result<Sample> {
     let wire = Wire::new(1500);
-    let tap = tap::open(&lan::macvtap(&wire, "plain", mac(0)))?;
+    let tap = tap::open(&cable::macvtap(&wire, "plain", mac(0)))?;
     let message = message(size, NOBODY);
     let spinning = Spinning::start(None, host::BACKEND, move || Ok(tap::write(tap, &message)))?;
     alone(&wire, spinning, size, time)

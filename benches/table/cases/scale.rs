@@ -7,7 +7,7 @@
 //! What can go wrong: a thousand guests need six thousand descriptors, so the program raises its
 //! own limit.
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::{LIMIT, LazyWire, sample};
 use crate::Result;
 use crate::figures::jain;
@@ -22,7 +22,7 @@ use crate::peers::ours::{Ours, Setup};
 const BROADCAST: testkit::frames::Mac = [0xff; 6];
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     vec![ports(terms), queues(terms), broadcast(terms), fairness(terms)]
 }
 
@@ -45,7 +45,7 @@ fn guests(
     sockets.map(guest).collect()
 }
 
-fn ports(terms: &Terms) -> Case {
+fn ports(terms: &CaseTerms) -> Case {
     let plan = Plan { window: 64, burst: 32, ..Plan::flood(terms.time, 64) };
     let conditions = format!(
         "each guest sends frames of 64 bytes to the next, in a ring; one worker; 128 receive buffers each; {}",
@@ -89,7 +89,7 @@ fn ports(terms: &Terms) -> Case {
     }
 }
 
-fn queues(terms: &Terms) -> Case {
+fn queues(terms: &CaseTerms) -> Case {
     let wire = LazyWire::default();
     let mut contenders = Vec::new();
     for (pairs, workers) in [(1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (8, 2)] {
@@ -130,7 +130,7 @@ fn queues(terms: &Terms) -> Case {
     }
 }
 
-fn broadcast(terms: &Terms) -> Case {
+fn broadcast(terms: &CaseTerms) -> Case {
     let wire = LazyWire::default();
     let mut contenders = Vec::new();
     for receivers in [100, 1000] {
@@ -165,7 +165,7 @@ fn broadcast(terms: &Terms) -> Case {
     }
 }
 
-fn fairness(terms: &Terms) -> Case {
+fn fairness(terms: &CaseTerms) -> Case {
     let wire = LazyWire::default();
     let run = |each: bool| {
         let (wire, time) = (wire.clone(), terms.time);

@@ -16,11 +16,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::OURS;
 use super::outward::{self, await_uplink};
+use crate::cable::{Counter, FAR, NOBODY, PARENT};
 use crate::generator::{Frame, Guest, Shape, frame::mac};
-use crate::lan::{Counter, FAR, NOBODY, PARENT};
 use crate::measure::{Better, Case, Contender, Goal, Role, Sample};
 use crate::peers::Backend;
 use crate::peers::dpdk_uplink::{DpdkUplink, Kind};
@@ -36,7 +36,7 @@ const AGAIN: Duration = Duration::from_micros(200);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The cases of this file.
-pub fn cases(_: &Terms) -> Vec<Case> {
+pub fn cases(_: &CaseTerms) -> Vec<Case> {
     let start = |id, ports: usize, goal: f64| {
         Case {
         id,

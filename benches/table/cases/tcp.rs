@@ -11,11 +11,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Terms;
+use super::CaseTerms;
 use super::guests::OURS;
+use crate::cable::{self, FAR, inside};
 use crate::figures::percentile;
 use crate::generator::frame::mac;
-use crate::lan::{self, FAR, inside};
 use crate::limits::tap;
 use crate::measure::{Better, Case, Contender, Goal, Outcome, Role, Sample};
 use crate::peers::Backend;
@@ -23,7 +23,7 @@ use crate::peers::ours::{Ours, Setup, Wire};
 use crate::spinning::Spinning;
 use crate::tcp::carrier::{FarSide, Guest, carry};
 use crate::tcp::device::Device;
-use crate::tcp::load::{self, Place};
+use crate::tcp::load::{self, Placement};
 use crate::tcp::machine::{Machine, open_tap};
 use crate::tcp::rings::Rings;
 use crate::{Result, host};
@@ -50,7 +50,7 @@ enum Load {
 }
 
 /// The cases of this file.
-pub fn cases(terms: &Terms) -> Vec<Case> {
+pub fn cases(terms: &CaseTerms) -> Vec<Case> {
     // A case has four contenders; half a sample is enough of each.
     let time = terms.time / 2;
     let mut cases = Vec::new();
@@ -141,12 +141,12 @@ impl Scene {
             }
             Via::Macvtap => {
                 for number in 0..count {
-                    let path = lan::macvtap(&wire, &format!("mv{number}"), mac(number));
+                    let path = cable::macvtap(&wire, &format!("mv{number}"), mac(number));
                     devices.push(tap::open(&path)?);
                 }
             }
             Via::Bridge => {
-                lan::bridge(&wire);
+                cable::bridge(&wire);
                 for number in 0..count {
                     let name = format!("br0p{number}");
                     devices.push(inside(&wire.host, || open_tap(&name))??);
@@ -166,10 +166,10 @@ impl Scene {
         Ok(Scene { carrier, ours, guests, wire, lan })
     }
 
-    fn ends(&self) -> Option<(Place<'_>, Place<'_>)> {
+    fn ends(&self) -> Option<(Placement<'_>, Placement<'_>)> {
         let from = self.guests.first()?.place();
         let to = if self.lan {
-            Place { netns: &self.wire.far, address: LAN }
+            Placement { netns: &self.wire.far, address: LAN }
         } else {
             self.guests.get(1)?.place()
         };
@@ -208,7 +208,7 @@ fn measure(scene: &Scene, load: Load, time: Duration) -> Result<Sample> {
 }
 
 /// TCP segments that a machine has sent more than once.
-fn retransmitted(place: Place<'_>) -> Result<f64> {
+fn retransmitted(place: Placement<'_>) -> Result<f64> {
     let table = inside(place.netns, || std::fs::read_to_string("/proc/thread-self/net/snmp"))??;
     let mut rows = table.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let (names, figures) = (rows.next().unwrap_or(""), rows.next().unwrap_or(""));

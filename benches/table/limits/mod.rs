@@ -5,13 +5,13 @@
 //! lock. A program that does more can be faster only by touching less memory.
 //!
 //! Round trips have another limit, the time that waking a thread takes (`wakes`). Every case also
-//! shows how long a cache line takes from one processor to the other (`line`).
+//! shows how long a cache line takes from one processor to the other (`cache_line`).
 //!
 //! Through the parent the limit is a system call, or the kernel's ring. `sendmmsg`, `tap` (write
 //! and read on a macvtap) and `tpacket` do only that.
 
+pub mod cache_line;
 pub mod copy;
-pub mod line;
 pub mod sendmmsg;
 pub mod tap;
 pub mod tpacket;

@@ -9,8 +9,8 @@ use super::ours::Wire;
 use super::process::Process;
 use super::{Backend, await_sockets};
 use crate::Result;
+use crate::cable::{self, PARENT};
 use crate::host;
-use crate::lan::{self, PARENT};
 
 /// The driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl DpdkUplink {
         await_sockets(&sockets, &mut process)?;
         if kind == Kind::Tap {
             process.wait_until(|| wire.host.has_link("dtap0"), "no device dtap0")?;
-            lan::bridge(wire);
+            cable::bridge(wire);
             wire.host.ip("link set dtap0 master br0 up");
         }
         Ok(DpdkUplink { process, sockets, _dir: dir })

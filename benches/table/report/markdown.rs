@@ -9,7 +9,7 @@
 use std::fmt::Write;
 
 use super::Run;
-use crate::figures::Spread;
+use crate::figures::MedianRange;
 use crate::measure::{Better, Outcome, Role, Row};
 
 /// The whole page.
@@ -145,7 +145,7 @@ fn anchor(outcome: &Outcome) -> String {
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
-fn ranged(value: Spread) -> String {
+fn ranged(value: MedianRange) -> String {
     format!("{} ({} to {})", short(value.median), short(value.least), short(value.most))
 }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::lan::inside;
+use crate::cable::inside;
 use crate::spinning::anywhere;
 use testkit::netns::Netns;
 
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where a program runs.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct Placement<'a> {
     /// Its namespace.
     pub netns: &'a Netns,
     /// The IPv4 address there.
@@ -34,8 +34,8 @@ pub struct Place<'a> {
 
 /// Connects a number of times; the ends at the first and at the second machine.
 fn connect(
-    from: Place<'_>,
-    to: Place<'_>,
+    from: Placement<'_>,
+    to: Placement<'_>,
     count: usize,
 ) -> io::Result<Vec<(TcpStream, TcpStream)>> {
     let door = inside(to.netns, || TcpListener::bind((to.address, 0)))??;
@@ -56,7 +56,12 @@ fn connect(
 
 /// Bytes per second that the second machine has read, over all connections, after a fifth of the
 /// time.
-pub fn stream(from: Place<'_>, to: Place<'_>, count: usize, time: Duration) -> io::Result<f64> {
+pub fn stream(
+    from: Placement<'_>,
+    to: Placement<'_>,
+    count: usize,
+    time: Duration,
+) -> io::Result<f64> {
     let ends = connect(from, to, count)?;
     let sum = Arc::new(AtomicU64::new(0));
     let mut threads = Vec::new();
@@ -93,7 +98,7 @@ pub fn stream(from: Place<'_>, to: Place<'_>, count: usize, time: Duration) -> i
 
 /// Round trips of one byte, one after the other, for so long, in nanoseconds; the first tenth is
 /// left out.
-pub fn pingpong(from: Place<'_>, to: Place<'_>, time: Duration) -> io::Result<Vec<u32>> {
+pub fn pingpong(from: Placement<'_>, to: Placement<'_>, time: Duration) -> io::Result<Vec<u32>> {
     let (mut here, mut there) =
         connect(from, to, 1)?.pop().ok_or_else(|| io::Error::other("no connection"))?;
     let echo = thread::spawn(move || {

@@ -10,8 +10,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::load::Place;
-use crate::lan::inside;
+use super::load::Placement;
+use crate::cable::inside;
 use crate::limits::tap;
 use testkit::frames::{Mac, mac_text};
 use testkit::netns::Netns;
@@ -42,8 +42,8 @@ impl Machine {
 
 impl Machine {
     /// The place for programs.
-    pub fn place(&self) -> Place<'_> {
-        Place { netns: &self.netns, address: &self.address }
+    pub fn place(&self) -> Placement<'_> {
+        Placement { netns: &self.netns, address: &self.address }
     }
 }
 

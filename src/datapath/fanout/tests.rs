@@ -63,21 +63,21 @@ fn ports(count: u8, queues: usize) -> (ForwardingView, Vec<Vec<Arc<CountingEgres
 }
 
 /// Frames of port 0; each carries its number as a tag.
-struct Batch(Vec<([u8; 15], Receivers)>);
+struct TestBatch(Vec<([u8; 15], Receivers)>);
 
-impl Batch {
-    fn new(view: &ForwardingView, to: &[Mac]) -> Batch {
+impl TestBatch {
+    fn new(view: &ForwardingView, to: &[Mac]) -> TestBatch {
         let frame = |(tag, to): (u8, &Mac)| {
             let bytes = [&to.0[..], &mac(0).0, &[0x88, 0xb5, tag]].concat();
             let head = EthernetHeader::of(bytes.first_chunk().unwrap());
             let verdict = switch::from_guest(&view.table, 0, &head, 15, false);
             (bytes.try_into().unwrap(), verdict.to)
         };
-        Batch((0..).zip(to).map(frame).collect())
+        TestBatch((0..).zip(to).map(frame).collect())
     }
 }
 
-impl FrameBatch for Batch {
+impl FrameBatch for TestBatch {
     fn count(&self) -> usize {
         self.0.len()
     }
@@ -103,7 +103,7 @@ impl FrameBatch for Batch {
 fn an_egress_that_counts_is_called_once_for_all_its_frames_of_a_batch() {
     let (view, ports) = ports(3, 1);
     let mut fanout = Fanout::default();
-    let batch = Batch::new(&view, &[mac(1), mac(2), mac(1), mac(9), mac(1)]);
+    let batch = TestBatch::new(&view, &[mac(1), mac(2), mac(1), mac(9), mac(1)]);
     assert_eq!(fanout.deliver(&view, &batch, Origin::Wire), 4);
     assert_eq!(ports[1][0].calls(), [(vec![0, 2, 4], Origin::Wire, false)]);
     assert_eq!(ports[2][0].calls(), [(vec![1], Origin::Wire, false)]);
@@ -114,7 +114,7 @@ fn an_egress_that_counts_is_called_once_for_all_its_frames_of_a_batch() {
 fn a_frame_for_many_is_delivered_after_those_before_it() {
     let (view, ports) = ports(3, 1);
     let mut fanout = Fanout::default();
-    let batch = Batch::new(&view, &[mac(1), Mac::BROADCAST, mac(1), mac(2)]);
+    let batch = TestBatch::new(&view, &[mac(1), Mac::BROADCAST, mac(1), mac(2)]);
     assert_eq!(fanout.deliver(&view, &batch, Origin::Sibling), 5);
     let (one, many) = (|tag| (vec![tag], Origin::Sibling, false), (vec![1], Origin::Sibling, true));
     assert_eq!(ports[1][0].calls(), [one(0), many.clone(), one(2)]);
@@ -124,7 +124,7 @@ fn a_frame_for_many_is_delivered_after_those_before_it() {
 #[test]
 fn a_port_that_cannot_receive_is_served_by_its_first_queue() {
     let (view, ports) = ports(2, 2);
-    let batch = Batch::new(&view, &[mac(1)]);
+    let batch = TestBatch::new(&view, &[mac(1)]);
     assert_eq!(Fanout::default().deliver(&view, &batch, Origin::Sibling), 1);
     assert_eq!((ports[1][0].calls().len(), ports[1][1].calls().len()), (1, 0));
 }

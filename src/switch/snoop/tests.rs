@@ -7,17 +7,17 @@ use crate::net::mac::Mac;
 
 /// A membership, by the address of its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
+enum Report {
     Join(Mac),
     Leave(Mac),
 }
-use Told::{Join, Leave};
+use Report::{Join, Leave};
 
 const VLAN: u16 = 0x8100;
 
 const ALL_ROUTERS_MAC: [u8; 6] = [0x01, 0x00, 0x5e, 0, 0, 0x16];
 
-fn told(frame: &[u8]) -> Vec<Told> {
+fn told(frame: &[u8]) -> Vec<Report> {
     let mut told = Vec::new();
     memberships(frame, |membership| {
         told.push(match membership {

@@ -17,7 +17,7 @@
 //! **SCTP's checksum** is not the one that F_NEEDS_CSUM stands for: `sctp.rs`.
 //!
 //! The kernel is trusted, but this file parses its bytes as if it were not: every offset is checked
-//! against the frame, and a frame that does not fit is [`Entry::Unusable`].
+//! against the frame, and a frame that does not fit is [`FrameRead::Unusable`].
 
 use crate::net::vlan::{TAG, Tag};
 use crate::net::vnet_hdr::{HEADER, MAX_FRAME, VIRTIO_NET_HDR_F_NEEDS_CSUM, VnetHeader};
@@ -30,7 +30,7 @@ pub(crate) const LONGEST: usize = MAX_FRAME - HEADER;
 
 /// The content of a place.
 #[derive(Debug)]
-pub enum Entry<'a> {
+pub enum FrameRead<'a> {
     /// A frame.
     Frame(Received<'a>),
     /// Only the beginning of a frame.
@@ -40,11 +40,11 @@ pub enum Entry<'a> {
 }
 
 /// The kernel's data in `place`: a header and a frame, `whole` or not, and a tag beside.
-pub fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> Entry<'_> {
+pub fn read(place: &mut [u8], whole: bool, tag: Option<Tag>) -> FrameRead<'_> {
     if !whole {
-        return Entry::Truncated;
+        return FrameRead::Truncated;
     }
-    frame(place, tag).map_or(Entry::Unusable, Entry::Frame)
+    frame(place, tag).map_or(FrameRead::Unusable, FrameRead::Frame)
 }
 
 fn frame(place: &mut [u8], tag: Option<Tag>) -> Option<Received<'_>> {

@@ -28,7 +28,7 @@ use libc::tpacket_auxdata;
 use crate::net::ethertype;
 use crate::net::vlan::Tag;
 use crate::net::vnet_hdr::LEGACY_HEADER;
-use crate::uplink::packet::frame::{Entry, LONGEST};
+use crate::uplink::packet::frame::{FrameRead, LONGEST};
 use crate::uplink::packet::socket::Socket;
 use crate::uplink::packet::{frame, socket};
 use crate::uplink::received::{Received, ReceivedBatch};
@@ -120,9 +120,9 @@ impl ReceiveBatch {
             let whole = message.msg_hdr.msg_flags & libc::MSG_TRUNC == 0;
             let aside = beside.0.get(..message.msg_hdr.msg_controllen).and_then(tag);
             match place.get_mut(..len).map(|bytes| frame::read(bytes, whole, aside)) {
-                Some(Entry::Frame(received)) => frames.push(received),
-                Some(Entry::Truncated) => self.truncated = self.truncated.wrapping_add(1),
-                Some(Entry::Unusable) | None => self.unusable = self.unusable.wrapping_add(1),
+                Some(FrameRead::Frame(received)) => frames.push(received),
+                Some(FrameRead::Truncated) => self.truncated = self.truncated.wrapping_add(1),
+                Some(FrameRead::Unusable) | None => self.unusable = self.unusable.wrapping_add(1),
             }
         }
         self.depth = if large { FEW } else { BATCH.min(2 * self.depth) };

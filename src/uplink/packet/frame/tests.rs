@@ -29,7 +29,7 @@ fn bytes() -> Vec<u8> {
 
 fn received(place: &mut [u8], tag: Option<Tag>) -> Received<'_> {
     match read(place, true, tag) {
-        Entry::Frame(received) => received,
+        FrameRead::Frame(received) => received,
         other => panic!("{other:?}"),
     }
 }
@@ -57,11 +57,11 @@ fn the_tag_returns_and_what_counts_from_the_start_moves() {
 #[test]
 fn what_is_no_whole_frame_is_not_passed() {
     let mut cut = place([0; LEGACY_HEADER], &bytes());
-    assert!(matches!(read(&mut cut, false, None), Entry::Truncated));
+    assert!(matches!(read(&mut cut, false, None), FrameRead::Truncated));
     let mut runt = place([0; LEGACY_HEADER], &bytes()[..13]);
-    assert!(matches!(read(&mut runt, true, None), Entry::Unusable));
+    assert!(matches!(read(&mut runt, true, None), FrameRead::Unusable));
     let mut beyond = place(header(1, 0, 90, 9), &bytes());
-    assert!(matches!(read(&mut beyond, true, None), Entry::Unusable));
+    assert!(matches!(read(&mut beyond, true, None), FrameRead::Unusable));
     received(&mut place(header(1, 0, 90, 7), &bytes()), None);
 }
 
@@ -87,7 +87,7 @@ proptest! {
             (bytes[7], bytes[9]) = (0, 0);
         }
         let size = bytes.len();
-        if let Entry::Frame(found) = read(&mut bytes, true, tagged.then(|| Tag::new(KIND, TCI))) {
+        if let FrameRead::Frame(found) = read(&mut bytes, true, tagged.then(|| Tag::new(KIND, TCI))) {
             prop_assert_eq!(found.len(), size - LEGACY_HEADER + if tagged { TAG } else { 0 });
             let start = u16::from_le_bytes([found.header[6], found.header[7]]);
             let offset = u16::from_le_bytes([found.header[8], found.header[9]]);

@@ -14,7 +14,7 @@ const SETTLED: Duration = Duration::from_millis(150);
 
 /// The sender of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum From {
+pub enum Origin {
     Port(usize),
     Wire,
 }
@@ -30,13 +30,13 @@ pub enum To {
 /// A topology that forwards frames between ports, a wire and a host.
 pub trait Topology {
     /// Sends one frame.
-    fn send(&mut self, from: From, frame: &[u8]);
+    fn send(&mut self, from: Origin, frame: &[u8]);
     /// The frames that came out since the last call, without waiting.
     fn received(&mut self) -> Vec<(To, Vec<u8>)>;
     /// The guests join their groups; afterwards they are members. Once, when all ports can send.
     fn join(&mut self);
     /// The namespace and the parent's ends.
-    fn lan(&self) -> &Lan;
+    fn lan(&self) -> &TestLan;
     /// Whether it has noticed that the cable is out.
     fn knows_the_cable(&self) -> bool;
 }
@@ -92,7 +92,7 @@ fn warm_up(topology: &mut dyn Topology, world: &World) {
     let warm = wait_until(Duration::from_secs(10), || {
         let hellos: Vec<_> = silent.iter().map(|&port| stimuli::hello(world, port)).collect();
         for (&port, hello) in silent.iter().zip(&hellos) {
-            topology.send(From::Port(port), hello);
+            topology.send(Origin::Port(port), hello);
         }
         std::thread::sleep(Duration::from_millis(10));
         let received = topology.received();
@@ -107,15 +107,15 @@ fn warm_up(topology: &mut dyn Topology, world: &World) {
 }
 
 /// A namespace with a veth pair; the parent's own stack sends nothing by itself.
-pub struct Lan {
+pub struct TestLan {
     pub netns: Netns,
     parent: u32,
     wire: Socket,
     host: [Socket; 2],
 }
 
-impl Lan {
-    pub fn new() -> Lan {
+impl TestLan {
+    pub fn new() -> TestLan {
         let netns = Netns::new("oracle");
         for what in ["all", "default"] {
             netns.set_ipv6(what, false);
@@ -128,7 +128,7 @@ impl Lan {
         let (parent, wire) = (index("p0"), index("w0"));
         let host = [TYPE, PAUSE_TYPE].map(|protocol| Socket::open(&netns, None, protocol));
         let wire = Socket::open(&netns, Some(wire), libc::ETH_P_ALL as u16);
-        Lan { netns, parent, wire, host }
+        TestLan { netns, parent, wire, host }
     }
 
     /// From the wire to the parent.
