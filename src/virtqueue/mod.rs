@@ -33,7 +33,7 @@ pub(crate) mod mapping;
 pub(crate) mod notification;
 pub(crate) mod reuse;
 pub mod ring;
-pub mod ring_fault;
+pub(crate) mod ring_fault;
 pub(crate) mod ring_id;
 pub mod ring_setup;
 pub(crate) mod signaller;
