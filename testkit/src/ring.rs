@@ -24,6 +24,8 @@ pub const F_EVENT_IDX: u64 = 1 << 29;
 
 /// The flag that asks for no kicks or calls where the event index is not negotiated.
 const QUIET: u16 = 1;
+/// What a used element has that the device has not written again.
+const NO_CHAIN: u16 = u16::MAX;
 
 /// Memory by guest addresses. An address that is not in it ends the test.
 pub trait RingMemory {
@@ -223,17 +225,38 @@ impl<M: RingMemory> Ring<M> {
         Some(taken)
     }
 
+    /// Makes every chain available, and clears the used elements for [`Ring::offer_again`]. Returns
+    /// what that begins with. The device must not run yet: an element that it has written would be
+    /// cleared, and its chain never come back.
+    pub fn offer_all(&self) -> u16 {
+        (0..self.size).for_each(|head| self.set_avail_entry(head, head));
+        let done = self.used_idx();
+        (0..self.size).for_each(|at| self.memory.store16(self.used_element(at), NO_CHAIN));
+        self.offer_behind(done);
+        done
+    }
+
+    fn used_element(&self, at: u16) -> u64 {
+        self.used + 4 + 8 * self.slot(at)
+    }
+
+    fn offer_behind(&self, done: u16) {
+        self.memory.store16(self.avail + 2, done.wrapping_add(self.size));
+    }
+
     /// Makes every chain available again as soon as its used element is written, before the used
     /// index is, until a caller stops it: faster than any driver may. Each chain begins with the
-    /// descriptor of its number. `each` runs after each chain, `idle` when none has come back.
-    pub fn offer_again(&self, stop: &AtomicBool, mut each: impl FnMut(), mut idle: impl FnMut()) {
-        const NO_CHAIN: u16 = u16::MAX;
-        let element = |at: u16| self.used + 4 + 8 * self.slot(at);
-        let offer = |done: u16| self.memory.store16(self.avail + 2, done.wrapping_add(self.size));
-        (0..self.size).for_each(|head| self.set_avail_entry(head, head));
-        let mut done = self.used_idx();
-        (0..self.size).for_each(|at| self.memory.store16(element(at), NO_CHAIN));
-        offer(done);
+    /// descriptor of its number. `done` is what [`Ring::offer_all`] has returned. `each` runs after
+    /// each chain, `idle` when none has come back.
+    pub fn offer_again(
+        &self,
+        mut done: u16,
+        stop: &AtomicBool,
+        mut each: impl FnMut(),
+        mut idle: impl FnMut(),
+    ) {
+        let element = |at: u16| self.used_element(at);
+        let offer = |done: u16| self.offer_behind(done);
         while !stop.load(Ordering::Relaxed) {
             while self.memory.load16(element(done)) != NO_CHAIN {
                 self.memory.store16(element(done), NO_CHAIN);

@@ -46,6 +46,7 @@ impl Storm {
         let kick = queue.kick.try_clone().expect("the kick descriptor, again");
         let unpublished = Arc::new(AtomicU64::new(0));
         let most = Arc::clone(&unpublished);
+        let done = ring.offer_all();
         let thread = std::thread::spawn(move || {
             let (mut last, mut run) = (0, 0);
             let each = || {
@@ -54,7 +55,7 @@ impl Storm {
                 last = index;
                 most.fetch_max(run, Ordering::Relaxed);
             };
-            ring.offer_again(&stopped, each, || drop(kick.write(1)));
+            ring.offer_again(done, &stopped, each, || drop(kick.write(1)));
         });
         Storm { stop, thread: Some(thread), unpublished }
     }

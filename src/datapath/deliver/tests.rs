@@ -262,7 +262,8 @@ impl Busy {
     fn start(bench: &Bench) -> Busy {
         let (stop, ring) = (Arc::new(AtomicBool::new(false)), bench.guest.ring.clone());
         let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || ring.offer_again(&stopped, || (), || ()));
+        let done = ring.offer_all();
+        let thread = std::thread::spawn(move || ring.offer_again(done, &stopped, || (), || ()));
         Busy(stop, Some(thread))
     }
 }

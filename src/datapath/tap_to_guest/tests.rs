@@ -196,7 +196,8 @@ fn bug_s1_a_guest_that_offers_only_bad_buffers_loses_its_ring_and_no_turn() {
         while bench.guest.post(len) {}
         let stop = Arc::new(AtomicBool::new(false));
         let (ring, stopped) = (bench.guest.ring.clone(), Arc::clone(&stop));
-        let busy = std::thread::spawn(move || ring.offer_again(&stopped, || (), || ()));
+        let done = ring.offer_all();
+        let busy = std::thread::spawn(move || ring.offer_again(done, &stopped, || (), || ()));
         let end = Instant::now() + Duration::from_secs(20);
         while bench.vring.ring.is_some() && Instant::now() < end {
             bench.turn(false);
