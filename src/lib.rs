@@ -29,6 +29,7 @@
 //! finds what nothing uses (`testkit/tests/used.rs` holds this).
 //!
 //! docs/architecture.md follows one frame out and one back.
+// Essays name private constants; they are read beside the source.
 #![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
